@@ -1,0 +1,41 @@
+# Everything that is done with this project, by name. `make help` lists it.
+
+PYTHON := .venv/bin/python
+# Without compiled bytecode every start of Airflow costs seconds.
+unexport PYTHONDONTWRITEBYTECODE
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-test demo up down env test lint bench docs
+
+help: ## show this list
+	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
+
+setup: ## install what is missing: Debian packages and .venv
+	@scripts/setup
+
+setup-test:
+	@scripts/setup --test
+
+demo: setup ## start everything and build an image from the shipped Debian recipe
+	@$(PYTHON) -m ims.stack demo
+
+up: setup ## start S3 and Airflow; returns when a job can run
+	@$(PYTHON) -m ims.stack up
+
+down: setup ## stop everything; data stay
+	@$(PYTHON) -m ims.stack down
+
+env: setup ## print shell exports for the running stack: eval "$$(make -s env)"
+	@$(PYTHON) -m ims.stack env
+
+test: setup-test ## run all tests
+	@$(PYTHON) -m pytest
+
+lint: setup-test ## check style and types
+	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
+
+bench: setup-test ## measure against bare kiwi-ng, mksquashfs and upload
+	@$(PYTHON) -m tests.perf
+
+docs: setup ## write the pages that are made from the code
+	@$(PYTHON) -m ims.settings > docs/settings.md

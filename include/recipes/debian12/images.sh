@@ -1,0 +1,23 @@
+#!/bin/bash
+# Runs in the image just before it is packed: the last look at the tree.
+set -euo pipefail
+
+# kiwi takes away the build host's resolv.conf after config.sh, so the link is made here.
+ln -sf ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf
+
+# Traces of the build.
+find /run /tmp /var/cache/apt /var/lib/apt/lists /var/tmp -xdev -mindepth 1 -delete
+find /var/log -type f -delete
+rm -f /etc/.*.bak /etc/{group,gshadow,passwd,shadow,subgid,subuid}- /var/cache/debconf/*-old /var/cache/ldconfig/aux-cache /var/lib/dpkg/*-old
+
+cat > /etc/ims-image-release <<EOF
+NAME=${kiwi_iname:-unknown}
+VERSION=${kiwi_iversion:-unknown}
+KERNEL=$(readlink /boot/vmlinuz | sed 's/^vmlinuz-//')
+PACKAGES=$(dpkg-query --show | wc -l)
+EOF
+
+# The same packages give the same bytes, when the build says which time it is.
+if [ -n "${SOURCE_DATE_EPOCH:-}" ]; then
+    find / -xdev -newermt "@$SOURCE_DATE_EPOCH" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
+fi

@@ -1,0 +1,1 @@
+"""Image management: recipes become images that nodes boot."""

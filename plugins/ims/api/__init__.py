@@ -1,0 +1,1 @@
+"""The IMS v3 API: one module a resource."""

@@ -1,0 +1,26 @@
+"""Who may do what: Airflow authenticates, and its rules for the workflow say who may read, run and delete."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
+from airflow.api_fastapi.core_api.security import requires_access_dag
+from fastapi import Depends
+
+WORKFLOW = "create_image"
+
+
+def may_read() -> Any:
+    """Whoever may see the workflow may see its recipes, images, keys and jobs."""
+    return Depends(requires_access_dag("GET", param_dag_id=WORKFLOW))
+
+
+def may_write() -> Any:
+    """Whoever may run the workflow may also make and change what it works on."""
+    return Depends(requires_access_dag("POST", DagAccessEntity.RUN, param_dag_id=WORKFLOW))
+
+
+def may_delete() -> Any:
+    """Whoever may delete runs of the workflow may also delete its records."""
+    return Depends(requires_access_dag("DELETE", DagAccessEntity.RUN, param_dag_id=WORKFLOW))

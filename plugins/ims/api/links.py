@@ -1,0 +1,51 @@
+"""The rules for links: the object exists, an image's manifest is whole, a link is set once."""
+
+from __future__ import annotations
+
+import logging
+
+from ims.api.problems import Problem, field_problem
+from ims.api.schemas import ArtifactLink
+from ims.errors import InputError, MissingError
+from ims.records.models import Image, Recipe
+from ims.storage.manifest import MAX_BYTES, ROOTFS, read_manifest
+from ims.storage.objects import ObjectName, ObjectStore
+
+log = logging.getLogger(__name__)
+
+
+def check_recipe_link(store: ObjectStore, link: ArtifactLink) -> None:
+    """Raises Problem: 422, the archive does not exist."""
+    _stat(store, link)
+
+
+def check_image_link(store: ObjectStore, link: ArtifactLink) -> None:
+    """Raises Problem: 422, no readable manifest whose objects all exist; 400, not exactly one rootfs."""
+    _stat(store, link)
+    try:
+        name = ObjectName.parse(link.path)
+        manifest = read_manifest(store.read_bytes(name, MAX_BYTES), name)
+        for artifact in manifest.artifacts:
+            store.stat(ObjectName.parse(artifact.link.path))
+    except (InputError, MissingError) as error:
+        raise field_problem("link", str(error)) from None
+    if (count := len(manifest.of_type(ROOTFS))) != 1:
+        raise field_problem("link", f"the manifest has {count} artifacts of the type {ROOTFS}, not one", 400)
+
+
+def set_link(record: Recipe | Image, link: ArtifactLink) -> None:
+    """Set a record's link, which can be done once. Raises Problem: 409, it has another."""
+    wanted = link.model_dump()
+    if record.link is not None and record.link != wanted:
+        raise Problem(409, f"{record.name} ({record.id}) links {record.link['path']} already")
+    record.link = wanted
+    record.link_path = link.path
+
+
+def _stat(store: ObjectStore, link: ArtifactLink) -> None:
+    try:
+        stored = store.stat(ObjectName.parse(link.path))
+    except (InputError, MissingError) as error:
+        raise field_problem("link", str(error)) from None
+    if link.etag and link.etag.strip('"') != stored.etag:
+        log.warning("%s has the etag %s, its record says %s", link.path, stored.etag, link.etag)

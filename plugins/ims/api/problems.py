@@ -1,0 +1,94 @@
+"""Errors as `application/problem+json` (RFC 9457) with exactly the members that IMS sends."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from ims.errors import ConfigurationError, ImsError, InputError, MissingError, UnavailableError
+
+log = logging.getLogger(__name__)
+
+_STATUS: dict[type[ImsError], int] = {
+    MissingError: 404,
+    InputError: 422,
+    UnavailableError: 503,
+    ConfigurationError: 503,
+}
+
+
+class Problem(Exception):
+    """An answer that is an error; `errors` says what is wrong with which field."""
+
+    def __init__(self, status: int, detail: str, errors: dict[str, list[str]] | None = None) -> None:
+        super().__init__(detail)
+        self.status = status
+        self.detail = detail
+        self.errors = errors
+
+
+def field_problem(field: str, message: str, status: int = 422) -> Problem:
+    """A problem with one field of the request."""
+    return Problem(status, f"{field}: {message}", {field: [message]})
+
+
+def problem_response(
+    status: int, detail: str, errors: dict[str, list[str]] | None = None, headers: dict[str, str] | None = None
+) -> JSONResponse:
+    """The answer for a problem."""
+    body = {"status": status, "title": HTTPStatus(status).phrase, "detail": detail}
+    content = body if errors is None else {**body, "errors": errors}
+    return JSONResponse(content, status, headers, media_type="application/problem+json")
+
+
+def install(app: FastAPI) -> None:
+    """Answer every error of `app` as a problem."""
+    app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(ImsError, _ims_error)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _defect)
+
+
+async def _problem(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, Problem)
+    return problem_response(error.status, error.detail, error.errors)
+
+
+async def _ims_error(_request: Request, error: Exception) -> JSONResponse:
+    status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
+    return problem_response(status, str(error))
+
+
+async def _invalid(_request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    found = error.errors()
+    if any(item["type"] == "json_invalid" for item in found):
+        return problem_response(400, "the body is not JSON")
+    if any(item["loc"] == ("body",) and item["type"] == "missing" for item in found):
+        return problem_response(400, "the body is empty")
+    errors: dict[str, list[str]] = {}
+    for item in found:
+        where = [str(part) for part in item["loc"] if part not in ("body", "query", "path")]
+        errors.setdefault(".".join(where) or "body", []).append(item["msg"])
+    summary = "; ".join(f"{field}: {', '.join(messages)}" for field, messages in errors.items())
+    return problem_response(422, summary, errors)
+
+
+async def _http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    detail = str(error.detail)
+    if error.status_code == 404 and detail == "Not Found":
+        detail = f"there is nothing at {request.url.path}"
+    headers = dict(error.headers) if error.headers else None
+    return problem_response(error.status_code, detail, headers=headers)
+
+
+async def _defect(request: Request, error: Exception) -> JSONResponse:
+    log.exception("%s %s failed", request.method, request.url.path, exc_info=error)
+    return problem_response(500, "an error that the service did not expect; its log has the details")

@@ -1,0 +1,122 @@
+"""`/recipes`: what images are built from."""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from fastapi import APIRouter
+from pydantic import Field
+
+from ims.api.access import may_delete, may_read, may_write
+from ims.api.links import check_recipe_link, set_link
+from ims.api.schemas import Arch, ArtifactLink, Name, RecordOut, RequestBody
+from ims.api.services import RecordsService, StoreService
+from ims.records.models import Recipe
+
+router = APIRouter(prefix="/recipes", tags=["recipes"])
+
+# Those of IMS, and the families that kiwi-ng builds here.
+Distribution = Literal[
+    "sles12",
+    "sles15",
+    "centos7",
+    "debian12",
+    "debian13",
+    "ubuntu2204",
+    "ubuntu2404",
+    "opensuse-leap15",
+    "opensuse-tumbleweed",
+    "rocky8",
+    "rocky9",
+    "rocky10",
+    "fedora",
+]
+
+
+class TemplateVariable(RequestBody):
+    """A variable of the recipe's templates."""
+
+    key: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$", max_length=255)]
+    value: Annotated[str, Field(max_length=65536)]
+
+
+class RecipeIn(RequestBody):
+    """A new recipe."""
+
+    name: Name
+    recipe_type: Literal["kiwi-ng", "packer"]
+    linux_distribution: Distribution
+    link: ArtifactLink | None = None
+    template_dictionary: list[TemplateVariable] = Field(default_factory=list, max_length=1000)
+    require_dkms: bool = True
+    arch: Arch = "x86_64"
+
+
+class RecipePatch(RequestBody):
+    """What of a recipe can be changed; `template_dictionary` is replaced whole."""
+
+    link: ArtifactLink | None = None
+    template_dictionary: Annotated[list[TemplateVariable], Field(max_length=1000)] | None = None
+    require_dkms: bool | None = None
+    arch: Arch | None = None
+
+
+class RecipeOut(RecordOut):
+    """A recipe."""
+
+    recipe_type: str
+    linux_distribution: str
+    link: ArtifactLink | None
+    template_dictionary: list[TemplateVariable]
+    require_dkms: bool
+    arch: str
+
+
+@router.get("", dependencies=[may_read()], response_model=list[RecipeOut])
+def list_recipes(records: RecordsService) -> list[Recipe]:
+    """All recipes."""
+    return records.list(Recipe)
+
+
+@router.post("", status_code=201, dependencies=[may_write()], response_model=RecipeOut)
+def create_recipe(body: RecipeIn, records: RecordsService, store: StoreService) -> Recipe:
+    """Register a recipe."""
+    recipe = Recipe(**body.model_dump(exclude={"link"}))
+    if body.link is not None:
+        check_recipe_link(store, body.link)
+        set_link(recipe, body.link)
+    return records.add(recipe)
+
+
+@router.delete("", status_code=204, dependencies=[may_delete()])
+def delete_recipes(records: RecordsService) -> None:
+    """Delete all recipes."""
+    records.delete_all(Recipe)
+
+
+@router.get("/{recipe_id}", dependencies=[may_read()], response_model=RecipeOut)
+def get_recipe(recipe_id: str, records: RecordsService) -> Recipe:
+    """One recipe."""
+    return records.get(Recipe, recipe_id)
+
+
+@router.patch("/{recipe_id}", dependencies=[may_write()], response_model=RecipeOut)
+def update_recipe(recipe_id: str, body: RecipePatch, records: RecordsService, store: StoreService) -> Recipe:
+    """Change a recipe."""
+    records.get(Recipe, recipe_id)
+    if body.link is not None:
+        check_recipe_link(store, body.link)
+
+    def change(recipe: Recipe) -> None:
+        if body.link is not None:
+            set_link(recipe, body.link)
+        for field, value in body.model_dump(exclude={"link"}, exclude_none=True).items():
+            setattr(recipe, field, value)
+
+    return records.change(Recipe, recipe_id, change)
+
+
+@router.delete("/{recipe_id}", status_code=204, dependencies=[may_delete()])
+def delete_recipe(recipe_id: str, records: RecordsService) -> None:
+    """Delete a recipe."""
+    records.delete(Recipe, recipe_id)

@@ -1,0 +1,165 @@
+"""Airflow runs seen as IMS jobs: status, failed step and reason, all read from what Airflow knows."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from datetime import datetime
+from typing import Any
+
+from pydantic import BaseModel
+
+from ims.api.airflow import AirflowApi
+from ims.jobs import CreateJob, job_id
+
+FAILURE = "failure"  # the key under which ims.operators.errors keeps a failed task's reason
+
+WORKFLOWS: dict[str, type[BaseModel]] = {"create_image": CreateJob}
+JOB_TYPES = {"create_image": "create"}
+
+# What IMS calls the time in which a task runs, in the order of the tasks.
+STATUSES: dict[str, dict[str, str]] = {
+    "create_image": {
+        "open_workspace": "creating",
+        "fetch_recipe": "fetching_recipe",
+        "wait_for_repositories": "waiting_for_repos",
+        "build_ca_package": "waiting_for_repos",
+        "build_image": "building_image",
+        "package_artifacts": "packaging_artifacts",
+        "upload_artifacts": "packaging_artifacts",
+        "write_manifest": "packaging_artifacts",
+        "save_image_record": "packaging_artifacts",
+        "close_workspace": "packaging_artifacts",
+    }
+}
+_NOT_STARTED = {None, "none", "scheduled", "queued", "skipped", "upstream_failed", "removed"}
+
+
+class StepState(BaseModel):
+    """One task of a job."""
+
+    name: str
+    map_index: int
+    state: str | None
+    try_number: int
+    started: datetime | None
+    ended: datetime | None
+
+    @property
+    def label(self) -> str:
+        """The task's name, with its number where it is one of several."""
+        return self.name if self.map_index < 0 else f"{self.name}[{self.map_index}]"
+
+
+class Run(BaseModel):
+    """A run of a workflow with its tasks, in their order."""
+
+    dag_id: str
+    run_id: str
+    state: str
+    created: datetime
+    conf: dict[str, Any]
+    steps: list[StepState] = []
+    reason: str | None = None
+
+    @property
+    def job_id(self) -> str:
+        """The job's id."""
+        return job_id(self.run_id)
+
+    @property
+    def failed(self) -> StepState | None:
+        """The first task that failed."""
+        return next((step for step in self.steps if step.state == "failed"), None)
+
+    @property
+    def status(self) -> str:
+        """The job's status in IMS's words."""
+        if self.state == "success":
+            return "success"
+        if self.state == "failed" or self.failed is not None:
+            return "error"
+        started = [step for step in self.steps if step.state not in _NOT_STARTED]
+        return STATUSES[self.dag_id][started[-1].name] if started else "creating"
+
+    @property
+    def fields(self) -> dict[str, Any]:
+        """The job's fields, with defaults where the run was not given them."""
+        model = WORKFLOWS[self.dag_id]
+        known = {name: value for name, value in self.conf.items() if name in model.model_fields}
+        return model.model_construct(**known).model_dump(warnings=False)
+
+
+async def all_runs(airflow: AirflowApi) -> list[Run]:
+    """Every run of our workflows, oldest first."""
+    lists = await asyncio.gather(*(_runs_of(airflow, dag_id) for dag_id in WORKFLOWS))
+    return sorted((run for runs in lists for run in runs), key=lambda run: run.created)
+
+
+async def find_run(airflow: AirflowApi, identity: str) -> Run | None:
+    """The run that is the job `identity`: by its id where they are the same, else by looking through all."""
+    for dag_id in WORKFLOWS:
+        found = await airflow.find(f"dags/{dag_id}/dagRuns/{identity}")
+        if found is not None:
+            return await with_steps(airflow, _run(found))
+    for dag_id in WORKFLOWS:
+        for item in await airflow.pages(f"dags/{dag_id}/dagRuns", "dag_runs", order_by="-run_after"):
+            if job_id(item["dag_run_id"]) == identity:
+                return await with_steps(airflow, _run(item))
+    return None
+
+
+async def with_steps(airflow: AirflowApi, run: Run) -> Run:
+    """The run with its tasks and, if one failed, the reason."""
+    items = await airflow.pages(f"dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances", "task_instances")
+    run.steps = _ordered(run.dag_id, items)
+    run.reason = await _reason(airflow, run)
+    return run
+
+
+async def _runs_of(airflow: AirflowApi, dag_id: str) -> list[Run]:
+    items = await airflow.pages(f"dags/{dag_id}/dagRuns", "dag_runs", order_by="run_after")
+    runs = [_run(item) for item in items]
+    # A success has nothing to tell that its tasks know better.
+    await asyncio.gather(*(with_steps(airflow, run) for run in runs if run.state != "success"))
+    return runs
+
+
+def _run(item: Mapping[str, Any]) -> Run:
+    return Run(
+        dag_id=item["dag_id"],
+        run_id=item["dag_run_id"],
+        state=item["state"],
+        created=item["queued_at"] or item["run_after"],
+        conf=item["conf"] or {},
+    )
+
+
+def _ordered(dag_id: str, items: Iterable[Mapping[str, Any]]) -> list[StepState]:
+    order = list(STATUSES[dag_id])
+    steps = [
+        StepState(
+            name=item["task_id"],
+            map_index=item["map_index"],
+            state=item["state"],
+            try_number=item["try_number"],
+            started=item["start_date"],
+            ended=item["end_date"],
+        )
+        for item in items
+        if item["task_id"] in order
+    ]
+    return sorted(steps, key=lambda step: (order.index(step.name), step.map_index))
+
+
+async def _reason(airflow: AirflowApi, run: Run) -> str | None:
+    step = run.failed
+    if step is None:
+        return "the job was cancelled" if run.state == "failed" else None
+    entry = await airflow.find(
+        f"dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/{step.name}/xcomEntries/{FAILURE}",
+        params={"map_index": step.map_index},
+    )
+    if entry is None:
+        return f"{step.label} ended without a reason: the job was cancelled or a process was killed"
+    return f"{step.label}: {entry['value']}"

@@ -1,0 +1,1 @@
+"""Image roots: the tree of files that an image is made of."""

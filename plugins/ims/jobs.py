@@ -1,0 +1,98 @@
+"""The fields of a job: one schema for the API, the workflows' params and the CLI."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from ims.settings import settings
+
+_NAMESPACE = uuid.UUID("5a1f1c1e-6f0c-4b52-9a53-1f8f3f0c5d0e")
+_FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
+
+Identity = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+
+
+def job_id(run_id: str) -> str:
+    """The id of the job that an Airflow run is: the run's own id where that is a UUID, else one made from it."""
+    try:
+        return str(uuid.UUID(run_id))
+    except ValueError:
+        return str(uuid.uuid5(_NAMESPACE, run_id))
+
+
+def _field(section: str, title: str, default: Any, description: str, **rules: Any) -> Any:
+    return Field(
+        default,
+        title=title,
+        description=description,
+        json_schema_extra={"section": section, "description_md": description},
+        **rules,
+    )
+
+
+class CreateJob(BaseModel):
+    """What the workflow `create_image` is given; what `POST /jobs` with `job_type: create` is given besides."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    artifact_id: Identity = _field("Image", "Recipe", ..., "Id of the recipe to build (`artifact_id`).")
+    image_root_archive_name: str = _field(
+        "Image", "Name of the image", ..., "Name of the new image.", min_length=1, max_length=255
+    )
+    public_key_id: Identity = _field(
+        "Image", "Public key", ..., "Id of the public key that may log in to the job's debug shell."
+    )
+    enable_debug: bool = _field(
+        "Build", "Debug shell", False, "Open a shell on the image root when the build fails. Not available yet."
+    )
+    build_env_size: int | None = _field(
+        "Build", "Free space (GiB)", None, "Space that must be free before the work starts.", ge=1
+    )
+    job_mem_size: int | None = _field(
+        "Build", "Memory (GiB)", None, "Memory of the build; used where steps run as pods.", ge=1
+    )
+    repository_timeout: int = _field(
+        "Build",
+        "Wait for repositories (s)",
+        settings().repository_timeout,
+        "Seconds to wait until every repository of the recipe answers.",
+        ge=1,
+        le=86400,
+    )
+    require_dkms: bool | None = _field(
+        "Build", "DKMS", None, "Whether the build needs kernel modules made by DKMS. Empty: as the recipe says."
+    )
+    kernel_file_name: str | None = _field(
+        "Boot files",
+        "Kernel",
+        None,
+        "Name of the kernel in the image's `/boot`. Empty: `vmlinuz`, on aarch64 `Image`.",
+        pattern=_FILE_NAME,
+    )
+    initrd_file_name: str = _field(
+        "Boot files", "Initrd", "initrd", "Name of the initrd in the image's `/boot`.", pattern=_FILE_NAME
+    )
+    kernel_parameters_file_name: str = _field(
+        "Boot files",
+        "Kernel parameters",
+        "kernel-parameters",
+        "Name of the file in `/boot` that holds the kernel's parameters; left out where there is none.",
+        pattern=_FILE_NAME,
+    )
+
+
+def field_schemas(job: type[BaseModel]) -> dict[str, dict[str, Any]]:
+    """The JSON schema of each field, with one list of types instead of `anyOf`, which the UI's form can show."""
+    schema = job.model_json_schema()
+    return {name: _flat(field) for name, field in schema["properties"].items()}
+
+
+def _flat(field: dict[str, Any]) -> dict[str, Any]:
+    choices = field.pop("anyOf", None)
+    if not choices:
+        return field
+    merged = {key: value for choice in choices for key, value in choice.items() if key != "type"}
+    return {**field, **merged, "type": [choice["type"] for choice in choices]}

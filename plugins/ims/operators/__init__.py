@@ -1,0 +1,1 @@
+"""Steps and records as Airflow tasks."""

@@ -1,0 +1,1 @@
+"""Recipes: archives, templates, and what a kiwi description says."""

@@ -1,0 +1,111 @@
+"""Reading what kiwi-ng and the package managers below it print: clean lines, and why a build failed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+from ims.errors import ImsError, InputError, UnavailableError
+
+# kiwi draws its progress on the line that the next message is printed on.
+_PROGRESS = re.compile(r"\[ \w+\s*\]: Processing: \[[# ]*\] \d+%")
+_PASSWORD = re.compile(r"(?<=://)[^/@\s]+@")
+_ERROR_MARK = "[ ERROR   ]"
+
+
+@dataclass(frozen=True)
+class Cause:
+    """A line that says why a build failed; `passing`: it may be gone when tried again."""
+
+    pattern: str
+    sentence: str
+    passing: bool = False
+
+    def read(self, text: str) -> ImsError | None:
+        """The error, if the text has such a line."""
+        match = re.search(self.pattern, text, re.MULTILINE)
+        if match is None:
+            return None
+        kind = UnavailableError if self.passing else InputError
+        return kind(f"kiwi-ng could not build the image root: {self.sentence.format(**match.groupdict()).strip()}")
+
+
+# In this order: when a repository cannot be read, all of its packages are missing too.
+CAUSES = (
+    # zypper, dnf and apt on their repositories
+    Cause(r"SSL certificate problem: (?P<why>.+)", "a repository's certificate is not trusted: {why}"),
+    Cause(r"Curl error \(60\): .*? for (?P<url>\S+)", "the certificate of {url} is not trusted"),
+    Cause(r"error setting certificate file: (?P<file>\S+)", "the image has no trusted certificates ({file})"),
+    Cause(r"Login failed\. \((?P<url>[^)]+)\): .*error: (?P<code>\d+)", "{url} asks for a login ({code})"),
+    Cause(r"Permission to access '(?P<url>[^']+)' denied", "{url} refuses access (403)"),
+    Cause(r"Location '(?P<url>[^']+)' is temporarily unaccessible", "{url} is not available for now (503)", True),
+    Cause(r"Status code: (?P<code>5\d\d) for (?P<url>\S+)", "{url} answered {code}", True),
+    Cause(r"Status code: (?P<code>\d{3}) for (?P<url>\S+)", "{url} answered {code}"),
+    Cause(
+        r"Error message: (?P<why>(Failed to connect|Could not resolve|Connection|Operation timed out|Timeout).+)",
+        "{why}",
+        True,
+    ),
+    Cause(r"Curl error \((6|7|28|35|52|56)\): (?P<why>.+?) for (?P<url>\S+)", "{url}: {why}", True),
+    Cause(r"Failed to fetch (?P<url>\S+)\s+Could not connect to (?P<why>.+)", "no connection to {why}", True),
+    Cause(r"Failed to fetch (?P<url>\S+)\s+(?P<code>5\d\d)\s", "{url} answered {code}", True),
+    Cause(r"Failed to fetch (?P<url>\S+)\s+(?P<code>\d{3})\s", "{url} answered {code}"),
+    Cause(r"File '(?P<file>[^']+)' not found on medium '(?P<url>[^']+)'", "{url} does not have {file}", True),
+    Cause(
+        r"\[(?P<alias>[^|\]]+)\|(?P<url>[^\]]+)\] Valid metadata not found",
+        "{url} (alias {alias}) is not a package repository",
+    ),
+    # zypper, dnf4, dnf5, microdnf and apt on packages
+    Cause(r"No provider of '(?P<name>[^']+)' found", "no repository has a package {name}"),
+    Cause(r"Unable to find a match: (?P<name>.+)", "no repository has a package {name}"),
+    Cause(r"No match for argument: (?P<name>\S+)", "no repository has a package {name}"),
+    Cause(r"No package matches '(?P<name>[^']+)'", "no repository has a package {name}"),
+    Cause(r"Package '(?P<name>[^']+)' has no installation candidate", "no repository has a package {name}"),
+    Cause(
+        r"nothing provides '?(?P<need>[^'\n]+?)'? needed by (the to be installed |to be installed )?(?P<name>\S+)",
+        "{name} needs {need}, which no repository has",
+    ),
+    Cause(r"(?P<name>\S+) : Depends: (?P<need>.+?) but it is not", "{name} needs {need}, which cannot be installed"),
+    # everything else
+    Cause(r"No space left on device", "the disk is full"),
+    Cause(r"KiwiScriptFailed: (?P<script>\S+) failed with: (?P<why>.*)", "{script} failed: {why}"),
+)
+# These stand beside a better reason, or say little: they count only if nothing else is found.
+LAST_CAUSES = (
+    Cause(r"^\s+(?P<name>\S+): Cannot download, all mirrors", "{name} cannot be downloaded", True),
+    Cause(r"Failed to download metadata for repo '(?P<alias>[^']+)'", "repository {alias} cannot be read", True),
+    Cause(r"Unable to locate package (?P<name>\S+)", "no repository has a package {name}"),
+    Cause(r"(?P<why>Kiwi\w+: .+)", "{why}"),
+)
+SCHEMA_CAUSES = (
+    Cause(r"\.xml:\d+:\d+: error: (?P<why>.+)", "{why}"),
+    Cause(r"kiwi_xslt-\S+?:\d+:\d+: error: (?P<why>.+)", "{why}"),
+    *LAST_CAUSES[-1:],
+)
+
+
+def clean(line: str) -> Iterator[str]:
+    """The messages in one line of output, without progress bars and passwords."""
+    for part in re.split(r"[\r\n]+", _PROGRESS.sub("", line)):
+        if text := _PASSWORD.sub("", part).rstrip():
+            yield text
+
+
+def build_error(lines: Iterable[str], code: int) -> ImsError:
+    """Why a build ended with exit code `code`, in one sentence, from its log."""
+    log = "\n".join(lines)
+    last = log[max(0, log.rfind(_ERROR_MARK)) :]
+    for causes, text in ((CAUSES, last), (CAUSES, log), (LAST_CAUSES, last)):
+        for cause in causes:
+            if error := cause.read(text):
+                return error
+    return ImsError(f"kiwi-ng could not build the image root: it ended with exit code {code}", "See the log above")
+
+
+def schema_reason(output: str) -> str:
+    """What kiwi has against a description."""
+    for cause in SCHEMA_CAUSES:
+        if match := re.search(cause.pattern, output):
+            return cause.sentence.format(**match.groupdict()).strip()
+    return output.strip()[-500:] or "it gives no reason"

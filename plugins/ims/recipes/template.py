@@ -1,0 +1,67 @@
+"""Templates in recipes: `.ims_recipe_template.yaml` names files, rendered from the record's dictionary."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import yaml
+from jinja2 import StrictUndefined, TemplateError
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ims.errors import InputError
+
+TEMPLATE_LIST = ".ims_recipe_template.yaml"
+MAX_TEMPLATE = 4 * 1024 * 1024
+
+
+class TemplateList(BaseModel):
+    """The content of `.ims_recipe_template.yaml`."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    template_files: list[str] = Field(default_factory=list)
+
+
+def render(folder: Path, variables: Mapping[str, str]) -> list[str]:
+    """Render a recipe's templates in place; returns their names.
+
+    Raises InputError: a template without a dictionary, a variable or file that is not there, a file outside the
+    recipe, or a template that is wrong.
+    """
+    names = _read_list(folder / TEMPLATE_LIST)
+    if names and not variables:
+        raise InputError(
+            f"the recipe has templates ({', '.join(names)}) but its record has no template_dictionary",
+            "Give the recipe's record one",
+        )
+    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
+    for name in names:
+        path = _inside(folder, name)
+        try:
+            path.write_text(environment.from_string(path.read_text()).render(dict(variables)))
+        except (TemplateError, UnicodeDecodeError, OverflowError, MemoryError) as error:
+            raise InputError(
+                f"the template {name} cannot be rendered: {error}",
+                f"The template_dictionary has: {', '.join(sorted(variables))}",
+            ) from None
+    return names
+
+
+def _read_list(path: Path) -> list[str]:
+    if not path.is_file():
+        return []
+    try:
+        return TemplateList.model_validate(yaml.safe_load(path.read_text()) or {}).template_files
+    except (yaml.YAMLError, UnicodeDecodeError, ValidationError):
+        raise InputError(f"{TEMPLATE_LIST} cannot be read", "It is YAML with a list named template_files") from None
+
+
+def _inside(folder: Path, name: str) -> Path:
+    path = (folder / name).resolve()
+    if not path.is_relative_to(folder.resolve()) or not path.is_file():
+        raise InputError(f"{TEMPLATE_LIST} names {name!r}, which is not a file of the recipe")
+    if path.stat().st_size > MAX_TEMPLATE:
+        raise InputError(f"the template {name} is larger than {MAX_TEMPLATE} bytes")
+    return path

@@ -1,0 +1,1 @@
+"""What is remembered: recipes, images, public keys."""

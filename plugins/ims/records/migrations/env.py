@@ -1,0 +1,11 @@
+"""Alembic's entry point; `ims.records.database.migrate` hands it the connection."""
+
+from alembic import context
+
+from ims.records.models import Record
+
+context.configure(
+    connection=context.config.attributes["connection"], target_metadata=Record.metadata, render_as_batch=True
+)
+with context.begin_transaction():
+    context.run_migrations()

@@ -1,0 +1,86 @@
+"""What is remembered of recipes, images and public keys. The fields are those of IMS."""
+
+from __future__ import annotations
+
+import uuid
+from datetime import UTC, datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import JSON, DateTime, Index, String, Text, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """A moment. SQLite forgets the time zone, so it is put back when read."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_result_value(self, value: datetime | None, dialect: Any) -> datetime | None:
+        """Read a moment back in UTC."""
+        return value if value is None or value.tzinfo else value.replace(tzinfo=UTC)
+
+
+class Record(DeclarativeBase):
+    """A row of the database."""
+
+    id: Mapped[str]
+    created: Mapped[datetime]
+    deleted: Mapped[datetime | None]
+
+
+class Common:
+    """What all records have. `deleted` makes a record a tombstone: hidden, its objects still there."""
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True, default=lambda: str(uuid.uuid4()))
+    name: Mapped[str] = mapped_column(Text)
+    created: Mapped[datetime] = mapped_column(UtcDateTime, default=lambda: datetime.now(UTC))
+    deleted: Mapped[datetime | None] = mapped_column(UtcDateTime, default=None)
+
+
+class Linked(Common):
+    """What a record with an object in S3 has: {type, path, etag}, and the path once more, to be unique."""
+
+    link: Mapped[dict[str, str] | None] = mapped_column(JSON, default=None)
+    link_path: Mapped[str | None] = mapped_column(Text, default=None)
+    arch: Mapped[str] = mapped_column(String(16), default="x86_64")
+
+
+def _one_living(table: str) -> Index:
+    living = text("deleted IS NULL")
+    return Index(f"{table}_link_path", "link_path", unique=True, sqlite_where=living, postgresql_where=living)
+
+
+class PublicKey(Common, Record):
+    """A key that may log in to the shells of jobs."""
+
+    __tablename__ = "public_keys"
+
+    public_key: Mapped[str] = mapped_column(Text)
+
+
+class Recipe(Linked, Record):
+    """A description from which an image is built."""
+
+    __tablename__ = "recipes"
+    __table_args__ = (_one_living("recipes"),)
+
+    recipe_type: Mapped[str] = mapped_column(String(32))
+    linux_distribution: Mapped[str] = mapped_column(String(64))
+    template_dictionary: Mapped[list[dict[str, str]]] = mapped_column(JSON, default=list)
+    require_dkms: Mapped[bool] = mapped_column(default=True)
+
+
+class Image(Linked, Record):
+    """A set of artifacts that nodes boot; the link names its manifest."""
+
+    __tablename__ = "images"
+    __table_args__ = (_one_living("images"),)
+
+    job_id: Mapped[str | None] = mapped_column(String(36), default=None, index=True)
+    # `metadata` is taken by SQLAlchemy.
+    labels: Mapped[dict[str, str]] = mapped_column("metadata", JSON, default=dict)
+
+
+RecordType = TypeVar("RecordType", PublicKey, Recipe, Image)

@@ -1,0 +1,142 @@
+"""Steps as processes of this machine, each in a mount and a PID namespace of its own.
+
+Whatever a step mounts or starts lives in its namespaces, and the kernel ends those with the step: when it finishes,
+when it is killed, and when the task that started it dies. So nothing can be left behind but files, and those are in
+the job's workspace.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ims.errors import PERMANENT_EXIT_CODES, ImsError, InputError
+from ims.settings import settings
+from ims.steps.step import Step
+
+# The kernel kills the step when its parent dies, and everything in a PID namespace with its first process.
+NAMESPACES = (
+    *("setpriv", "--pdeathsig=KILL", "--"),
+    *("unshare", "--fork", "--pid", "--kill-child=KILL", "--mount", "--mount-proc", "--propagation", "private"),
+    "--",
+)
+_INHERITED = ("PATH", "HOME", "LANG", "TZ", "http_proxy", "https_proxy", "no_proxy", "AWS_CA_BUNDLE")
+_GIB = 1024**3
+
+
+class StepFailedError(ImsError):
+    """A step ended with an error; `permanent` says that another try cannot help."""
+
+    def __init__(self, reason: str, hint: str, exit_code: int) -> None:
+        super().__init__(reason, hint)
+        self.exit_code = exit_code
+        self.permanent = exit_code in PERMANENT_EXIT_CODES
+
+
+class LocalRuntime:
+    """Runs steps here."""
+
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def open_workspace(self, job_id: str, size_gib: int) -> Path:
+        """Make an empty workspace for a job. Raises InputError: less than `size_gib` GiB are free."""
+        self.close_workspace(job_id)
+        folder = settings().workspaces / job_id
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        free = shutil.disk_usage(folder.parent).free / _GIB
+        if free < size_gib:
+            raise InputError(
+                f"the job needs {size_gib} GiB of space, {folder.parent} has {free:.1f} GiB free",
+                "Free some, or set build_env_size",
+            )
+        (folder / "run").mkdir(parents=True)
+        return folder
+
+    def close_workspace(self, job_id: str) -> None:
+        """End what still runs in a job's workspace and remove it. None there is no error."""
+        folder = settings().workspaces / job_id
+        for record in folder.glob("run/*.pid"):
+            _end_leftover(record)
+        shutil.rmtree(folder, ignore_errors=True)
+        if folder.exists():
+            shutil.rmtree(folder)
+
+    def run(self, step: Step[Any], data: dict[str, Any], label: str, on_line: Callable[[str], None]) -> Any:
+        """Run a step and return its result.
+
+        `data` is its input, `label` tells its runs in one workspace apart, `on_line` gets each line it prints.
+        Raises StepFailedError: the step's own reason, or how it ended.
+        """
+        workspace = Path(data["workspace"])
+        result, record = workspace / "run" / f"{label}.json", workspace / "run" / f"{label}.pid"
+        _end_leftover(record)
+        result.unlink(missing_ok=True)
+        command = [*NAMESPACES, sys.executable, "-m", "ims.runtime.inside", step.name, json.dumps(data)]
+        self._process = subprocess.Popen(
+            [*command, "--result", str(result)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=step_environment(step),
+            cwd=workspace,
+            start_new_session=True,
+        )
+        record.write_text(str(self._process.pid))
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            on_line(line.decode(errors="replace").rstrip())
+        return _outcome(step.name, self._process.wait(), result)
+
+    def kill(self) -> None:
+        """End the running step, and all it started, now."""
+        if self._process is not None and self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            threading.Thread(target=self._process.wait, daemon=True).start()
+
+
+def step_environment(step: Step[Any]) -> dict[str, str]:
+    """What a step finds in its environment: nothing of Airflow's, S3 credentials only where it declares them."""
+    environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    environment |= {name: value for name, value in os.environ.items() if name.startswith("IMS_")}
+    environment["PYTHONUNBUFFERED"] = "1"
+    if step.s3:
+        environment |= {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+    environment.pop("IMS_DATABASE_URL", None)
+    return environment
+
+
+def _outcome(name: str, code: int, result: Path) -> Any:
+    try:
+        outcome = json.loads(result.read_text())
+    except (OSError, ValueError):
+        outcome = {}
+    if code == 0 and "result" in outcome:
+        return outcome["result"]
+    if "error" in outcome:
+        raise StepFailedError(outcome["error"], outcome["hint"], code)
+    how = f"was killed by signal {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
+    raise StepFailedError(f"{name} {how} without giving a reason", "See its log", code)
+
+
+def _end_leftover(record: Path) -> None:
+    """Kill the process that `record` names if it is still the step that wrote it."""
+    try:
+        pid = int(record.read_text())
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (OSError, ValueError):
+        return
+    if b"ims.runtime.inside" in command and os.fsencode(record.parent) in command:
+        descriptor = os.pidfd_open(pid)
+        try:
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        finally:
+            os.close(descriptor)

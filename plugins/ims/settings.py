@@ -1,0 +1,113 @@
+"""The one table of settings, read from `IMS_*` environment variables. docs/settings.md is made from it.
+
+`python -m ims.settings` prints that page.
+"""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field, HttpUrl
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    """What an installation can choose."""
+
+    model_config = SettingsConfigDict(env_prefix="IMS_", frozen=True, env_ignore_empty=True)
+
+    home: Path = Field(
+        Path("/var/lib/ims"), description="Folder of all state: databases, objects, logs, secrets, workspaces, caches."
+    )
+    host: str = Field("127.0.0.1", description="Address the API, the UI and the embedded S3 listen on.")
+    port: int = Field(8080, ge=1, le=65535, description="Port of the API and the Airflow UI.")
+    s3_port: int = Field(
+        8333, ge=1, le=55535, description="Port of the embedded S3 (its own gRPC port is 10000 higher)."
+    )
+    s3_internal_port: int = Field(
+        9300, ge=1, le=55000, description="First of four ports that the embedded S3 uses for its own parts."
+    )
+    s3_endpoint_url: HttpUrl | None = Field(
+        None, description="S3 to use instead of the embedded one; credentials then come from AWS_* variables."
+    )
+    recipes_bucket: str = Field("ims", description="Bucket of the recipe archives.")
+    images_bucket: str = Field("boot-images", description="Bucket of the image artifacts.")
+    database_url: str = Field("", description="SQLAlchemy URL of the records; empty means SQLite below `IMS_HOME`.")
+    admin_user: str = Field("admin", description="Name of the administrator in the UI and the API.")
+    runtime: Literal["local"] = Field("local", description="Where steps run: `local` is processes on this machine.")
+    parallelism: int = Field(4, ge=1, description="Tasks that may run at the same time.")
+    ca_certificate: Path | None = Field(
+        None,
+        description="Root CA certificate of the site (PEM); installed in every image. Empty: one is made at start.",
+    )
+    recipe_max_mib: int = Field(1024, ge=1, description="Largest size of an unpacked recipe, in MiB.")
+    recipe_max_files: int = Field(20000, ge=1, description="Most files in a recipe.")
+    repository_timeout: int = Field(500, ge=1, description="Seconds to wait for the repositories of a recipe.")
+    repository_poll: float = Field(
+        10, gt=0, description="Seconds between two questions to a repository that is not ready."
+    )
+    build_env_size: int = Field(
+        4, ge=1, description="Free space that a job needs, in GiB, unless the job says otherwise."
+    )
+    squashfs_level: int = Field(9, ge=1, le=22, description="zstd level of the rootfs: 3 is faster, 15 is smaller.")
+    squashfs_processors: int = Field(0, ge=0, description="Processors that mksquashfs uses; 0 means all.")
+    squashfs_memory_mib: int = Field(256, ge=64, description="Memory that mksquashfs uses, in MiB.")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
+
+    @property
+    def records_url(self) -> str:
+        """SQLAlchemy URL of the records."""
+        return self.database_url or f"sqlite:///{self.home / 'ims.db'}"
+
+    @property
+    def endpoint_url(self) -> str:
+        """URL of the S3 service."""
+        return str(self.s3_endpoint_url or f"http://{self.host}:{self.s3_port}").rstrip("/")
+
+    @property
+    def airflow_url(self) -> str:
+        """URL of the UI; the API is at `/apis/ims` below it."""
+        return f"http://{self.host}:{self.port}"
+
+    @property
+    def ca_certificate_path(self) -> Path:
+        """The site's root CA certificate."""
+        return self.ca_certificate or self.home / "site-root-ca.pem"
+
+    @property
+    def workspaces(self) -> Path:
+        """Folder with one workspace a job."""
+        return self.home / "workspaces"
+
+    @property
+    def secrets(self) -> Path:
+        """Folder of credentials, mode 0700."""
+        return self.home / "secrets"
+
+
+@cache
+def settings() -> Settings:
+    """The settings of this process.
+
+    Raises pydantic.ValidationError: a variable holds a value that cannot be used.
+    """
+    return Settings()
+
+
+def documentation() -> str:
+    """The settings as a Markdown page."""
+    rows = ["| Variable | Default | Meaning |", "| --- | --- | --- |"]
+    for name, field in Settings.model_fields.items():
+        default = "" if field.default in (None, "") else f"`{field.default}`"
+        rows.append(f"| `IMS_{name.upper()}` | {default} | {field.description} |")
+    table = "\n".join(rows)
+    return (
+        "# Settings\n\nMade from `plugins/ims/settings.py` by `make docs`. Every setting is an environment variable,"
+        " read when a process starts:\n`make down`, set it, `make up`.\n\n" + table + "\n"
+    )
+
+
+if __name__ == "__main__":
+    print(documentation(), end="")

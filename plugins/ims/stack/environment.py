@@ -1,0 +1,117 @@
+"""What the processes of the stack find in their environment."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+
+from ims.settings import Settings
+from ims.stack.credentials import TASK_USER, Credentials
+
+PROJECT = Path(__file__).resolve().parents[3]
+
+# What a process needs of the environment it was started from: programs, language, and the way to the network.
+INHERITED = (
+    "HOME",
+    "LANG",
+    "TZ",
+    "SSL_CERT_FILE",
+    "SSL_CERT_DIR",
+    "REQUESTS_CA_BUNDLE",
+    "http_proxy",
+    "https_proxy",
+    "no_proxy",
+)
+
+
+def process_environment(settings: Settings, credentials: Credentials) -> dict[str, str]:
+    """The environment of every process of the stack."""
+    inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
+    own = {name: value for name, value in os.environ.items() if name.startswith("IMS_")}
+    path = f"{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+    return {
+        **inherited,
+        **own,
+        "IMS_HOME": str(settings.home),
+        "PATH": path,
+        "PYTHONUNBUFFERED": "1",
+        **s3_environment(settings, credentials),
+        **airflow_environment(settings, credentials),
+    }
+
+
+def s3_environment(settings: Settings, credentials: Credentials) -> dict[str, str]:
+    """How S3 clients find the store."""
+    if settings.s3_endpoint_url is not None:
+        return {
+            **{name: value for name, value in os.environ.items() if name.startswith("AWS_")},
+            "AWS_ENDPOINT_URL": settings.endpoint_url,
+        }
+    return {
+        "AWS_ENDPOINT_URL": settings.endpoint_url,
+        "AWS_ACCESS_KEY_ID": credentials.s3_access_key,
+        "AWS_SECRET_ACCESS_KEY": credentials.s3_secret_key,
+        "AWS_REGION": "us-east-1",
+    }
+
+
+def airflow_environment(settings: Settings, credentials: Credentials) -> dict[str, str]:
+    """Airflow's configuration. The reasons for the unusual ones are in docs/adr/0003-airflow-on-one-machine.md."""
+    home = settings.home / "airflow"
+    return {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW__API__BASE_URL": settings.airflow_url,
+        "AIRFLOW__API__HOST": settings.host,
+        "AIRFLOW__API__PORT": str(settings.port),
+        "AIRFLOW__API__SECRET_KEY": credentials.api_secret_key,
+        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__API_AUTH__JWT_SECRET": credentials.jwt_secret,
+        "AIRFLOW__CORE__AUTH_MANAGER": (
+            "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager"
+        ),
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        "AIRFLOW__CORE__DAGS_FOLDER": str(PROJECT / "dags"),
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{settings.airflow_url}/execution/",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__FERNET_KEY": credentials.fernet_key,
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__PARALLELISM": str(settings.parallelism),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(PROJECT / "plugins"),
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(settings.secrets / "passwords.json"),
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{settings.admin_user}:admin,{TASK_USER}:user",
+        "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
+        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(settings.home / "logs" / "tasks"),
+        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.1",
+        "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
+        "AIRFLOW_CONN_IMS_API": json.dumps(
+            {
+                "conn_type": "http",
+                "host": settings.airflow_url,
+                "login": TASK_USER,
+                "password": credentials.task_password,
+            }
+        ),
+        "AIRFLOW_CONN_IMS_S3": json.dumps(s3_connection(settings, credentials)),
+    }
+
+
+def s3_connection(settings: Settings, credentials: Credentials) -> dict[str, object]:
+    """The Airflow connection `ims_s3`."""
+    environment = s3_environment(settings, credentials)
+    return {
+        "conn_type": "aws",
+        "login": environment.get("AWS_ACCESS_KEY_ID"),
+        "password": environment.get("AWS_SECRET_ACCESS_KEY"),
+        "extra": {
+            "endpoint_url": settings.endpoint_url,
+            "region_name": environment.get("AWS_REGION", "us-east-1"),
+            "verify": environment.get("AWS_CA_BUNDLE") or True,
+            "config_kwargs": {
+                "request_checksum_calculation": "when_required",
+                "response_checksum_validation": "when_required",
+            },
+        },
+    }

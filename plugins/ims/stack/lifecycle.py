@@ -1,0 +1,175 @@
+"""Bring the stack up until a task can really run, and down until nothing is left."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+
+import httpx
+
+from ims.errors import ConfigurationError, ImsError, UnavailableError
+from ims.settings import Settings
+from ims.stack import supervision
+from ims.stack.credentials import Credentials, ensure_ca, ensure_credentials, write_password_file
+from ims.stack.environment import process_environment
+from ims.storage.objects import ObjectName, ObjectStore
+
+START_SECONDS = 300
+WORKFLOWS = ("create_image",)
+SECURITY = """\
+# Without these keys the filer's own port would take requests from anybody on this machine.
+[jwt.signing]
+key = "{key}"
+[jwt.signing.read]
+key = "{key}"
+[jwt.filer_signing]
+key = "{key}"
+[jwt.filer_signing.read]
+key = "{key}"
+"""
+
+Say = Callable[[str], None]
+
+
+def up(settings: Settings, say: Say) -> Credentials:
+    """Start what does not run, wait until it works, and return the installation's credentials.
+
+    Raises ConfigurationError: not root, or a port is taken. UnavailableError: a part did not get ready in time.
+    """
+    if os.geteuid() != 0:
+        raise ConfigurationError("the stack builds images, which takes root", "Run it again as root")
+    credentials = prepare_home(settings)
+    environment = process_environment(settings, credentials)
+    if not supervision.is_running(settings):
+        check_ports(settings)
+        say("preparing the Airflow database")
+        airflow = supervision.BIN / "airflow"
+        log = settings.home / "logs" / "db-migrate.log"
+        with log.open("wb") as output:
+            done = subprocess.run(
+                [airflow, "db", "migrate"], env=environment, stdout=output, stderr=output, check=False
+            )
+        if done.returncode != 0:
+            raise ConfigurationError("the Airflow database could not be prepared", f"See {log}")
+    supervision.start(settings, environment)
+    for what, ready in checks(settings, credentials):
+        say(f"waiting for {what}")
+        wait(settings, what, ready)
+    return credentials
+
+
+def down(settings: Settings) -> None:
+    """Stop every process of the stack. Nothing running is no error."""
+    supervision.stop(settings)
+
+
+def prepare_home(settings: Settings) -> Credentials:
+    """Folders, credentials and the site's CA."""
+    for name in ("airflow", "cache", "logs", "run", "s3", "workspaces"):
+        (settings.home / name).mkdir(parents=True, exist_ok=True)
+    settings.home.chmod(0o755)
+    (settings.home / "s3").chmod(0o700)
+    credentials = ensure_credentials(settings)
+    write_password_file(settings, credentials)
+    ensure_ca(settings)
+    security = settings.home / "s3" / "security.toml"
+    security.touch(mode=0o600)
+    security.write_text(SECURITY.format(key=credentials.filer_key))
+    return credentials
+
+
+def check_ports(settings: Settings) -> None:
+    """Raises ConfigurationError: another program listens where the stack would."""
+    ports = {"IMS_PORT": settings.port}
+    if settings.s3_endpoint_url is None:
+        ports["IMS_S3_PORT"] = settings.s3_port
+        ports["IMS_S3_INTERNAL_PORT"] = settings.s3_internal_port
+    for variable, port in ports.items():
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((settings.host, port))
+            except OSError as error:
+                raise ConfigurationError(
+                    f"port {port} on {settings.host} cannot be used: {error.strerror}",
+                    f"Stop what uses it, or set {variable} to another port",
+                ) from None
+
+
+def checks(settings: Settings, credentials: Credentials) -> Iterator[tuple[str, Callable[[], bool]]]:
+    """What must work before a task can run, in order.
+
+    Airflow reports itself healthy before it is: the first request below /execution builds that API, which takes longer
+    than a task waits for it. So it is asked for here.
+    """
+    if settings.s3_endpoint_url is None:
+        yield "S3", lambda: _s3_works(settings, credentials)
+    client = httpx.Client(base_url=settings.airflow_url, timeout=60)
+    yield "the API server", lambda: client.get("/execution/health").status_code == 200
+    yield "the records", lambda: client.get("/apis/ims/healthz/ready").status_code == 200
+    yield "the scheduler, the DAG processor and the triggerer", lambda: _airflow_healthy(client)
+    yield "the workflows", lambda: _workflows_parsed(client, settings, credentials)
+
+
+def wait(settings: Settings, what: str, ready: Callable[[], bool]) -> None:
+    """Ask `ready` until it holds.
+
+    Raises UnavailableError: it does not within START_SECONDS, or a program gave up before.
+    """
+    deadline = time.monotonic() + START_SECONDS
+    while True:
+        try:
+            if ready():
+                return
+        except httpx.TransportError:
+            pass  # not listening yet: that is what is waited for
+        dead = [name for name, state in supervision.states(settings).items() if state == "FATAL"]
+        if dead or time.monotonic() > deadline:
+            raise UnavailableError(
+                f"{what} did not start" + (f": {', '.join(dead)} ended" if dead else f" in {START_SECONDS} s"),
+                f"See the logs in {settings.home}/logs",
+            )
+        time.sleep(0.2)
+
+
+def reset(settings: Settings) -> None:
+    """Stop the stack and remove all its data."""
+    down(settings)
+    shutil.rmtree(settings.home, ignore_errors=True)
+
+
+def token(settings: Settings, user: str, password: str) -> str:
+    """A bearer token of Airflow's for `user`."""
+    answer = httpx.post(f"{settings.airflow_url}/auth/token", json={"username": user, "password": password}, timeout=60)
+    answer.raise_for_status()
+    return str(answer.json()["access_token"])
+
+
+def _s3_works(settings: Settings, credentials: Credentials) -> bool:
+    """S3 answers before its volumes are there, so an object is written and read back."""
+    store = ObjectStore.connect(settings.endpoint_url, credentials.s3_access_key, credentials.s3_secret_key, attempts=1)
+    probe = ObjectName(settings.recipes_bucket, ".ready")
+    try:
+        store.write_bytes(probe, b"ready")
+        return store.read_bytes(probe, limit=100) == b"ready"
+    except ImsError:
+        return False
+
+
+def _airflow_healthy(client: httpx.Client) -> bool:
+    health = client.get("/api/v2/monitor/health").json()
+    return all(health[part]["status"] == "healthy" for part in ("scheduler", "dag_processor", "triggerer"))
+
+
+def _workflows_parsed(client: httpx.Client, settings: Settings, credentials: Credentials) -> bool:
+    bearer = token(settings, settings.admin_user, credentials.admin_password)
+    headers = {"Authorization": f"Bearer {bearer}"}
+    for dag_id in WORKFLOWS:
+        answer = client.get(f"/api/v2/dags/{dag_id}", headers=headers)
+        if answer.status_code != 200 or answer.json()["has_import_errors"]:
+            return False
+    return True

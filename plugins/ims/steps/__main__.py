@@ -1,0 +1,59 @@
+"""Run one step as a program; see `ims.steps`."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from ims.errors import ImsError, InputError
+from ims.settings import settings
+from ims.steps.step import Step, load_step
+
+log = logging.getLogger("ims")
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the step that the command line names; returns its exit code."""
+    parser = argparse.ArgumentParser(prog="python -m ims.steps")
+    parser.add_argument("name")
+    parser.add_argument("input", help="JSON")
+    parser.add_argument("--result", type=Path, required=True, help="file for the result, as JSON")
+    options = parser.parse_args(arguments)
+    logging.basicConfig(level=settings().log_level, format="%(message)s", stream=sys.stdout, force=True)
+    started = time.monotonic()
+    try:
+        result = run(load_step(options.name), options.input)
+    except ImsError as error:
+        log.error("%s failed: %s", options.name, error)
+        _write(options.result, {"error": error.reason, "hint": error.hint})
+        return error.exit_code
+    log.info("%s took %.1f s", options.name, time.monotonic() - started)
+    _write(options.result, {"result": result})
+    return 0
+
+
+def run(step: Step[Any], data: str) -> Any:
+    """Run a step on its input in JSON. Raises ImsError."""
+    try:
+        return step.run(step.input.model_validate_json(data))
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise InputError(f"the input of {step.name} is wrong: {where}: {first['msg']}") from None
+
+
+def _write(path: Path, result: dict[str, Any]) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(json.dumps(result))
+    partial.replace(path)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,152 @@
+"""Seed step 8: make a package that installs the site's root CA certificate, so that kiwi can install it."""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import subprocess
+from pathlib import Path
+
+from cryptography import x509
+
+from ims.errors import ConfigurationError, ImsError
+from ims.recipes.description import APT
+from ims.settings import settings
+from ims.steps.step import Step, StepInput
+
+log = logging.getLogger(__name__)
+
+NAME = "site-root-ca"
+VERSION = "1.0"
+FILE_NAME = f"{NAME}.crt"
+
+# SUSE and Red Hat keep trusted certificates in different places and have different programs; one package serves both.
+SPEC = f"""\
+Name: {NAME}
+Version: {VERSION}
+Release: 1
+Summary: Root CA certificate of this site
+License: Apache-2.0
+BuildArch: noarch
+AutoReqProv: no
+# Installed after the programs that %post calls, but does not need them.
+OrderWithRequires: ca-certificates
+OrderWithRequires(post): ca-certificates coreutils p11-kit-tools
+
+%description
+Root CA certificate of this site, trusted by the whole system.
+
+%install
+install -D -m 0644 %{{_sourcedir}}/{FILE_NAME} %{{buildroot}}/usr/share/pki/trust/anchors/{FILE_NAME}
+install -D -m 0644 %{{_sourcedir}}/{FILE_NAME} %{{buildroot}}/etc/pki/ca-trust/source/anchors/{FILE_NAME}
+
+%post
+for program in update-ca-certificates update-ca-trust; do
+    if command -v $program >/dev/null 2>&1; then $program || :; fi
+done
+
+%files
+/usr/share/pki/trust/anchors/{FILE_NAME}
+/etc/pki/ca-trust/source/anchors/{FILE_NAME}
+"""
+
+CONTROL = f"""\
+Package: {NAME}
+Version: {VERSION}
+Architecture: all
+Maintainer: Image management <root@localhost>
+Depends: ca-certificates
+Section: misc
+Priority: optional
+Description: Root CA certificate of this site
+"""
+
+POSTINST = """\
+#!/bin/sh
+set -e
+update-ca-certificates
+"""
+
+
+class Input(StepInput):
+    """`package_manager` is the recipe's: it decides between .rpm and .deb."""
+
+    package_manager: str
+
+
+def run(step: Input) -> str:
+    """Returns the path of the package."""
+    certificate = settings().ca_certificate_path
+    check_certificate(certificate)
+    folder = step.workspace / "ca"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    build = build_deb if step.package_manager == APT else build_rpm
+    package = build(certificate, folder)
+    log.info("built %s with %s", package.name, certificate)
+    return str(package)
+
+
+def check_certificate(path: Path) -> None:
+    """Raises ConfigurationError: there is no certificate at `path`."""
+    try:
+        x509.load_pem_x509_certificates(path.read_bytes())
+    except (OSError, ValueError) as error:
+        raise ConfigurationError(
+            f"the site's root CA certificate {path} cannot be read: {error}",
+            "Set IMS_CA_CERTIFICATE to a PEM file",
+        ) from None
+
+
+def build_rpm(certificate: Path, folder: Path) -> Path:
+    """Make the RPM below `folder`; returns its path."""
+    spec = folder / f"{NAME}.spec"
+    spec.write_text(SPEC)
+    shutil.copyfile(certificate, folder / FILE_NAME)
+    # Files instead of the host's rpm database, and gzip, which every rpm reads.
+    defines = {
+        "_topdir": folder / "build",
+        "_sourcedir": folder,
+        "_rpmdir": folder,
+        "_rpmfilename": f"{NAME}-{VERSION}-1.noarch.rpm",
+        "_binary_payload": "w9.gzdio",
+        "_build_id_links": "none",
+        "source_date_epoch_from_changelog": "0",
+        "use_source_date_epoch_as_buildtime": "1",
+        "clamp_mtime_to_source_date_epoch": "1",
+    }
+    arguments = [part for name, value in defines.items() for part in ("--define", f"{name} {value}")]
+    _run(["rpmbuild", "-bb", "--quiet", *arguments, str(spec)], SOURCE_DATE_EPOCH="0")
+    return folder / f"{NAME}-{VERSION}-1.noarch.rpm"
+
+
+def build_deb(certificate: Path, folder: Path) -> Path:
+    """Make the .deb below `folder`; returns its path."""
+    tree = folder / "tree"
+    target = tree / "usr/local/share/ca-certificates" / FILE_NAME
+    target.parent.mkdir(parents=True)
+    shutil.copyfile(certificate, target)
+    control = tree / "DEBIAN"
+    control.mkdir(mode=0o755)
+    (control / "control").write_text(CONTROL)
+    (control / "postinst").write_text(POSTINST)
+    (control / "postinst").chmod(0o755)
+    package = folder / f"{NAME}_{VERSION}_all.deb"
+    _run(["dpkg-deb", "--root-owner-group", "--build", str(tree), str(package)], SOURCE_DATE_EPOCH="0")
+    return package
+
+
+def _run(command: list[str], **environment: str) -> None:
+    done = subprocess.run(
+        command,
+        capture_output=True,
+        text=True,
+        check=False,
+        env={"PATH": os.environ["PATH"], "HOME": "/nonexistent", "LANG": "C.UTF-8", **environment},
+    )
+    if done.returncode != 0:
+        raise ImsError(f"{command[0]} ended with {done.returncode}: {(done.stderr or done.stdout).strip()[-500:]}")
+
+
+STEP = Step("build_ca_package", Input, run)

@@ -1,0 +1,53 @@
+"""Seed step 6: fetch the recipe from S3, unpack it, render its templates and have kiwi check it."""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from pydantic import Field
+
+from ims.recipes import archive
+from ims.recipes.description import check_description, read_description
+from ims.recipes.template import render
+from ims.settings import settings
+from ims.steps.step import Step, StepInput
+from ims.storage.objects import ObjectName, ObjectStore
+
+log = logging.getLogger(__name__)
+
+
+class Input(StepInput):
+    """`path` is the archive's S3 address; `variables` is the record's template dictionary."""
+
+    path: str
+    variables: dict[str, str] = Field(default_factory=dict)
+
+
+def run(step: Input) -> dict[str, Any]:
+    """Leaves the rendered recipe in `recipe/`; returns its digest and what its description says."""
+    name = ObjectName.parse(step.path)
+    packed, folder = step.workspace / "recipe.tar.gz", step.workspace / "recipe"
+    digests = ObjectStore.from_environment().download(name, packed)
+    log.info("fetched %s: %d bytes, sha256 %s", name, digests.size, digests.sha256)
+    limits = settings()
+    archive.unpack(packed, folder, max_bytes=limits.recipe_max_mib * 1024 * 1024, max_files=limits.recipe_max_files)
+    packed.unlink()
+    digest = archive.digest(folder)
+    rendered = render(folder, step.variables)
+    description = read_description(folder)
+    check_description(folder)
+    log.info(
+        "recipe %s %s: digest %s, %s, %d repositories, %d packages, templates: %s",
+        description.name,
+        description.version,
+        digest,
+        description.package_manager,
+        len(description.repositories),
+        len(description.packages),
+        ", ".join(rendered) or "none",
+    )
+    return {"digest": digest, **description.as_dict()}
+
+
+STEP = Step("fetch_recipe", Input, run, s3=True)

@@ -1,0 +1,128 @@
+"""Seed step 9, second half: make the artifacts (rootfs, kernel, initrd, boot parameters) from the image root."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ims.errors import ImsError, InputError
+from ims.images.root import resolve_inside
+from ims.settings import settings
+from ims.steps.step import Step, StepInput
+from ims.storage import manifest
+from ims.storage.digests import digest_file
+
+log = logging.getLogger(__name__)
+
+# What kiwi leaves in the root for its own use, and what is not part of a file system at rest.
+LEFT_OUT = ("image", ".profile", ".kconfig", "proc/*", "sys/*", "dev/*", "run/*", "tmp/*")
+DEFAULT_KERNEL = {"aarch64": "Image"}
+_PERCENT = re.compile(r"\[.*\]\s+\d+/\d+\s+(?P<percent>\d+)%")
+
+
+class Input(StepInput):
+    """File names are looked up in the image's `/boot`."""
+
+    arch: str
+    kernel_file_name: str | None
+    initrd_file_name: str
+    kernel_parameters_file_name: str
+
+
+def run(step: Input) -> list[dict[str, Any]]:
+    """Leaves the artifacts in `artifacts/`; returns name, media type, path, size and digests of each."""
+    root, folder = step.workspace / "image-root", step.workspace / "artifacts"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for name, source in boot_files(root, step).items():
+        shutil.copyfile(source, folder / name)
+    make_rootfs(root, folder / "rootfs")
+    types = {
+        "rootfs": manifest.ROOTFS,
+        "kernel": manifest.KERNEL,
+        "initrd": manifest.INITRD,
+        "boot_parameters": manifest.BOOT_PARAMETERS,
+    }
+    return [_describe(folder / name, kind) for name, kind in types.items() if (folder / name).exists()]
+
+
+def boot_files(root: Path, step: Input) -> dict[str, Path]:
+    """The files of `/boot` that become artifacts. Raises InputError: the kernel or the initrd is not there."""
+    kernel = step.kernel_file_name or DEFAULT_KERNEL.get(step.arch, "vmlinuz")
+    found = {
+        "kernel": _boot_file(root, kernel, "kernel_file_name"),
+        "initrd": _boot_file(root, step.initrd_file_name, "initrd_file_name"),
+    }
+    parameters = resolve_inside(root, f"boot/{step.kernel_parameters_file_name}")
+    if parameters is not None and parameters.is_file():
+        found["boot_parameters"] = parameters
+    return found
+
+
+def _boot_file(root: Path, name: str, field: str) -> Path:
+    path = resolve_inside(root, f"boot/{name}")
+    if path is None or not path.is_file():
+        boot = resolve_inside(root, "boot")
+        there = ", ".join(sorted(path.name for path in boot.iterdir())) if boot is not None and boot.is_dir() else ""
+        raise InputError(
+            f"the image has no /boot/{name}; /boot has {there or 'nothing'}",
+            f"Set {field}, or have the recipe make the file or a link to it",
+        )
+    return path
+
+
+def make_rootfs(root: Path, rootfs: Path) -> None:
+    """Pack an image root. The same tree gives the same bytes, whatever the number of processors."""
+    command = squashfs_command(root, rootfs)
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    assert process.stdout is not None
+    last, shown = "", 0.0
+    for line in _lines(process.stdout.fileno()):
+        last = line or last
+        percent = _PERCENT.search(line)
+        if percent is None:
+            log.info("mksquashfs: %s", line)
+        elif time.monotonic() - shown > 2:
+            shown = time.monotonic()
+            log.info("packing the rootfs: %s %%", percent["percent"])
+    if process.wait() != 0:
+        raise ImsError(f"mksquashfs ended with {process.returncode}: {last}", "See the log above")
+
+
+def squashfs_command(root: Path, rootfs: Path) -> list[str]:
+    """The command line of mksquashfs, from the settings."""
+    own = settings()
+    processors = own.squashfs_processors or len(os.sched_getaffinity(0))
+    return [
+        *("mksquashfs", str(root), str(rootfs), "-noappend", "-comp", "zstd"),
+        *("-Xcompression-level", str(own.squashfs_level), "-mkfs-time", "0"),
+        *("-processors", str(processors), "-mem", f"{own.squashfs_memory_mib}M"),
+        *("-wildcards", "-e", *LEFT_OUT),
+    ]
+
+
+def _lines(descriptor: int) -> Iterator[str]:
+    """Lines of a program that draws its progress with carriage returns."""
+    rest = b""
+    while data := os.read(descriptor, 65536):
+        *lines, rest = (rest + data).replace(b"\r", b"\n").split(b"\n")
+        yield from (text for line in lines if (text := line.decode(errors="replace").strip()))
+    if rest.strip():
+        yield rest.decode(errors="replace").strip()
+
+
+def _describe(path: Path, kind: str) -> dict[str, Any]:
+    digests = digest_file(path)
+    log.info("%s: %d bytes, sha256 %s", path.name, digests.size, digests.sha256)
+    return {"name": path.name, "type": kind, "path": str(path), **asdict(digests)}
+
+
+STEP = Step("package_artifacts", Input, run, privileged=True)

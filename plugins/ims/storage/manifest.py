@@ -1,0 +1,71 @@
+"""The image manifest, version 1.0: what an image consists of. The format is that of IMS; BOS reads it."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any, Literal
+
+import yaml
+from pydantic import BaseModel, Field, ValidationError
+
+from ims.errors import InputError
+
+MANIFEST_NAME = "manifest.yaml"
+MAX_BYTES = 1024 * 1024  # BOS refuses a larger one
+
+ROOTFS = "application/vnd.cray.image.rootfs.squashfs"
+KERNEL = "application/vnd.cray.image.kernel"
+INITRD = "application/vnd.cray.image.initrd"
+BOOT_PARAMETERS = "application/vnd.cray.image.parameters.boot"
+
+
+class Link(BaseModel):
+    """Where an object is."""
+
+    type: Literal["s3"] = "s3"
+    path: str
+    etag: str = ""
+
+
+class Artifact(BaseModel):
+    """One file of an image."""
+
+    type: str
+    md5: str = ""
+    link: Link
+
+
+class Manifest(BaseModel):
+    """The files of an image."""
+
+    version: Literal["1.0"] = "1.0"
+    created: str = Field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f"))
+    artifacts: list[Artifact]
+
+    def of_type(self, kind: str) -> list[Artifact]:
+        """The artifacts of one type."""
+        return [artifact for artifact in self.artifacts if artifact.type == kind]
+
+
+def read_manifest(data: bytes, name: object) -> Manifest:
+    """Read a manifest in JSON or YAML, which has JSON within it.
+
+    Raises InputError: it is neither, or not a manifest of version 1.0.
+    """
+    try:
+        return Manifest.model_validate(yaml.safe_load(data))
+    except (yaml.YAMLError, UnicodeDecodeError):
+        raise InputError(f"the manifest {name} is neither JSON nor YAML") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the document"
+        raise InputError(f"the manifest {name} is not of version 1.0: {where}: {first['msg']}") from None
+
+
+def write_manifest(uploaded: list[dict[str, Any]]) -> str:
+    """The manifest, as JSON, of artifacts given as {type, md5, path, etag}."""
+    artifacts = [
+        Artifact(type=item["type"], md5=item["md5"], link=Link(path=item["path"], etag=item["etag"]))
+        for item in uploaded
+    ]
+    return Manifest(artifacts=artifacts).model_dump_json()

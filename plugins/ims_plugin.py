@@ -1,0 +1,35 @@
+"""The Airflow plugin: puts the IMS API and the door beside Airflow's own. Nothing else.
+
+Every Airflow process loads plugins, only the API server serves them: what they need is imported at the first request.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from airflow.plugins_manager import AirflowPlugin
+
+if TYPE_CHECKING:
+    from starlette.types import ASGIApp, Receive, Scope, Send
+
+
+async def ims_api(scope: Scope, receive: Receive, send: Send) -> None:
+    """The API, as an ASGI application."""
+    from ims.api.app import build_app
+
+    await build_app()(scope, receive, send)
+
+
+def ims_door(app: ASGIApp) -> ASGIApp:
+    """The middleware that checks runs before they are made."""
+    from ims.api.door import Door
+
+    return Door(app)
+
+
+class ImsPlugin(AirflowPlugin):
+    """Image management in Airflow."""
+
+    name = "ims"
+    fastapi_apps: list[Any] = [{"app": ims_api, "url_prefix": "/apis/ims", "name": "IMS"}]  # noqa: RUF012  (Airflow declares it so)
+    fastapi_root_middlewares: list[Any] = [{"middleware": ims_door, "name": "IMS door"}]  # noqa: RUF012  (Airflow declares it so)

@@ -1,0 +1,142 @@
+"""Start an image in QEMU: all the way to its login prompt, or only far enough to prove that kernel and rootfs fit."""
+
+import os
+import re
+import select
+import shutil
+import subprocess
+import time
+from pathlib import Path
+
+WRITABLE = "systemd.volatile=overlay"
+"""Puts an overlay in memory over the root; dracut's rd.live.overlay.overlayfs works for root=live: only."""
+FAIL_FAST = "panic=-1 rd.shell=0 rd.emergency=reboot"
+"""End the machine (it runs with -no-reboot) instead of waiting at an emergency shell."""
+
+_BEGIN, _END = "IMAGE-MARKER-BEGIN", "IMAGE-MARKER-END"
+
+_MARKER_INIT = f"""#!/bin/busybox sh
+export PATH=/bin
+busybox mkdir -p /dev /image
+busybox mount -t devtmpfs none /dev
+for module in $(busybox cat /modules/order); do busybox insmod "/modules/$module" || echo "insmod $module failed"; done
+tries=50
+until [ -b /dev/vda ] || [ $((tries -= 1)) = 0 ]; do busybox usleep 100000; done
+busybox mount -t squashfs -o ro /dev/vda /image && echo {_BEGIN} && busybox cat /image/etc/os-release && echo {_END}
+busybox poweroff -f
+"""
+
+
+class BootError(Exception):
+    """The machine stopped, or time ran out, before the awaited text was on its console."""
+
+    def __init__(self, reason: str, console: str) -> None:
+        super().__init__(f"{reason}; the console ended with:\n{console[-4000:]}")
+
+
+def boot(
+    kernel: Path,
+    initrd: Path,
+    rootfs: Path,
+    *,
+    until: str,
+    timeout: float = 300,
+    append: str = "",
+    memory_mib: int = 1536,
+) -> str:
+    """Boot a squashfs rootfs with its own initrd until a text is on the serial console; the console so far."""
+    cmdline = f"root=/dev/vda rootfstype=squashfs {WRITABLE} {FAIL_FAST} console=ttyS0 {append}".strip()
+    return _console(_qemu(kernel, initrd, rootfs, cmdline, memory_mib), until, timeout)
+
+
+def boot_marker(kernel: Path, rootfs: Path, workdir: Path, *, timeout: float = 120) -> str:
+    """Boot the kernel with a tiny initrd that only mounts the rootfs; the content of its /etc/os-release."""
+    initrd = _marker_initrd(kernel, rootfs, workdir)
+    console = _console(_qemu(kernel, initrd, rootfs, f"console=ttyS0 quiet {FAIL_FAST}", 512), _END, timeout)
+    return console.partition(_BEGIN)[2].partition(_END)[0].strip()
+
+
+def _qemu(kernel: Path, initrd: Path, rootfs: Path, cmdline: str, memory_mib: int) -> list[str]:
+    # TCG on purpose: where /dev/kvm opens, guests may still hang. pdeathsig: no machine outlives the test run.
+    # fmt: off
+    return [
+        "setpriv", "--pdeathsig=KILL", "--",
+        "qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-smp", "2", "-m", str(memory_mib),
+        "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio",
+        "-kernel", str(kernel), "-initrd", str(initrd), "-append", cmdline,
+        "-drive", f"file={str(rootfs).replace(',', ',,')},if=virtio,format=raw,readonly=on",
+    ]
+    # fmt: on
+
+
+def _console(command: list[str], until: str, timeout: float) -> str:
+    """Run a machine until its console shows a text, then end it."""
+    deadline = time.monotonic() + timeout
+    console = bytearray()
+    wanted = until.encode()
+    pipe = subprocess.PIPE
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=pipe, stderr=subprocess.STDOUT) as machine:
+        try:
+            assert machine.stdout is not None
+            while wanted not in console:
+                ready, _, _ = select.select([machine.stdout], [], [], max(0.0, deadline - time.monotonic()))
+                if not ready:
+                    raise BootError(f"{until!r} not seen within {timeout:g} s", _text(console))
+                if not (chunk := os.read(machine.stdout.fileno(), 1 << 16)):
+                    raise BootError(f"the machine ended before {until!r}", _text(console))
+                console += chunk
+        finally:
+            machine.kill()
+    return _text(console)
+
+
+def _text(console: bytearray) -> str:
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", console.decode(errors="replace"))
+
+
+def _marker_initrd(kernel: Path, rootfs: Path, workdir: Path) -> Path:
+    tree, initrd = workdir / "initrd.tree", workdir / "initrd.marker"
+    shutil.rmtree(tree, ignore_errors=True)
+    (tree / "bin").mkdir(parents=True)
+    shutil.copy(shutil.which("busybox") or "/bin/busybox", tree / "bin/busybox")
+    (tree / "init").write_text(_MARKER_INIT)
+    (tree / "init").chmod(0o755)
+    (tree / "modules").mkdir()
+    modules = _copy_modules(kernel, rootfs, workdir, tree / "modules")
+    (tree / "modules/order").write_text("\n".join(modules))
+    names = "\n".join(str(path.relative_to(tree)) for path in sorted(tree.rglob("*")))
+    with initrd.open("wb") as archive:
+        pack = ["cpio", "--create", "--format=newc", "--quiet"]
+        subprocess.run(pack, cwd=tree, input=names.encode(), stdout=archive, check=True)
+    return initrd
+
+
+def _copy_modules(kernel: Path, rootfs: Path, workdir: Path, target: Path) -> list[str]:
+    """Copy what the kernel loads to read a squashfs on a virtio disk; the names in the order of loading."""
+    folder = f"usr/lib/modules/{_kernel_version(kernel)}"
+    index = _extract(rootfs, [f"{folder}/modules.dep"], workdir / "modules.index")[0]
+    needs = {
+        Path(module).stem: [module, *others.split()]
+        for module, others in (line.split(":", 1) for line in index.read_text().splitlines())
+    }
+    # A line of modules.dep lists the module, then what it needs, the deepest last. What is not there is built in.
+    wanted = (reversed(needs.get(name, [])) for name in ("virtio_pci", "virtio_blk", "squashfs"))
+    order = list(dict.fromkeys(path for paths in wanted for path in paths))
+    if order:
+        for path in _extract(rootfs, [f"{folder}/{path}" for path in order], workdir / "modules.files"):
+            shutil.copy(path, target)
+    return [Path(path).name for path in order]
+
+
+def _extract(rootfs: Path, names: list[str], target: Path) -> list[Path]:
+    shutil.rmtree(target, ignore_errors=True)
+    unpack = ["unsquashfs", "-quiet", "-no-progress", "-no-xattrs", "-dest", str(target), str(rootfs), *names]
+    subprocess.run(unpack, check=True, stdout=subprocess.DEVNULL)
+    return [target / name for name in names]
+
+
+def _kernel_version(kernel: Path) -> str:
+    """The release in the header of a bzImage (Documentation/arch/x86/boot.rst, kernel_version)."""
+    image = kernel.read_bytes()[: 1 << 16]
+    start = 0x200 + int.from_bytes(image[0x20E:0x210], "little")
+    return image[start : image.index(b"\0", start)].split()[0].decode()

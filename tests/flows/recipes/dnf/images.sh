@@ -1,0 +1,4 @@
+#!/bin/bash
+# Runs in the image just before it is packed.
+set -eu
+echo images.sh > /etc/flow-test-images

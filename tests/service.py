@@ -1,0 +1,108 @@
+"""A running installation, as tests use it."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+from uuid import uuid4
+
+import httpx
+
+from ims.client import ImsClient
+from ims.recipes import archive
+from ims.settings import Settings
+from ims.stack.credentials import TASK_USER, Credentials
+from ims.storage.objects import ObjectName, ObjectStore
+
+PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGCPmQJVW7BX2Bq1hA4SKDV6zP0WY2WkgyBtDHaLT5VW test"
+ENDED = ("success", "error")
+
+
+@dataclass
+class Service:
+    """Settings and credentials of a running stack, and clients for it."""
+
+    settings: Settings
+    credentials: Credentials
+    client: ImsClient = field(init=False)
+    store: ObjectStore = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.client = ImsClient(self.settings.airflow_url, self.settings.admin_user, self.credentials.admin_password)
+        self.store = ObjectStore.connect(
+            self.settings.endpoint_url, self.credentials.s3_access_key, self.credentials.s3_secret_key
+        )
+
+    @property
+    def http(self) -> httpx.Client:
+        """An HTTP client that carries the administrator's token."""
+        return self.client.http
+
+    def task_client(self) -> ImsClient:
+        """The client of the tasks' own user."""
+        return ImsClient(self.settings.airflow_url, TASK_USER, self.credentials.task_password)
+
+    def upload_recipe(self, packed: bytes, **metadata: str) -> str:
+        """Put an archive into S3 under a new key, as it is; returns its S3 address."""
+        name = ObjectName(self.settings.recipes_bucket, f"recipes/{uuid4()}/recipe.tar.gz")
+        with TemporaryDirectory() as folder:
+            path = Path(folder) / "recipe.tar.gz"
+            path.write_bytes(packed)
+            self.store.upload(path, name, metadata)
+        return str(name)
+
+    def push(self, folder: Path, distribution: str, **variables: str) -> dict[str, Any]:
+        """Pack, upload and register a recipe folder; returns the record."""
+        with TemporaryDirectory() as temporary:
+            packed = Path(temporary) / "recipe.tar.gz"
+            archive.pack(folder, packed)
+            path = self.upload_recipe(packed.read_bytes())
+        return self.register(path, distribution, **variables)
+
+    def register(self, path: str, distribution: str = "sles15", **variables: str) -> dict[str, Any]:
+        """Register a recipe that is in S3; returns the record."""
+        return dict(
+            self.client.create(
+                "recipes",
+                name=f"recipe-{uuid4().hex[:8]}",
+                recipe_type="kiwi-ng",
+                linux_distribution=distribution,
+                link={"path": path, "type": "s3"},
+                template_dictionary=[{"key": key, "value": value} for key, value in variables.items()],
+            )
+        )
+
+    def public_key(self) -> str:
+        """Register a public key; returns its id."""
+        return str(self.client.create("public-keys", name="test", public_key=PUBLIC_KEY)["id"])
+
+    def job_fields(self, recipe_id: str, **fields: Any) -> dict[str, Any]:
+        """The fields of a create job for a recipe."""
+        return {
+            "artifact_id": recipe_id,
+            "public_key_id": self.public_key(),
+            "image_root_archive_name": f"image-{uuid4().hex[:8]}",
+            **fields,
+        }
+
+    def create(self, recipe_id: str, **fields: Any) -> dict[str, Any]:
+        """Start a create job; returns it."""
+        return dict(self.client.create("jobs", job_type="create", **self.job_fields(recipe_id, **fields)))
+
+    def wait(self, job_id: str, timeout: float = 600, until: tuple[str, ...] = ENDED) -> dict[str, Any]:
+        """The job when it has one of the statuses `until`; an ended one with all its tasks, clean-up too, ended."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            job: dict[str, Any] = self.client.get(f"jobs/{job_id}")
+            busy = [step for step in job["steps"] if step["state"] in ("running", "queued", "scheduled", "deferred")]
+            if job["status"] in until and (job["status"] not in ENDED or not busy):
+                return job
+            time.sleep(0.3)
+        raise TimeoutError(f"job {job_id} is {job['status']} after {timeout} s: {job['steps']}")
+
+    def workspace(self, job_id: str) -> Path:
+        """Where a job works."""
+        return self.settings.workspaces / job_id
