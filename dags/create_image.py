@@ -73,7 +73,7 @@ with DAG(
         inputs={
             **workspace,
             "image_id": XComArg(job, "image_id"),
-            "image_name": dag.param("image_root_archive_name"),
+            "image_name": XComArg(job, "image_name"),
             "job_id": XComArg(job, "job_id"),
         },
     ).expand(each=package.output)
@@ -88,11 +88,9 @@ with DAG(
     record = SaveImageRecordOperator(
         task_id="save_image_record",
         image_id=XComArg(job, "image_id"),
-        name=dag.param("image_root_archive_name"),
+        name=XComArg(job, "image_name"),
         arch=XComArg(job, "arch"),
     )
-    close = CloseWorkspaceOperator(task_id="close_workspace", image_id=XComArg(job, "image_id")).as_teardown(
-        setups=job, on_failure_fail_dagrun=True
-    )
+    close = CloseWorkspaceOperator(task_id="close_workspace", image_id=XComArg(job, "image_id")).as_teardown(setups=job)
 
     job >> recipe >> repositories >> ca_package >> build >> package >> upload >> manifest >> record >> close

@@ -14,6 +14,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.flows.rpm_repository import PrivateCA
+
 
 def free_ports(count: int) -> list[int]:
     """Ports that nobody listens on now, low enough for what is derived from them (10000 more is used too)."""
@@ -33,6 +35,7 @@ def free_ports(count: int) -> list[int]:
 
 
 HOME = Path(tempfile.mkdtemp(prefix="ims-test-", dir="/var/lib"))
+HOME.chmod(0o755)
 API_PORT, S3_PORT, *_INTERNAL = free_ports(6)
 os.environ |= {
     "IMS_HOME": str(HOME),
@@ -44,9 +47,19 @@ os.environ |= {
 for name in [name for name in os.environ if name.startswith(("AWS_", "AIRFLOW_"))]:
     del os.environ[name]
 
+# The site's own CA: what the tests serve over https has a certificate of it.
+SITE_CA = PrivateCA(HOME / "site-ca")
+os.environ["IMS_CA_CERTIFICATE"] = str(SITE_CA.certificate)
+
 from ims.settings import settings  # noqa: E402  (reads the environment set above)
 from ims.stack import lifecycle  # noqa: E402
 from tests.service import Service  # noqa: E402
+
+
+@pytest.fixture(scope="session")
+def site_ca() -> PrivateCA:
+    """The CA that the installation trusts."""
+    return SITE_CA
 
 
 @pytest.fixture(scope="session")

@@ -93,15 +93,19 @@ class Service:
         return dict(self.client.create("jobs", job_type="create", **self.job_fields(recipe_id, **fields)))
 
     def wait(self, job_id: str, timeout: float = 600, until: tuple[str, ...] = ENDED) -> dict[str, Any]:
-        """The job when it has one of the statuses `until`; an ended one with all its tasks, clean-up too, ended."""
+        """The job when it has one of the statuses `until`; an ended one when its run, clean-up too, has ended."""
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             job: dict[str, Any] = self.client.get(f"jobs/{job_id}")
-            busy = [step for step in job["steps"] if step["state"] in ("running", "queued", "scheduled", "deferred")]
-            if job["status"] in until and (job["status"] not in ENDED or not busy):
-                return job
+            if job["status"] in until and (job["status"] not in ENDED or self.run_state(job) in ("success", "failed")):
+                return dict(self.client.get(f"jobs/{job_id}"))
             time.sleep(0.3)
         raise TimeoutError(f"job {job_id} is {job['status']} after {timeout} s: {job['steps']}")
+
+    def run_state(self, job: dict[str, Any]) -> str:
+        """What Airflow says of a job's run."""
+        answer = self.http.get(f"/api/v2/dags/{job['dag_id']}/dagRuns/{job['dag_run_id']}")
+        return str(answer.json()["state"])
 
     def workspace(self, job_id: str) -> Path:
         """Where a job works."""

@@ -40,7 +40,7 @@ class CreateJob(BaseModel):
 
     artifact_id: Identity = _field("Image", "Recipe", ..., "Id of the recipe to build (`artifact_id`).")
     image_root_archive_name: str = _field(
-        "Image", "Name of the image", ..., "Name of the new image.", min_length=1, max_length=255
+        "Image", "Name of the image", ..., "Name of the new image.", min_length=1, max_length=255, pattern=r"^[^\x00]*$"
     )
     public_key_id: Identity = _field(
         "Image", "Public key", ..., "Id of the public key that may log in to the job's debug shell."
@@ -49,10 +49,10 @@ class CreateJob(BaseModel):
         "Build", "Debug shell", False, "Open a shell on the image root when the build fails. Not available yet."
     )
     build_env_size: int | None = _field(
-        "Build", "Free space (GiB)", None, "Space that must be free before the work starts.", ge=1
+        "Build", "Free space (GiB)", None, "Space that must be free before the work starts.", ge=1, le=65536
     )
     job_mem_size: int | None = _field(
-        "Build", "Memory (GiB)", None, "Memory of the build; used where steps run as pods.", ge=1
+        "Build", "Memory (GiB)", None, "Memory of the build; used where steps run as pods.", ge=1, le=65536
     )
     repository_timeout: int = _field(
         "Build",

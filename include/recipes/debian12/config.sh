@@ -8,6 +8,7 @@ dracut --force --kver "$kernel" "/boot/initrd.img-$kernel"
 /etc/kernel/postinst.d/zz-boot-links "$kernel"
 
 # usrmerge has done its work, and with it goes perl (50 MB). kiwi's own uninstall finds nothing installed.
+# shellcheck disable=SC2046  # package names are single words
 dpkg --purge usrmerge lib{file-find-rule,number-compare,text-glob}-perl perl \
     $(dpkg-query --show --showformat '${Package}\n' 'libperl5*' 'perl-modules-5*')
 

@@ -4,11 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+from airflow.api_fastapi.auth.managers.base_auth_manager import COOKIE_NAME_JWT_TOKEN
 from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
-from airflow.api_fastapi.core_api.security import requires_access_dag
-from fastapi import Depends
+from airflow.api_fastapi.core_api.security import requires_access_dag, resolve_user_from_token
+from fastapi import Depends, HTTPException, Request
 
 WORKFLOW = "create_image"
+
+
+async def is_known(request: Request) -> bool:
+    """Whether a request carries a valid token of Airflow's, as `Authorization: Bearer …` or in the UI's cookie."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        token = request.cookies.get(COOKIE_NAME_JWT_TOKEN, "")
+    try:
+        await resolve_user_from_token(token or None)
+    except HTTPException:
+        return False
+    return True
 
 
 def may_read() -> Any:

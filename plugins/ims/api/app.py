@@ -8,6 +8,7 @@ from importlib.metadata import version
 from fastapi import APIRouter, FastAPI
 
 from ims.api import images, jobs, problems, public_keys, recipes
+from ims.api.gate import Gate
 from ims.api.services import RecordsService
 from ims.records.models import Recipe
 
@@ -38,6 +39,7 @@ def build_app() -> FastAPI:
     """The application; made once, at the first request."""
     app = FastAPI(title="Image Management Service", version=version("ims"), docs_url="/docs", redoc_url=None)
     problems.install(app)
+    app.add_middleware(Gate)
     app.include_router(general)
     v3 = APIRouter(prefix="/v3")
     for resource in (recipes, images, public_keys, jobs):

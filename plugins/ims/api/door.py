@@ -10,14 +10,15 @@ import json
 import re
 from typing import Any
 
-from fastapi import HTTPException
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ims.api import references
+from ims.api.access import is_known
 from ims.api.problems import Problem, problem_response
+from ims.api.requests import once_more, read_body
 from ims.api.runs import WORKFLOWS
 from ims.api.services import records
 
@@ -38,60 +39,24 @@ class Door:
             await self.app(scope, receive, send)
             return
         try:
-            body = await _read(receive)
-            if await _is_known(Request(scope)):
+            body = await read_body(receive, MAX_BODY)
+            if await is_known(Request(scope)):
                 await run_in_threadpool(check_conf, match["dag_id"], body)
         except Problem as problem:
             answer = problem_response(problem.status, problem.detail, problem.errors)
             await answer(scope, receive, send)
             return
-        await self.app(scope, _again(body), send)
+        await self.app(scope, once_more(body), send)
 
 
 def check_conf(dag_id: str, body: bytes) -> None:
     """Raises Problem: the conf in the body is not a job's. A body that is not JSON is left to Airflow to refuse."""
     try:
         conf = json.loads(body).get("conf")
-    except (ValueError, AttributeError):
+    except (ValueError, AttributeError, RecursionError):
         return
     try:
         job: Any = WORKFLOWS[dag_id].model_validate({} if conf is None else conf)
     except ValidationError as error:
-        raise references.invalid(error) from None
+        raise references.invalid(error, "conf") from None
     references.check(job, records())
-
-
-async def _is_known(request: Request) -> bool:
-    """Whether the caller has a valid token: who has none is refused by Airflow and learns nothing from us."""
-    from airflow.api_fastapi.auth.managers.base_auth_manager import COOKIE_NAME_JWT_TOKEN
-    from airflow.api_fastapi.core_api.security import resolve_user_from_token
-
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer":
-        token = request.cookies.get(COOKIE_NAME_JWT_TOKEN, "")
-    try:
-        await resolve_user_from_token(token or None)
-    except HTTPException:
-        return False
-    return True
-
-
-async def _read(receive: Receive) -> bytes:
-    body: bytes = b""
-    while True:
-        message = await receive()
-        body += bytes(message.get("body", b""))
-        if len(body) > MAX_BODY:
-            raise Problem(413, f"the body is larger than {MAX_BODY} bytes")
-        if not message.get("more_body", False):
-            return body
-
-
-def _again(body: bytes) -> Receive:
-    """A channel that gives the body once more."""
-    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def receive() -> Message:
-        return messages.pop() if messages else {"type": "http.disconnect"}
-
-    return receive

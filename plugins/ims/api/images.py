@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field
 from ims.api.access import may_delete, may_read, may_write
 from ims.api.links import check_image_link, set_link
 from ims.api.problems import Problem
-from ims.api.schemas import Arch, ArtifactLink, Name, RecordOut, RequestBody
+from ims.api.schemas import Arch, ArtifactLink, Name, PatchBody, RecordOut, RequestBody, Text
 from ims.api.services import RecordsService, StoreService
 from ims.errors import MissingError
 from ims.jobs import Identity
@@ -21,12 +21,12 @@ router = APIRouter(prefix="/images", tags=["images"])
 
 def _pairs(value: Any) -> Any:
     """`cray ims` sends metadata as one pair {key, value}; the API's own form is a mapping."""
-    if isinstance(value, dict) and set(value) == {"key", "value"}:
+    if isinstance(value, dict) and set(value) == {"key", "value"} and isinstance(value["key"], str):
         return {value["key"]: value["value"]}
     return value
 
 
-Labels = Annotated[dict[str, str], BeforeValidator(_pairs), Field(max_length=1000)]
+Labels = Annotated[dict[Text, Text], BeforeValidator(_pairs), Field(max_length=1000)]
 
 
 class ImageIn(RequestBody):
@@ -43,11 +43,11 @@ class MetadataChange(RequestBody):
     """Set or remove one entry of an image's metadata."""
 
     operation: Literal["set", "remove"]
-    key: Annotated[str, Field(min_length=1, max_length=255)]
-    value: str = ""
+    key: Annotated[Text, Field(min_length=1, max_length=255)]
+    value: Text = ""
 
 
-class ImagePatch(RequestBody):
+class ImagePatch(PatchBody):
     """What of an image can be changed."""
 
     link: ArtifactLink | None = None
@@ -99,7 +99,8 @@ def put_image(
         image = _image(body, store)
         image.id = image_id
         return records.add(image)
-    if known.name != body.name or (body.link and known.link_path != body.link.path):
+    same = (known.name, known.arch, known.job_id) == (body.name, body.arch, body.job_id)
+    if not same or known.link_path != (body.link.path if body.link else None):
         raise Problem(409, f"there is another image with the id {image_id}")
     return known
 

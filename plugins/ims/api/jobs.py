@@ -7,7 +7,7 @@ import uuid
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Body, Depends, Query
+from fastapi import APIRouter, Body, Depends, Query, Request
 from pydantic import BaseModel, Field, ValidationError
 
 from ims.api import references
@@ -15,7 +15,7 @@ from ims.api.access import may_delete, may_read, may_write
 from ims.api.airflow import AirflowApi, AirflowService
 from ims.api.problems import Problem, field_problem
 from ims.api.runs import JOB_TYPES, Run, StepState, all_runs, find_run
-from ims.api.schemas import RequestBody
+from ims.api.schemas import PatchBody, RequestBody
 from ims.api.services import RecordsService
 from ims.jobs import CreateJob
 from ims.records.models import Recipe
@@ -37,7 +37,9 @@ Status = Literal[
 ]
 JobType = Literal["create", "customize"]
 _ENDED = ("success", "error")
-_AGE = re.compile(r"(?:(?P<weeks>\d+)w)?(?:(?P<days>\d+)d)?(?:(?P<hours>\d+)h)?(?:(?P<minutes>\d+)m)?")
+_AGE = re.compile(
+    r"(?:(?P<weeks>[0-9]{1,4})w)?(?:(?P<days>[0-9]{1,5})d)?(?:(?P<hours>[0-9]{1,6})h)?(?:(?P<minutes>[0-9]{1,7})m)?"
+)
 
 
 class SshContainer(RequestBody):
@@ -54,7 +56,7 @@ class CreateJobIn(CreateJob):
     ssh_containers: list[SshContainer] | None = None
 
 
-class JobPatch(RequestBody):
+class JobPatch(PatchBody):
     """IMS's own scripts push these; here they follow from the run, so only what is so already is taken."""
 
     status: Status | None = None
@@ -113,10 +115,15 @@ class JobFilter:
 
     def __init__(
         self,
+        request: Request,
         status: Annotated[list[Status] | None, Query()] = None,
         job_type: Annotated[JobType | None, Query()] = None,
         age: Annotated[str | None, Query(description="older than, as in 1w2d3h4m")] = None,
     ) -> None:
+        unknown = set(request.query_params) - {"status", "job_type", "age"}
+        if unknown:
+            # Ignoring a misspelt filter would delete every job.
+            raise Problem(400, f"unknown query parameters: {', '.join(sorted(unknown))}")
         self.status = status
         self.job_type = job_type
         self.before = datetime.now(UTC) - parse_age(age) if age is not None else None

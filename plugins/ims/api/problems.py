@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from ims.errors import ConfigurationError, ImsError, InputError, MissingError, UnavailableError
+from ims.records.store import IdTakenError, LinkTakenError
 
 log = logging.getLogger(__name__)
 
@@ -50,6 +51,8 @@ def install(app: FastAPI) -> None:
     """Answer every error of `app` as a problem."""
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(ImsError, _ims_error)
+    app.add_exception_handler(LinkTakenError, _link_taken)
+    app.add_exception_handler(IdTakenError, _id_taken)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _defect)
@@ -65,6 +68,14 @@ async def _ims_error(_request: Request, error: Exception) -> JSONResponse:
     return problem_response(status, str(error))
 
 
+async def _link_taken(_request: Request, error: Exception) -> JSONResponse:
+    return problem_response(422, f"link: {error}", {"link": [str(error)]})
+
+
+async def _id_taken(_request: Request, error: Exception) -> JSONResponse:
+    return problem_response(409, str(error))
+
+
 async def _invalid(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
     found = error.errors()
@@ -74,7 +85,7 @@ async def _invalid(_request: Request, error: Exception) -> JSONResponse:
         return problem_response(400, "the body is empty")
     errors: dict[str, list[str]] = {}
     for item in found:
-        where = [str(part) for part in item["loc"] if part not in ("body", "query", "path")]
+        where = [str(part) for part in item["loc"][1:]]
         errors.setdefault(".".join(where) or "body", []).append(item["msg"])
     summary = "; ".join(f"{field}: {', '.join(messages)}" for field, messages in errors.items())
     return problem_response(422, summary, errors)

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from ims.api.access import may_delete, may_read, may_write
 from ims.api.links import check_recipe_link, set_link
-from ims.api.schemas import Arch, ArtifactLink, Name, RecordOut, RequestBody
+from ims.api.schemas import Arch, ArtifactLink, Name, PatchBody, RecordOut, RequestBody, Text
 from ims.api.services import RecordsService, StoreService
 from ims.records.models import Recipe
 
@@ -37,7 +37,7 @@ class TemplateVariable(RequestBody):
     """A variable of the recipe's templates."""
 
     key: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$", max_length=255)]
-    value: Annotated[str, Field(max_length=65536)]
+    value: Annotated[Text, Field(max_length=65536)]
 
 
 class RecipeIn(RequestBody):
@@ -52,7 +52,7 @@ class RecipeIn(RequestBody):
     arch: Arch = "x86_64"
 
 
-class RecipePatch(RequestBody):
+class RecipePatch(PatchBody):
     """What of a recipe can be changed; `template_dictionary` is replaced whole."""
 
     link: ArtifactLink | None = None

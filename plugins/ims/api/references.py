@@ -35,9 +35,9 @@ def check(job: CreateJob, records: Records) -> None:
         raise field_problem("enable_debug", "the debug shell is not available yet; leave it false", 400)
 
 
-def invalid(error: ValidationError) -> Problem:
-    """The problem for fields that are wrong."""
+def invalid(error: ValidationError, whole: str = "body") -> Problem:
+    """The problem for fields that are wrong; `whole` names what they are fields of."""
     errors: dict[str, list[str]] = {}
     for item in error.errors(include_url=False):
-        errors.setdefault(".".join(str(part) for part in item["loc"]), []).append(item["msg"])
+        errors.setdefault(".".join(str(part) for part in item["loc"]) or whole, []).append(item["msg"])
     return Problem(422, "; ".join(f"{name}: {', '.join(texts)}" for name, texts in errors.items()), errors)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from typing import Any
@@ -32,6 +33,7 @@ STATUSES: dict[str, dict[str, str]] = {
         "close_workspace": "packaging_artifacts",
     }
 }
+_RUN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.~:+-]*")
 _NOT_STARTED = {None, "none", "scheduled", "queued", "skipped", "upstream_failed", "removed"}
 
 
@@ -98,6 +100,8 @@ async def all_runs(airflow: AirflowApi) -> list[Run]:
 
 async def find_run(airflow: AirflowApi, identity: str) -> Run | None:
     """The run that is the job `identity`: by its id where they are the same, else by looking through all."""
+    if not _RUN_ID.fullmatch(identity):
+        return None
     for dag_id in WORKFLOWS:
         found = await airflow.find(f"dags/{dag_id}/dagRuns/{identity}")
         if found is not None:

@@ -3,18 +3,31 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Arch = Literal["x86_64", "aarch64"]
-Name = Annotated[str, Field(min_length=1, max_length=255)]
+# A database takes every character but this one.
+Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+Name = Annotated[Text, Field(min_length=1, max_length=255)]
 
 
 class RequestBody(BaseModel):
     """A body whose unknown fields are refused."""
 
     model_config = ConfigDict(extra="forbid")
+
+
+class PatchBody(RequestBody):
+    """A change: what is not given stays as it is, and null is no value."""
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _not_null(cls, value: Any) -> Any:
+        if value is None:
+            raise ValueError("must not be null")
+        return value
 
 
 class RecordOut(BaseModel):
@@ -30,6 +43,6 @@ class RecordOut(BaseModel):
 class ArtifactLink(RequestBody):
     """Where a record's object is."""
 
-    path: Annotated[str, Field(min_length=1, max_length=1024)]
+    path: Annotated[Text, Field(min_length=1, max_length=1024)]
     type: Literal["s3"] = "s3"
-    etag: str = ""
+    etag: Annotated[Text, Field(max_length=1024)] = ""

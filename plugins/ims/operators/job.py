@@ -36,7 +36,8 @@ def object_store() -> ObjectStore:
 class OpenWorkspaceOperator(BaseOperator):
     """Looks up what the job works on and makes its workspace.
 
-    Results: `workspace`, `job_id`, `image_id` (of the image to be made) and the record: `path`, `arch`, `variables`.
+    Results: `workspace`, `job_id`, `image_id` and `image_name` of the image to be made, and of the record: `path`,
+    `arch`, `variables`.
     """
 
     template_fields = ("artifact_id", "size_gib")
@@ -63,6 +64,7 @@ class OpenWorkspaceOperator(BaseOperator):
             "workspace": str(workspace),
             "job_id": job,
             "image_id": str(uuid.uuid4()),
+            "image_name": context["params"]["image_root_archive_name"],
             "path": record["link"]["path"],
             "arch": record["arch"],
             "variables": {item["key"]: item["value"] for item in record.get("template_dictionary", [])},

@@ -10,11 +10,17 @@ from sqlalchemy.exc import IntegrityError
 
 from ims.errors import InputError, MissingError
 from ims.records.database import Database
-from ims.records.models import Image, RecordType
+from ims.records.models import Image, PublicKey, Recipe, RecordType
+
+NAMES: dict[type, str] = {PublicKey: "public key", Recipe: "recipe", Image: "image"}
 
 
 class LinkTakenError(InputError):
     """Another record links the same object."""
+
+
+class IdTakenError(InputError):
+    """There is, or was, a record with that id."""
 
 
 class Records:
@@ -45,11 +51,13 @@ class Records:
             return session.scalars(select(Image).where(Image.job_id == job_id)).first()
 
     def add(self, record: RecordType) -> RecordType:
-        """Keep a new record. Raises LinkTakenError: its link is another's."""
+        """Keep a new record. Raises LinkTakenError: its link is another's; IdTakenError: its id is."""
         try:
             with self._database.session() as session:
                 session.add(record)
         except IntegrityError:
+            if self.find(type(record), record.id) is not None:
+                raise IdTakenError(f"there is or was another record with the id {record.id}") from None
             raise _taken(record) from None
         return record
 
@@ -80,7 +88,7 @@ def _bury(record: RecordType) -> None:
 
 def _living(record: RecordType | None, kind: type[RecordType], identity: str) -> RecordType:
     if record is None or record.deleted is not None:
-        raise MissingError(f"there is no {kind.__name__.lower()} with the id {identity}")
+        raise MissingError(f"there is no {NAMES[kind]} with the id {identity}")
     return record
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from ims.settings import Settings, settings
 from ims.steps.__main__ import main
 
-HIDDEN = ("airflow", "logs", "run", "s3", "secrets")
+HIDDEN = ("airflow", "logs", "postgres", "run", "s3", "secrets")
 
 
 def hide(own: Settings, workspace: Path) -> None:

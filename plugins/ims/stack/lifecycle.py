@@ -7,13 +7,13 @@ import shutil
 import socket
 import subprocess
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 
 import httpx
 
 from ims.errors import ConfigurationError, ImsError, UnavailableError
 from ims.settings import Settings
-from ims.stack import supervision
+from ims.stack import postgres, supervision
 from ims.stack.credentials import Credentials, ensure_ca, ensure_credentials, write_password_file
 from ims.stack.environment import process_environment
 from ims.storage.objects import ObjectName, ObjectStore
@@ -43,23 +43,29 @@ def up(settings: Settings, say: Say) -> Credentials:
     if os.geteuid() != 0:
         raise ConfigurationError("the stack builds images, which takes root", "Run it again as root")
     credentials = prepare_home(settings)
+    if supervision.is_running(settings):
+        await_all(settings, credentials, say)
+        return credentials
+    check_ports(settings)
     environment = process_environment(settings, credentials)
-    if not supervision.is_running(settings):
-        check_ports(settings)
-        say("preparing the Airflow database")
-        airflow = supervision.BIN / "airflow"
-        log = settings.home / "logs" / "db-migrate.log"
-        with log.open("wb") as output:
-            done = subprocess.run(
-                [airflow, "db", "migrate"], env=environment, stdout=output, stderr=output, check=False
-            )
-        if done.returncode != 0:
-            raise ConfigurationError("the Airflow database could not be prepared", f"See {log}")
     supervision.start(settings, environment)
+    try:
+        say("preparing the Airflow database")
+        wait(settings, "the Airflow database", lambda: postgres.is_ready(settings))
+        migrate(settings, environment)
+        supervision.start_airflow(settings)
+        await_all(settings, credentials, say)
+    except BaseException:
+        down(settings)
+        raise
+    return credentials
+
+
+def await_all(settings: Settings, credentials: Credentials, say: Say) -> None:
+    """Wait until a task can run. Raises UnavailableError: a part did not get ready in time."""
     for what, ready in checks(settings, credentials):
         say(f"waiting for {what}")
         wait(settings, what, ready)
-    return credentials
 
 
 def down(settings: Settings) -> None:
@@ -76,10 +82,21 @@ def prepare_home(settings: Settings) -> Credentials:
     credentials = ensure_credentials(settings)
     write_password_file(settings, credentials)
     ensure_ca(settings)
+    postgres.prepare(settings)
     security = settings.home / "s3" / "security.toml"
     security.touch(mode=0o600)
     security.write_text(SECURITY.format(key=credentials.filer_key))
     return credentials
+
+
+def migrate(settings: Settings, environment: Mapping[str, str]) -> None:
+    """Bring Airflow's database to its newest schema. Raises ConfigurationError: that failed."""
+    log = settings.home / "logs" / "db-migrate.log"
+    command = [str(supervision.BIN / "airflow"), "db", "migrate"]
+    with log.open("wb") as output:
+        done = subprocess.run(command, env=environment, stdout=output, stderr=output, check=False)
+    if done.returncode != 0:
+        raise ConfigurationError("the Airflow database could not be prepared", f"See {log}")
 
 
 def check_ports(settings: Settings) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ims.errors import ImsError
 from ims.settings import Settings
+from ims.stack import postgres
 
 BIN = Path(sys.executable).parent
 STOP_SECONDS = 30
@@ -19,15 +20,16 @@ STOP_SECONDS = 30
 
 @dataclass(frozen=True)
 class Program:
-    """One supervised process."""
+    """One supervised process. Those of Airflow wait until what they need is there."""
 
     name: str
     command: tuple[str, ...]
     directory: Path
+    options: tuple[str, ...] = ()
 
 
 def programs(settings: Settings) -> list[Program]:
-    """Everything that runs: S3 unless the site has its own, and the four parts of Airflow."""
+    """Everything that runs: the four parts of Airflow, its database, and S3 unless the site has its own."""
     airflow = str(BIN / "airflow")
     home = settings.home / "airflow"
     parts = {
@@ -36,9 +38,20 @@ def programs(settings: Settings) -> list[Program]:
         "dag-processor": (airflow, "dag-processor"),
         "triggerer": (airflow, "triggerer", "-s"),
     }
-    found = [Program(name, command, home) for name, command in parts.items()]
+    found = [
+        Program(name, command, home, ("autostart=false", "priority=200", "startsecs=10"))
+        for name, command in parts.items()
+    ]
+    found.append(
+        Program(
+            "postgres",
+            postgres.command(settings),
+            settings.home / "postgres",
+            (f"user={postgres.USER}", "stopsignal=INT", "priority=100"),
+        )
+    )
     if settings.s3_endpoint_url is None:
-        found.insert(0, Program("s3", weed_command(settings), settings.home / "s3"))
+        found.append(Program("s3", weed_command(settings), settings.home / "s3", ("priority=100",)))
     return found
 
 
@@ -81,7 +94,7 @@ def write_configuration(settings: Settings) -> Path:
         f"[program:{program.name}]\ncommand={' '.join(program.command)}\ndirectory={program.directory}\n"
         f"redirect_stderr=true\nstdout_logfile={logs}/{program.name}.log\nstdout_logfile_maxbytes=20MB\n"
         f"stdout_logfile_backups=2\nstopasgroup=true\nkillasgroup=true\nstopwaitsecs={STOP_SECONDS}\n"
-        "autorestart=true\nstartretries=3"
+        "autorestart=true\nstartretries=3\n" + "\n".join(program.options)
         for program in programs(settings)
     ]
     path = run / "supervisord.conf"
@@ -90,11 +103,16 @@ def write_configuration(settings: Settings) -> Path:
 
 
 def start(settings: Settings, environment: Mapping[str, str]) -> None:
-    """Start supervisord and with it every program. Running already is no error."""
+    """Start supervisord and with it what Airflow needs. Running already is no error."""
     configuration = write_configuration(settings)
     if is_running(settings):
         return
     subprocess.run([BIN / "supervisord", "-c", configuration], env=dict(environment), check=True)
+
+
+def start_airflow(settings: Settings) -> None:
+    """Start the parts of Airflow. Running already is no error."""
+    _control(settings, "start", "all")
 
 
 def is_running(settings: Settings) -> bool:
@@ -124,10 +142,10 @@ def states(settings: Settings) -> dict[str, str]:
     return {fields[0]: fields[1] for line in lines if len(fields := line.split()) > 1}
 
 
-def _control(settings: Settings, command: str) -> str:
+def _control(settings: Settings, *command: str) -> str:
     configuration = settings.home / "run" / "supervisord.conf"
     done = subprocess.run(
-        [BIN / "supervisorctl", "-c", configuration, command], capture_output=True, text=True, check=False
+        [BIN / "supervisorctl", "-c", configuration, *command], capture_output=True, text=True, check=False
     )
     return done.stdout
 

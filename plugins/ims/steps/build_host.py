@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ims.recipes.description import APT
@@ -59,6 +61,19 @@ def _trust(certificate: Path, copy: Path) -> None:
     ).stdout.strip()
     shutil.copyfile(certificate, copy / f"{hashed}.0")
     _mount("--bind", copy, CERTIFICATES)
+
+
+@contextmanager
+def kernel_file_systems(root: Path) -> Iterator[None]:
+    """Show /dev, /proc and /sys in an image root: without them a script's `>/dev/null` would make a plain file."""
+    names = [name for name in ("dev", "proc", "sys") if (root / name).is_dir() and not (root / name).is_symlink()]
+    for name in names:
+        _mount("--rbind", f"/{name}", root / name)
+    try:
+        yield
+    finally:
+        for name in names:
+            subprocess.run(["umount", "--recursive", "--lazy", root / name], check=True)
 
 
 def _mount(*arguments: str | Path) -> None:

@@ -114,7 +114,8 @@ def run_images_script(root: Path) -> None:
         **profile(root),
     }
     log.info("running images.sh")
-    code, last = _stream(["chroot", root, *program], environment, None)
+    with build_host.kernel_file_systems(root):
+        code, last = _stream(["chroot", root, *program], environment, None)
     if code != 0:
         raise InputError(
             f"the recipe's images.sh ended with exit code {code}: {last[-1] if last else 'it printed nothing'}"

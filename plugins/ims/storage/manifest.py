@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -38,7 +39,7 @@ class Artifact(BaseModel):
 class Manifest(BaseModel):
     """The files of an image."""
 
-    version: Literal["1.0"] = "1.0"
+    version: Literal["1.0"]
     created: str = Field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f"))
     artifacts: list[Artifact]
 
@@ -53,13 +54,22 @@ def read_manifest(data: bytes, name: object) -> Manifest:
     Raises InputError: it is neither, or not a manifest of version 1.0.
     """
     try:
-        return Manifest.model_validate(yaml.safe_load(data))
-    except (yaml.YAMLError, UnicodeDecodeError):
-        raise InputError(f"the manifest {name} is neither JSON nor YAML") from None
+        return Manifest.model_validate(_load(data))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the document"
         raise InputError(f"the manifest {name} is not of version 1.0: {where}: {first['msg']}") from None
+
+
+def _load(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        pass  # YAML, which takes far longer to read
+    try:
+        return yaml.load(data, yaml.CSafeLoader)
+    except (yaml.YAMLError, ValueError, RecursionError):
+        raise InputError("the manifest is neither JSON nor YAML") from None
 
 
 def write_manifest(uploaded: list[dict[str, Any]]) -> str:
@@ -68,4 +78,4 @@ def write_manifest(uploaded: list[dict[str, Any]]) -> str:
         Artifact(type=item["type"], md5=item["md5"], link=Link(path=item["path"], etag=item["etag"]))
         for item in uploaded
     ]
-    return Manifest(artifacts=artifacts).model_dump_json()
+    return Manifest(version="1.0", artifacts=artifacts).model_dump_json()

@@ -1,0 +1,93 @@
+"""Create an image from RPM recipes, by every way to start a job."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+from jinja2 import Template
+
+from tests.flows.artifacts import fetch, unpack
+from tests.flows.conftest import RECIPES
+from tests.flows.leftovers import Leftovers
+from tests.flows.rpm_repository import PrivateCA, RepositoryServer, build_stand_in
+from tests.service import Service
+
+SHIPPED = Path(__file__).parents[2] / "include" / "recipes" / "sles15-barebones"
+CA_FILE = "usr/share/pki/trust/anchors/site-root-ca.crt"
+
+
+def check_image(service: Service, job_id: str, folder: Path, site_ca: PrivateCA) -> Path:
+    """The job's image is whole, and trusts the site's CA; returns its unpacked root."""
+    job = service.wait(job_id)
+    assert job["status"] == "success", job["reason"]
+    image = service.client.get(f"images/{job['resultant_image_id']}")
+    assert image["name"] == job["image_root_archive_name"]
+    files = fetch(service, image, folder)
+    assert set(files) >= {"rootfs", "kernel", "initrd"}
+    root = unpack(files["rootfs"], folder / "root")
+    assert (root / CA_FILE).read_bytes() == site_ca.certificate.read_bytes()
+    bundle = (root / "var/lib/ca-certificates/ca-bundle.pem").read_text()
+    assert site_ca.certificate.read_text().strip() in bundle
+    assert not service.workspace(job_id).exists()
+    for name in ("image", ".profile", ".kconfig"):
+        assert not (root / name).exists()
+    return root
+
+
+def test_zypper_over_http_by_the_rest_api(
+    service: Service, http_server: RepositoryServer, tmp_path: Path, site_ca: PrivateCA, leftovers: Leftovers
+) -> None:
+    """A run started by Airflow's own API is a job; both of the recipe's scripts ran; nothing else is left."""
+    recipe = service.push(RECIPES / "zypper", "sles15", REPOSITORY=http_server.url)
+    run_id = f"by-hand-{uuid4()}"
+    answer = service.http.post(
+        "/api/v2/dags/create_image/dagRuns",
+        json={"dag_run_id": run_id, "logical_date": None, "conf": service.job_fields(recipe["id"])},
+    )
+    assert answer.status_code == 200, answer.text
+    job = next(job for job in service.client.get("jobs") if job["dag_run_id"] == run_id)
+    root = check_image(service, job["id"], tmp_path, site_ca)
+    assert (root / "etc/flow-test-config").read_text() == "config.sh\n"
+    assert (root / "etc/flow-test-images").read_text() == "images.sh\n"
+    after = Leftovers(service).before
+    assert after["mounts"] == leftovers.before["mounts"]
+    assert after["processes"] == set()
+    assert after["uploads"] == set()
+
+
+def test_dnf_over_https_by_post_jobs(
+    service: Service, https_server: RepositoryServer, tmp_path: Path, site_ca: PrivateCA
+) -> None:
+    """A private CA is trusted where packages are fetched."""
+    recipe = service.push(RECIPES / "dnf", "rocky9", REPOSITORY=https_server.url)
+    root = check_image(service, service.create(recipe["id"])["id"], tmp_path, site_ca)
+    assert (root / "etc/flow-test-images").exists()
+
+
+def test_the_shipped_sles_recipe(
+    service: Service, tmp_path: Path, site_ca: PrivateCA, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """It builds from a stand-in for its Nexus, over https; zypper runs inside the image too, where the CA counts."""
+    certificate = site_ca.issue("127.0.0.1")
+    description = tmp_path / "config.xml"
+    description.write_text(Template((SHIPPED / "config.xml").read_text()).render(NEXUS_URL="https://nexus"))
+    with RepositoryServer(build_stand_in(tmp_path_factory.mktemp("nexus"), tmp_path), certificate) as nexus:
+        recipe = service.push(SHIPPED, "sles15", NEXUS_URL=nexus.url)
+        check_image(service, service.create(recipe["id"])["id"], tmp_path, site_ca)
+
+
+def test_repositories_are_waited_for(service: Service, http_server: RepositoryServer) -> None:
+    """A Nexus that answers 503 while it starts is waited for, and no worker is held meanwhile."""
+    http_server.fail(503)
+    recipe = service.push(RECIPES / "zypper", "sles15", REPOSITORY=http_server.url)
+    job = service.create(recipe["id"])
+    deadline = time.monotonic() + 120
+    while not any(step["state"] == "deferred" for step in service.client.get(f"jobs/{job['id']}")["steps"]):
+        assert time.monotonic() < deadline
+        time.sleep(0.5)
+    assert service.client.get(f"jobs/{job['id']}")["status"] == "waiting_for_repos"
+    http_server.recover()
+    assert service.wait(job["id"])["status"] == "success"

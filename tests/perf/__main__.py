@@ -1,0 +1,133 @@
+"""`make bench`: the create workflow against its yardstick, and ways to pack, as Markdown."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from ims.recipes.template import render
+from ims.runtime.local import NAMESPACES
+from ims.settings import settings
+from ims.stack import lifecycle
+from ims.stack.demo import RECIPE
+from ims.stack.environment import s3_environment
+from ims.stack.host import debian_mirrors
+from ims.steps.package_artifacts import LEFT_OUT, squashfs_command
+from tests.conftest import HOME  # an installation of its own, apart from any other on this machine
+from tests.perf.measure import Cost, measured, table
+from tests.service import Service
+
+ROUNDS = 3
+
+
+def main() -> None:
+    """Measure everything and print it."""
+    service = Service(settings(), lifecycle.up(settings(), _say))
+    workspace = HOME / "bare"
+    try:
+        recipe = service.push(RECIPE, "debian12", **debian_mirrors())["id"]
+        _say("filling the package caches")
+        _flow(service, recipe)
+        _bare(service, workspace)
+        costs: dict[str, list[Cost]] = {"bare": [], "flow": []}
+        jobs = []
+        for number in range(ROUNDS):
+            _say(f"round {number + 1} of {ROUNDS}")
+            costs["bare"].append(_bare(service, workspace))
+            job, cost = _flow(service, recipe)
+            costs["flow"].append(cost)
+            jobs.append(job)
+        print(_create_table(costs))
+        print(_share_table(jobs))
+        print(_pack_table(workspace))
+    finally:
+        lifecycle.reset(settings())
+
+
+def _say(text: str) -> None:
+    print(f"· {text}", file=sys.stderr)
+
+
+def _flow(service: Service, recipe: str) -> tuple[dict[str, Any], Cost]:
+    with measured() as cost:
+        job = service.wait(service.create(recipe)["id"], timeout=1200)
+    assert job["status"] == "success", job["reason"]
+    return job, cost
+
+
+def _bare(service: Service, workspace: Path) -> Cost:
+    for name in ("image-root", "rootfs"):
+        shutil.rmtree(workspace / name, ignore_errors=True)
+    (workspace / "rootfs").unlink(missing_ok=True)
+    (workspace / "cache").mkdir(parents=True, exist_ok=True)
+    shutil.copytree(RECIPE, workspace / "recipe", dirs_exist_ok=True)
+    render(workspace / "recipe", debian_mirrors())
+    command = [*NAMESPACES, sys.executable, "-m", "tests.perf.bare", str(workspace), settings().images_bucket]
+    environment = {**os.environ, **s3_environment(settings(), service.credentials)}
+    with measured() as cost:
+        subprocess.run(command, env=environment, check=True)
+    return cost
+
+
+def _create_table(costs: dict[str, list[Cost]]) -> str:
+    wall = {name: statistics.median(cost.wall for cost in found) for name, found in costs.items()}
+    cpu = {name: statistics.median(cost.cpu for cost in found) for name, found in costs.items()}
+    rows = [[name, f"{wall[name]:.1f}", f"{cpu[name]:.1f}"] for name in costs]
+    rows.append(["flow / bare", f"{wall['flow'] / wall['bare']:.2f}", f"{cpu['flow'] / cpu['bare']:.2f}"])
+    rows.append(["flow - bare", f"{wall['flow'] - wall['bare']:+.1f}", f"{cpu['flow'] - cpu['bare']:+.1f}"])
+    rows.append(["target: 1.05 bare + 20 s", f"{1.05 * wall['bare'] + 20:.1f}", ""])
+    return f"\n### create, median of {ROUNDS}\n\n" + table(["", "wall s", "CPU s"], rows)
+
+
+def _share_table(jobs: list[dict[str, Any]]) -> str:
+    """How a job's time is spent: in each step, and between them."""
+    shares: dict[str, list[float]] = {}
+    for job in jobs:
+        times = {step["name"]: (_moment(step["started"]), _moment(step["ended"])) for step in job["steps"]}
+        whole = max(end for _, end in times.values()) - min(start for start, _ in times.values())
+        spans = {name: end - start for name, (start, end) in times.items() if "[" not in name}
+        uploads = [span for name, span in times.items() if "[" in name]
+        spans["upload_artifacts"] = max(end for _, end in uploads) - min(start for start, _ in uploads)
+        for name, seconds in {**spans, "between the steps": whole - sum(spans.values()), "whole": whole}.items():
+            shares.setdefault(name, []).append(seconds)
+    whole = statistics.median(shares["whole"])
+    rows = [
+        [name, f"{statistics.median(found):.1f}", f"{100 * statistics.median(found) / whole:.0f} %"]
+        for name, found in shares.items()
+    ]
+    return "\n### each step's share\n\n" + table(["step", "wall s", "share"], rows)
+
+
+def _pack_table(workspace: Path) -> str:
+    """Our settings against what kiwi-ng gives mksquashfs by itself: xz."""
+    root, ways = workspace / "image-root", {}
+    target = workspace / "packed"
+    ways["zstd, as set"] = squashfs_command(root, target)
+    for level in (3, 15):
+        command = squashfs_command(root, target)
+        command[command.index("-Xcompression-level") + 1] = str(level)
+        ways[f"zstd -{level}"] = command
+    ways["xz, kiwi-ng's default"] = ["mksquashfs", str(root), str(target), "-noappend", "-comp", "xz", "-wildcards"]
+    ways["xz, kiwi-ng's default"] += ["-e", *LEFT_OUT]
+    rows = []
+    for name, command in ways.items():
+        with measured() as cost:
+            subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+        rows.append([name, f"{cost.wall:.1f}", f"{cost.cpu:.1f}", f"{target.stat().st_size / 1e6:.1f}"])
+        time.sleep(1)
+    return "\n### packing the rootfs\n\n" + table(["", "wall s", "CPU s", "MB"], rows)
+
+
+def _moment(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,352 @@
+"""Recipe archives: packing, unpacking what strangers sent, and the digest."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import random
+import subprocess
+import tarfile
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import pytest
+from hypothesis import given
+from hypothesis import settings as hypothesis_settings
+from hypothesis import strategies as st
+
+from ims.errors import InputError
+from ims.recipes import archive
+
+MAX_BYTES = 1024 * 1024
+MAX_FILES = 60
+DEBIAN_PYTHON = Path("/usr/bin/python3")
+PLUGINS = Path(__file__).parents[2] / "plugins"
+
+Member = tuple[tarfile.TarInfo, bytes]
+
+
+def member(
+    name: str, content: bytes = b"", *, kind: bytes = tarfile.REGTYPE, link: str = "", mode: int = 0o644
+) -> Member:
+    """One entry of an archive."""
+    info = tarfile.TarInfo(name)
+    info.type, info.linkname, info.mode, info.size = kind, link, mode, len(content)
+    return info, content
+
+
+def symlink(name: str, target: str) -> Member:
+    """A symbolic link."""
+    return member(name, kind=tarfile.SYMTYPE, link=target)
+
+
+def hardlink(name: str, target: str) -> Member:
+    """A hard link."""
+    return member(name, kind=tarfile.LNKTYPE, link=target)
+
+
+CONFIG = member("config.xml", b"<image/>")
+NOISE = random.Random(1).randbytes(100_000)  # noqa: S311  (only has to be incompressible)
+
+
+def tar(*members: Member) -> bytes:
+    """An archive before it is compressed."""
+    file = io.BytesIO()
+    with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as opened:
+        for info, content in members:
+            opened.addfile(info, io.BytesIO(content))
+    return file.getvalue()
+
+
+def packed(*members: Member) -> bytes:
+    """A gzip tar archive."""
+    return gzip.compress(tar(*members), mtime=0)
+
+
+def unpack(data: bytes, parent: Path) -> Path:
+    """Unpack an archive into a folder below `parent`; returns it."""
+    file, folder = parent / "recipe.tar.gz", parent / "recipe"
+    file.write_bytes(data)
+    archive.unpack(file, folder, max_bytes=MAX_BYTES, max_files=MAX_FILES)
+    return folder
+
+
+def tree(folder: Path) -> dict[str, bytes | str | None]:
+    """Every path below a folder: a file's bytes, a link's target, None for a folder."""
+    found: dict[str, bytes | str | None] = {}
+    for path in sorted(folder.rglob("*")):
+        name = str(path.relative_to(folder))
+        if path.is_symlink():
+            found[name] = str(path.readlink())
+        else:
+            found[name] = path.read_bytes() if path.is_file() else None
+    return found
+
+
+def with_size(data: bytes, name: str, field: bytes) -> bytes:
+    """The archive with the size field of the member `name` replaced."""
+    start = data.index(name.encode() + b"\0")
+    header = bytearray(data[start : start + 512])
+    header[124:136] = field.ljust(12, b"\0")
+    header[148:156] = b" " * 8
+    header[148:156] = b"%06o\0 " % sum(header)
+    return data[:start] + bytes(header) + data[start + 512 :]
+
+
+def overflow() -> list[Member]:
+    """Links whose whole path is longer than the kernel takes, so that a library stops following them."""
+    name, members, folder, short = "d" * 247, [], "", "abcdefghijklmnop"
+    for letter in short:
+        members.append(member(f"{folder}{name}", kind=tarfile.DIRTYPE, mode=0o755))
+        members.append(symlink(f"{folder}{letter}", name))
+        folder += f"{name}/"
+    far = "/".join(short) + "/" + "l" * 254
+    members.append(symlink(far, "../" * len(short)))
+    members.append(symlink("escape", f"{far}/.."))
+    members.append(hardlink("other", "escape/outside.txt"))
+    return [*members, member("other", b"overwritten"), CONFIG]
+
+
+def pax_bomb() -> list[Member]:
+    """An empty file with an attribute of 8 MiB, which compresses to nothing."""
+    info, content = member("bomb")
+    info.pax_headers = {"comment": "x" * (8 * MAX_BYTES)}
+    return [CONFIG, (info, content)]
+
+
+WHOLE = tar(CONFIG, member("noise", NOISE))
+DEVICES = {"character device": tarfile.CHRTYPE, "block device": tarfile.BLKTYPE, "pipe": tarfile.FIFOTYPE}
+REFUSED: dict[str, tuple[bytes, str]] = {
+    "nothing": (b"", "not a gzip tar archive"),
+    "not gzip": (tar(CONFIG), "not a gzip tar archive"),
+    "not a tar": (gzip.compress(b"hello " * 1000), "not a gzip tar archive"),
+    "gzip cut short": (gzip.compress(WHOLE)[:60_000], "not a gzip tar archive"),
+    "tar cut short": (gzip.compress(WHOLE[:60_000]), "not a gzip tar archive"),
+    "a bit wrong": (gzip.compress(WHOLE, compresslevel=0).replace(NOISE[:9], b"X" * 9), "not a gzip tar archive"),
+    "..": (packed(CONFIG, member("../outside.txt", b"evil")), "unpacked safely"),
+    ".. in the middle": (packed(CONFIG, member("root/../../outside.txt", b"evil")), "unpacked safely"),
+    "absolute name": (packed(CONFIG, member("/etc/outside.txt", b"evil")), "unpacked safely"),
+    "absolute link": (packed(CONFIG, symlink("link", "/etc/passwd")), "unpacked safely"),
+    "link outside": (packed(CONFIG, symlink("root/link", "../../outside.txt")), "unpacked safely"),
+    "hard link outside": (packed(CONFIG, hardlink("link", "../outside.txt")), "unpacked safely"),
+    "file through a link": (packed(CONFIG, symlink("a", ".."), member("a/outside.txt", b"evil")), "unpacked safely"),
+    "link too long to follow": (packed(*overflow()), "unpacked"),
+    **{what: (packed(CONFIG, member("dev", kind=kind)), "unpacked safely") for what, kind in DEVICES.items()},
+    "file below a file": (packed(CONFIG, member("config.xml/x")), "unpacked"),
+    "name too long": (packed(CONFIG, member("n" * 300)), "unpacked"),
+    "too many bytes": (packed(CONFIG, member("big", bytes(MAX_BYTES))), f"more than {MAX_BYTES} bytes"),
+    "too many files": (packed(CONFIG, *(member(f"f{n}") for n in range(MAX_FILES))), f"or {MAX_FILES} files"),
+    "negative size": (gzip.compress(with_size(WHOLE, "noise", b"\xff" * 12)), "recipe"),
+    "too many bytes in a header": (packed(*pax_bomb()), f"more than {MAX_BYTES} bytes"),
+    "no config.xml": (packed(member("config.sh")), "no config.xml at its root$"),
+    "config.xml is a folder": (packed(member("config.xml", kind=tarfile.DIRTYPE)), "no config.xml at its root$"),
+    "config.xml leads nowhere": (packed(symlink("config.xml", "gone")), "no config.xml at its root$"),
+    "the folder packed": (packed(member("mine/config.xml")), "its root, but mine/config.xml"),
+}
+
+
+@pytest.mark.parametrize(("data", "reason"), REFUSED.values(), ids=REFUSED)
+def test_bad_archive_is_refused_and_leaves_nothing(tmp_path: Path, data: bytes, reason: str) -> None:
+    """No file inside or outside of the recipe's folder is made or changed."""
+    outside = tmp_path / "outside.txt"
+    outside.write_text("untouched")
+    with pytest.raises(InputError) as caught:
+        unpack(data, tmp_path)
+    assert caught.match(reason) if not reason.endswith("$") else caught.value.reason.endswith(reason[:-1])
+    assert tree(tmp_path) == {"outside.txt": b"untouched", "recipe.tar.gz": data}
+
+
+def test_what_an_earlier_try_left_is_gone(tmp_path: Path) -> None:
+    """A step that is tried again starts afresh."""
+    (tmp_path / "recipe" / "old").mkdir(parents=True)
+    assert tree(unpack(packed(CONFIG), tmp_path)) == {"config.xml": b"<image/>"}
+
+
+def test_archive_made_with_tar_is_unpacked(tmp_path: Path) -> None:
+    """As the hint says: the content of the folder, whose names then begin with `./`."""
+    source = tmp_path / "source"
+    (source / "root" / "etc").mkdir(parents=True)
+    (source / "config.xml").write_bytes(b"<image/>")
+    (source / "root" / "etc" / "motd").write_bytes(b"hello")
+    os.link(source / "root" / "etc" / "motd", source / "root" / "etc" / "issue")
+    (source / "root" / "link").symlink_to("etc/motd")
+    made = tmp_path / "made.tar.gz"
+    subprocess.run(["tar", "-C", source, "-czf", made, "."], check=True)
+    assert tree(unpack(made.read_bytes(), tmp_path)) == tree(source)
+
+
+@pytest.mark.parametrize(
+    ("given_mode", "kept"),
+    [(0o4755, 0o755), (0o2755, 0o755), (0o666, 0o644), (0o777, 0o755), (0o600, 0o600), (0o444, 0o644)],
+    ids=oct,
+)
+def test_file_mode(tmp_path: Path, given_mode: int, kept: int) -> None:
+    """The modes of an overlay count, but no set-id bit and no writing for others."""
+    folder = unpack(packed(CONFIG, member("program", mode=given_mode)), tmp_path)
+    assert (folder / "program").stat().st_mode & 0o7777 == kept
+
+
+def test_files_belong_to_who_unpacks(tmp_path: Path) -> None:
+    """An archive's owners mean nothing here."""
+    info, content = member("file", b"x")
+    info.uid = info.gid = 12345
+    status = (unpack(packed(CONFIG, (info, content)), tmp_path) / "file").stat()
+    assert (status.st_uid, status.st_gid) == (os.geteuid(), os.getegid())
+
+
+@pytest.mark.parametrize(
+    ("name", "target"),
+    [
+        ("link", "config.xml"),
+        ("root/link", "../config.xml"),
+        ("root/etc/up", ".."),
+        ("root/etc/units/ssh.service", "../../../root/lib/not-in-the-recipe"),
+    ],
+)
+def test_link_inside_is_kept(tmp_path: Path, name: str, target: str) -> None:
+    """An overlay's links may lead to files that only the image has."""
+    folder = unpack(packed(CONFIG, symlink(name, target)), tmp_path)
+    assert str((folder / name).readlink()) == target
+
+
+def test_link_stays_inside_when_its_way_changes(tmp_path: Path) -> None:
+    """`step/deep/../..` is the recipe's folder, until `step` becomes a link: refused or harmless, but not followed."""
+    members = [symlink("way", "step/deep/../../outside.txt"), member("deep/x"), symlink("step", "."), CONFIG]
+    with suppress(InputError):
+        unpack(packed(*members), tmp_path)
+    assert (tmp_path / "recipe" / "way").resolve().is_relative_to(tmp_path / "recipe")
+
+
+def test_hard_link_inside_is_the_same_file(tmp_path: Path) -> None:
+    """tar makes them of files that are linked in the folder it packs."""
+    folder = unpack(packed(CONFIG, member("a", b"x"), hardlink("b", "a")), tmp_path)
+    assert (folder / "b").samefile(folder / "a")
+
+
+def test_works_with_the_python_of_debian(tmp_path: Path) -> None:
+    """Debian 12's own Python 3.11.2 has a tarfile without filters."""
+    data = packed(CONFIG, member("root/motd", b"hello"), symlink("root/link", "motd"))
+    expected = archive.digest(unpack(data, tmp_path))
+    program = (
+        "import sys; from pathlib import Path; from ims.recipes import archive\n"
+        "file, folder = map(Path, sys.argv[1:])\n"
+        "archive.unpack(file, folder, max_bytes=9999, max_files=9); print(archive.digest(folder))"
+    )
+    done = subprocess.run(
+        [DEBIAN_PYTHON, "-c", program, tmp_path / "recipe.tar.gz", tmp_path / "other"],
+        env={"PYTHONPATH": str(PLUGINS)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert (done.stdout.strip(), done.stderr) == (expected, "")
+
+
+# Packing and the digest
+
+names = st.text("abcä é.-", min_size=1, max_size=6).filter(lambda name: name.strip(".") and name != "config.xml")
+recipes = st.dictionaries(
+    st.lists(names, min_size=1, max_size=3).map(tuple), st.tuples(st.binary(max_size=20), st.booleans()), max_size=5
+).filter(lambda files: not any(one != other and one == other[: len(one)] for one in files for other in files))
+Files = dict[tuple[str, ...], tuple[bytes, bool]]
+
+
+def members_of(files: Files) -> list[Member]:
+    """A recipe as archive members."""
+    return [
+        CONFIG,
+        symlink("link", "config.xml"),
+        *(
+            member("/".join(name), content, mode=0o755 if program else 0o644)
+            for name, (content, program) in files.items()
+        ),
+    ]
+
+
+def digest_of(members: Iterable[Member]) -> str:
+    """The digest of the recipe in an archive."""
+    with TemporaryDirectory() as folder:
+        return archive.digest(unpack(packed(*members), Path(folder)))
+
+
+@hypothesis_settings(deadline=None, max_examples=25)
+@given(recipes, st.data())
+def test_digest_ignores_order_times_owners_and_other_modes(files: Files, data: st.DataObject) -> None:
+    """The same recipe, packed by somebody else at another time, has the same digest."""
+    expected = digest_of(members_of(files))
+    shuffled: Sequence[Member] = data.draw(st.permutations(members_of(files)))
+    for info, _ in shuffled:
+        info.mtime = data.draw(st.integers(0, 2**31))
+        info.uid = data.draw(st.integers(0, 2**20))
+        info.mode ^= data.draw(st.sampled_from([0, 0o020, 0o040, 0o004]))
+    assert digest_of(shuffled) == expected
+
+
+@hypothesis_settings(deadline=None, max_examples=25)
+@given(recipes, recipes)
+def test_digest_differs_where_recipes_differ(files: Files, others: Files) -> None:
+    """Two recipes have one digest only if they are one."""
+    assert (digest_of(members_of(files)) == digest_of(members_of(others))) == (files == others)
+
+
+CHANGES = {
+    "content": member("file", b"other", mode=0o755),
+    "not executable": member("file", b"x", mode=0o644),
+    "name": member("file2", b"x", mode=0o755),
+    "link": symlink("file", "config.xml"),
+    "folder": member("file", kind=tarfile.DIRTYPE),
+}
+
+
+@pytest.mark.parametrize("changed", CHANGES.values(), ids=CHANGES)
+def test_digest_sees(changed: Member) -> None:
+    """What a build could tell apart."""
+    assert digest_of([CONFIG, changed]) != digest_of([CONFIG, member("file", b"x", mode=0o755)])
+
+
+def test_digest_sees_where_a_link_leads() -> None:
+    """A link is its target's name."""
+    assert digest_of([CONFIG, symlink("a", "b")]) != digest_of([CONFIG, symlink("a", "c")])
+
+
+def write_recipe(folder: Path, names_in_order: Sequence[str], mtime: int, uid: int) -> Path:
+    """A recipe whose files were made in some order, at some time, by somebody."""
+    for name in names_in_order:
+        path = folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+        path.chmod(0o755 if name.endswith(".sh") else 0o644)
+        os.chown(path, uid, uid)
+        os.utime(path, (mtime, mtime))
+    (folder / "root" / "link").symlink_to("etc/motd")
+    return folder
+
+
+def test_pack_gives_the_same_bytes_for_the_same_recipe(tmp_path: Path) -> None:
+    """Whoever made the files, in whatever order and when."""
+    order = ["config.xml", "config.sh", "root/etc/motd"]
+    archive.pack(write_recipe(tmp_path / "a", order, 1, 0), tmp_path / "a.tar.gz")
+    archive.pack(write_recipe(tmp_path / "b", order[::-1], 10**9, 1234), tmp_path / "b.tar.gz")
+    assert (tmp_path / "a.tar.gz").read_bytes() == (tmp_path / "b.tar.gz").read_bytes()
+    (tmp_path / "b" / "config.sh").write_text("other")
+    archive.pack(tmp_path / "b", tmp_path / "b.tar.gz")
+    assert (tmp_path / "a.tar.gz").read_bytes() != (tmp_path / "b.tar.gz").read_bytes()
+
+
+def test_packed_recipe_unpacks_to_itself(tmp_path: Path) -> None:
+    """Content, links, modes: the digest stays."""
+    source = write_recipe(tmp_path / "source", ["config.xml", "config.sh", "root/etc/motd"], 1, 0)
+    archive.pack(source, tmp_path / "made.tar.gz")
+    folder = unpack((tmp_path / "made.tar.gz").read_bytes(), tmp_path)
+    assert tree(folder) == tree(source)
+    assert archive.digest(folder) == archive.digest(source)
+
+
+def test_pack_refuses_a_folder_that_is_no_recipe(tmp_path: Path) -> None:
+    """Nothing is written then."""
+    with pytest.raises(InputError, match=r"has no config\.xml"):
+        archive.pack(tmp_path, tmp_path / "made.tar.gz")
+    assert tree(tmp_path) == {}

@@ -1,0 +1,183 @@
+"""Waiting for repositories, against servers that are slow, closed, or not there."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ims.errors import ConfigurationError, InputError, UnavailableError
+from ims.recipes import availability
+from ims.recipes.availability import Answer, ask_all, missing, wait_for_all
+from ims.recipes.description import Repository
+from tests.flows.rpm_repository import PrivateCA, RepositoryServer
+
+INDEX = "repodata/repomd.xml"
+NO_CA = Path("/nonexistent/ca.pem")
+
+
+def repository(url: str, index: str = INDEX) -> Repository:
+    """A repository as the description names it."""
+    return Repository(url, f"{url}/{index}")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """What a repository serves, as far as it is asked for."""
+    for name in (f"one/{INDEX}", f"two/{INDEX}", "debian/dists/bookworm/InRelease"):
+        (tmp_path / name).parent.mkdir(parents=True)
+        (tmp_path / name).write_text("index")
+    return tmp_path
+
+
+@pytest.fixture
+def server(folder: Path) -> Iterator[RepositoryServer]:
+    """A server that works until it is told otherwise."""
+    with RepositoryServer(folder) as started:
+        yield started
+
+
+def wait(*repositories: Repository, seconds: float = 5, interval: float = 0.05, ca: Path = NO_CA) -> None:
+    """Wait for repositories as the triggerer does."""
+    asyncio.run(wait_for_all(repositories, ca, until=time.time() + seconds, interval=interval))
+
+
+def ask(one: Repository, ca: Path = NO_CA) -> Answer:
+    """Ask a repository once."""
+    (answer,) = asyncio.run(ask_all([one], ca))
+    return answer
+
+
+def test_ready_repositories_are_not_waited_for(server: RepositoryServer) -> None:
+    """Each is asked once, for the file its package manager reads first."""
+    apt = repository(f"{server.url}/debian", "dists/bookworm/InRelease")
+    wait(repository(f"{server.url}/one"), repository(f"{server.url}/two"), apt, seconds=0)
+    assert sorted(server.requests) == [
+        "GET /debian/dists/bookworm/InRelease 200",
+        f"GET /one/{INDEX} 200",
+        f"GET /two/{INDEX} 200",
+    ]
+
+
+def test_server_that_is_starting_is_waited_for(server: RepositoryServer) -> None:
+    """Nexus answers 503 until it is up."""
+    server.fail(503, requests=3)
+    wait(repository(f"{server.url}/one"))
+    assert [line.split()[-1] for line in server.requests] == ["503", "503", "503", "200"]
+
+
+def test_server_that_is_down_is_waited_for(folder: Path) -> None:
+    """A refused connection is known at once, and is not the last word."""
+    with RepositoryServer(folder) as server:
+        gone = repository(f"{server.url}/one")
+        assert ask(gone).ready
+    started = time.monotonic()
+    answer = ask(gone)
+    assert time.monotonic() - started < availability.REQUEST_SECONDS / 2
+    assert (answer.ready, answer.final) == (False, False)
+    with pytest.raises(UnavailableError, match=r"/one \(All connection attempts failed"):
+        wait(gone, seconds=0.2)
+
+
+def test_repository_that_is_not_there_is_named(server: RepositoryServer) -> None:
+    """It is asked until the time is over; the one that is there is not in the error."""
+    with pytest.raises(UnavailableError) as caught:
+        wait(repository(f"{server.url}/one"), repository(f"{server.url}/gone"), seconds=0.3)
+    assert caught.value.reason == f"repositories that are not available: {server.url}/gone (404 File not found)"
+    assert server.requests.count(f"GET /gone/{INDEX} 404") > 2
+
+
+def test_password_is_not_in_the_error(server: RepositoryServer) -> None:
+    """It is sent, but not shown."""
+    url = server.url.replace("://", "://user:secret@")
+    with pytest.raises(UnavailableError) as caught:
+        wait(repository(f"{url}/gone"), seconds=0)
+    assert "/gone (404 File not found)" in caught.value.reason
+    assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [401, 403])
+def test_refusal_is_final(server: RepositoryServer, status: int) -> None:
+    """Waiting does not help who is not let in."""
+    server.fail(status)
+    with pytest.raises(InputError, match=rf"refuse access: {server.url}/one \({status} "):
+        wait(repository(f"{server.url}/one"), repository(f"{server.url}/two"))
+    assert len(server.requests) == 2
+
+
+@pytest.mark.parametrize("status", [404, 429, 500, 502, 503])
+def test_other_errors_are_not_final(server: RepositoryServer, status: int) -> None:
+    """A repository that is being made is not there at first."""
+    server.fail(status)
+    answer = ask(repository(f"{server.url}/one"))
+    assert (answer.ready, answer.final) == (False, False)
+    assert answer.text.startswith(str(status))
+
+
+def test_server_that_never_answers_costs_one_time_out(
+    server: RepositoryServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """And the repositories beside it no more."""
+    monkeypatch.setattr(availability, "REQUEST_SECONDS", 0.3)
+    server.hang(under="/one")
+    started = time.monotonic()
+    with pytest.raises(UnavailableError, match=rf"{server.url}/one \(ReadTimeout\)"):
+        wait(repository(f"{server.url}/one"), repository(f"{server.url}/two"), seconds=0)
+    assert time.monotonic() - started < 3
+
+
+def test_address_that_is_none_is_final() -> None:
+    """Nobody will ever answer there."""
+    answer = ask(Repository("http://h:port/one", f"http://h:port/one/{INDEX}"))
+    assert (answer.ready, answer.final) == (False, True)
+
+
+def test_redirect_is_followed(folder: Path, server: RepositoryServer) -> None:
+    """A folder's address without its slash is redirected by many servers."""
+    assert ask(Repository(f"{server.url}/one", f"{server.url}/one/repodata")).ready
+    assert server.requests[0].endswith(" 301")
+
+
+def test_https_with_the_site_s_ca_is_trusted(folder: Path, tmp_path: Path) -> None:
+    """As the build will trust it."""
+    ca = PrivateCA(tmp_path / "ca")
+    with RepositoryServer(folder, ca.issue("127.0.0.1")) as server:
+        wait(repository(f"{server.url}/one"), seconds=0, ca=ca.certificate)
+
+
+UNTRUSTED = {"another CA": ("127.0.0.1", False), "another host's certificate": ("nexus.example", True)}
+
+
+@pytest.mark.parametrize(("host", "trusted"), UNTRUSTED.values(), ids=UNTRUSTED)
+def test_untrusted_server_is_final(folder: Path, tmp_path: Path, host: str, trusted: bool) -> None:
+    """Its certificate will be the same later."""
+    ca, other = PrivateCA(tmp_path / "ca"), PrivateCA(tmp_path / "other")
+    with RepositoryServer(folder, ca.issue(host)) as server:
+        known = ca.certificate if trusted else other.certificate
+        with pytest.raises(InputError, match=r"refuse access: .*/one \(.*(certificate|IP address)"):
+            wait(repository(f"{server.url}/one"), ca=known)
+
+
+def test_ca_that_is_no_certificate_is_said(server: RepositoryServer, tmp_path: Path) -> None:
+    """It is this installation that is wrong, not the recipe."""
+    broken = tmp_path / "ca.pem"
+    broken.write_text("not a certificate")
+    with pytest.raises(ConfigurationError, match=str(broken)):
+        ask(repository(f"{server.url}/one"), broken)
+
+
+def test_wait_goes_on_where_it_was(server: RepositoryServer) -> None:
+    """The end is a moment, so that a restart does not begin anew: the time was over before."""
+    server.fail(503)
+    with pytest.raises(UnavailableError):
+        wait(repository(f"{server.url}/one"), seconds=-100)
+    assert len(server.requests) == 1
+
+
+def test_no_repositories_are_ready() -> None:
+    """A recipe may name none."""
+    wait(seconds=0)
+    assert missing([]) == ""

@@ -1,0 +1,199 @@
+"""What a kiwi description says, and what kiwi-ng itself says of it."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from ims.errors import InputError
+from ims.recipes.description import check_description, read_description, redact
+from ims.recipes.template import render
+
+RECIPES = Path(__file__).parents[2] / "include" / "recipes"
+VARIABLES = {
+    "debian12": {
+        "DEBIAN_MIRROR": "https://mirror.example/debian",
+        "DEBIAN_SECURITY_MIRROR": "https://mirror.example/debian-security",
+    },
+    "sles15-barebones": {"NEXUS_URL": "https://nexus.example"},
+}
+FIRST_INDEX = {
+    "debian12": "https://mirror.example/debian/dists/bookworm/InRelease",
+    "sles15-barebones": "https://nexus.example/repository/SLE-Product-SLES-15-SP6-x86_64-Product/repodata/repomd.xml",
+}
+
+
+def rendered(name: str, folder: Path) -> Path:
+    """A shipped recipe as a build sees it."""
+    shutil.copytree(RECIPES / name, folder)
+    render(folder, VARIABLES[name])
+    return folder
+
+
+def write(folder: Path, text: str | bytes) -> Path:
+    """A recipe folder that is only a `config.xml`."""
+    (folder / "config.xml").write_bytes(text if isinstance(text, bytes) else text.encode())
+    return folder
+
+
+def description(repositories: str, manager: str = "zypper") -> str:
+    """A description with these repositories, enough to be read."""
+    preferences = f"<preferences><version>1.0.0</version><packagemanager>{manager}</packagemanager></preferences>"
+    return f'<image name="test">{preferences}{repositories}</image>'
+
+
+def test_every_shipped_recipe_is_checked() -> None:
+    """A new recipe comes with its variables here."""
+    assert {path.name for path in RECIPES.iterdir() if path.is_dir()} == set(VARIABLES)
+
+
+@pytest.mark.parametrize("name", VARIABLES)
+def test_shipped_recipe_is_accepted_by_kiwi(tmp_path: Path, name: str) -> None:
+    """And says what the workflow needs to know."""
+    folder = rendered(name, tmp_path / name)
+    check_description(folder)
+    found = read_description(folder)
+    assert found.name == name
+    assert found.package_manager == {"debian12": "apt"}.get(name, "zypper")
+    assert found.repositories[0].metadata_url == FIRST_INDEX[name]
+    assert "dracut" in found.packages
+
+
+def test_schema_error_names_the_attribute(tmp_path: Path) -> None:
+    """Of all that kiwi prints, what is wrong."""
+    folder = rendered("sles15-barebones", tmp_path / "recipe")
+    text = (folder / "config.xml").read_text()
+    write(folder, text.replace("<image ", '<image bogus="1" '))
+    with pytest.raises(InputError, match=r'kiwi-ng does not accept config\.xml: attribute "bogus" not allowed'):
+        check_description(folder)
+
+
+SECRET = "only-in-another-file"
+BAD = {
+    "not XML": ("image: test", "config.xml is not XML"),
+    "empty": ("", "config.xml is not XML"),
+    "unfinished": ("<image><preferences>", "config.xml is not XML"),
+    "another document": ("<html/>", "its root is <html>"),
+    "no package manager": ('<image name="test"><preferences/></image>', "names no <packagemanager>"),
+    "empty package manager": (description("", manager=" "), "names no <packagemanager>"),
+    "document type": ("<!DOCTYPE image>" + description(""), "document type declaration"),
+    "file of the machine": (
+        '<!DOCTYPE image [<!ENTITY x SYSTEM "file:///etc/passwd">]>' + description("", manager="&x;"),
+        "document type declaration",
+    ),
+    "external document type": (
+        '<!DOCTYPE image SYSTEM "http://127.0.0.1:9/x.dtd">' + description(""),
+        "document type declaration",
+    ),
+    "entities that grow": (
+        '<!DOCTYPE image [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;">]>' + description("", manager="&b;"),
+        "document type declaration",
+    ),
+    "an address that is none": (
+        description('<repository><source path="http://[::1/x"/></repository>'),
+        "http://[::1/x",
+    ),
+}
+
+
+@pytest.mark.parametrize(("text", "reason"), BAD.values(), ids=BAD)
+def test_bad_description_is_refused(tmp_path: Path, text: str, reason: str) -> None:
+    """In one sentence that says what is wrong."""
+    with pytest.raises(InputError) as caught:
+        read_description(write(tmp_path, text))
+    assert reason in caught.value.reason
+
+
+def test_entities_are_not_read_from_other_files(tmp_path: Path) -> None:
+    """Neither the result nor the error holds a word of them."""
+    secret = tmp_path / "secret"
+    secret.write_text(SECRET)
+    text = f'<!DOCTYPE image [<!ENTITY x SYSTEM "{secret.as_uri()}">]>' + description("", manager="&x;")
+    with pytest.raises(InputError) as caught:
+        read_description(write(tmp_path, text))
+    assert SECRET not in str(caught.value)
+
+
+def test_large_description_is_refused(tmp_path: Path) -> None:
+    """Before it is parsed."""
+    folder = write(tmp_path, description(f"<!--{' ' * 17 * 1024 * 1024}-->"))
+    with pytest.raises(InputError, match="larger than"):
+        read_description(folder)
+
+
+URLS = {
+    "rpm-md": ("zypper", "", "http://h/repo", "http://h/repo/repodata/repomd.xml"),
+    "slash at the end": ("dnf4", "", "http://h/repo/", "http://h/repo/repodata/repomd.xml"),
+    "root of a server": ("dnf5", "", "https://h:8443", "https://h:8443/repodata/repomd.xml"),
+    "query": ("zypper", "", "http://h/repo?a=1", "http://h/repo/repodata/repomd.xml?a=1"),
+    "slash and query": ("zypper", "", "http://h/repo/?a=1/", "http://h/repo/repodata/repomd.xml?a=1/"),
+    "fragment": ("zypper", "", "http://h/repo#part", "http://h/repo/repodata/repomd.xml"),
+    "space around": ("zypper", "", " http://h/repo ", "http://h/repo/repodata/repomd.xml"),
+    "login in the address": ("zypper", "", "http://u:p@h/repo", "http://u:p@h/repo/repodata/repomd.xml"),
+    "login beside the address": (
+        "zypper",
+        'username="u@site" password="p/w"',
+        "http://h/repo",
+        "http://u%40site:p%2Fw@h/repo/repodata/repomd.xml",
+    ),
+    "metalink": ("dnf4", 'sourcetype="metalink"', "http://h/metalink?repo=x", "http://h/metalink?repo=x"),
+    "mirrorlist": ("dnf4", 'sourcetype="mirrorlist"', "http://h/list", "http://h/list"),
+    "apt": ("apt", 'distribution="bookworm"', "http://h/debian/", "http://h/debian/dists/bookworm/InRelease"),
+    "apt, flat": ("apt", "", "http://h/flat/", "http://h/flat/Release"),
+}
+
+
+@pytest.mark.parametrize(("manager", "attributes", "url", "index"), URLS.values(), ids=URLS)
+def test_index_of_a_repository(tmp_path: Path, manager: str, attributes: str, url: str, index: str) -> None:
+    """What a repository must answer is what its package manager reads first."""
+    text = description(f'<repository {attributes}><source path="{url}"/></repository>', manager)
+    assert [found.metadata_url for found in read_description(write(tmp_path, text)).repositories] == [index]
+
+
+NOT_ASKED = {
+    "a folder": '<repository><source path="dir:///srv/repo"/></repository>',
+    "obs": '<repository><source path="obs://openSUSE:Leap:15.6/standard"/></repository>',
+    "beside the description": '<repository><source path="this://repo"/></repository>',
+    "no source": "<repository/>",
+    "no path": "<repository><source/></repository>",
+    "for another machine": '<repository arch="aarch64"><source path="http://h/repo"/></repository>',
+    "only for the finished image": '<repository imageonly="true"><source path="http://h/repo"/></repository>',
+}
+
+
+@pytest.mark.parametrize("repository", NOT_ASKED.values(), ids=NOT_ASKED)
+def test_repository_that_nobody_can_be_asked_for(tmp_path: Path, repository: str) -> None:
+    """Not waited for: it is not on the network, or the build does not use it."""
+    assert read_description(write(tmp_path, description(repository))).repositories == ()
+
+
+def test_packages_of_all_phases_are_read(tmp_path: Path) -> None:
+    """In the order of the description."""
+    text = description(
+        '<packages type="bootstrap"><package name="a"/></packages>'
+        '<packages type="image"><package name="b"/><ignore name="c"/></packages>'
+    )
+    assert read_description(write(tmp_path, text)).packages == ("a", "b")
+
+
+@pytest.mark.parametrize(
+    ("url", "shown"),
+    [
+        ("http://user:secret@h:8081/repo?a=1", "http://h:8081/repo?a=1"),
+        ("http://token@h/repo", "http://h/repo"),
+        ("http://user:p@ss@h/repo", "http://h/repo"),
+        ("http://h/repo", "http://h/repo"),
+    ],
+)
+def test_no_password_is_shown(url: str, shown: str) -> None:
+    """In logs and errors a repository goes by its address without user and password."""
+    assert redact(url) == shown
+
+
+def test_repository_goes_by_its_address_without_password(tmp_path: Path) -> None:
+    """Its name is what the log and the errors show."""
+    text = description('<repository><source path="http://user:secret@h/repo"/></repository>')
+    (repository,) = read_description(write(tmp_path, text)).repositories
+    assert repository.name == "http://h/repo"

@@ -1,0 +1,152 @@
+"""Templates in recipes: what is rendered, and what a template cannot do."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ims.errors import InputError
+from ims.recipes.template import MAX_TEMPLATE, TEMPLATE_LIST, render
+
+VARIABLES = {"MIRROR": "https://mirror.example/debian", "SUITE": "bookworm"}
+
+
+def recipe(folder: Path, *, listed: str = "template_files: [config.xml]", **files: str) -> Path:
+    """A recipe folder; a file's name has `_` for its dot."""
+    folder.mkdir(exist_ok=True)
+    (folder / TEMPLATE_LIST).write_text(listed)
+    for name, content in files.items():
+        (folder / name.replace("_", ".")).write_text(content)
+    return folder
+
+
+def test_listed_files_are_rendered_and_no_others(tmp_path: Path) -> None:
+    """Line ends and modes stay as they are."""
+    folder = recipe(
+        tmp_path,
+        listed="template_files:\n  - config.xml\n  - config.sh\n",
+        config_xml='<source path="{{ MIRROR }}"/>\n',
+        config_sh="{% if SUITE == 'bookworm' %}echo {{ SUITE }}{% endif %}",
+        images_sh="{{ MIRROR }}",
+    )
+    (folder / "config.sh").chmod(0o755)
+    assert render(folder, VARIABLES) == ["config.xml", "config.sh"]
+    assert (folder / "config.xml").read_text() == '<source path="https://mirror.example/debian"/>\n'
+    assert (folder / "config.sh").read_text() == "echo bookworm"
+    assert (folder / "config.sh").stat().st_mode & 0o777 == 0o755
+    assert (folder / "images.sh").read_text() == "{{ MIRROR }}"
+
+
+def test_values_are_not_templates(tmp_path: Path) -> None:
+    """A dictionary's value is text, whatever it looks like."""
+    folder = recipe(tmp_path, config_xml="{{ MIRROR }}")
+    render(folder, {"MIRROR": "{{ SUITE }}<&"})
+    assert (folder / "config.xml").read_text() == "{{ SUITE }}<&"
+
+
+@pytest.mark.parametrize("listed", [None, "", "---\n", "template_files: []", "other: 1"])
+def test_recipe_without_templates_needs_no_dictionary(tmp_path: Path, listed: str | None) -> None:
+    """Nothing is rendered, even if there is a dictionary."""
+    folder = recipe(tmp_path, config_xml="{{ MIRROR }}")
+    (folder / TEMPLATE_LIST).unlink() if listed is None else (folder / TEMPLATE_LIST).write_text(listed)
+    assert render(folder, {}) == []
+    assert render(folder, VARIABLES) == []
+    assert (folder / "config.xml").read_text() == "{{ MIRROR }}"
+
+
+def test_templates_without_a_dictionary_are_refused(tmp_path: Path) -> None:
+    """The error names the templates and what is missing."""
+    with pytest.raises(InputError, match=r"templates \(config\.xml\) but its record has no template_dictionary"):
+        render(recipe(tmp_path, config_xml="{{ MIRROR }}"), {})
+
+
+BAD_TEMPLATES = {
+    "undefined variable": ("{{ MIRORR }}", "'MIRORR' is undefined"),
+    "undefined in a condition": ("{% if MIRORR %}x{% endif %}", "'MIRORR' is undefined"),
+    "broken syntax": ("{{ MIRROR", "unexpected end of template"),
+    "unknown tag": ("{% nonsense %}", "nonsense"),
+    "no such filter": ("{{ MIRROR | nonsense }}", "nonsense"),
+    "file of the machine": ("{% include '/etc/passwd' %}", "config.xml cannot be rendered"),
+    "its own class": ("{{ ''.__class__.__mro__ }}", "access to attribute '__class__'"),
+    "its own class by filter": ("{{ ''|attr('__class__') }}", "access to attribute '__class__'"),
+    "a function's globals": ("{{ cycler.__init__.__globals__ }}", "access to attribute '__init__'"),
+    "the frame of a generator": ("{{ (x for x in []).gi_frame }}", "config.xml cannot be rendered"),
+    "format string": ("{{ '{0.__class__}'.format(MIRROR) }}", "access to attribute '__class__'"),
+    "a long loop": ("{% for x in range(10**9) %}{% endfor %}", "Range too big"),
+    "division by zero": ("{{ 1 // 0 }}", "config.xml cannot be rendered"),
+    "wrong types": ("{{ MIRROR + 1 }}", "config.xml cannot be rendered"),
+    "wrong arguments": ("{{ MIRROR.split(1, 2, 3) }}", "config.xml cannot be rendered"),
+    "endless recursion": ("{% macro f() %}{{ f() }}{% endmacro %}{{ f() }}", "config.xml cannot be rendered"),
+}
+
+
+@pytest.mark.parametrize(("template", "reason"), BAD_TEMPLATES.values(), ids=BAD_TEMPLATES)
+def test_bad_template_is_refused(tmp_path: Path, template: str, reason: str) -> None:
+    """The error names the file and the reason; the file stays as it was."""
+    folder = recipe(tmp_path, config_xml=template)
+    with pytest.raises(InputError) as caught:
+        render(folder, VARIABLES)
+    assert "the template config.xml" in caught.value.reason
+    assert reason in caught.value.reason
+    assert (folder / "config.xml").read_text() == template
+
+
+def test_bad_template_says_which_variables_there_are(tmp_path: Path) -> None:
+    """Their values may be secret, their names are not."""
+    with pytest.raises(InputError) as caught:
+        render(recipe(tmp_path, config_xml="{{ MIRORR }}"), VARIABLES)
+    assert "MIRROR, SUITE" in caught.value.hint
+    assert VARIABLES["MIRROR"] not in str(caught.value)
+
+
+NOT_A_FILE = {
+    "missing": "gone.xml",
+    "absolute": "/etc/hostname",
+    "above": "../outside.txt",
+    "above, roundabout": "root/../../outside.txt",
+    "a link out of the recipe": "link",
+    "below a link out of the recipe": "up/outside.txt",
+    "a folder": "root",
+    "the recipe": ".",
+    "empty": "",
+    "no name at all": '"a\\0b"',
+    "name too long": "n" * 300,
+}
+
+
+@pytest.mark.parametrize("name", NOT_A_FILE.values(), ids=NOT_A_FILE)
+def test_file_outside_the_recipe_is_refused(tmp_path: Path, name: str) -> None:
+    """By its path or through a link: it is neither read nor written."""
+    outside = tmp_path / "outside.txt"
+    outside.write_text("{{ MIRROR }}")
+    folder = recipe(tmp_path / "recipe", listed=f"template_files: [{name or repr(name)}]")
+    (folder / "root").mkdir()
+    (folder / "link").symlink_to(outside)
+    (folder / "up").symlink_to("..")
+    with pytest.raises(InputError, match="not a file of the recipe"):
+        render(folder, VARIABLES)
+    assert outside.read_text() == "{{ MIRROR }}"
+
+
+@pytest.mark.parametrize(
+    "listed", ["template_files: config.xml", "template_files: [1, {}]", "[config.xml]", "a: b: c", "\x00", "!!python/x"]
+)
+def test_list_that_cannot_be_read_is_refused(tmp_path: Path, listed: str) -> None:
+    """The error says what the list has to be."""
+    with pytest.raises(InputError, match=f"{TEMPLATE_LIST} cannot be read.*YAML with a list"):
+        render(recipe(tmp_path, listed=listed, config_xml=""), VARIABLES)
+
+
+def test_binary_template_is_refused(tmp_path: Path) -> None:
+    """A template is text."""
+    folder = recipe(tmp_path)
+    (folder / "config.xml").write_bytes(b"\xff\xfe{{ MIRROR }}")
+    with pytest.raises(InputError, match=r"config\.xml cannot be rendered.*utf-8"):
+        render(folder, VARIABLES)
+
+
+def test_large_template_is_refused(tmp_path: Path) -> None:
+    """Before it is read."""
+    with pytest.raises(InputError, match=f"larger than {MAX_TEMPLATE} bytes"):
+        render(recipe(tmp_path, config_xml=" " * (MAX_TEMPLATE + 1)), VARIABLES)
