@@ -91,6 +91,8 @@ with DAG(
         name=XComArg(job, "image_name"),
         arch=XComArg(job, "arch"),
     )
-    close = CloseWorkspaceOperator(task_id="close_workspace", image_id=XComArg(job, "image_id")).as_teardown(setups=job)
+    close = CloseWorkspaceOperator(task_id="close_workspace", image_id=XComArg(job, "image_id")).as_teardown(
+        setups=job, on_failure_fail_dagrun=True
+    )
 
     job >> recipe >> repositories >> ca_package >> build >> package >> upload >> manifest >> record >> close

@@ -27,7 +27,7 @@ from tests.service import Service
 IMAGES = f"{V3}/images"
 BUCKET = "boot-images"
 ROOT = "s3://boot-images/test-artifacts/rootfs"
-DEFAULTS = {"link": None, "arch": "x86_64", "metadata": {}, "job_id": None}
+DEFAULTS: dict[str, Any] = {"link": None, "arch": "x86_64", "metadata": {}, "job_id": None}
 MISSING = f"s3://{BUCKET}/{uuid4()}/manifest.yaml"
 
 BAD_FIELDS = {

@@ -24,7 +24,7 @@ from tests.service import Service
 
 RECIPES = f"{V3}/recipes"
 REQUIRED = {"name": "barebones", "recipe_type": "kiwi-ng", "linux_distribution": "sles15"}
-DEFAULTS = {"link": None, "template_dictionary": [], "require_dkms": True, "arch": "x86_64"}
+DEFAULTS: dict[str, Any] = {"link": None, "template_dictionary": [], "require_dkms": True, "arch": "x86_64"}
 DISTRIBUTIONS = ("sles12", "sles15", "centos7", "debian12", "debian13", "opensuse-leap15", "rocky9")
 VARIABLES = [{"key": "REPOSITORY", "value": "https://example.org/a?b=c"}, {"key": "_x1", "value": ""}]
 
@@ -258,7 +258,7 @@ def test_link_is_unique_at_the_same_moment(api: httpx.Client, archive: str) -> N
         assert_problem(answer, 422, "link")
 
 
-CHANGES = {
+CHANGES: dict[str, dict[str, Any]] = {
     "arch": {"arch": "aarch64"},
     "dkms": {"require_dkms": False},
     "dictionary": {"template_dictionary": [{"key": "OTHER", "value": "1"}]},

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
+import socket
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import pytest
-
+from ims.stack import lifecycle, supervision
+from ims.storage.objects import ObjectName
 from tests.flows.conftest import RECIPES
 from tests.flows.leftovers import Leftovers, processes
 from tests.flows.rpm_repository import RepositoryServer
 from tests.service import Service
 
 
-@pytest.fixture
-def slow_recipe(service: Service, http_server: RepositoryServer, tmp_path: Path) -> dict[str, Any]:
-    """A recipe whose build stays in config.sh until it is stopped."""
-    folder = shutil.copytree(RECIPES / "zypper", tmp_path / "slow")
-    (folder / "config.sh").write_text("#!/bin/sh\nsleep 600 & sleep 600\n")
-    return service.push(folder, "sles15", REPOSITORY=http_server.url)
+def push(service: Service, url: str, folder: Path, script: str) -> dict[str, Any]:
+    """Push the zypper recipe with another config.sh."""
+    shutil.copytree(RECIPES / "zypper", folder)
+    (folder / "config.sh").write_text(f"#!/bin/sh\n{script}\n")
+    return service.push(folder, "sles15", REPOSITORY=url)
 
 
 def wait_for(condition: Callable[[], Any], timeout: float = 120) -> Any:
@@ -41,30 +42,77 @@ def builds(service: Service) -> set[str]:
     return {command for command in processes(service.settings.home) if "/image/config.sh" in command}
 
 
-def test_cancelled_in_the_ui(service: Service, slow_recipe: dict[str, Any], leftovers: Leftovers) -> None:
+def started_with(home: str) -> set[str]:
+    """Processes, but this one, whose environment names the installation."""
+    found = set()
+    for path in Path("/proc").glob("[0-9]*/environ"):
+        with contextlib.suppress(OSError):
+            if home.encode() in path.read_bytes() and path.parent.name != str(os.getpid()):
+                found.add(path.with_name("cmdline").read_text())
+    return found
+
+
+def test_cancelled_in_the_ui(
+    service: Service, http_server: RepositoryServer, tmp_path: Path, leftovers: Leftovers
+) -> None:
     """Marking the run failed, as the UI does, ends the build and everything it started."""
-    job = service.create(slow_recipe["id"])
+    recipe = push(service, http_server.url, tmp_path / "recipe", "sleep 600 & sleep 600")
+    job = service.create(recipe["id"])
     wait_for(lambda: builds(service))
     answer = service.http.patch(f"/api/v2/dags/{job['dag_id']}/dagRuns/{job['dag_run_id']}", json={"state": "failed"})
     assert answer.status_code == 200
     ended = service.wait(job["id"])
     assert ended["status"] == "error"
+    assert service.run_state(ended) == "failed"
     assert ended["failed_step"] == "build_image"
     leftovers.assert_none(job["id"])
 
 
-def test_worker_killed(service: Service, slow_recipe: dict[str, Any], leftovers: Leftovers) -> None:
-    """When the task's process is killed the build dies with it; Airflow notices, and the job can be cancelled."""
-    job = service.create(slow_recipe["id"])
+def test_worker_killed(service: Service, http_server: RepositoryServer, tmp_path: Path, leftovers: Leftovers) -> None:
+    """When the task's process is killed its build dies with it; the task is tried again and the job succeeds."""
+    recipe = push(service, http_server.url, tmp_path / "recipe", "sleep 5")
+    job = service.create(recipe["id"])
     wait_for(lambda: builds(service))
     launcher = next(
         int(path.parent.name)
         for path in Path("/proc").glob("[0-9]*/cmdline")
-        if b"ims.runtime.inside\0build_image" in path.read_bytes() and path.read_bytes().startswith(b"unshare")
+        if (command := path.read_bytes()).startswith(b"unshare") and b"ims.runtime.inside\0build_image" in command
     )
     worker = int(Path(f"/proc/{launcher}/stat").read_text().rpartition(")")[2].split()[1])
     os.kill(worker, signal.SIGKILL)
-    wait_for(lambda: not builds(service), 10)
-    service.client.delete(f"jobs/{job['id']}")
-    assert service.wait(job["id"])["status"] == "error"
-    leftovers.assert_none(job["id"])
+    wait_for(lambda: not builds(service), 3)
+    ended = service.wait(job["id"])
+    assert ended["status"] == "success", ended["reason"]
+    assert next(step for step in ended["steps"] if step["name"] == "build_image")["try_number"] == 2
+    after = Leftovers(service).before
+    for kind in ("mounts", "loop devices", "processes", "uploads"):
+        assert after[kind] == leftovers.before[kind]
+
+
+def test_s3_away_for_a_while(service: Service, http_server: RepositoryServer, tmp_path: Path) -> None:
+    """S3 stops while the image is built and comes back when the artifacts are due: the job waits and succeeds."""
+    recipe = push(service, http_server.url, tmp_path / "recipe", "sleep 5")
+    job = service.create(recipe["id"])
+    wait_for(lambda: builds(service))
+    supervision._control(service.settings, "stop", "s3")
+    wait_for(lambda: service.client.get(f"jobs/{job['id']}")["status"] == "packaging_artifacts")
+    time.sleep(15)
+    supervision._control(service.settings, "start", "s3")
+    ended = service.wait(job["id"])
+    assert ended["status"] == "success", ended["reason"]
+
+
+def test_restart_of_the_stack(service: Service, http_server: RepositoryServer) -> None:
+    """`down` leaves no process and nothing that listens; after `up` records, objects, runs and logs are there."""
+    recipe = service.push(RECIPES / "zypper", "sles15", REPOSITORY=http_server.url)
+    job = service.wait(service.create(recipe["id"])["id"])
+    lifecycle.down(service.settings)
+    assert started_with(str(service.settings.home)) == set()
+    for port in (service.settings.port, service.settings.s3_port):
+        with socket.socket() as probe:
+            assert probe.connect_ex((service.settings.host, port)) != 0
+    lifecycle.up(service.settings, print)
+    assert service.client.get(f"jobs/{job['id']}")["status"] == "success"
+    image = service.client.get(f"images/{job['resultant_image_id']}")
+    assert service.store.stat(ObjectName.parse(image["link"]["path"])).size > 0
+    assert service.wait(service.create(recipe["id"])["id"])["status"] == "success"

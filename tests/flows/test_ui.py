@@ -64,8 +64,7 @@ def test_trigger_form(service: Service, page: Page, http_server: RepositoryServe
 
     page.goto(job["log_url"])
     page.get_by_text("save_image_record").first.wait_for()
-    page.evaluate("localStorage.setItem('dag_view-create_image', JSON.stringify('graph'))")
-    page.goto(job["log_url"])
+    page.get_by_label("Show Graph").first.click()
     page.locator(".react-flow__node").first.wait_for()
     assert page.locator(".react-flow__node").count() >= len({step["name"].split("[")[0] for step in ended["steps"]})
     keep(page, "create-image-graph")

@@ -10,7 +10,7 @@ from pydantic import BeforeValidator, Field
 from ims.api.access import may_delete, may_read, may_write
 from ims.api.links import check_image_link, set_link
 from ims.api.problems import Problem
-from ims.api.schemas import Arch, ArtifactLink, Name, PatchBody, RecordOut, RequestBody, Text
+from ims.api.schemas import Arch, ArtifactLink, LinkOut, Name, PatchBody, RecordOut, RequestBody, Text
 from ims.api.services import RecordsService, StoreService
 from ims.errors import MissingError
 from ims.jobs import Identity
@@ -58,7 +58,7 @@ class ImagePatch(PatchBody):
 class ImageOut(RecordOut):
     """An image."""
 
-    link: ArtifactLink | None
+    link: LinkOut | None
     arch: str
     metadata: dict[str, str] = Field(validation_alias="labels")
     job_id: str | None

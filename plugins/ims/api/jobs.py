@@ -81,9 +81,9 @@ class JobOut(BaseModel):
     created: datetime
     job_type: JobType
     status: Status
-    artifact_id: str | None
-    public_key_id: str | None
-    image_root_archive_name: str | None
+    artifact_id: str | None = None
+    public_key_id: str | None = None
+    image_root_archive_name: str | None = None
     arch: str | None
     enable_debug: bool
     build_env_size: int | None

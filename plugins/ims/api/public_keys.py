@@ -20,8 +20,8 @@ router = APIRouter(prefix="/public-keys", tags=["public-keys"])
 def _openssh(text: str) -> str:
     text = text.strip()
     try:
-        if "\n" in text:
-            raise ValueError("more than one line")
+        if not text.isprintable():
+            raise ValueError("it is not one line of text")
         load_ssh_public_key(text.encode())
     except (ValueError, UnsupportedAlgorithm) as error:
         raise ValueError(f"not an OpenSSH public key: {error}") from None

@@ -9,7 +9,7 @@ from pydantic import Field
 
 from ims.api.access import may_delete, may_read, may_write
 from ims.api.links import check_recipe_link, set_link
-from ims.api.schemas import Arch, ArtifactLink, Name, PatchBody, RecordOut, RequestBody, Text
+from ims.api.schemas import Arch, ArtifactLink, LinkOut, Name, PatchBody, RecordOut, RequestBody, Text
 from ims.api.services import RecordsService, StoreService
 from ims.records.models import Recipe
 
@@ -66,8 +66,8 @@ class RecipeOut(RecordOut):
 
     recipe_type: str
     linux_distribution: str
-    link: ArtifactLink | None
-    template_dictionary: list[TemplateVariable]
+    link: LinkOut | None
+    template_dictionary: list[dict[str, str]]
     require_dkms: bool
     arch: str
 

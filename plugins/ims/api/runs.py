@@ -71,7 +71,7 @@ class Run(BaseModel):
 
     @property
     def failed(self) -> StepState | None:
-        """The first task that failed."""
+        """The first task that failed; the last one always fails with it."""
         return next((step for step in self.steps if step.state == "failed"), None)
 
     @property

@@ -46,3 +46,11 @@ class ArtifactLink(RequestBody):
     path: Annotated[Text, Field(min_length=1, max_length=1024)]
     type: Literal["s3"] = "s3"
     etag: Annotated[Text, Field(max_length=1024)] = ""
+
+
+class LinkOut(BaseModel):
+    """A link as it is stored: what was taken once is shown, whatever the rules for new ones are."""
+
+    path: str
+    type: str
+    etag: str

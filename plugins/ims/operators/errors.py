@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -9,6 +10,8 @@ from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from ims.errors import PERMANENT_EXIT_CODES, ImsError
+
+log = logging.getLogger("airflow.task")
 
 FAILURE = "failure"
 """Key of the XCom that holds a failed task's reason in one sentence."""
@@ -20,6 +23,7 @@ def task_errors(context: Context) -> Iterator[None]:
     try:
         yield
     except ImsError as error:
+        log.error("%s", error)
         context["ti"].xcom_push(FAILURE, str(error))
         permanent = error.exit_code in PERMANENT_EXIT_CODES
         raise (AirflowFailException if permanent else AirflowException)(str(error)) from None

@@ -72,7 +72,11 @@ class OpenWorkspaceOperator(BaseOperator):
 
 
 class CloseWorkspaceOperator(BaseOperator):
-    """Removes the workspace and, where no image record names them, the artifacts that were uploaded."""
+    """Removes the workspace and, where no image record names them, the artifacts that were uploaded.
+
+    Without an image the task fails, and with it the run: Airflow takes the last task's word, and a cancelled run whose
+    tasks were skipped would else be a success.
+    """
 
     template_fields = ("image_id",)
 
@@ -84,9 +88,12 @@ class CloseWorkspaceOperator(BaseOperator):
         """Leave nothing of the job but its log and, if it succeeded, its image."""
         with task_errors(context):
             LocalRuntime().close_workspace(job_id(str(context["run_id"])))
-            if self.image_id and not self._is_recorded():
+            if not self._is_recorded():
                 removed = object_store().delete_prefix(settings().images_bucket, f"{self.image_id}/")
-                self.log.info("no image was recorded: removed %d objects and unfinished uploads", removed)
+                self.log.info("removed %d objects and unfinished uploads", removed)
+                raise InputError(
+                    "the job made no image: a task failed or the job was cancelled", "Nothing of it is left"
+                )
 
     def _is_recorded(self) -> bool:
         try:

@@ -1,0 +1,143 @@
+"""Who may do what: every route of the API, without a token, with a bad one, and as one who may only look."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from typing import Any
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from tests.api.conftest import client, mint
+from tests.api.wire import JSON, V3, assert_problem
+from tests.service import PUBLIC_KEY, Service
+
+OPEN = {"/apis/ims/version", "/apis/ims/healthz/live", "/apis/ims/healthz/ready"}
+KNOWN = {
+    (method, f"{V3}/{path}")
+    for path, methods in {
+        "public-keys": "GET POST DELETE",
+        "public-keys/{}": "GET DELETE",
+        "recipes": "GET POST DELETE",
+        "recipes/{}": "GET PATCH DELETE",
+        "images": "GET POST DELETE",
+        "images/{}": "GET PUT PATCH DELETE",
+        "jobs": "GET POST DELETE",
+        "jobs/{}": "GET PATCH DELETE",
+    }.items()
+    for method in methods.split()
+}
+
+Token = Callable[[Service], str | None]
+STRANGERS: dict[str, Token] = {
+    "no token": lambda _service: None,
+    "no JWT": lambda _service: "nonsense",
+    "signed by another": lambda service: mint(service, secret="x" * 64),
+    "expired": lambda service: mint(service, expires=-3600),
+    "not signed": lambda service: mint(service).rpartition(".")[0] + ".",
+}
+
+
+def routes(api: httpx.Client) -> set[tuple[str, str]]:
+    """(method, path) of every route that the service describes; a path's parameter is {}."""
+    answer = api.get("/apis/ims/openapi.json")
+    assert answer.status_code == 200
+    return {
+        (method.upper(), re.sub(r"\{[^}]*\}", "{}", f"/apis/ims{path}"))
+        for path, methods in answer.json()["paths"].items()
+        for method in methods
+    }
+
+
+def closed(api: httpx.Client) -> list[tuple[str, str]]:
+    """The routes that take a token, with an id that is nobody's."""
+    return [(method, path.replace("{}", str(uuid4()))) for method, path in sorted(routes(api)) if path not in OPEN]
+
+
+def test_routes(api: httpx.Client) -> None:
+    """The service describes all the routes that the contract has."""
+    assert routes(api) >= KNOWN | {("GET", path) for path in OPEN}
+
+
+@pytest.mark.parametrize("path", sorted(OPEN))
+@pytest.mark.parametrize("name", STRANGERS)
+def test_open(service: Service, name: str, path: str) -> None:
+    """Probes and the version need no token."""
+    with client(service, STRANGERS[name](service)) as stranger:
+        answer = stranger.get(path)
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "application/json"
+    assert set(answer.json()) == ({"version"} if path.endswith("/version") else set())
+
+
+@pytest.mark.parametrize("name", STRANGERS)
+def test_stranger(api: httpx.Client, service: Service, name: str) -> None:
+    """Every other route answers 401 as a problem, whatever it is sent."""
+    with client(service, STRANGERS[name](service)) as stranger:
+        for method, path in closed(api):
+            assert_problem(stranger.request(method, path), 401)
+            if method not in ("GET", "DELETE"):
+                assert_problem(stranger.request(method, path, json={"colour": "red"}), 401)
+            assert_problem(stranger.request(method, path, headers={"Authorization": "Basic YWRtaW46eA=="}), 401)
+
+
+@pytest.mark.parametrize("content", [b"{", b"[" * 100_000, b"\xff"])
+def test_stranger_is_not_read(api: httpx.Client, nobody: httpx.Client, content: bytes) -> None:
+    """Who is not known is refused before a body is looked at."""
+    for method, path in closed(api):
+        if method not in ("GET", "DELETE"):
+            assert_problem(nobody.request(method, path, content=content, headers=JSON), 401)
+
+
+def test_stranger_with_cookie(service: Service, nobody: httpx.Client) -> None:
+    """The UI's cookie is a token too: a bad one is refused, a good one taken."""
+    nobody.cookies.set("_token", "nonsense")
+    assert_problem(nobody.get(f"{V3}/recipes"), 401)
+    nobody.cookies.clear()
+    nobody.cookies.set("_token", mint(service, "viewer"))
+    assert nobody.get(f"{V3}/recipes").status_code == 200
+
+
+def test_viewer(api: httpx.Client, viewer: httpx.Client) -> None:
+    """Who may look reads everything and gets 403 as a problem for everything else, whatever is sent."""
+    for method, path in closed(api):
+        if method == "GET":
+            answer = viewer.get(path)
+            expected = api.get(path)
+            assert (answer.status_code, answer.content) == (expected.status_code, expected.content)
+            assert answer.status_code in (200, 404)
+        else:
+            assert_problem(viewer.request(method, path), 403)
+            assert_problem(viewer.request(method, path, json={"colour": "red"}), 403)
+
+
+BODIES: dict[str, dict[str, Any]] = {
+    "public-keys": {"name": "x", "public_key": PUBLIC_KEY},
+    "recipes": {"name": "x", "recipe_type": "kiwi-ng", "linux_distribution": "sles15"},
+    "images": {"name": "x"},
+}
+
+
+@pytest.mark.parametrize("resource", BODIES)
+def test_viewer_changes_nothing(api: httpx.Client, viewer: httpx.Client, resource: str) -> None:
+    """Requests that would be good from anybody else leave the records as they were."""
+    path = f"{V3}/{resource}"
+    record = api.post(path, json=BODIES[resource]).json()
+    before = api.get(path).json()
+    assert record in before
+    assert_problem(viewer.post(path, json=BODIES[resource]), 403)
+    assert_problem(viewer.delete(f"{path}/{record['id']}"), 403)
+    assert_problem(viewer.delete(path), 403)
+    if resource != "public-keys":
+        assert_problem(viewer.patch(f"{path}/{record['id']}", json={"arch": "aarch64"}), 403)
+    assert api.get(path).json() == before
+
+
+def test_user(service: Service) -> None:
+    """Who may run the workflow may also make and delete records: the tasks are such a user."""
+    tasks = service.task_client()
+    record = tasks.create("images", **BODIES["images"])
+    tasks.delete(f"images/{record['id']}")
+    assert record not in tasks.get("images")

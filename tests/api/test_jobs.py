@@ -1,0 +1,392 @@
+"""`/jobs`: the contract, over HTTP."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from uuid import UUID, uuid4
+
+import httpx
+import pytest
+
+from ims.jobs import job_id
+from tests.api.jobs import ABSENT, DAG, JOBS, REFUSED, RUNS, Inputs, make_inputs, run_state, runs, wrong_field
+from tests.api.wire import (
+    BAD_BODIES,
+    UNKNOWN_IDS,
+    Refused,
+    assert_bad_body,
+    assert_deleted,
+    assert_new,
+    assert_problem,
+)
+from tests.service import Service
+
+OF_IMS: dict[str, Any] = {
+    "job_type": "create",
+    "status": "creating",
+    "arch": "x86_64",
+    "enable_debug": False,
+    "build_env_size": None,
+    "job_mem_size": None,
+    "kernel_file_name": "vmlinuz",
+    "initrd_file_name": "initrd",
+    "kernel_parameters_file_name": "kernel-parameters",
+    "require_dkms": True,
+    "ssh_containers": [],
+    "resultant_image_id": None,
+    "kubernetes_job": None,
+    "kubernetes_service": None,
+    "kubernetes_configmap": None,
+    "kubernetes_namespace": None,
+    "kubernetes_pvc": None,
+    "kubernetes_secret": None,
+    "remote_build_node": "",
+}
+OURS = {"failed_step", "reason", "log_url", "dag_id", "dag_run_id", "steps"}
+GIVEN = {"artifact_id", "public_key_id", "image_root_archive_name"}
+
+NOT_CREATED = {
+    "no type": Refused({"job_type": ABSENT}, 422, ("job_type",)),
+    "type null": Refused({"job_type": None}, 422, ("job_type",)),
+    "unknown type": Refused({"job_type": "destroy"}, 422, ("job_type",)),
+    "customize": Refused({"job_type": "customize"}, 400, ("job_type",)),
+    "shell": Refused({"ssh_containers": [{"name": "shell", "jail": False}]}, 400, ("ssh_containers",)),
+    "two shells": Refused({"ssh_containers": [{"name": "a"}, {"name": "b"}]}, 400, ("ssh_containers",)),
+    "shell without name": Refused({"ssh_containers": [{"jail": True}]}, 422, ("ssh_containers.0.name",)),
+    "shell with more": Refused({"ssh_containers": [{"name": "a", "port": 22}]}, 422, ("ssh_containers.0.port",)),
+    "shells a mapping": Refused({"ssh_containers": {"name": "a"}}, 422, ("ssh_containers",)),
+    "id": Refused({"id": str(uuid4())}, 422, ("id",)),
+    "status": Refused({"status": "success"}, 422, ("status",)),
+    "two mistakes": Refused({"build_env_size": 0, "colour": "red"}, 422, ("build_env_size", "colour")),
+    **{name: Refused(case.sent, case.status, (wrong_field(case),)) for name, case in REFUSED.items()},
+}
+
+BAD_AGES = (
+    "",
+    "zzz",
+    "1",
+    "d",
+    "-1d",
+    "1.5d",
+    "1 d",
+    "1D",
+    "1y",
+    "1s",
+    "1d1w",
+    "2d,3d",
+    "٣d",
+    "999999w",
+    "9" * 20 + "w",
+)
+
+
+@pytest.fixture(scope="module")
+def inputs(service: Service) -> Inputs:
+    """What jobs are started from."""
+    return make_inputs(service)
+
+
+@pytest.fixture(scope="module")
+def kept() -> dict[str, str]:
+    """The run id of the job that `failed` shows."""
+    return {}
+
+
+@pytest.fixture
+def failed(api: httpx.Client, inputs: Inputs, kept: dict[str, str]) -> dict[str, Any]:
+    """A job that was started by Airflow's own API, under a run id that is no UUID, and that ended in error."""
+    run = kept.get("run", "none")
+    if api.get(f"{RUNS}/{run}").status_code != 200:
+        run = kept["run"] = f"nightly:{uuid4().hex}+a~b.c"
+        body = {"dag_run_id": run, "logical_date": None, "conf": inputs.fields()}
+        assert api.post(RUNS, json=body).status_code == 200
+    run_state(api, run)
+    answer = api.get(f"{JOBS}/{job_id(run)}")
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+@pytest.fixture
+def paused(api: httpx.Client, failed: dict[str, Any]) -> Iterator[None]:
+    """Airflow takes runs of the workflow but does not begin them; those that a test left are ended.
+
+    `failed` has to end before.
+    """
+    before = runs(api)
+    assert api.patch(DAG, json={"is_paused": True}).status_code == 200
+    yield
+    left = runs(api) - before
+    for run in left:
+        api.patch(f"{RUNS}/{run}", json={"state": "failed"})
+    assert api.patch(DAG, json={"is_paused": False}).status_code == 200
+    for run in left:
+        run_state(api, run)
+
+
+def create(api: httpx.Client, inputs: Inputs, **fields: Any) -> dict[str, Any]:
+    """A new job."""
+    answer = api.post(JOBS, json=inputs.fields(job_type="create", **fields))
+    assert answer.status_code == 201, answer.text
+    return dict(answer.json())
+
+
+def listed(api: httpx.Client, **query: Any) -> set[str]:
+    """Ids of the jobs that a filter takes."""
+    answer = api.get(JOBS, params=query)
+    assert answer.status_code == 200, answer.text
+    return {job["id"] for job in answer.json()}
+
+
+@pytest.mark.usefixtures("paused")
+def test_create(api: httpx.Client, inputs: Inputs) -> None:
+    """POST makes a run, whose id is the job's, and answers with IMS's fields and defaults."""
+    job = create(api, inputs)
+    assert_new(job, (*OF_IMS, *OURS, *GIVEN))
+    assert {**job, **OF_IMS, "artifact_id": inputs.garbage, "public_key_id": inputs.key} == job
+    assert (job["failed_step"], job["reason"]) == (None, None)
+    assert (job["dag_id"], job["dag_run_id"]) == ("create_image", job["id"])
+    run = api.get(f"{RUNS}/{job['id']}").json()
+    assert run["conf"]["image_root_archive_name"] == job["image_root_archive_name"]
+    assert run["triggering_user_name"] == "admin"
+
+
+@pytest.mark.usefixtures("paused")
+def test_create_with_every_field(api: httpx.Client, inputs: Inputs) -> None:
+    """What `cray ims` may send is kept."""
+    given = {
+        "image_root_archive_name": "größer / ein Abbild",
+        "enable_debug": False,
+        "build_env_size": 15,
+        "job_mem_size": 8,
+        "kernel_file_name": "vmlinuz-6.1.0+x",
+        "initrd_file_name": "initrd.img",
+        "kernel_parameters_file_name": "cmdline_1",
+        "require_dkms": False,
+        "ssh_containers": [],
+    }
+    job = create(api, inputs, **given)
+    assert {**job, **given} == job
+    assert api.get(f"{JOBS}/{job['id']}").json() == {**job, "steps": job["steps"]}
+
+
+@pytest.mark.parametrize("name", NOT_CREATED)
+def test_not_created(api: httpx.Client, inputs: Inputs, name: str) -> None:
+    """What is wrong is named, and no run is made."""
+    before = runs(api)
+    case = NOT_CREATED[name]
+    answer = api.post(JOBS, json=inputs.fields(**{"job_type": "create", **case.sent}))
+    assert_problem(answer, case.status, *case.fields)
+    assert runs(api) == before
+
+
+@pytest.mark.parametrize("name", BAD_BODIES)
+def test_bad_body(api: httpx.Client, failed: dict[str, Any], name: str) -> None:
+    """A body that is no JSON object is a problem, for POST and PATCH, and no run is made."""
+    before = runs(api)
+    assert_bad_body(api, "POST", JOBS, BAD_BODIES[name])
+    assert_bad_body(api, "PATCH", f"{JOBS}/{failed['id']}", BAD_BODIES[name])
+    assert runs(api) == before
+
+
+@pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])
+@pytest.mark.parametrize("identity", UNKNOWN_IDS)
+def test_unknown_id(api: httpx.Client, method: str, identity: str) -> None:
+    """404 as a problem, and nothing is deleted."""
+    before = runs(api)
+    body = {"status": "error"} if method == "PATCH" else None
+    assert_problem(api.request(method, f"{JOBS}/{identity}", json=body), 404)
+    assert runs(api) == before
+
+
+@pytest.mark.parametrize(
+    ("method", "path"), [("PUT", ""), ("PATCH", ""), ("POST", f"/{uuid4()}"), ("PUT", f"/{uuid4()}")]
+)
+def test_no_such_method(api: httpx.Client, method: str, path: str) -> None:
+    """405 as a problem."""
+    assert_problem(api.request(method, JOBS + path, json={"status": "error"}), 405)
+
+
+def test_failed_job(api: httpx.Client, inputs: Inputs, failed: dict[str, Any], service: Service) -> None:
+    """A run that somebody else started is a job; it ended as `error` and says where, why, and where the log is."""
+    assert set(failed) == {"id", "created", *OF_IMS, *OURS, *GIVEN}
+    assert failed["id"] == job_id(failed["dag_run_id"])
+    assert UUID(failed["id"]).version == 5
+    assert failed["artifact_id"] == inputs.garbage
+    assert failed["status"] == "error"
+    assert failed["failed_step"] == "fetch_recipe"
+    assert failed["reason"].startswith("fetch_recipe: ")
+    assert "is not a gzip tar archive" in failed["reason"]
+    assert "\n" not in failed["reason"]
+    assert "Traceback" not in failed["reason"]
+    assert failed["resultant_image_id"] is None
+    page = f"{service.settings.airflow_url}/dags/create_image/runs/{failed['dag_run_id']}/tasks/fetch_recipe"
+    assert failed["log_url"] == page
+    assert api.get(page).status_code == 200
+    logged = api.get(f"{RUNS}/{failed['dag_run_id']}/taskInstances/fetch_recipe/logs/1")
+    assert "is not a gzip tar archive" in logged.text
+
+
+def test_failed_job_in_airflow(api: httpx.Client, failed: dict[str, Any]) -> None:
+    """Airflow says so too: in its UI the run is not a success."""
+    assert run_state(api, failed["dag_run_id"]) == "failed"
+
+
+def test_failed_job_steps(failed: dict[str, Any]) -> None:
+    """The steps are the workflow's tasks in their order, each with its state, times and log."""
+    steps = {step["name"]: step for step in failed["steps"]}
+    assert list(steps)[:2] == ["open_workspace", "fetch_recipe"]
+    assert list(steps)[-1] == "close_workspace"
+    for step in failed["steps"]:
+        assert set(step) == {"name", "state", "try_number", "started", "ended", "log_url"}
+    assert steps["open_workspace"]["state"] == "success"
+    assert steps["fetch_recipe"]["state"] == "failed"
+    assert steps["fetch_recipe"]["try_number"] == 1
+    assert steps["open_workspace"]["ended"] <= steps["fetch_recipe"]["started"] <= steps["fetch_recipe"]["ended"]
+    assert steps["fetch_recipe"]["log_url"] == failed["log_url"]
+    assert (steps["build_image"]["state"], steps["build_image"]["try_number"]) == ("upstream_failed", 0)
+
+
+def test_failed_job_is_listed(api: httpx.Client, failed: dict[str, Any]) -> None:
+    """The list shows the same as GET, once."""
+    answer = api.get(JOBS)
+    assert answer.status_code == 200
+    assert answer.json().count(failed) == 1
+
+
+FILTERS: dict[str, tuple[dict[str, Any], bool]] = {
+    "status": ({"status": "error"}, True),
+    "other status": ({"status": "success"}, False),
+    "one of several": ({"status": ["success", "error"]}, True),
+    "none of several": ({"status": ["success", "creating"]}, False),
+    "type": ({"job_type": "create"}, True),
+    "other type": ({"job_type": "customize"}, False),
+    "old enough": ({"age": "0m"}, True),
+    "too young": ({"age": "1h"}, False),
+    "much too young": ({"age": "52w6d23h59m"}, False),
+    "all": ({"status": "error", "job_type": "create", "age": "0d"}, True),
+    "all but one": ({"status": "error", "job_type": "customize", "age": "0d"}, False),
+}
+
+
+@pytest.mark.parametrize("name", FILTERS)
+def test_filter(api: httpx.Client, failed: dict[str, Any], name: str) -> None:
+    """A filter takes the jobs for which all of it holds."""
+    query, taken = FILTERS[name]
+    assert (failed["id"] in listed(api, **query)) is taken
+
+
+BAD_FILTERS = {
+    "status": Refused({"status": "zzz"}, 422, ("status.0",)),
+    "status empty": Refused({"status": ["error", ""]}, 422, ("status.1",)),
+    "type": Refused({"job_type": "zzz"}, 422, ("job_type",)),
+    **{f"age {age!r}": Refused({"age": age}, 400, ("age",)) for age in BAD_AGES},
+}
+
+
+@pytest.mark.parametrize("name", BAD_FILTERS)
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_bad_filter(api: httpx.Client, failed: dict[str, Any], method: str, name: str) -> None:
+    """A filter that cannot be read is refused, and nothing is deleted."""
+    before = runs(api)
+    assert failed["dag_run_id"] in before
+    case = BAD_FILTERS[name]
+    assert_problem(api.request(method, JOBS, params=case.sent), case.status, *case.fields)
+    assert runs(api) == before
+
+
+def test_misspelt_filter(api: httpx.Client) -> None:
+    """A filter that does not exist deletes nothing: it would delete more than was meant."""
+    # Were the misspelt one ignored, the other would still spare every job.
+    assert_problem(api.delete(JOBS, params={"agee": "1d", "job_type": "customize"}), 422, "agee")
+
+
+CHANGES = {
+    "status that it has": Refused({"status": "error"}, 200),
+    "another status": Refused({"status": "success"}, 409),
+    "back to work": Refused({"status": "building_image"}, 409),
+    "an image that it did not make": Refused({"resultant_image_id": str(uuid4())}, 409),
+    "unknown status": Refused({"status": "zzz"}, 422, ("status",)),
+    "another field": Refused({"enable_debug": True}, 422, ("enable_debug",)),
+    "unknown field": Refused({"colour": "red"}, 422, ("colour",)),
+}
+
+
+@pytest.mark.parametrize("name", CHANGES)
+def test_change(api: httpx.Client, failed: dict[str, Any], name: str) -> None:
+    """PATCH takes only what is so already."""
+    case = CHANGES[name]
+    answer = api.patch(f"{JOBS}/{failed['id']}", json=case.sent)
+    if case.status == 200:
+        assert answer.status_code == 200, answer.text
+        assert answer.json() == failed
+    else:
+        assert_problem(answer, case.status, *case.fields)
+    assert api.get(f"{JOBS}/{failed['id']}").json() == failed
+
+
+@pytest.mark.usefixtures("paused")
+def test_waiting_job(api: httpx.Client, inputs: Inputs, failed: dict[str, Any]) -> None:
+    """A job that has not begun is `creating`, is filtered as such, and its status cannot be set ahead."""
+    job = create(api, inputs)
+    assert job["id"] in listed(api, status="creating")
+    assert failed["id"] not in listed(api, status="creating")
+    assert job["id"] not in listed(api, status="error")
+    assert_problem(api.patch(f"{JOBS}/{job['id']}", json={"status": "success"}), 409)
+    assert api.get(f"{JOBS}/{job['id']}").json()["status"] == "creating"
+
+
+def cancelled(api: httpx.Client, job: dict[str, Any]) -> dict[str, Any]:
+    """The job after its run has ended, which it did as a failure."""
+    assert api.patch(DAG, json={"is_paused": False}).status_code == 200
+    assert run_state(api, job["dag_run_id"]) == "failed"
+    return dict(api.get(f"{JOBS}/{job['id']}").json())
+
+
+@pytest.mark.usefixtures("paused")
+def test_cancel_by_status(api: httpx.Client, inputs: Inputs) -> None:
+    """PATCH to `error` cancels a job that has not ended: it is so at once, and stays so."""
+    job = create(api, inputs)
+    answer = api.patch(f"{JOBS}/{job['id']}", json={"status": "error"})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["status"] == "error"
+    ended = cancelled(api, job)
+    assert (ended["status"], ended["resultant_image_id"]) == ("error", None)
+    assert "cancelled" in ended["reason"]
+    assert all(step["state"] != "success" for step in ended["steps"] if step["name"] != "close_workspace")
+
+
+@pytest.mark.usefixtures("paused")
+def test_cancel_by_delete(api: httpx.Client, inputs: Inputs) -> None:
+    """DELETE cancels a job that has not ended; deleted again when it has, it is gone."""
+    job = create(api, inputs)
+    assert_deleted(api.delete(f"{JOBS}/{job['id']}"))
+    ended = cancelled(api, job)
+    assert ended["status"] == "error"
+    assert "cancelled" in ended["reason"]
+    assert_deleted(api.delete(f"{JOBS}/{job['id']}"))
+    assert_problem(api.get(f"{JOBS}/{job['id']}"), 404)
+
+
+def test_delete(api: httpx.Client, failed: dict[str, Any]) -> None:
+    """DELETE of an ended job removes it and its run, and no other."""
+    others = runs(api) - {failed["dag_run_id"]}
+    assert_deleted(api.delete(f"{JOBS}/{failed['id']}"))
+    for method in ("GET", "DELETE"):
+        assert_problem(api.request(method, f"{JOBS}/{failed['id']}"), 404)
+    assert_problem(api.patch(f"{JOBS}/{failed['id']}", json={"status": "error"}), 404)
+    assert failed["id"] not in listed(api)
+    assert runs(api) == others
+
+
+@pytest.mark.usefixtures("paused")
+def test_delete_by_filter(api: httpx.Client, inputs: Inputs, failed: dict[str, Any]) -> None:
+    """DELETE with a filter deletes what the filter takes, and nothing else."""
+    waiting = create(api, inputs)
+    for query in ({"status": "success", "age": "0m"}, {"job_type": "customize"}, {"age": "1h"}):
+        assert_deleted(api.delete(JOBS, params=query))
+    assert {failed["id"], waiting["id"]} <= listed(api)
+    assert api.get(f"{JOBS}/{waiting['id']}").json()["status"] == "creating"
+    assert_deleted(api.delete(JOBS, params={"status": ["error", "success"], "job_type": "create"}))
+    assert failed["id"] not in listed(api)
+    assert waiting["id"] in listed(api, status="creating")

@@ -1,0 +1,272 @@
+"""Making the artifacts of an image root with the real mksquashfs."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import random
+import shutil
+import stat
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ims.errors import ImsError, InputError
+from ims.settings import settings
+from ims.steps.package_artifacts import Input, boot_files, make_rootfs, run
+
+TIME = 1_700_000_000
+CAPABILITY = bytes.fromhex("0100000200200000000000000000000000000000")  # cap_net_raw=ep
+IN_USE = ("dev", "proc", "run", "sys", "tmp")
+KIWIS_OWN = ("image", ".profile", ".kconfig")
+
+Configure = Callable[..., None]
+
+
+@pytest.fixture
+def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Configure]:
+    """Change settings for one test."""
+
+    def change(**values: object) -> None:
+        for name, value in values.items():
+            monkeypatch.setenv(f"IMS_{name.upper()}", str(value))
+        settings.cache_clear()
+
+    yield change
+    monkeypatch.undo()
+    settings.cache_clear()
+
+
+def write_root(root: Path) -> Path:
+    """An image root with one of everything that a file system can hold."""
+    noise = random.Random(1)  # noqa: S311  (only has to be incompressible)
+    for number in range(60):
+        path = root / "usr" / "lib" / f"library-{number}.so"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(noise.randbytes(number * 2000) + bytes(number * 1000))
+    for name in ("boot", "etc", "usr/bin", "usr/share/image", "var/empty", *IN_USE, "image"):
+        (root / name).mkdir(parents=True)
+    for name in (
+        ".profile",
+        ".kconfig",
+        "image/config.xml",
+        *(f"{folder}/{dot}x" for folder in IN_USE for dot in ("", ".")),
+    ):
+        (root / name).write_text("left by the build")
+    (root / "usr/share/image/logo").write_text("not kiwi's")
+    (root / "etc" / "naïve name").write_text("x")
+    (root / "usr/bin/sudo").write_text("x")
+    (root / "usr/bin/sudo").chmod(0o4755)
+    (root / "usr/bin/ping").write_text("x")
+    os.setxattr(root / "usr/bin/ping", "security.capability", CAPABILITY)
+    os.setxattr(root / "etc", "user.note", b"kept")
+    os.link(root / "usr/bin/ping", root / "usr/bin/ping6")
+    (root / "var/empty").chmod(0o1777)
+    (root / "etc/hostname").symlink_to("/run/hostname")
+    os.mknod(root / "etc/null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    os.mkfifo(root / "etc/pipe")
+    os.lchown(root / "etc/hostname", 12, 34)
+    os.chown(root / "var/empty", 1234, 65534)
+    (root / "boot/vmlinuz-6.1").write_text("kernel")
+    (root / "boot/initrd-6.1").write_text("initrd")
+    (root / "boot/vmlinuz").symlink_to("vmlinuz-6.1")
+    (root / "boot/initrd").symlink_to("/boot/initrd-6.1")
+    for path in (*root.rglob("*"), root):
+        os.utime(path, (TIME, TIME), follow_symlinks=False)
+    return root
+
+
+def snapshot(root: Path) -> dict[str, tuple[Any, ...]]:
+    """Everything that a file system keeps of each path below a root."""
+    found: dict[str, tuple[Any, ...]] = {}
+    first_names: dict[int, str] = {}
+    for path in sorted((root, *root.rglob("*"))):
+        status = path.lstat()
+        name = str(path.relative_to(root))
+        content = path.read_bytes() if stat.S_ISREG(status.st_mode) else None
+        found[name] = (
+            oct(status.st_mode),
+            (status.st_uid, status.st_gid),
+            status.st_rdev,
+            int(status.st_mtime),
+            content and hashlib.sha256(content).hexdigest(),
+            str(path.readlink()) if path.is_symlink() else None,
+            {key: os.getxattr(path, key, follow_symlinks=False) for key in os.listxattr(path, follow_symlinks=False)},
+            first_names.setdefault(status.st_ino, name),
+        )
+    return found
+
+
+def unpacked(rootfs: Path) -> dict[str, tuple[Any, ...]]:
+    """What is in a rootfs."""
+    target = rootfs.with_suffix(".unpacked")
+    subprocess.run(["unsquashfs", "-quiet", "-no-progress", "-dest", target, rootfs], check=True, capture_output=True)
+    return snapshot(target)
+
+
+def step(workspace: Path, **fields: Any) -> Input:
+    """The step's input with a job's defaults."""
+    defaults: dict[str, Any] = {
+        "arch": "x86_64",
+        "kernel_file_name": None,
+        "initrd_file_name": "initrd",
+        "kernel_parameters_file_name": "kernel-parameters",
+    }
+    return Input(workspace=workspace, **{**defaults, **fields})
+
+
+# The rootfs
+
+
+def test_rootfs_holds_the_tree(tmp_path: Path) -> None:
+    """Modes, owners, devices, links of both kinds, extended attributes, times: all but what the build left there."""
+    root = write_root(tmp_path / "root")
+    make_rootfs(root, tmp_path / "rootfs")
+    left_out = {
+        name
+        for name in snapshot(root)
+        if name.split("/")[0] in KIWIS_OWN or (name.split("/")[0] in IN_USE and "/" in name)
+    }
+    assert len(left_out) == 4 + 2 * len(IN_USE)
+    assert unpacked(tmp_path / "rootfs") == {
+        name: entry for name, entry in snapshot(root).items() if name not in left_out
+    }
+
+
+def test_same_tree_gives_the_same_bytes(tmp_path: Path, configure: Configure) -> None:
+    """Another folder, another time, another number of processors."""
+    first, second = write_root(tmp_path / "first"), tmp_path / "second"
+    subprocess.run(["cp", "-a", first, second], check=True)
+    configure(squashfs_processors=1)
+    make_rootfs(first, tmp_path / "first.squashfs")
+    configure(squashfs_processors=4)
+    make_rootfs(second, tmp_path / "second.squashfs")
+    assert (tmp_path / "first.squashfs").read_bytes() == (tmp_path / "second.squashfs").read_bytes()
+    (second / "usr/lib/library-9.so").write_text("other")
+    make_rootfs(second, tmp_path / "second.squashfs")
+    assert (tmp_path / "first.squashfs").read_bytes() != (tmp_path / "second.squashfs").read_bytes()
+
+
+def test_level_is_the_setting_s(tmp_path: Path, configure: Configure) -> None:
+    """As the file itself says."""
+    configure(squashfs_level=3)
+    make_rootfs(write_root(tmp_path / "root"), tmp_path / "rootfs")
+    show = ["unsquashfs", "-s", str(tmp_path / "rootfs")]
+    text = subprocess.run(show, capture_output=True, text=True, check=True).stdout
+    assert "Compression zstd" in text
+    assert "compression-level 3" in text
+
+
+def test_failing_mksquashfs_says_why(tmp_path: Path) -> None:
+    """In the program's own last words."""
+    (tmp_path / "root").mkdir()
+    with pytest.raises(ImsError, match="mksquashfs ended with 1: Could not create destination file"):
+        make_rootfs(tmp_path / "root", tmp_path / "nowhere" / "rootfs")
+
+
+# The boot files
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    """A root with nothing in `/boot` yet."""
+    (tmp_path / "image-root" / "boot").mkdir(parents=True)
+    return tmp_path / "image-root"
+
+
+def write(root: Path, **files: str) -> None:
+    """Files below a root; a name that begins with `->` is a link's target. `__` is a slash, `_` a dash."""
+    for key, content in files.items():
+        path = root / key.replace("__", "/").replace("_", "-")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if content.startswith("->"):
+            path.symlink_to(content.removeprefix("->"))
+        else:
+            path.write_text(content)
+
+
+def test_boot_files_are_found_through_links(root: Path) -> None:
+    """Also through absolute ones, which mean the image, and where /boot is a link."""
+    (root / "boot").rmdir()
+    write(root, boot="->/usr/lib/boot", usr__lib__boot__k="kernel", usr__lib__boot__vmlinuz="->k")
+    write(root, usr__lib__boot__initrd="->/boot/i", usr__lib__boot__i="initrd")
+    found = boot_files(root, step(root.parent))
+    assert {name: path.read_text() for name, path in found.items()} == {"kernel": "kernel", "initrd": "initrd"}
+
+
+@pytest.mark.parametrize(
+    ("arch", "fields", "kernel"),
+    [
+        ("x86_64", {}, "vmlinuz"),
+        ("aarch64", {}, "Image"),
+        ("aarch64", {"kernel_file_name": "my-kernel"}, "my-kernel"),
+    ],
+)
+def test_name_of_the_kernel(root: Path, arch: str, fields: dict[str, str], kernel: str) -> None:
+    """The architecture's usual one, unless the job names another."""
+    for name in ("vmlinuz", "Image", "my-kernel", "initrd"):
+        (root / "boot" / name).write_text(name)
+    assert boot_files(root, step(root.parent, arch=arch, **fields))["kernel"].name == kernel
+
+
+def test_kernel_parameters_are_taken_if_there_are_any(root: Path) -> None:
+    """Under the name that the job gives."""
+    write(root, boot__vmlinuz="k", boot__initrd="i", boot__cmdline="quiet")
+    assert "boot_parameters" not in boot_files(root, step(root.parent))
+    found = boot_files(root, step(root.parent, kernel_parameters_file_name="cmdline"))
+    assert found["boot_parameters"].read_text() == "quiet"
+
+
+MISSING = {
+    "no kernel": ({"boot__initrd": "i", "boot__vmlinux": "k"}, "no /boot/vmlinuz; /boot has initrd, vmlinux"),
+    "no initrd": ({"boot__vmlinuz": "k"}, "no /boot/initrd; /boot has vmlinuz"),
+    "nothing": ({}, "no /boot/vmlinuz; /boot has nothing"),
+    "a link to nothing": ({"boot__vmlinuz": "->gone"}, "no /boot/vmlinuz; /boot has vmlinuz"),
+    "a link out of the image": ({"boot__vmlinuz": "->/etc/hostname"}, "no /boot/vmlinuz; /boot has vmlinuz"),
+    "a folder": ({"boot__vmlinuz__x": "k"}, "no /boot/vmlinuz; /boot has vmlinuz"),
+}
+
+
+@pytest.mark.parametrize(("files", "reason"), MISSING.values(), ids=MISSING)
+def test_missing_boot_file(root: Path, files: dict[str, str], reason: str) -> None:
+    """The error names the file, what is there instead, and the field that could name another."""
+    write(root, **files)
+    with pytest.raises(InputError) as caught:
+        boot_files(root, step(root.parent))
+    assert caught.value.reason == f"the image has {reason}"
+    assert ("kernel_file_name" in caught.value.hint) == ("vmlinuz;" in reason)
+
+
+def test_image_without_boot(root: Path) -> None:
+    """Is told from one whose kernel has another name."""
+    shutil.rmtree(root / "boot")
+    with pytest.raises(InputError, match="/boot has nothing"):
+        boot_files(root, step(root.parent))
+
+
+# The whole step
+
+
+def test_step_describes_its_artifacts(tmp_path: Path) -> None:
+    """Name, type, place, size and checksums; what an earlier try left is gone."""
+    write_root(tmp_path / "image-root")
+    (tmp_path / "image-root/boot/kernel-parameters").write_text("quiet\n")
+    (tmp_path / "artifacts").mkdir()
+    (tmp_path / "artifacts" / "half").touch()
+    result = run(step(tmp_path))
+    assert {item["name"]: item["type"].removeprefix("application/vnd.cray.image.") for item in result} == {
+        "rootfs": "rootfs.squashfs",
+        "kernel": "kernel",
+        "initrd": "initrd",
+        "boot_parameters": "parameters.boot",
+    }
+    for item in result:
+        data = (tmp_path / "artifacts" / item["name"]).read_bytes()
+        assert item["path"] == str(tmp_path / "artifacts" / item["name"])
+        assert item["size"] == len(data)
+        assert item["sha256"] == hashlib.sha256(data).hexdigest()
+        assert item["md5"] == hashlib.md5(data, usedforsecurity=False).hexdigest()
+    assert len(list((tmp_path / "artifacts").iterdir())) == 4

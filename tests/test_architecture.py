@@ -1,0 +1,130 @@
+"""Who may know whom: the houses of `plugins/ims` import downwards only."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+PLUGINS = ROOT / "plugins"
+IMS = PLUGINS / "ims"
+
+# What a part may import of the others; `errors` is everybody's. The lowest come first.
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    "settings": set(),
+    "images": set(),
+    "records": set(),
+    "recipes": set(),
+    "storage": set(),
+    "jobs": {"settings"},
+    "client": set(),
+    "upload": {"storage"},
+    "steps": {"images", "recipes", "settings", "storage"},
+    "runtime": {"settings", "steps"},
+    "triggers": {"recipes"},
+    "operators": {"client", "jobs", "runtime", "settings", "steps", "storage"},
+    "sensors": {"operators", "recipes", "settings", "triggers"},
+    "api": {"jobs", "records", "settings", "storage"},
+    "stack": {"client", "recipes", "settings", "storage"},
+    "dags": {"jobs", "operators", "sensors", "settings", "storage"},
+    "ims_plugin": {"api"},
+}
+# Which parts may use a library; the others go through them.
+MAY_USE: dict[str, set[str]] = {
+    "airflow": {"api", "dags", "ims_plugin", "operators", "sensors", "triggers"},
+    "aiobotocore": {"storage"},
+    "boto3": {"storage"},
+    "botocore": {"storage"},
+    "mypy_boto3_s3": {"storage"},
+    "fastapi": {"api"},
+    "jinja2": {"recipes"},
+    "lxml": {"recipes"},
+    "alembic": {"records"},
+    "sqlalchemy": {"records"},
+}
+
+
+def part_of(path: Path) -> str:
+    """The part of the project that a module belongs to."""
+    if path.is_relative_to(IMS):
+        return path.relative_to(IMS).parts[0].removesuffix(".py")
+    return "dags" if path.parent.name == "dags" else path.stem
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The whole names of what a module imports, inside of functions too; `from ims import x` is ims.x."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (name.name for name in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path} imports relatively"
+            yield from (f"{node.module}.{name.name}" for name in node.names)
+
+
+MODULES = sorted(path for folder in (PLUGINS, ROOT / "dags") for path in folder.rglob("*.py"))
+IMPORTS = [(part_of(path), name) for path in MODULES for name in imported(path)]
+
+
+def test_all_parts_are_known() -> None:
+    """A new part gets its place in the tables, one that is gone leaves them."""
+    assert {part_of(path) for path in MODULES} - {"__init__"} == set(MAY_IMPORT)
+    assert set().union(*MAY_USE.values()) <= set(MAY_IMPORT)
+
+
+def test_tables_have_no_circle() -> None:
+    """Each part imports only parts that stand above it in the table."""
+    order = list(MAY_IMPORT)
+    for part, others in MAY_IMPORT.items():
+        assert all(order.index(other) < order.index(part) for other in others), part
+
+
+@pytest.mark.parametrize("part", MAY_IMPORT)
+def test_part_imports_what_it_may(part: str) -> None:
+    """And nothing that stands above it."""
+    found = {name.split(".")[1] for importer, name in IMPORTS if importer == part and name.startswith("ims.")}
+    assert found - {part, "errors"} <= MAY_IMPORT[part]
+
+
+@pytest.mark.parametrize("library", MAY_USE)
+def test_library_is_used_where_it_may(library: str) -> None:
+    """One seam each."""
+    assert {importer for importer, name in IMPORTS if name.split(".")[0] == library} <= MAY_USE[library]
+
+
+def run(program: str) -> None:
+    """Run a program that asserts something of this project."""
+    done = subprocess.run(
+        [sys.executable, "-c", program], env={"PYTHONPATH": str(PLUGINS)}, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+def test_steps_run_without_airflow() -> None:
+    """Neither they nor what they import need it: they run in containers that have none."""
+    names = [path.stem for path in sorted((IMS / "steps").glob("*.py")) if not path.stem.startswith("__")]
+    assert len(names) > 4
+    imports = "\n".join(f"import ims.steps.{name}" for name in names)
+    run(f"import sys\nimport ims.runtime.local\n{imports}\nassert 'airflow' not in sys.modules")
+
+
+def test_plugin_is_cheap_to_load() -> None:
+    """Every Airflow process loads it, and a task starts in the time that takes."""
+    heavy = ("fastapi", "sqlalchemy", "boto3", "pydantic_settings", "httpx", "lxml")
+    run(
+        "import sys, airflow.plugins_manager\nbefore = set(sys.modules)\nimport ims_plugin\n"
+        f"assert not (set(sys.modules) - before) & {set(heavy)!r}"
+    )
+
+
+def test_steps_are_named_like_their_modules() -> None:
+    """A task finds its step by name."""
+    names = [path.stem for path in (IMS / "steps").glob("*.py") if "STEP = Step(" in path.read_text()]
+    assert "build_image" in names
+    checks = [f"assert load_step({name!r}).name == {name!r}" for name in names]
+    run("\n".join(["from ims.steps.step import load_step", *checks]))
