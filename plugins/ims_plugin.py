@@ -33,3 +33,6 @@ class ImsPlugin(AirflowPlugin):
     name = "ims"
     fastapi_apps: list[Any] = [{"app": ims_api, "url_prefix": "/apis/ims", "name": "IMS"}]  # noqa: RUF012  (Airflow declares it so)
     fastapi_root_middlewares: list[Any] = [{"middleware": ims_door, "name": "IMS door"}]  # noqa: RUF012  (Airflow declares it so)
+    external_views: list[Any] = [  # noqa: RUF012
+        {"name": "Images", "href": "/apis/ims/overview", "destination": "nav", "url_route": "images"}
+    ]

@@ -28,7 +28,7 @@ def _field(section: str, title: str, default: Any, description: str, **rules: An
         default,
         title=title,
         description=description,
-        json_schema_extra={"section": section, "description_md": description},
+        json_schema_extra={"section": section},
         **rules,
     )
 
@@ -38,12 +38,15 @@ class CreateJob(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    artifact_id: Identity = _field("Image", "Recipe", ..., "Id of the recipe to build (`artifact_id`).")
+    artifact_id: Identity = _field("Image", "Recipe", ..., "Id of the recipe to build; the page Images lists them.")
     image_root_archive_name: str = _field(
         "Image", "Name of the image", ..., "Name of the new image.", min_length=1, max_length=255, pattern=r"^[^\x00]*$"
     )
     public_key_id: Identity = _field(
-        "Image", "Public key", ..., "Id of the public key that may log in to the job's debug shell."
+        "Image",
+        "Public key",
+        ...,
+        "Id of the public key that may log in to the job's shell; the page Images lists them.",
     )
     enable_debug: bool = _field(
         "Build", "Debug shell", False, "Open a shell on the image root when the build fails. Not available yet."
@@ -69,17 +72,17 @@ class CreateJob(BaseModel):
         "Boot files",
         "Kernel",
         None,
-        "Name of the kernel in the image's `/boot`. Empty: `vmlinuz`, on aarch64 `Image`.",
+        "Name of the kernel in the image's /boot. Empty: vmlinuz, on aarch64 Image.",
         pattern=_FILE_NAME,
     )
     initrd_file_name: str = _field(
-        "Boot files", "Initrd", "initrd", "Name of the initrd in the image's `/boot`.", pattern=_FILE_NAME
+        "Boot files", "Initrd", "initrd", "Name of the initrd in the image's /boot.", pattern=_FILE_NAME
     )
     kernel_parameters_file_name: str = _field(
         "Boot files",
         "Kernel parameters",
         "kernel-parameters",
-        "Name of the file in `/boot` that holds the kernel's parameters; left out where there is none.",
+        "Name of the file in /boot that holds the kernel's parameters; left out where there is none.",
         pattern=_FILE_NAME,
     )
 

@@ -56,6 +56,12 @@ def closed(api: httpx.Client) -> list[tuple[str, str]]:
     return [(method, path.replace("{}", str(uuid4()))) for method, path in sorted(routes(api)) if path not in OPEN]
 
 
+def assert_unknown(answer: httpx.Response) -> None:
+    """The caller is not known, and is told how to become so."""
+    assert_problem(answer, 401)
+    assert answer.headers["www-authenticate"] == "Bearer"
+
+
 def test_routes(api: httpx.Client) -> None:
     """The service describes all the routes that the contract has."""
     assert routes(api) >= KNOWN | {("GET", path) for path in OPEN}
@@ -77,10 +83,16 @@ def test_stranger(api: httpx.Client, service: Service, name: str) -> None:
     """Every other route answers 401 as a problem, whatever it is sent."""
     with client(service, STRANGERS[name](service)) as stranger:
         for method, path in closed(api):
-            assert_problem(stranger.request(method, path), 401)
+            assert_unknown(stranger.request(method, path))
             if method not in ("GET", "DELETE"):
-                assert_problem(stranger.request(method, path, json={"colour": "red"}), 401)
-            assert_problem(stranger.request(method, path, headers={"Authorization": "Basic YWRtaW46eA=="}), 401)
+                assert_unknown(stranger.request(method, path, json={"colour": "red"}))
+            assert_unknown(stranger.request(method, path, headers={"Authorization": "Basic YWRtaW46eA=="}))
+
+
+@pytest.mark.parametrize("path", ["/", "/v3", "/v3/nothing", "/v3/recipes/a/b", "/v4/recipes"])
+def test_no_such_path(api: httpx.Client, path: str) -> None:
+    """404 as a problem, not Airflow's page."""
+    assert_problem(api.get(f"/apis/ims{path}", follow_redirects=True), 404)
 
 
 @pytest.mark.parametrize("content", [b"{", b"[" * 100_000, b"\xff"])
@@ -88,13 +100,13 @@ def test_stranger_is_not_read(api: httpx.Client, nobody: httpx.Client, content: 
     """Who is not known is refused before a body is looked at."""
     for method, path in closed(api):
         if method not in ("GET", "DELETE"):
-            assert_problem(nobody.request(method, path, content=content, headers=JSON), 401)
+            assert_unknown(nobody.request(method, path, content=content, headers=JSON))
 
 
 def test_stranger_with_cookie(service: Service, nobody: httpx.Client) -> None:
     """The UI's cookie is a token too: a bad one is refused, a good one taken."""
     nobody.cookies.set("_token", "nonsense")
-    assert_problem(nobody.get(f"{V3}/recipes"), 401)
+    assert_unknown(nobody.get(f"{V3}/recipes"))
     nobody.cookies.clear()
     nobody.cookies.set("_token", mint(service, "viewer"))
     assert nobody.get(f"{V3}/recipes").status_code == 200

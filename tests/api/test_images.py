@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import uuid4
 
@@ -14,6 +15,7 @@ from ims.storage.manifest import BOOT_PARAMETERS, INITRD, KERNEL, ROOTFS
 from ims.storage.objects import ObjectName
 from tests.api.wire import (
     BAD_BODIES,
+    NOBODY,
     UNKNOWN_IDS,
     V3,
     Refused,
@@ -95,6 +97,7 @@ BAD_MANIFESTS: dict[str, tuple[bytes, int]] = {
     "object that S3 refuses": (json.dumps(manifest(artifact(path=f"s3://{BUCKET}/../x"))).encode(), 422),
     "larger than a MiB": (json.dumps(GOOD).encode() + b" " * 1024 * 1024, 422),
     "nested too deep": (b"[" * 20_000, 422),
+    "a MiB of brackets": (b"[" * 1024 * 1024, 422),
     "time that is none": (yaml.safe_dump(GOOD).encode() + b"\nbuilt: 2001-99-99\n", 422),
     "Python object": (b"!!python/object/apply:os.system ['id']", 422),
     "no rootfs": (json.dumps(manifest(artifact(KERNEL))).encode(), 400),
@@ -197,7 +200,7 @@ def test_unknown_id(api: httpx.Client, method: str, identity: str) -> None:
     assert_problem(api.request(method, f"{IMAGES}/{identity}", json=CHANGE.get(method)), 404)
 
 
-@pytest.mark.parametrize(("method", "path"), [("PUT", ""), ("PATCH", ""), ("POST", f"/{uuid4()}")])
+@pytest.mark.parametrize(("method", "path"), [("PUT", ""), ("PATCH", ""), ("POST", f"/{NOBODY}")])
 def test_no_such_method(api: httpx.Client, method: str, path: str) -> None:
     """405 as a problem."""
     assert_problem(api.request(method, IMAGES + path, json={"name": "x"}), 405)
@@ -341,6 +344,17 @@ def test_put_another(api: httpx.Client, service: Service, stored: str, field: st
     assert get(api, image) == image
 
 
+def test_put_at_the_same_moment(api: httpx.Client, stored: str) -> None:
+    """Of the same sent many times at once one record is made, and all are answered with it."""
+    path, body = f"{IMAGES}/{uuid4()}", {"name": "compute", "link": {"path": stored}}
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _number: api.put(path, json=body), range(8)))
+    image = api.get(path).json()
+    for answer in answers:
+        assert answer.status_code == 200, answer.text
+        assert answer.json() == image
+
+
 def test_put_deleted(api: httpx.Client, stored: str) -> None:
     """The id of a deleted image is not given away again."""
     identity = str(uuid4())
@@ -351,7 +365,7 @@ def test_put_deleted(api: httpx.Client, stored: str) -> None:
     assert_problem(api.get(f"{IMAGES}/{identity}"), 404)
 
 
-@pytest.mark.parametrize("identity", ["zzz", str(uuid4()).upper(), uuid4().hex])
+@pytest.mark.parametrize("identity", ["zzz", NOBODY.upper(), NOBODY.replace("-", "")])
 def test_put_bad_id(api: httpx.Client, identity: str) -> None:
     """An id is a UUID as it is usually written."""
     assert_problem(api.put(f"{IMAGES}/{identity}", json={"name": "x"}), 422, "image_id")

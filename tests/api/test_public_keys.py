@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import struct
 from typing import Any
 from uuid import uuid4
@@ -14,6 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from tests.api.wire import (
     BAD_BODIES,
+    NOBODY,
     UNKNOWN_IDS,
     V3,
     Refused,
@@ -138,6 +140,23 @@ def test_bad_body(api: httpx.Client, name: str) -> None:
     assert_bad_body(api, "POST", KEYS, BAD_BODIES[name])
 
 
+@pytest.mark.parametrize(
+    "kind", ["application/json; charset=utf-8", "application/json ;charset=UTF-8", "Application/JSON"]
+)
+def test_json_by_any_name(api: httpx.Client, kind: str) -> None:
+    """A media type may have parameters, and its case means nothing."""
+    body = json.dumps({"name": "größer", "public_key": PUBLIC_KEY}, ensure_ascii=False).encode()
+    answer = api.post(KEYS, content=body, headers={"Content-Type": kind})
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["name"] == "größer"
+
+
+def test_body_too_large(api: httpx.Client) -> None:
+    """A body is not read without bound."""
+    body = {"name": "x", "public_key": PUBLIC_KEY, "colour": "x" * 8_000_000}
+    assert_problem(api.post(KEYS, json=body), 413)
+
+
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 @pytest.mark.parametrize("identity", UNKNOWN_IDS)
 def test_unknown_id(api: httpx.Client, method: str, identity: str) -> None:
@@ -147,7 +166,7 @@ def test_unknown_id(api: httpx.Client, method: str, identity: str) -> None:
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("PUT", ""), ("PATCH", ""), ("POST", f"/{uuid4()}"), ("PUT", f"/{uuid4()}"), ("PATCH", f"/{uuid4()}")],
+    [("PUT", ""), ("PATCH", ""), ("POST", f"/{NOBODY}"), ("PUT", f"/{NOBODY}"), ("PATCH", f"/{NOBODY}")],
 )
 def test_no_such_method(api: httpx.Client, method: str, path: str) -> None:
     """405 as a problem; a key cannot be changed."""

@@ -12,6 +12,7 @@ import pytest
 from ims.storage.objects import ObjectName
 from tests.api.wire import (
     BAD_BODIES,
+    NOBODY,
     UNKNOWN_IDS,
     V3,
     Refused,
@@ -189,7 +190,7 @@ def test_unknown_id(api: httpx.Client, method: str, identity: str) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path"), [("PUT", ""), ("PATCH", ""), ("POST", f"/{uuid4()}"), ("PUT", f"/{uuid4()}")]
+    ("method", "path"), [("PUT", ""), ("PATCH", ""), ("POST", f"/{NOBODY}"), ("PUT", f"/{NOBODY}")]
 )
 def test_no_such_method(api: httpx.Client, method: str, path: str) -> None:
     """405 as a problem."""

@@ -7,13 +7,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from http import HTTPStatus
 from typing import Any
-from uuid import UUID, uuid4
+from uuid import UUID
 
 import httpx
 
 V3 = "/apis/ims/v3"
 JSON = {"Content-Type": "application/json"}
-UNKNOWN_IDS = (str(uuid4()), "zzz", "%3Flimit=1", "%23", "%2e", "%2e%2e", "%00", "%ff")
+NOBODY = "3f2b1c4d-5e6f-4a7b-8c9d-0e1f2a3b4c5d"
+UNKNOWN_IDS = (NOBODY, "zzz", "%3Flimit=1", "%23", "%2e", "%2e%2e", "%00", "%ff")
 
 
 @dataclass(frozen=True)

@@ -84,3 +84,15 @@ def test_wrong_value_in_the_form(service: Service, page: Page) -> None:
     page.get_by_text("there is no recipe with the id").first.wait_for()
     keep(page, "refused-form")
     assert len(service.client.get("jobs")) == runs
+
+
+def test_images_page(service: Service, page: Page) -> None:
+    """The page in the UI's navigation lists what there is, with ids, and shows names as text, whatever is in them."""
+    name = f"<b>recipe</b> {uuid4().hex[:8]}"
+    fields = {"name": name, "recipe_type": "kiwi-ng", "linux_distribution": "sles15"}
+    recipe = service.client.create("recipes", **fields)
+    page.goto(f"{service.settings.airflow_url}/plugin/images")
+    frame = page.frame_locator("iframe")
+    frame.get_by_text(name, exact=True).wait_for()
+    assert frame.get_by_text(recipe["id"]).is_visible()
+    keep(page, "images-page")

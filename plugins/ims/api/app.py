@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 from fastapi import APIRouter, FastAPI
 
-from ims.api import images, jobs, problems, public_keys, recipes
+from ims.api import images, jobs, overview, problems, public_keys, recipes
 from ims.api.gate import Gate
 from ims.api.services import RecordsService
 from ims.records.models import Recipe
@@ -41,6 +41,7 @@ def build_app() -> FastAPI:
     problems.install(app)
     app.add_middleware(Gate)
     app.include_router(general)
+    app.include_router(overview.router)
     v3 = APIRouter(prefix="/v3")
     for resource in (recipes, images, public_keys, jobs):
         v3.include_router(resource.router)

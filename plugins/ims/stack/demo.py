@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from datetime import datetime
 from pathlib import Path
@@ -92,17 +93,38 @@ def upload_key(client: ImsClient, settings: Settings) -> dict[str, Any]:
 
 def follow(client: ImsClient, job_id: str, console: Console) -> dict[str, Any]:
     """Show a job's steps, their times and the last line of the running one's log, until it ended; returns the job."""
-    with Live(console=console, refresh_per_second=4, transient=not console.is_terminal) as live:
+    if not console.is_terminal:
+        return follow_in_lines(client, job_id, console)
+    with Live(console=console, refresh_per_second=4) as live:
         while True:
             job: dict[str, Any] = client.get(f"jobs/{job_id}")
-            ended = job["status"] in _ENDED and all(step["ended"] for step in job["steps"])
+            ended = has_ended(job)
             live.update(progress(job, "" if ended else last_line(client, job)))
             if ended:
-                break
-            time.sleep(1)
-    if not console.is_terminal:
-        console.print(progress(job, ""))
+                return job
+            time.sleep(2)
+
+
+def follow_in_lines(client: ImsClient, job_id: str, console: Console) -> dict[str, Any]:
+    """Print a line whenever a step starts or ends, and now and then what the running one says; returns the job."""
+    shown: set[tuple[str, str | None]] = set()
+    for count in itertools.count():
+        job: dict[str, Any] = client.get(f"jobs/{job_id}")
+        for step in job["steps"]:
+            if step["state"] in ("running", "success", "failed") and (step["name"], step["state"]) not in shown:
+                shown.add((step["name"], step["state"]))
+                console.print(f"{step['name']:24} {step['state']:8} {_duration(step) if step['ended'] else ''}")
+        if has_ended(job):
+            break
+        if count % 10 == 9:
+            console.print(f"  {last_line(client, job)}", markup=False)
+        time.sleep(1)
     return job
+
+
+def has_ended(job: dict[str, Any]) -> bool:
+    """Whether a job and its clean-up have ended."""
+    return job["status"] in _ENDED and all(step["ended"] for step in job["steps"])
 
 
 def progress(job: dict[str, Any], line: str) -> Table:

@@ -1,0 +1,380 @@
+"""Steps as processes of this machine: what they see, how they end, what they leave."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ims.errors import InputError
+from ims.runtime import local
+from ims.runtime.local import LocalRuntime, StepFailedError, step_environment
+from ims.settings import Settings, settings
+from ims.steps.step import Step, StepInput
+
+JOB = "11111111-2222-3333-4444-555555555555"
+SLEEP = "987654.25"
+"""How long the tests' lost processes sleep; they are found by it."""
+
+# A step that the tests bring along: it runs the code that it is given.
+PROBE = """
+import ctypes, os, subprocess, sys, time
+from pathlib import Path
+from ims import errors
+from ims.steps.step import Step, StepInput
+
+class Input(StepInput):
+    code: str
+
+def run(step):
+    names = {**globals(), "workspace": step.workspace}
+    exec(step.code, names)
+    return names.get("result")
+
+STEP = Step("probe", Input, run)
+"""
+
+
+class ProbeInput(StepInput):
+    """The probe's input, as the runtime needs it."""
+
+    code: str
+
+
+PLAIN = Step("probe", ProbeInput, lambda step: None)
+WITH_S3 = Step("probe", ProbeInput, lambda step: None, s3=True)
+
+
+@dataclass
+class Probe:
+    """Runs code as a step in a job's workspace."""
+
+    own: Settings
+    runtime: LocalRuntime
+    workspace: Path
+    lines: list[str] = field(default_factory=list)
+
+    def run(self, code: str, step: Step[ProbeInput] = PLAIN) -> Any:
+        """Run code as a step; the value of its `result` is the step's."""
+        data = {"workspace": str(self.workspace), "code": textwrap.dedent(code)}
+        return self.runtime.run(step, data, "probe-0", self.lines.append)
+
+    def start(self, code: str) -> threading.Thread:
+        """Run code as a step in the background, until it has printed `ready`."""
+        self.failures: list[StepFailedError] = []
+
+        def work() -> None:
+            try:
+                self.run(code)
+            except StepFailedError as error:
+                self.failures.append(error)
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        wait_until(lambda: "ready" in self.lines or not thread.is_alive())
+        assert "ready" in self.lines, (self.lines, self.failures)
+        return thread
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+    """An installation of its own, and Python processes that know the probe among the steps."""
+    steps, python = tmp_path / "steps", tmp_path / "python"
+    steps.mkdir()
+    (steps / "probe.py").write_text(PROBE)
+    (steps / "sitecustomize.py").write_text(f"import ims.steps\nims.steps.__path__.append({str(steps)!r})\n")
+    path = f"{steps}:{Path(local.__file__).parents[2]}"
+    python.write_text(f'#!/bin/sh\nPYTHONPATH="{path}" exec "{sys.executable}" "$@"\n')
+    python.chmod(0o755)
+    monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.setenv("IMS_HOME", str(tmp_path / "home"))
+    settings.cache_clear()
+    yield settings()
+    monkeypatch.undo()
+    settings.cache_clear()
+
+
+@pytest.fixture
+def probe(own: Settings) -> Probe:
+    """A job with an open workspace."""
+    runtime = LocalRuntime()
+    return Probe(own, runtime, runtime.open_workspace(JOB, 1))
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    """Wait for something that happens soon."""
+    deadline = time.monotonic() + seconds
+    while not condition() and time.monotonic() < deadline:
+        time.sleep(0.05)
+
+
+def processes(text: str) -> list[str]:
+    """Command lines of this machine that have a text in them."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            command = path.read_bytes().replace(b"\0", b" ").decode(errors="replace")
+        except OSError:
+            continue
+        if text in command:
+            found.append(command)
+    return found
+
+
+def mounted(folder: Path) -> list[str]:
+    """Mount points below a folder."""
+    lines = Path("/proc/self/mountinfo").read_text().splitlines()
+    return [point for line in lines if (point := line.split()[4]).startswith(str(folder))]
+
+
+def attached(folder: Path) -> list[str]:
+    """Files below a folder that loop devices show."""
+    files = [path.read_text().strip() for path in Path("/sys/block").glob("loop*/loop/backing_file")]
+    return [name for name in files if name.startswith(str(folder))]
+
+
+# How a step ends
+
+
+def test_result_and_output(probe: Probe) -> None:
+    """The result is what the step returned, each line that it printed comes as it is printed."""
+    assert probe.run("print('one\\ntwo'); result = {'a': [1, None]}") == {"a": [1, None]}
+    assert probe.lines[:2] == ["one", "two"]
+    assert probe.lines[-1].startswith("probe took")
+
+
+def test_output_need_not_be_text(probe: Probe) -> None:
+    """A package manager prints what it likes."""
+    probe.run("sys.stdout.buffer.write(b'caf\\xe9 \\xff\\n')")
+    assert probe.lines[0].startswith("caf")
+
+
+FAILURES = {
+    "bad input": ("raise errors.InputError('no kernel', 'Add one')", "no kernel. Add one", True),
+    "missing": ("raise errors.MissingError('it is gone')", "it is gone", True),
+    "configuration": ("raise errors.ConfigurationError('no CA')", "no CA", True),
+    "unavailable": ("raise errors.UnavailableError('S3 is away')", "S3 is away", False),
+    "other": ("raise errors.ImsError('odd')", "odd", False),
+    "a bug": ("1 / 0", "probe ended with exit code 1 without giving a reason. See its log", False),
+    "exit": ("sys.stdout.flush(); os._exit(7)", "probe ended with exit code 7 without giving a reason", False),
+    "a crash": ("ctypes.string_at(0)", "probe was killed by signal SIGSEGV without giving a reason", False),
+}
+
+
+@pytest.mark.parametrize(("code", "reason", "permanent"), FAILURES.values(), ids=FAILURES)
+def test_failure_has_its_reason(probe: Probe, code: str, reason: str, permanent: bool) -> None:
+    """The step's own where it gives one, and whether another try can help."""
+    with pytest.raises(StepFailedError) as caught:
+        probe.run(code)
+    assert str(caught.value).startswith(reason)
+    assert caught.value.permanent is permanent
+
+
+def test_result_of_an_earlier_try_is_not_taken(probe: Probe) -> None:
+    """A step that dies before it writes one has none."""
+    probe.run("result = 1")
+    with pytest.raises(StepFailedError, match="exit code 7"):
+        probe.run("os._exit(7)")
+
+
+# What a step sees
+
+
+def test_environment(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of Airflow's and nothing that is secret; settings, and the way to the network."""
+    secret = {
+        "AIRFLOW__CORE__FERNET_KEY": "secret",
+        "AIRFLOW_CONN_IMS_API": "secret",
+        "IMS_DATABASE_URL": "postgresql://user:secret@h/db",
+        "IMS_TOKEN": "secret",
+        "AWS_ACCESS_KEY_ID": "secret",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "SOME_PASSWORD": "secret",
+    }
+    useful = {"IMS_LOG_LEVEL": "DEBUG", "https_proxy": "http://proxy.example", "TZ": "UTC", "AWS_CA_BUNDLE": "/ca.pem"}
+    for name, value in {**secret, **useful}.items():
+        monkeypatch.setenv(name, value)
+    seen = probe.run("result = dict(os.environ)")
+    assert {name: seen.get(name) for name in useful} == useful
+    assert {name for name, value in seen.items() if "secret" in value or name.startswith("AIRFLOW")} == set()
+    assert seen["IMS_HOME"] == str(probe.own.home)
+
+
+def test_only_steps_that_use_s3_get_its_credentials(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recipe's scripts run in one that does not."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://s3.example")
+    code = "result = sorted(name for name in os.environ if name.startswith('AWS_'))"
+    assert probe.run(code, WITH_S3) == ["AWS_ACCESS_KEY_ID", "AWS_ENDPOINT_URL"]
+    assert probe.run(code, PLAIN) == []
+    assert "AWS_ACCESS_KEY_ID" not in step_environment(PLAIN)
+
+
+def test_state_of_the_installation_is_hidden(probe: Probe) -> None:
+    """Secrets, S3 data, logs, databases and other jobs' workspaces; the caches and its own workspace are there."""
+    home = probe.own.home
+    hidden = ["secrets/x", "s3/x", "airflow/x", "logs/x", "run/x", "postgres/x", "workspaces/other/x"]
+    shown = ["cache/packages/x", f"workspaces/{JOB}/recipe/x", "site-root-ca.pem"]
+    for name in [*hidden, *shown, "ims.db", "ims.db-wal"]:
+        (home / name).parent.mkdir(parents=True, exist_ok=True)
+        (home / name).write_text(name)
+    code = f"""
+        home = Path({str(home)!r})
+        result = dict.fromkeys([str(p.relative_to(home)) for p in home.rglob('*') if p.is_file()])
+        result |= {{name: (home / name).read_text() for name in result}}
+        result["databases"] = (home / "ims.db").read_text() + (home / "ims.db-wal").read_text()
+        (workspace / "recipe" / "made").write_text(str(Path.cwd()))
+    """
+    found = probe.run(code)
+    assert found.pop("databases") == ""
+    assert set(found) & set(hidden) == set()
+    assert {name: found[name] for name in shown} == {name: name for name in shown}
+    assert (probe.workspace / "recipe" / "made").read_text() == str(probe.workspace)
+    assert (home / "ims.db").read_text() == "ims.db"
+    assert mounted(home) == []
+
+
+def test_other_processes_are_hidden(probe: Probe) -> None:
+    """A step is alone: it sees, and can end, only what it started."""
+    seen = probe.run("result = [p.name for p in Path('/proc').iterdir() if p.name.isdigit()]")
+    assert seen == ["1"]
+
+
+def test_workspace_is_not_a_place_for_modules(probe: Probe) -> None:
+    """A script of the recipe could leave one there, for a later step that has credentials."""
+    (probe.workspace / "json.py").write_text("raise SystemExit('taken over')")
+    assert not probe.run("import json; result = json.__file__", WITH_S3).startswith(str(probe.workspace))
+
+
+# What a step leaves
+
+LOST = f"""
+    Path("root").mkdir(exist_ok=True)
+    Path("root/file").write_text("x")
+    subprocess.run(["mksquashfs", "root", "disk.squashfs", "-quiet", "-no-progress"], check=True)
+    for name in ("covered", "disk"):
+        Path(name).mkdir(exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", "covered"], check=True)
+    subprocess.run(["mount", "-o", "loop,ro", "disk.squashfs", "disk"], check=True)
+    subprocess.Popen(["setsid", "sleep", "{SLEEP}"])
+    Path("loop").write_text(" ".join(
+        p.read_text().strip() for p in Path("/sys/block").glob("loop*/loop/backing_file")
+    ))
+    print("ready")
+"""
+WAITING = LOST + f"    time.sleep({SLEEP})\n"
+
+
+def assert_nothing_left(probe: Probe) -> None:
+    """No process, mount or loop device, now or soon."""
+    wait_until(lambda: not processes(SLEEP) and not processes(str(probe.workspace)) and not attached(probe.workspace))
+    assert processes(SLEEP) == []
+    assert processes(str(probe.workspace)) == []
+    assert attached(probe.workspace) == []
+    assert mounted(probe.workspace) == []
+
+
+def test_nothing_is_left_of_a_step_that_ended(probe: Probe) -> None:
+    """Though it left a process, a mount and a loop device behind."""
+    probe.run(LOST)
+    assert "disk.squashfs" in (probe.workspace / "loop").read_text()
+    assert_nothing_left(probe)
+
+
+def test_nothing_is_left_of_a_killed_step(probe: Probe) -> None:
+    """The task was cancelled: the step says how it ended."""
+    thread = probe.start(WAITING)
+    assert processes(SLEEP) != []
+    probe.runtime.kill()
+    thread.join(20)
+    assert [str(error) for error in probe.failures] == [
+        "probe was killed by signal SIGKILL without giving a reason. See its log"
+    ]
+    assert_nothing_left(probe)
+
+
+def test_kill_without_a_step_is_no_error(probe: Probe) -> None:
+    """The task may be cancelled before it starts or after it ended."""
+    probe.runtime.kill()
+    probe.run("")
+    probe.runtime.kill()
+
+
+def test_nothing_is_left_when_the_worker_is_killed(probe: Probe) -> None:
+    """The kernel ends a step with the process that started it."""
+    worker = f"""
+import json, sys
+from ims.runtime.local import LocalRuntime
+from ims.steps.step import load_step
+data = {{"workspace": {str(probe.workspace)!r}, "code": sys.argv[1]}}
+sys.executable = {sys.executable!r}
+LocalRuntime().run(load_step("probe"), data, "probe-0", lambda line: print(line, flush=True))
+"""
+    command = [sys.executable, "-c", worker, textwrap.dedent(WAITING)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert any(line == "ready\n" for line in process.stdout)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        assert_nothing_left(probe)
+
+
+# Workspaces
+
+
+def test_closing_ends_what_still_runs_there(probe: Probe) -> None:
+    """And removes the folder, also where there is none."""
+    thread = probe.start(WAITING)
+    LocalRuntime().close_workspace(JOB)
+    assert not probe.workspace.exists()
+    thread.join(20)
+    assert_nothing_left(probe)
+    LocalRuntime().close_workspace(JOB)
+
+
+def test_a_second_try_ends_the_first(probe: Probe) -> None:
+    """The worker was taken for dead, but its step still ran: two must not share a workspace."""
+    thread = probe.start(WAITING)
+    other = Probe(probe.own, LocalRuntime(), probe.workspace)
+    assert other.run("result = 2") == 2
+    thread.join(20)
+    assert len(probe.failures) == 1
+    assert_nothing_left(probe)
+
+
+def test_stranger_with_the_number_of_a_step_is_left_alone(probe: Probe) -> None:
+    """Numbers of processes are used again."""
+    with subprocess.Popen(["sleep", "60"]) as stranger:
+        (probe.workspace / "run" / "probe-0.pid").write_text(str(stranger.pid))
+        (probe.workspace / "run" / "other.pid").write_text("nonsense")
+        LocalRuntime().close_workspace(JOB)
+        assert stranger.poll() is None
+        stranger.kill()
+    assert not probe.workspace.exists()
+
+
+def test_opening_makes_an_empty_workspace(probe: Probe) -> None:
+    """Also where an earlier try left something."""
+    (probe.workspace / "recipe").mkdir()
+    assert LocalRuntime().open_workspace(JOB, 1) == probe.workspace
+    assert [path.name for path in probe.workspace.iterdir()] == ["run"]
+    assert probe.workspace == probe.own.workspaces / JOB
+
+
+def test_opening_is_refused_where_space_is_short(own: Settings) -> None:
+    """The error says how much there is; nothing is made."""
+    with pytest.raises(
+        InputError, match=rf"needs 1000000 GiB of space, {own.workspaces} has [\d.]+ GiB free"
+    ) as caught:
+        LocalRuntime().open_workspace(JOB, 1_000_000)
+    assert "build_env_size" in caught.value.hint
+    assert list(own.workspaces.iterdir()) == []
