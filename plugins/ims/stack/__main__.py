@@ -8,6 +8,7 @@ import sys
 import typer
 from pydantic import ValidationError
 from rich.console import Console
+from rich.markup import escape
 
 from ims.errors import ImsError
 from ims.settings import settings
@@ -17,7 +18,7 @@ from ims.stack.credentials import Credentials, ensure_credentials
 from ims.stack.environment import s3_environment
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
-console = Console(highlight=False)
+console = Console(highlight=False, soft_wrap=True)
 
 
 def say(text: str) -> None:
@@ -74,7 +75,7 @@ def main() -> int:
     try:
         app(standalone_mode=False)
     except ImsError as error:
-        console.print(f"[bold red]error:[/bold red] {error}")
+        console.print(f"[bold red]error:[/bold red] {escape(str(error))}")
         return error.exit_code
     except ValidationError as error:
         for item in error.errors():

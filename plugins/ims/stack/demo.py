@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 import time
 from datetime import datetime
 from pathlib import Path
@@ -26,6 +27,7 @@ from ims.stack.host import debian_mirrors
 from ims.storage.objects import ObjectName, ObjectStore
 
 RECIPE = PROJECT / "include" / "recipes" / "debian12"
+_KIWI_PREFIX = re.compile(r"\[ \w+\s*\]: [\d:]+ \| ")
 _ENDED = ("success", "error")
 
 
@@ -117,7 +119,7 @@ def follow_in_lines(client: ImsClient, job_id: str, console: Console) -> dict[st
         if has_ended(job):
             break
         if count % 10 == 9:
-            console.print(f"  {last_line(client, job)}", markup=False)
+            console.print(f"  {last_line(client, job)}", markup=False, soft_wrap=True)
         time.sleep(1)
     return job
 
@@ -149,7 +151,7 @@ def last_line(client: ImsClient, job: dict[str, Any]) -> str:
     )
     content = answer.json().get("content", []) if answer.is_success else []
     events = [entry.get("event", "") for entry in content if isinstance(entry, dict)]
-    return str(events[-1])[:100] if events else ""
+    return _KIWI_PREFIX.sub("", str(events[-1]))[:100] if events else ""
 
 
 def show(client: ImsClient, store: ObjectStore, image_id: str, console: Console) -> None:
