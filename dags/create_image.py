@@ -92,7 +92,7 @@ with DAG(
         arch=XComArg(job, "arch"),
     )
     close = CloseWorkspaceOperator(task_id="close_workspace", image_id=XComArg(job, "image_id")).as_teardown(
-        setups=job, on_failure_fail_dagrun=True
+        on_failure_fail_dagrun=True
     )
 
     job >> recipe >> repositories >> ca_package >> build >> package >> upload >> manifest >> record >> close

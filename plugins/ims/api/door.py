@@ -46,7 +46,7 @@ class Door:
             answer = problem_response(problem.status, problem.detail, problem.errors)
             await answer(scope, receive, send)
             return
-        await self.app(scope, once_more(body), send)
+        await self.app(scope, once_more(body, receive), send)
 
 
 def check_conf(dag_id: str, body: bytes) -> None:

@@ -29,10 +29,10 @@ class Gate:
             if not await is_known(request):
                 raise Problem(401, "no valid token; get one from POST /auth/token and send it as a Bearer token")
             body = await read_body(receive, MAX_BODY)
-            if body and request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+            if body and request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":
                 raise Problem(415, "the body must be application/json")
         except Problem as problem:
             headers = {"WWW-Authenticate": "Bearer"} if problem.status == 401 else None
             await problem_response(problem.status, problem.detail, headers=headers)(scope, receive, send)
             return
-        await self.app(scope, once_more(body), send)
+        await self.app(scope, once_more(body, receive), send)

@@ -15,6 +15,7 @@ from ims.api.services import RecordsService, StoreService
 from ims.errors import MissingError
 from ims.jobs import Identity
 from ims.records.models import Image
+from ims.records.store import IdTakenError
 
 router = APIRouter(prefix="/images", tags=["images"])
 
@@ -98,7 +99,13 @@ def put_image(
     except MissingError:
         image = _image(body, store)
         image.id = image_id
-        return records.add(image)
+        try:
+            return records.add(image)
+        except IdTakenError:
+            # By a tombstone, or by the same request that came at the same moment.
+            if (found := records.find(Image, image_id)) is None or found.deleted is not None:
+                raise
+            known = found
     same = (known.name, known.arch, known.job_id) == (body.name, body.arch, body.job_id)
     if not same or known.link_path != (body.link.path if body.link else None):
         raise Problem(409, f"there is another image with the id {image_id}")

@@ -19,11 +19,11 @@ async def read_body(receive: Receive, limit: int) -> bytes:
             return body
 
 
-def once_more(body: bytes) -> Receive:
-    """A channel that gives a body that was read already."""
+def once_more(body: bytes, receive: Receive) -> Receive:
+    """A channel that gives a body that was read from `receive` already, and then what comes after it."""
     messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
-    async def receive() -> Message:
-        return messages.pop() if messages else {"type": "http.disconnect"}
+    async def again() -> Message:
+        return messages.pop() if messages else await receive()
 
-    return receive
+    return again

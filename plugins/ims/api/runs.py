@@ -70,16 +70,22 @@ class Run(BaseModel):
         return job_id(self.run_id)
 
     @property
+    def cancelled(self) -> bool:
+        """Whether somebody ended the run: Airflow then skips what had not begun, which no task of ours does itself."""
+        return any(step.state == "skipped" for step in self.steps)
+
+    @property
     def failed(self) -> StepState | None:
-        """The first task that failed; the last one always fails with it."""
-        return next((step for step in self.steps if step.state == "failed"), None)
+        """The first task that failed; the last one always fails with it, alone if none had begun."""
+        step = next((step for step in self.steps if step.state == "failed"), None)
+        return None if self.cancelled and step is self.steps[-1] else step
 
     @property
     def status(self) -> str:
         """The job's status in IMS's words."""
         if self.state == "success":
             return "success"
-        if self.state == "failed" or self.failed is not None:
+        if self.state == "failed" or self.cancelled or self.failed is not None:
             return "error"
         started = [step for step in self.steps if step.state not in _NOT_STARTED]
         return STATUSES[self.dag_id][started[-1].name] if started else "creating"
@@ -159,11 +165,13 @@ def _ordered(dag_id: str, items: Iterable[Mapping[str, Any]]) -> list[StepState]
 async def _reason(airflow: AirflowApi, run: Run) -> str | None:
     step = run.failed
     if step is None:
-        return "the job was cancelled" if run.state == "failed" else None
+        return "the job was cancelled" if run.cancelled or run.state == "failed" else None
     entry = await airflow.find(
         f"dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/{step.name}/xcomEntries/{FAILURE}",
         params={"map_index": step.map_index},
     )
+    if entry is None and run.cancelled:
+        return f"{step.label}: the job was cancelled"
     if entry is None:
-        return f"{step.label} ended without a reason: the job was cancelled or a process was killed"
+        return f"{step.label} ended without a reason: a process was killed"
     return f"{step.label}: {entry['value']}"

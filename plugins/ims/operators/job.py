@@ -89,13 +89,16 @@ class CloseWorkspaceOperator(BaseOperator):
         with task_errors(context):
             LocalRuntime().close_workspace(job_id(str(context["run_id"])))
             if not self._is_recorded():
-                removed = object_store().delete_prefix(settings().images_bucket, f"{self.image_id}/")
-                self.log.info("removed %d objects and unfinished uploads", removed)
+                if self.image_id:
+                    removed = object_store().delete_prefix(settings().images_bucket, f"{self.image_id}/")
+                    self.log.info("removed %d objects and unfinished uploads", removed)
                 raise InputError(
                     "the job made no image: a task failed or the job was cancelled", "Nothing of it is left"
                 )
 
     def _is_recorded(self) -> bool:
+        if not self.image_id:
+            return False
         try:
             api_client().get(f"images/{self.image_id}")
         except MissingError:

@@ -56,7 +56,7 @@ class Records:
             with self._database.session() as session:
                 session.add(record)
         except IntegrityError:
-            if self.find(type(record), record.id) is not None:
+            if record.id is not None and self.find(type(record), record.id) is not None:
                 raise IdTakenError(f"there is or was another record with the id {record.id}") from None
             raise _taken(record) from None
         return record
@@ -66,10 +66,11 @@ class Records:
         with self._database.session() as session:
             record = _living(session.get(kind, identity, with_for_update=True), kind, identity)
             change(record)
+            path = getattr(record, "link_path", None)  # a failed flush expires it
             try:
                 session.flush()
             except IntegrityError:
-                raise _taken(record) from None
+                raise LinkTakenError(f"{path} is linked by another record") from None
             return record
 
     def delete(self, kind: type[RecordType], identity: str) -> None:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, ValidationError
 from ims.errors import InputError
 
 MANIFEST_NAME = "manifest.yaml"
+MAX_DEPTH = 20  # libyaml itself has no limit but the stack's, at which the process dies
 MAX_BYTES = 1024 * 1024  # BOS refuses a larger one
 
 ROOTFS = "application/vnd.cray.image.rootfs.squashfs"
@@ -67,6 +68,11 @@ def _load(data: bytes) -> Any:
     except (ValueError, RecursionError):
         pass  # YAML, which takes far longer to read
     try:
+        depth = 0
+        for event in yaml.parse(data, yaml.CSafeLoader):
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > MAX_DEPTH:
+                raise InputError("the manifest is nested too deep")
         return yaml.load(data, yaml.CSafeLoader)
     except (yaml.YAMLError, ValueError, RecursionError):
         raise InputError("the manifest is neither JSON nor YAML") from None

@@ -1,0 +1,137 @@
+"""The image manifest, as it is read and written."""
+
+from __future__ import annotations
+
+import json
+from datetime import datetime
+from typing import Any
+
+import pytest
+import yaml
+
+from ims.errors import InputError
+from ims.storage import manifest
+from ims.storage.manifest import MAX_BYTES, Manifest, read_manifest, write_manifest
+
+NAME = "s3://boot-images/1/manifest.yaml"
+ROOTFS = {
+    "type": manifest.ROOTFS,
+    "md5": "0" * 32,
+    "link": {"type": "s3", "path": "s3://boot-images/1/rootfs", "etag": "abc-4"},
+}
+KERNEL = {**ROOTFS, "type": manifest.KERNEL}
+DOCUMENT: dict[str, Any] = {"version": "1.0", "created": "2026-11-22 19:00:00.000000", "artifacts": [ROOTFS, KERNEL]}
+YAML = """\
+version: '1.0'
+created: 2026-11-22 19:00:00.000000
+artifacts:
+# by hand
+- type: application/vnd.cray.image.rootfs.squashfs
+  link: {type: s3, path: 's3://boot-images/1/rootfs'}
+"""
+
+
+def uploaded(kind: str, name: str) -> dict[str, Any]:
+    """An artifact as the upload step describes it."""
+    path = f"s3://boot-images/1/{name}"
+    return {"type": kind, "path": path, "etag": "abc-4", "size": 1, "md5": "0" * 32, "sha256": "1" * 64}
+
+
+ALL = {
+    "rootfs": "application/vnd.cray.image.rootfs.squashfs",
+    "kernel": "application/vnd.cray.image.kernel",
+    "initrd": "application/vnd.cray.image.initrd",
+    "boot_parameters": "application/vnd.cray.image.parameters.boot",
+}
+
+
+def test_types_are_those_that_bos_reads() -> None:
+    """They are a contract: a node boots by them."""
+    assert [manifest.ROOTFS, manifest.KERNEL, manifest.INITRD, manifest.BOOT_PARAMETERS] == list(ALL.values())
+
+
+def test_json_and_yaml_readers_see_the_same() -> None:
+    """It is JSON in a file named .yaml: each reader takes it."""
+    text = write_manifest([uploaded(kind, name) for name, kind in ALL.items()])
+    seen = json.loads(text)
+    assert yaml.safe_load(text) == seen
+    assert list(seen) == ["version", "created", "artifacts"]
+    assert seen["version"] == "1.0"
+    assert datetime.strptime(seen["created"], "%Y-%m-%d %H:%M:%S.%f")  # noqa: DTZ007  (the format has no zone)
+    assert seen["artifacts"][0] == {
+        "type": "application/vnd.cray.image.rootfs.squashfs",
+        "md5": "0" * 32,
+        "link": {"type": "s3", "path": "s3://boot-images/1/rootfs", "etag": "abc-4"},
+    }
+    assert [artifact["type"] for artifact in seen["artifacts"]] == list(ALL.values())
+
+
+def test_written_manifest_is_small_enough() -> None:
+    """BOS refuses one of a MiB; the longest keys that S3 takes are far from that."""
+    text = write_manifest([uploaded(kind, "k" * 1024) for kind in ALL.values()])
+    assert len(text.encode()) < MAX_BYTES / 10
+
+
+def test_what_was_written_can_be_read() -> None:
+    """And found by its type."""
+    found = read_manifest(write_manifest([uploaded(kind, name) for name, kind in ALL.items()]).encode(), NAME)
+    assert [artifact.link.path for artifact in found.of_type(manifest.INITRD)] == ["s3://boot-images/1/initrd"]
+    assert found.of_type("application/other") == []
+
+
+READABLE = {
+    "JSON": json.dumps(DOCUMENT),
+    "JSON, more fields": json.dumps({**DOCUMENT, "note": "x", "artifacts": [{**ROOTFS, "size": 1}]}),
+    "JSON with tabs": json.dumps(DOCUMENT, indent="\t"),
+    "YAML": yaml.safe_dump(DOCUMENT),
+    "YAML by hand": YAML,
+}
+
+
+@pytest.mark.parametrize("text", READABLE.values(), ids=READABLE)
+def test_manifest_is_read(text: str) -> None:
+    """In both formats, by IMS or by hand."""
+    (rootfs,) = read_manifest(text.encode(), NAME).of_type(manifest.ROOTFS)
+    assert rootfs.link.path == "s3://boot-images/1/rootfs"
+    assert rootfs.link.type == "s3"
+
+
+def test_manifest_may_have_no_artifacts() -> None:
+    """What an image needs is checked where it is used."""
+    assert read_manifest(b'{"version": "1.0", "artifacts": []}', NAME).artifacts == []
+
+
+BAD = {
+    "neither": (b"{]: [", "is neither JSON nor YAML"),
+    "bytes": (b"\xff\xfe\x00", "is neither JSON nor YAML"),
+    "nested too deeply": (b"[" * 100_000, "is neither JSON nor YAML"),
+    "a program": (b"!!python/object/apply:os.getpid []", "is neither JSON nor YAML"),
+    "empty": (b"", "the document: "),
+    "a list": (b"[]", "the document: "),
+    "text": (b"hello", "the document: "),
+    "no version": (json.dumps({"artifacts": []}).encode(), "version: Field required"),
+    "another version": (json.dumps({**DOCUMENT, "version": "2.0"}).encode(), "version: Input should be '1.0'"),
+    "no artifacts": (b'{"version": "1.0"}', "artifacts: Field required"),
+    "artifact without a link": (
+        json.dumps({**DOCUMENT, "artifacts": [ROOTFS, {"type": "x"}]}).encode(),
+        "artifacts.1.link: Field required",
+    ),
+    "artifact elsewhere": (
+        json.dumps({**DOCUMENT, "artifacts": [{**ROOTFS, "link": {"type": "http", "path": "x"}}]}).encode(),
+        "artifacts.0.link.type: Input should be 's3'",
+    ),
+}
+
+
+@pytest.mark.parametrize(("data", "reason"), BAD.values(), ids=BAD)
+def test_bad_manifest_is_refused(data: bytes, reason: str) -> None:
+    """The error names the manifest and the first thing that is wrong."""
+    with pytest.raises(InputError) as caught:
+        read_manifest(data, NAME)
+    assert NAME in caught.value.reason
+    assert reason in caught.value.reason
+
+
+def test_new_manifest_gets_its_time() -> None:
+    """In UTC, as IMS writes it."""
+    assert Manifest(version="1.0", artifacts=[]).created < Manifest(version="1.0", artifacts=[]).created

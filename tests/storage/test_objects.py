@@ -1,0 +1,329 @@
+"""Objects in the real S3 of the stack, and through a relay that damages what it passes on."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import socket
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from uuid import uuid4
+
+import httpx
+import pytest
+
+from ims.errors import ConfigurationError, ImsError, InputError, MissingError, UnavailableError
+from ims.storage.objects import TRANSFER, ObjectName, ObjectStore, StoredObject
+from tests.service import Service
+
+Spoil = Callable[[bytes], bytes]
+LARGE = 2 * TRANSFER.multipart_chunksize + 12345
+
+
+@pytest.fixture
+def name(service: Service) -> Iterator[ObjectName]:
+    """Where nothing is yet; below a prefix of the test's own, which is cleared after it."""
+    prefix = f"test-{uuid4()}"
+    yield ObjectName(service.settings.images_bucket, f"{prefix}/object")
+    service.store.delete_prefix(service.settings.images_bucket, f"{prefix}/")
+
+
+@pytest.fixture
+def store(service: Service) -> ObjectStore:
+    """The stack's S3."""
+    return service.store
+
+
+@contextmanager
+def relay(service: Service, spoil: Spoil) -> Iterator[ObjectStore]:
+    """A store whose answers to GET are spoiled on their way; requests reach the real S3 as they were signed."""
+
+    class Handler(BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_GET(self) -> None:
+            self._pass_on(spoil)
+
+        def do_HEAD(self) -> None:
+            self._pass_on(lambda body: body)
+
+        def _pass_on(self, change: Spoil) -> None:
+            upstream = http.client.HTTPConnection("127.0.0.1", service.settings.s3_port)
+            upstream.request(self.command, self.path, headers=dict(self.headers))
+            answer = upstream.getresponse()
+            body = change(answer.read())
+            self.send_response(answer.status)
+            for key, value in answer.getheaders():
+                self.send_header(key, value)
+            self.end_headers()
+            self.wfile.write(body)
+            self.close_connection = True
+
+        def log_message(self, format: str, *args: object) -> None:
+            """Quiet."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
+        keys = service.credentials.s3_access_key, service.credentials.s3_secret_key
+        yield ObjectStore.connect(f"http://127.0.0.1:{server.server_port}", *keys, attempts=1)
+        server.shutdown()
+
+
+def files(folder: Path) -> list[str]:
+    """Names of what is in a folder."""
+    return sorted(path.name for path in folder.iterdir())
+
+
+# Up and down
+
+
+@pytest.mark.parametrize("size", [0, 1, 5000, LARGE])
+def test_file_goes_up_and_comes_down(store: ObjectStore, name: ObjectName, tmp_path: Path, size: int) -> None:
+    """Whole, with its checksums kept beside it; a large one in parts."""
+    data = (b"%016d" % 7 * (size // 16 + 1))[:size]
+    (tmp_path / "up").write_bytes(data)
+    stored = store.upload(tmp_path / "up", name, {"x-label": "value"})
+    assert stored.size == size
+    assert stored.metadata == {
+        "x-label": "value",
+        "md5sum": hashlib.md5(data, usedforsecurity=False).hexdigest(),
+        "sha256": hashlib.sha256(data).hexdigest(),
+    }
+    assert stored.etag.endswith("-3") == (size == LARGE)
+    assert '"' not in stored.etag
+    digests = store.download(name, tmp_path / "down")
+    assert (digests.size, digests.sha256) == (size, hashlib.sha256(data).hexdigest())
+    assert (tmp_path / "down").read_bytes() == data
+    assert files(tmp_path) == ["down", "up"]
+
+
+def test_upload_replaces(store: ObjectStore, name: ObjectName, tmp_path: Path) -> None:
+    """A step that is tried again writes the same object."""
+    for content in ("first", "second"):
+        (tmp_path / "up").write_text(content)
+        store.upload(tmp_path / "up", name, {})
+    assert store.read_bytes(name, limit=10) == b"second"
+
+
+def test_small_object(store: ObjectStore, name: ObjectName) -> None:
+    """Written and read whole, up to a limit."""
+    etag = store.write_bytes(name, b"12345")
+    assert store.stat(name) == StoredObject(5, etag, {})
+    assert store.read_bytes(name, limit=5) == b"12345"
+    with pytest.raises(InputError, match=f"{name} is larger than 4 bytes"):
+        store.read_bytes(name, limit=4)
+
+
+# Damage
+
+
+WRONG = {
+    "sha256": ({"sha256": "0" * 64}, "sha256"),
+    "md5sum": ({"md5sum": "0" * 32}, "md5"),
+    "one of two": ({"md5sum": hashlib.md5(b"data", usedforsecurity=False).hexdigest(), "sha256": "0" * 64}, "sha256"),
+}
+
+
+@pytest.mark.parametrize(("labels", "kind"), WRONG.values(), ids=WRONG)
+def test_wrong_checksum_is_refused(
+    store: ObjectStore, name: ObjectName, tmp_path: Path, labels: dict[str, str], kind: str
+) -> None:
+    """The object is not what its own record says: no file is left, trying again cannot help."""
+    store._client.put_object(Bucket=name.bucket, Key=name.key, Body=b"data", Metadata=labels)
+    with pytest.raises(InputError, match=f"{name} is damaged: its {kind} is .*, its record in S3 says 0000"):
+        store.download(name, tmp_path / "down")
+    assert files(tmp_path) == []
+
+
+def test_checksum_in_capitals_is_the_same(store: ObjectStore, name: ObjectName, tmp_path: Path) -> None:
+    """Clients write them as they like."""
+    labels = {"sha256": hashlib.sha256(b"data").hexdigest().upper()}
+    store._client.put_object(Bucket=name.bucket, Key=name.key, Body=b"data", Metadata=labels)
+    store.download(name, tmp_path / "down")
+
+
+def test_object_without_checksums_is_compared_with_its_etag(service: Service, name: ObjectName, tmp_path: Path) -> None:
+    """Which is an MD5 where it looks like one."""
+    service.store.write_bytes(name, b"data")
+    with (
+        relay(service, lambda body: body.replace(b"d", b"t")) as damaged,
+        pytest.raises(InputError, match=f"{name} is damaged: its md5 is"),
+    ):
+        damaged.download(name, tmp_path / "down")
+    assert files(tmp_path) == []
+
+
+def test_bytes_that_change_on_their_way_are_noticed(service: Service, name: ObjectName, tmp_path: Path) -> None:
+    """By the checksums that were kept when it was uploaded."""
+    (tmp_path / "up").write_bytes(b"data" * 1000)
+    service.store.upload(tmp_path / "up", name, {})
+    with relay(service, lambda body: body.replace(b"d", b"t", 1)) as damaged, pytest.raises(ImsError, match=str(name)):
+        damaged.download(name, tmp_path / "down")
+    assert files(tmp_path) == ["up"]
+
+
+def test_connection_that_breaks_off_is_worth_another_try(service: Service, name: ObjectName, tmp_path: Path) -> None:
+    """Half an object is no object."""
+    service.store.write_bytes(name, b"data" * 1000)
+    with (
+        relay(service, lambda body: body[: len(body) // 2]) as broken,
+        pytest.raises(UnavailableError, match=str(name)),
+    ):
+        broken.download(name, tmp_path / "down")
+    assert files(tmp_path) == []
+
+
+# What is not there
+
+
+def test_missing_object(store: ObjectStore, name: ObjectName, tmp_path: Path) -> None:
+    """Is named by every method, and leaves no file."""
+    attempts: list[Callable[[], object]] = [
+        lambda: store.stat(name),
+        lambda: store.read_bytes(name, limit=1),
+        lambda: store.download(name, tmp_path / "down"),
+    ]
+    for attempt in attempts:
+        with pytest.raises(MissingError, match=f"{name} does not exist in S3"):
+            attempt()
+    assert files(tmp_path) == []
+
+
+def test_missing_bucket(store: ObjectStore, tmp_path: Path) -> None:
+    """For reading and for writing, small and large."""
+    gone = ObjectName("no-such-bucket", "key")
+    (tmp_path / "up").write_text("x")
+    attempts: list[Callable[[], object]] = [
+        lambda: store.stat(gone),
+        lambda: store.write_bytes(gone, b""),
+        lambda: store.upload(tmp_path / "up", gone, {}),
+        lambda: store.delete_prefix(gone.bucket, "x/"),
+    ]
+    for attempt in attempts:
+        with pytest.raises(MissingError, match="s3://no-such-bucket/"):
+            attempt()
+
+
+@pytest.mark.parametrize("wrong", ["access key", "secret key"])
+def test_wrong_credentials(service: Service, name: ObjectName, tmp_path: Path, wrong: str) -> None:
+    """Are an error of the installation, for reading and for writing; no key is in the error."""
+    keys = {"access key": service.credentials.s3_access_key, "secret key": service.credentials.s3_secret_key}
+    keys[wrong] = "A" * 20
+    stranger = ObjectStore.connect(service.settings.endpoint_url, *keys.values(), attempts=1)
+    (tmp_path / "up").write_text("x")
+    attempts: list[Callable[[], object]] = [
+        lambda: stranger.stat(name),
+        lambda: stranger.write_bytes(name, b""),
+        lambda: stranger.upload(tmp_path / "up", name, {}),
+        lambda: stranger.delete_prefix(name.bucket, "x/"),
+    ]
+    for attempt in attempts:
+        with pytest.raises(ConfigurationError, match="S3 refuses access to s3://") as caught:
+            attempt()
+        assert not any(key in str(caught.value) for key in keys.values())
+        assert "credentials" in caught.value.hint
+
+
+def test_nothing_listens(tmp_path: Path) -> None:
+    """Known at once where one attempt was asked for; worth another try."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    store = ObjectStore.connect(f"http://127.0.0.1:{port}", "key", "secret", attempts=1)
+    (tmp_path / "up").write_text("x")
+    name = ObjectName("bucket", "key")
+    started = time.monotonic()
+    for attempt in (lambda: store.stat(name), lambda: store.upload(tmp_path / "up", name, {})):
+        with pytest.raises(UnavailableError, match=f"S3 cannot be reached for {name}"):
+            attempt()
+    assert time.monotonic() - started < 5
+
+
+# Clearing away
+
+
+def test_prefix_is_cleared(service: Service, store: ObjectStore, name: ObjectName) -> None:
+    """Objects and unfinished uploads below it, none beside it; again is no error."""
+    client, bucket = service.store._client, name.bucket
+    inside, beside = name.key.removesuffix("/object"), f"{name.key.removesuffix('/object')}-beside"
+    for key in (f"{inside}/a", f"{inside}/b/c", f"{beside}/a"):
+        store.write_bytes(ObjectName(bucket, key), b"x")
+    for key in (f"{inside}/big", f"{beside}/big"):
+        upload = client.create_multipart_upload(Bucket=bucket, Key=key)["UploadId"]
+        client.upload_part(Bucket=bucket, Key=key, UploadId=upload, PartNumber=1, Body=b"x")
+    try:
+        assert store.delete_prefix(bucket, f"{inside}/") == 4
+        assert store.delete_prefix(bucket, f"{inside}/") == 0
+        with pytest.raises(MissingError):
+            store.stat(ObjectName(bucket, f"{inside}/a"))
+        assert store.stat(ObjectName(bucket, f"{beside}/a")).size == 1
+        uploads = client.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
+        assert [item["Key"] for item in uploads if item["Key"].startswith(inside)] == [f"{beside}/big"]
+    finally:
+        assert store.delete_prefix(bucket, f"{beside}/") == 2
+
+
+def test_many_objects_are_cleared(store: ObjectStore, name: ObjectName, monkeypatch: pytest.MonkeyPatch) -> None:
+    """More than one page of a list, which is taken from while it is read."""
+    original = store._client.get_paginator
+
+    for number in range(12):
+        store.write_bytes(ObjectName(name.bucket, f"{name.key}/{number:02d}"), b"")
+    assert original("list_objects_v2").can_paginate if hasattr(original, "can_paginate") else True
+    assert store.delete_prefix(name.bucket, f"{name.key}/") == 12
+    assert "Contents" not in store._client.list_objects_v2(Bucket=name.bucket, Prefix=f"{name.key}/")
+
+
+# Addresses
+
+
+@pytest.mark.parametrize(
+    ("url", "bucket", "key"),
+    [
+        ("s3://ims/recipes/1/recipe.tar.gz", "ims", "recipes/1/recipe.tar.gz"),
+        ("s3://my.bucket-1/ä b?#", "my.bucket-1", "ä b?#"),
+    ],
+)
+def test_address_is_read(url: str, bucket: str, key: str) -> None:
+    """And written as it was."""
+    assert ObjectName.parse(url) == ObjectName(bucket, key)
+    assert str(ObjectName(bucket, key)) == url
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["", "s3://", "s3://ims", "s3://ims/", "s3:///key", "http://ims/key", "S3://ims/key", "s3://IMS/key", "s3://a/k"],
+)
+def test_bad_address_is_refused(url: str) -> None:
+    """The error shows it and how it should be."""
+    with pytest.raises(InputError, match="is not the address of an S3 object") as caught:
+        ObjectName.parse(url)
+    assert repr(url) in caught.value.reason
+
+
+# The other ports of the embedded S3
+
+
+def test_nobody_writes_past_s3(service: Service, name: ObjectName) -> None:
+    """The filer, the volumes and the master have ports of their own; without a key nobody reads or writes there."""
+    service.store.write_bytes(name, b"secret data")
+    master, volume, filer = (f"http://127.0.0.1:{service.settings.s3_internal_port + number}" for number in range(3))
+    path = f"{filer}/buckets/{name.bucket}/{name.key}"
+    assert httpx.put(path, content=b"x").status_code == 401
+    assert httpx.post(f"{filer}/new", files={"file": b"x"}).status_code == 401
+    assert httpx.delete(path).status_code == 401
+    assert httpx.get(path).status_code == 401
+    assert b"secret data" not in httpx.get(f"{filer}/buckets/{name.bucket}/?limit=100").content
+    assigned = httpx.get(f"{master}/dir/assign").json()
+    assert httpx.post(f"{volume}/{assigned.get('fid', '1,1')}", files={"file": b"x"}).status_code == 401
+    assert service.store.read_bytes(name, limit=100) == b"secret data"
+
+
+def test_nobody_reads_s3_without_a_key(service: Service, name: ObjectName) -> None:
+    """Not even what buckets there are."""
+    service.store.write_bytes(name, b"secret data")
+    for path in ("/", f"/{name.bucket}", f"/{name.bucket}/{name.key}"):
+        assert httpx.get(f"{service.settings.endpoint_url}{path}").status_code == 403
