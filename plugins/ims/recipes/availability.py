@@ -11,7 +11,7 @@ from pathlib import Path
 
 import httpx
 
-from ims.errors import ImsError, InputError, UnavailableError
+from ims.errors import ConfigurationError, ImsError, InputError, UnavailableError
 from ims.recipes.description import Repository
 
 REQUEST_SECONDS = 10
@@ -33,10 +33,19 @@ class Answer:
 
 
 def trust(ca_certificate: Path) -> ssl.SSLContext:
-    """Verify servers by the system's certificates and the site's own."""
+    """Verify servers by the system's certificates and the site's own.
+
+    Raises ConfigurationError: the site's cannot be read.
+    """
     context = ssl.create_default_context()
     if ca_certificate.exists():
-        context.load_verify_locations(ca_certificate)
+        try:
+            context.load_verify_locations(ca_certificate)
+        except OSError as error:
+            raise ConfigurationError(
+                f"the site's root CA certificate {ca_certificate} cannot be read: {error}",
+                "Set IMS_CA_CERTIFICATE to a PEM file",
+            ) from None
     return context
 
 

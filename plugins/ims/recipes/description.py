@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import platform
 import subprocess
 import sys
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import quote, urlsplit, urlunsplit
 
 from lxml import etree
 
@@ -101,20 +102,40 @@ def check_description(folder: Path) -> None:
 
 
 def _repositories(root: etree._Element, manager: str) -> list[Repository]:
-    """The repositories that are reached over the network and can be asked for."""
+    """The repositories that the build uses and that are reached over the network."""
     found = []
     for repository in root.iterfind("repository"):
         source = repository.find("source")
         url = (source.get("path", "") if source is not None else "").strip()
-        if urlsplit(url).scheme not in ("http", "https"):
-            continue
-        found.append(Repository(url, _metadata_url(url.rstrip("/"), manager, repository.get("distribution"))))
+        try:
+            if urlsplit(url).scheme in ("http", "https") and _used(repository):
+                found.append(Repository(url, _metadata_url(url, manager, repository)))
+        except ValueError as error:
+            raise InputError(f"{CONFIG} names a repository whose address is wrong: {url}: {error}") from None
     return found
 
 
-def _metadata_url(url: str, manager: str, distribution: str | None) -> str:
+def _used(repository: etree._Element) -> bool:
+    """Whether kiwi takes packages from a repository when it builds here."""
+    architectures = repository.get("arch", platform.machine()).split(",")
+    return repository.get("imageonly") != "true" and platform.machine() in architectures
+
+
+def _metadata_url(url: str, manager: str, repository: etree._Element) -> str:
     """What a repository must answer before it can be used: the index that its package manager reads first."""
-    if manager != APT:
-        parts = urlsplit(url)
-        return urlunsplit(parts._replace(path=f"{parts.path}/repodata/repomd.xml", fragment=""))
-    return f"{url}/dists/{distribution}/InRelease" if distribution else f"{url}/Release"
+    url = _with_login(url, repository)
+    if manager == APT:
+        distribution = repository.get("distribution")
+        return f"{url.rstrip('/')}/dists/{distribution}/InRelease" if distribution else f"{url.rstrip('/')}/Release"
+    if repository.get("sourcetype", "baseurl") != "baseurl":
+        return url
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/repodata/repomd.xml", fragment=""))
+
+
+def _with_login(url: str, repository: etree._Element) -> str:
+    user, password = repository.get("username"), repository.get("password")
+    if not (user and password):
+        return url
+    parts = urlsplit(url)
+    return urlunsplit(parts._replace(netloc=f"{quote(user, safe='')}:{quote(password, safe='')}@{parts.netloc}"))

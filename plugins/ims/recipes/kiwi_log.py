@@ -41,6 +41,8 @@ CAUSES = (
     Cause(r"Permission to access '(?P<url>[^']+)' denied", "{url} refuses access (403)"),
     Cause(r"Location '(?P<url>[^']+)' is temporarily unaccessible", "{url} is not available for now (503)", True),
     Cause(r"Status code: (?P<code>5\d\d) for (?P<url>\S+)", "{url} answered {code}", True),
+    # A package that the index names and that is gone: the repository was just published anew.
+    Cause(r"Status code: (?P<code>404) for (?P<url>\S+\.rpm)", "{url} answered {code}", True),
     Cause(r"Status code: (?P<code>\d{3}) for (?P<url>\S+)", "{url} answered {code}"),
     Cause(
         r"Error message: (?P<why>(Failed to connect|Could not resolve|Connection|Operation timed out|Timeout).+)",

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 import yaml
-from jinja2 import StrictUndefined, TemplateError
+from jinja2 import StrictUndefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -40,12 +41,13 @@ def render(folder: Path, variables: Mapping[str, str]) -> list[str]:
     for name in names:
         path = _inside(folder, name)
         try:
-            path.write_text(environment.from_string(path.read_text()).render(dict(variables)))
-        except (TemplateError, UnicodeDecodeError, OverflowError, MemoryError) as error:
+            text = environment.from_string(path.read_text()).render(dict(variables))
+        except Exception as error:  # a template is somebody else's program, which can raise anything
             raise InputError(
                 f"the template {name} cannot be rendered: {error}",
                 f"The template_dictionary has: {', '.join(sorted(variables))}",
             ) from None
+        path.write_text(text)
     return names
 
 
@@ -59,8 +61,9 @@ def _read_list(path: Path) -> list[str]:
 
 
 def _inside(folder: Path, name: str) -> Path:
-    path = (folder / name).resolve()
-    if not path.is_relative_to(folder.resolve()) or not path.is_file():
+    path = folder / name
+    # Path.is_file() raises for names that no file can have.
+    if not os.path.isfile(path) or not path.resolve().is_relative_to(folder.resolve()):  # noqa: PTH113
         raise InputError(f"{TEMPLATE_LIST} names {name!r}, which is not a file of the recipe")
     if path.stat().st_size > MAX_TEMPLATE:
         raise InputError(f"the template {name} is larger than {MAX_TEMPLATE} bytes")

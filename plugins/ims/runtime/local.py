@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from ims.errors import PERMANENT_EXIT_CODES, ImsError, InputError
-from ims.settings import settings
+from ims.settings import Settings, settings
 from ims.steps.step import Step
 
 # The kernel kills the step when its parent dies, and everything in a PID namespace with its first process.
@@ -80,7 +80,8 @@ class LocalRuntime:
         result, record = workspace / "run" / f"{label}.json", workspace / "run" / f"{label}.pid"
         _end_leftover(record)
         result.unlink(missing_ok=True)
-        command = [*NAMESPACES, sys.executable, "-m", "ims.runtime.inside", step.name, json.dumps(data)]
+        # -P: the workspace, where others' scripts write, is no place for modules.
+        command = [*NAMESPACES, sys.executable, "-P", "-m", "ims.runtime.inside", step.name, json.dumps(data)]
         self._process = subprocess.Popen(
             [*command, "--result", str(result)],
             stdin=subprocess.DEVNULL,
@@ -106,11 +107,11 @@ class LocalRuntime:
 def step_environment(step: Step[Any]) -> dict[str, str]:
     """What a step finds in its environment: nothing of Airflow's, S3 credentials only where it declares them."""
     environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-    environment |= {name: value for name, value in os.environ.items() if name.startswith("IMS_")}
+    own = {f"IMS_{name.upper()}" for name in Settings.model_fields} - {"IMS_DATABASE_URL"}
+    environment |= {name: os.environ[name] for name in own if name in os.environ}
     environment["PYTHONUNBUFFERED"] = "1"
     if step.s3:
         environment |= {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
-    environment.pop("IMS_DATABASE_URL", None)
     return environment
 
 

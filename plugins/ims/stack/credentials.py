@@ -17,6 +17,10 @@ from pydantic import BaseModel
 from ims.settings import Settings
 
 TASK_USER = "ims-tasks"
+_NOT_USED = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
+_CA_USAGE = x509.KeyUsage(
+    **dict.fromkeys(_NOT_USED, False), key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False
+)
 
 
 class Credentials(BaseModel):
@@ -83,6 +87,8 @@ def ensure_ca(settings: Settings) -> None:
         .not_valid_before(now - timedelta(minutes=5))
         .not_valid_after(now + timedelta(days=3650))
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .add_extension(_CA_USAGE, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
     private = key.private_bytes(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -9,6 +11,7 @@ from ims.errors import ConfigurationError
 from ims.recipes.description import redact
 
 APT = Path("/etc/apt")
+_ONE_LINE = re.compile(r"\s*deb\s+(\[[^\]]*\]\s*)?(?P<uri>\S+)\s+(?P<suite>\S+)")
 
 
 def debian_mirrors(folder: Path = APT) -> dict[str, str]:
@@ -17,38 +20,50 @@ def debian_mirrors(folder: Path = APT) -> dict[str, str]:
     Raises ConfigurationError: they name no Debian 12 mirror.
     """
     sources = [*_deb822(folder), *_one_line(folder)]
-    main = next((uri for uri, suite in sources if suite == "bookworm"), None)
-    if main is None:
+    mirrors: dict[str, str] = {}
+    for uri, suite in sources:
+        if urlsplit(uri).scheme in ("http", "https"):
+            mirrors.setdefault(suite, uri)
+    if "bookworm" not in mirrors:
+        others = [redact(uri) for uri, suite in sources if suite == "bookworm"]
         raise ConfigurationError(
-            f"the apt sources in {folder} name no mirror of Debian 12 (bookworm)", "Add one, or push the recipe by hand"
+            f"the apt source {others[0]} is not an http or https mirror"
+            if others
+            else f"the apt sources in {folder} name no mirror of Debian 12 (bookworm)",
+            "Add one, or push the recipe by hand",
         )
-    security = next((uri for uri, suite in sources if suite == "bookworm-security"), f"{main}-security")
-    for uri in (main, security):
-        if urlsplit(uri).scheme not in ("http", "https"):
-            raise ConfigurationError(f"the apt source {redact(uri)} is not an http or https mirror")
-    return {"DEBIAN_MIRROR": main, "DEBIAN_SECURITY_MIRROR": security}
+    main = mirrors["bookworm"]
+    return {"DEBIAN_MIRROR": main, "DEBIAN_SECURITY_MIRROR": mirrors.get("bookworm-security", f"{main}-security")}
 
 
 def _deb822(folder: Path) -> list[tuple[str, str]]:
     """(URI, suite) of the sources in `*.sources` files, whose format is sources.list(5)'s DEB822."""
     found = []
     for path in sorted((folder / "sources.list.d").glob("*.sources")):
-        for stanza in path.read_text().split("\n\n"):
-            lines = [line for line in stanza.splitlines() if not line.startswith("#")]
-            fields = {name.strip().lower(): value.split() for name, _, value in (line.partition(":") for line in lines)}
-            if "deb" in fields.get("types", []):
+        for stanza in re.split(r"\n\s*\n", path.read_text()):
+            fields = _fields(stanza)
+            if "deb" in fields["types"] and fields["enabled"] != ["no"]:
                 found += [(uri.rstrip("/"), suite) for uri in fields["uris"] for suite in fields["suites"]]
     return found
+
+
+def _fields(stanza: str) -> defaultdict[str, list[str]]:
+    """The words of each field; a line that begins with a space goes on with the field before it."""
+    fields, name = defaultdict[str, list[str]](list), ""
+    for line in stanza.splitlines():
+        if line.startswith("#"):
+            continue
+        if not line[:1].isspace():
+            name, _, line = line.partition(":")
+        fields[name.strip().lower()] += line.split()
+    return fields
 
 
 def _one_line(folder: Path) -> list[tuple[str, str]]:
     """(URI, suite) of the sources in `*.list` files."""
     found = []
     for path in (folder / "sources.list", *sorted((folder / "sources.list.d").glob("*.list"))):
-        lines = path.read_text().splitlines() if path.is_file() else []
-        for line in lines:
-            words = line.split("#")[0].split("]")[-1].split()
-            words = words[1:] if words[:1] == ["deb"] else words
-            if line.lstrip().startswith("deb") and not line.lstrip().startswith("deb-src") and len(words) > 1:
-                found.append((words[0].rstrip("/"), words[1]))
+        for line in path.read_text().splitlines() if path.is_file() else []:
+            if match := _ONE_LINE.match(line.split("#")[0]):
+                found.append((match["uri"].rstrip("/"), match["suite"]))
     return found

@@ -108,6 +108,11 @@ def start(settings: Settings, environment: Mapping[str, str]) -> None:
     if is_running(settings):
         return
     subprocess.run([BIN / "supervisord", "-c", configuration], env=dict(environment), check=True)
+    deadline = time.monotonic() + STOP_SECONDS
+    while not is_running(settings):  # it says who it is only after it went into the background
+        if time.monotonic() > deadline:
+            raise ImsError("supervisord does not start", f"See {settings.home}/logs/supervisord.log")
+        time.sleep(0.05)
 
 
 def start_airflow(settings: Settings) -> None:

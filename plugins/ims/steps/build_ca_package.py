@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from ims.errors import ConfigurationError, ImsError
 from ims.recipes.description import APT
@@ -77,33 +78,37 @@ class Input(StepInput):
 
 def run(step: Input) -> str:
     """Returns the path of the package."""
-    certificate = settings().ca_certificate_path
-    check_certificate(certificate)
+    path = settings().ca_certificate_path
+    certificate = read_certificate(path)
     folder = step.workspace / "ca"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     build = build_deb if step.package_manager == APT else build_rpm
     package = build(certificate, folder)
-    log.info("built %s with %s", package.name, certificate)
+    log.info("built %s with %s", package.name, path)
     return str(package)
 
 
-def check_certificate(path: Path) -> None:
-    """Raises ConfigurationError: there is no certificate at `path`."""
+def read_certificate(path: Path) -> bytes:
+    """The certificate as PEM, without a private key that the file may have too.
+
+    Raises ConfigurationError: there is no certificate at `path`.
+    """
     try:
-        x509.load_pem_x509_certificates(path.read_bytes())
+        certificates = x509.load_pem_x509_certificates(path.read_bytes())
     except (OSError, ValueError) as error:
         raise ConfigurationError(
             f"the site's root CA certificate {path} cannot be read: {error}",
             "Set IMS_CA_CERTIFICATE to a PEM file",
         ) from None
+    return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in certificates)
 
 
-def build_rpm(certificate: Path, folder: Path) -> Path:
+def build_rpm(certificate: bytes, folder: Path) -> Path:
     """Make the RPM below `folder`; returns its path."""
     spec = folder / f"{NAME}.spec"
     spec.write_text(SPEC)
-    shutil.copyfile(certificate, folder / FILE_NAME)
+    (folder / FILE_NAME).write_bytes(certificate)
     # Files instead of the host's rpm database, and gzip, which every rpm reads.
     defines = {
         "_topdir": folder / "build",
@@ -112,28 +117,29 @@ def build_rpm(certificate: Path, folder: Path) -> Path:
         "_rpmfilename": f"{NAME}-{VERSION}-1.noarch.rpm",
         "_binary_payload": "w9.gzdio",
         "_build_id_links": "none",
+        "_buildhost": "localhost",
         "source_date_epoch_from_changelog": "0",
         "use_source_date_epoch_as_buildtime": "1",
         "clamp_mtime_to_source_date_epoch": "1",
     }
     arguments = [part for name, value in defines.items() for part in ("--define", f"{name} {value}")]
-    _run(["rpmbuild", "-bb", "--quiet", *arguments, str(spec)], SOURCE_DATE_EPOCH="0")
+    _run(["rpmbuild", "-bb", "--quiet", *arguments, str(spec)], SOURCE_DATE_EPOCH="1")
     return folder / f"{NAME}-{VERSION}-1.noarch.rpm"
 
 
-def build_deb(certificate: Path, folder: Path) -> Path:
+def build_deb(certificate: bytes, folder: Path) -> Path:
     """Make the .deb below `folder`; returns its path."""
     tree = folder / "tree"
     target = tree / "usr/local/share/ca-certificates" / FILE_NAME
     target.parent.mkdir(parents=True)
-    shutil.copyfile(certificate, target)
+    target.write_bytes(certificate)
     control = tree / "DEBIAN"
     control.mkdir(mode=0o755)
     (control / "control").write_text(CONTROL)
     (control / "postinst").write_text(POSTINST)
     (control / "postinst").chmod(0o755)
     package = folder / f"{NAME}_{VERSION}_all.deb"
-    _run(["dpkg-deb", "--root-owner-group", "--build", str(tree), str(package)], SOURCE_DATE_EPOCH="0")
+    _run(["dpkg-deb", "--root-owner-group", "--build", str(tree), str(package)], SOURCE_DATE_EPOCH="1")
     return package
 
 

@@ -23,7 +23,10 @@ from ims.storage.digests import digest_file
 log = logging.getLogger(__name__)
 
 # What kiwi leaves in the root for its own use, and what is not part of a file system at rest.
-LEFT_OUT = ("image", ".profile", ".kconfig", "proc/*", "sys/*", "dev/*", "run/*", "tmp/*")
+LEFT_OUT = (
+    *("image", ".profile", ".kconfig"),
+    *(f"{folder}/{names}" for folder in ("dev", "proc", "run", "sys", "tmp") for names in ("*", ".*")),
+)
 DEFAULT_KERNEL = {"aarch64": "Image"}
 _PERCENT = re.compile(r"\[.*\]\s+\d+/\d+\s+(?P<percent>\d+)%")
 

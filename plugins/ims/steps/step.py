@@ -5,10 +5,13 @@ from __future__ import annotations
 import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from pydantic import BaseModel, ConfigDict
+
+from ims.errors import InputError
 
 InputType = TypeVar("InputType", bound="StepInput")
 
@@ -36,6 +39,9 @@ class Step(Generic[InputType]):
 
 
 def load_step(name: str) -> Step[Any]:
-    """The step that the module `ims.steps.<name>` declares as STEP."""
-    step: Step[Any] = importlib.import_module(f"ims.steps.{name}").STEP
+    """The step that the module `ims.steps.<name>` declares as STEP. Raises InputError: there is none."""
+    spec = find_spec(f"ims.steps.{name}") if name.isidentifier() else None
+    step: Step[Any] | None = getattr(importlib.import_module(spec.name), "STEP", None) if spec is not None else None
+    if step is None:
+        raise InputError(f"there is no step {name!r}")
     return step

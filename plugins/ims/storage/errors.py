@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from boto3.exceptions import Boto3Error
 from botocore.exceptions import BotoCoreError, ClientError
 
-from ims.errors import ConfigurationError, InputError, MissingError, UnavailableError
+from ims.errors import ConfigurationError, ImsError, InputError, MissingError, UnavailableError
 
 _MISSING = {"404", "NoSuchKey", "NoSuchBucket", "NotFound", "NoSuchUpload"}
 _UNUSABLE = {"400", "BadRequest", "InvalidArgument", "InvalidURI", "KeyTooLongError", "InvalidBucketName"}
@@ -20,16 +20,21 @@ def storage_errors(url: str) -> Iterator[None]:
     """Turn the client's errors about `url` into those of `ims.errors`."""
     try:
         yield
-    except ClientError as error:
-        code = error.response.get("Error", {}).get("Code", "")
-        if code in _MISSING:
-            raise MissingError(f"{url} does not exist in S3") from error
-        if code in _UNUSABLE:
-            raise InputError(f"{url} is not an address that S3 takes ({code})") from error
-        if code in _REFUSED:
-            raise ConfigurationError(
-                f"S3 refuses access to {url} ({code})", "Check the S3 credentials and the bucket's policy"
-            ) from error
-        raise UnavailableError(f"S3 answers {code} for {url}") from error
-    except (Boto3Error, BotoCoreError) as error:
+    except (Boto3Error, BotoCoreError, ClientError) as error:
+        # boto3 wraps what S3 said of an upload.
+        answer = error if isinstance(error, ClientError) else error.__cause__ or error.__context__
+        if isinstance(answer, ClientError):
+            raise _said(url, answer.response.get("Error", {}).get("Code", "")) from error
         raise UnavailableError(f"S3 cannot be reached for {url}: {error}") from error
+
+
+def _said(url: str, code: str) -> ImsError:
+    if code in _MISSING:
+        return MissingError(f"{url} does not exist in S3")
+    if code in _UNUSABLE:
+        return InputError(f"{url} is not an address that S3 takes ({code})")
+    if code in _REFUSED:
+        return ConfigurationError(
+            f"S3 refuses access to {url} ({code})", "Check the S3 credentials and the bucket's policy"
+        )
+    return UnavailableError(f"S3 answers {code} for {url}")

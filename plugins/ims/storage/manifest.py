@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from ims.errors import InputError
 
@@ -41,7 +41,10 @@ class Manifest(BaseModel):
     """The files of an image."""
 
     version: Literal["1.0"]
-    created: str = Field(default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f"))
+    # A date that YAML reads as such is text to us.
+    created: Annotated[str, BeforeValidator(str)] = Field(
+        default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
+    )
     artifacts: list[Artifact]
 
     def of_type(self, kind: str) -> list[Artifact]:
@@ -55,14 +58,14 @@ def read_manifest(data: bytes, name: object) -> Manifest:
     Raises InputError: it is neither, or not a manifest of version 1.0.
     """
     try:
-        return Manifest.model_validate(_load(data))
+        return Manifest.model_validate(_load(data, name))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the document"
         raise InputError(f"the manifest {name} is not of version 1.0: {where}: {first['msg']}") from None
 
 
-def _load(data: bytes) -> Any:
+def _load(data: bytes, name: object) -> Any:
     try:
         return json.loads(data)
     except (ValueError, RecursionError):
@@ -72,10 +75,10 @@ def _load(data: bytes) -> Any:
         for event in yaml.parse(data, yaml.CSafeLoader):
             depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
             if depth > MAX_DEPTH:
-                raise InputError("the manifest is nested too deep")
+                raise InputError(f"the manifest {name} is nested too deep")
         return yaml.load(data, yaml.CSafeLoader)
     except (yaml.YAMLError, ValueError, RecursionError):
-        raise InputError("the manifest is neither JSON nor YAML") from None
+        raise InputError(f"the manifest {name} is neither JSON nor YAML") from None
 
 
 def write_manifest(uploaded: list[dict[str, Any]]) -> str:

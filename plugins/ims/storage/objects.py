@@ -122,12 +122,15 @@ class ObjectStore:
         """
         stored = self.stat(name)
         partial = path.with_name(path.name + ".partial")
-        with partial.open("wb") as file:
-            found = digest(_tee(self.read(name), file.write))
-            file.flush()
-            os.fsync(file.fileno())
-        _compare(name, stored, found)
-        partial.rename(path)
+        try:
+            with partial.open("wb") as file:
+                found = digest(_tee(self.read(name), file.write))
+                file.flush()
+                os.fsync(file.fileno())
+            _compare(name, stored, found)
+            partial.rename(path)
+        finally:
+            partial.unlink(missing_ok=True)
         return found
 
     def upload(self, path: Path, name: ObjectName, metadata: Mapping[str, str]) -> StoredObject:
@@ -169,9 +172,8 @@ def _tee(chunks: Iterator[bytes], write: Callable[[bytes], object]) -> Iterator[
 
 def _compare(name: ObjectName, stored: StoredObject, found: Digests) -> None:
     """Compare with the checksums kept with the object; an etag is an MD5 only if it looks like one."""
-    promised = {"sha256": stored.metadata.get("sha256"), "md5": stored.metadata.get("md5sum")}
-    if _MD5_ETAG.fullmatch(stored.etag):
-        promised.setdefault("md5", stored.etag)
+    etag = stored.etag if _MD5_ETAG.fullmatch(stored.etag) else None
+    promised = {"sha256": stored.metadata.get("sha256"), "md5": stored.metadata.get("md5sum") or etag}
     for kind, expected in promised.items():
         actual = getattr(found, kind)
         if expected and expected.lower() != actual:

@@ -1,0 +1,111 @@
+"""Seed step 5: a shell in an image over SSH, until it is killed. All it starts and mounts ends with it."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Never
+
+from pydantic import Field
+
+from ims.errors import ConfigurationError, ImsError, MissingError
+from ims.images.overlay import mount_image
+from ims.shell import jail, places, sessions, sshd, surroundings, tools
+from ims.steps.step import Step, StepInput
+
+log = logging.getLogger(__name__)
+
+CHANGES = "changes"
+IMAGE_ROOT = "image-root"
+OUTSIDE = "image"
+"""The folder that an unjailed shell shows as /mnt/image; its markers are in it."""
+PRIVATE = "shell"
+"""The folder of the host key; no session sees it."""
+READY = "shell.json"
+
+
+class Input(StepInput):
+    """`rootfs` is the image's squashfs; without it the folder `image-root` is used as it is (a failed build's).
+
+    The shell listens on `host` and `port`; `name` is what its prompt shows.
+    """
+
+    rootfs: Path | None
+    public_key: str
+    jail: bool
+    host: str
+    port: int = Field(ge=1, le=65535)
+    name: str
+
+
+def run(step: Input) -> Never:
+    """Leaves host, port, fingerprint and command in `shell.json` when ssh answers, changes in `changes/upper`.
+
+    Started again in the same workspace, it goes on with the same host key and changes. Raises ImsError.
+    """
+    ready = step.workspace / READY
+    ready.unlink(missing_ok=True)
+    root = _image_root(step)
+    try:
+        processes = _prepare(step, root)
+    except FileNotFoundError as error:
+        raise ConfigurationError(f"there is no {error.filename}", "Install bubblewrap and openssh-server") from None
+    sessions.try_one()
+    key = step.workspace / PRIVATE / "host_key"
+    fingerprint = sshd.make_host_key(key)
+    sshd.configure(step.host, step.port, key, step.public_key)
+    server = sshd.start(step.host, step.port)
+    _announce(step, ready, fingerprint)
+    _watch(server.pid, processes)
+
+
+def _image_root(step: Input) -> Path:
+    root = step.workspace / IMAGE_ROOT
+    if step.rootfs is not None:
+        started = time.monotonic()
+        mount_image(step.rootfs, step.workspace / CHANGES, root)
+        log.info("mounted %s in %.2f s", step.rootfs.name, time.monotonic() - started)
+    elif not root.is_dir():
+        raise MissingError("there is no image root to show", "The build ended before it made one")
+    return root
+
+
+def _prepare(step: Input, root: Path) -> sessions.Processes:
+    """Mount what the sessions see, and start the namespace they live in."""
+    outside, kiwi_log = step.workspace / OUTSIDE, step.workspace / "kiwi.log"
+    outside.mkdir(exist_ok=True)
+    surroundings.cover()
+    tools.provide()
+    jail.prepare(root)
+    if kiwi_log.is_file():
+        jail.show_log(kiwi_log, places.SHARED_RUN if step.jail else outside)
+    view = jail.jailed(root) if step.jail else jail.unjailed(root, outside, step.workspace / PRIVATE / "scratch")
+    sessions.arrange([*jail.isolation(step.name), *view])
+    return sessions.Processes()
+
+
+def _announce(step: Input, ready: Path, fingerprint: str) -> None:
+    command = sshd.command(step.host, step.port, step.workspace.name)
+    log.info("the shell is ready: %s", command)
+    log.info("its host key is %s (ED25519)", fingerprint)
+    partial = ready.with_suffix(".partial")
+    data = {"host": step.host, "port": step.port, "fingerprint": fingerprint, "command": command}
+    partial.write_text(json.dumps(data))
+    partial.replace(ready)
+
+
+def _watch(server: int, processes: sessions.Processes) -> Never:
+    """Be the first process of the namespace: reap whatever ends, and see to the two that must not."""
+    while True:
+        pid, status = os.wait()
+        if pid == server:
+            raise ImsError(f"sshd ended with {os.waitstatus_to_exitcode(status)}", "Its messages are in the log above")
+        if pid == processes.pid:
+            log.warning("all processes of the shell were ended; it can be used again")
+            processes.restart()
+
+
+STEP = Step("serve_shell", Input, run, privileged=True)

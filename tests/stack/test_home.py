@@ -1,0 +1,35 @@
+"""The folder of all state, as the stack prepares it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from ims.settings import settings
+
+PREPARE = """
+import os, sys
+from pathlib import Path
+from ims.settings import Settings
+from ims.stack import lifecycle
+os.umask(int(sys.argv[2], 8))
+lifecycle.prepare_home(Settings(home=Path(sys.argv[1])))
+"""
+
+
+@pytest.mark.parametrize("umask", ["022", "077"])
+def test_home_is_prepared_whatever_the_umask(umask: str) -> None:
+    """PostgreSQL's user has to get to its programs and its data where an administrator's umask is strict, too."""
+    home = settings().home / f"prepared-{umask}"
+    done = subprocess.run(
+        [sys.executable, "-c", PREPARE, str(home), umask], capture_output=True, text=True, check=False
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (home / "postgres" / "data" / "PG_VERSION").exists()
+    closed = {path.name for path in home.iterdir() if path.is_dir() and path.stat().st_mode & 0o077 == 0}
+    assert closed >= {"s3", "secrets"}
+    assert (home / "postgres" / "data").stat().st_mode & 0o077 == 0
+    assert Path(home / "s3" / "security.toml").stat().st_mode & 0o077 == 0
