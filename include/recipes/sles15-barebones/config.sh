@@ -19,6 +19,7 @@ rm -f /etc/ssh/ssh_host_*_key /etc/ssh/ssh_host_*_key.pub /var/lib/dbus/machine-
 : > /etc/machine-id
 
 # The newest kernel, under the names the packaging step looks for.
+# shellcheck disable=SC2012  # the names are versions of kernels
 kernel=$(ls /lib/modules 2> /dev/null | sort -V | tail -n 1 || true)
 if [ -z "$kernel" ]; then
     echo "config.sh: no kernel is installed: /lib/modules is empty" >&2

@@ -48,6 +48,7 @@ def run(step: Input) -> Never:
     """
     ready = step.workspace / READY
     ready.unlink(missing_ok=True)
+    (step.workspace / PRIVATE).mkdir(mode=0o700, exist_ok=True)
     root = _image_root(step)
     try:
         processes = _prepare(step, root)
