@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -369,6 +371,24 @@ def test_cancel_by_delete(api: httpx.Client, inputs: Inputs) -> None:
     assert "cancelled" in ended["reason"]
     assert_deleted(api.delete(f"{JOBS}/{job['id']}"))
     assert_problem(api.get(f"{JOBS}/{job['id']}"), 404)
+
+
+@pytest.mark.usefixtures("paused")
+def test_many_jobs(api: httpx.Client, inputs: Inputs) -> None:
+    """A hundred jobs that have not succeeded are listed soon, and Airflow has connections left for others meanwhile."""
+    body = {"logical_date": None, "conf": inputs.fields()}
+    with ThreadPoolExecutor(4) as pool:
+        started = list(pool.map(lambda _number: api.post(RUNS, json=body).json()["dag_run_id"], range(100)))
+        begin = time.monotonic()
+        lists = [pool.submit(listed, api, status="creating") for _number in range(2)]
+        others = [api.get(f"{RUNS}/{run}").status_code for run in started[:20]]
+        ids = [task.result() for task in lists]
+        took = time.monotonic() - begin
+        list(pool.map(lambda run: api.delete(f"{RUNS}/{run}"), started))
+    assert set(others) == {200}
+    for found in ids:
+        assert {job_id(run) for run in started} <= found
+    assert took < 20
 
 
 def test_delete(api: httpx.Client, failed: dict[str, Any]) -> None:

@@ -42,11 +42,16 @@ class Leftovers:
     def assert_none(self, job_id: str) -> None:
         """Nothing is left of a failed job: no mount, loop device, process, workspace, object, upload or record."""
         deadline = time.monotonic() + 20
-        while (now := self._state()) != self.before and time.monotonic() < deadline:
+        while (more := self._more()) and time.monotonic() < deadline:
             time.sleep(0.5)
-        assert now == self.before
+        assert more == {}
         assert not self.service.workspace(job_id).exists()
         assert self.service.client.get(f"jobs/{job_id}")["resultant_image_id"] is None
+
+    def _more(self) -> dict[str, set[str]]:
+        """What is there now and was not before. What is there no longer belonged to somebody else."""
+        now = self._state()
+        return {kind: more for kind in now if (more := now[kind] - self.before[kind])}
 
     def _state(self) -> dict[str, set[str]]:
         client, bucket = self.service.store._client, self.service.settings.images_bucket

@@ -14,7 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
@@ -251,6 +251,7 @@ names = st.text("abcä é.-", min_size=1, max_size=6).filter(lambda name: name.s
 recipes = st.dictionaries(
     st.lists(names, min_size=1, max_size=3).map(tuple), st.tuples(st.binary(max_size=20), st.booleans()), max_size=5
 ).filter(lambda files: not any(one != other and one == other[: len(one)] for one in files for other in files))
+PATIENTLY = hypothesis_settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
 Files = dict[tuple[str, ...], tuple[bytes, bool]]
 
 
@@ -272,7 +273,7 @@ def digest_of(members: Iterable[Member]) -> str:
         return archive.digest(unpack(packed(*members), Path(folder)))
 
 
-@hypothesis_settings(deadline=None, max_examples=25)
+@PATIENTLY
 @given(recipes, st.data())
 def test_digest_ignores_order_times_owners_and_other_modes(files: Files, data: st.DataObject) -> None:
     """The same recipe, packed by somebody else at another time, has the same digest."""
@@ -285,7 +286,7 @@ def test_digest_ignores_order_times_owners_and_other_modes(files: Files, data: s
     assert digest_of(shuffled) == expected
 
 
-@hypothesis_settings(deadline=None, max_examples=25)
+@PATIENTLY
 @given(recipes, recipes)
 def test_digest_differs_where_recipes_differ(files: Files, others: Files) -> None:
     """Two recipes have one digest only if they are one."""

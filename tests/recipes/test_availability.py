@@ -40,7 +40,7 @@ def server(folder: Path) -> Iterator[RepositoryServer]:
         yield started
 
 
-def wait(*repositories: Repository, seconds: float = 5, interval: float = 0.05, ca: Path = NO_CA) -> None:
+def wait(*repositories: Repository, seconds: float = 60, interval: float = 0.05, ca: Path = NO_CA) -> None:
     """Wait for repositories as the triggerer does."""
     asyncio.run(wait_for_all(repositories, ca, until=time.time() + seconds, interval=interval))
 
@@ -85,9 +85,9 @@ def test_server_that_is_down_is_waited_for(folder: Path) -> None:
 def test_repository_that_is_not_there_is_named(server: RepositoryServer) -> None:
     """It is asked until the time is over; the one that is there is not in the error."""
     with pytest.raises(UnavailableError) as caught:
-        wait(repository(f"{server.url}/one"), repository(f"{server.url}/gone"), seconds=0.3)
+        wait(repository(f"{server.url}/one"), repository(f"{server.url}/gone"), seconds=1.5)
     assert caught.value.reason == f"repositories that are not available: {server.url}/gone (404 File not found)"
-    assert server.requests.count(f"GET /gone/{INDEX} 404") > 2
+    assert server.requests.count(f"GET /gone/{INDEX} 404") > 1
 
 
 def test_password_is_not_in_the_error(server: RepositoryServer) -> None:
@@ -121,12 +121,12 @@ def test_server_that_never_answers_costs_one_time_out(
     server: RepositoryServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """And the repositories beside it no more."""
-    monkeypatch.setattr(availability, "REQUEST_SECONDS", 0.3)
+    monkeypatch.setattr(availability, "REQUEST_SECONDS", 1)
     server.hang(under="/one")
     started = time.monotonic()
     with pytest.raises(UnavailableError, match=rf"{server.url}/one \(ReadTimeout\)"):
         wait(repository(f"{server.url}/one"), repository(f"{server.url}/two"), seconds=0)
-    assert time.monotonic() - started < 3
+    assert time.monotonic() - started < 8
 
 
 def test_address_that_is_none_is_final() -> None:

@@ -41,6 +41,7 @@ def server() -> Iterator[str]:
     deadline = time.monotonic() + 30
     while not postgres.is_ready(own) and time.monotonic() < deadline:
         time.sleep(0.05)
+    assert postgres.is_ready(own)
     yield postgres.url(own)
     process.send_signal(signal.SIGINT)
     process.wait()

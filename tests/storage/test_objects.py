@@ -240,7 +240,7 @@ def test_nothing_listens(tmp_path: Path) -> None:
     for attempt in attempts:
         with pytest.raises(UnavailableError, match=f"S3 cannot be reached for {name}"):
             attempt()
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15
 
 
 # Clearing away
