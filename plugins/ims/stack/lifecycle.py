@@ -75,6 +75,7 @@ def down(settings: Settings) -> None:
 
 def prepare_home(settings: Settings) -> Credentials:
     """Folders, credentials and the site's CA."""
+    os.umask(0o022)  # PostgreSQL's user has to get to its programs; what is secret has a mode of its own
     for name in ("airflow", "cache", "logs", "run", "s3", "workspaces"):
         (settings.home / name).mkdir(parents=True, exist_ok=True)
     settings.home.chmod(0o755)
