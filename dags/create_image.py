@@ -5,13 +5,9 @@ from datetime import timedelta
 from airflow.providers.amazon.aws.operators.s3 import S3CreateObjectOperator
 from airflow.sdk import DAG, XComArg
 
+from ims.connections import S3_CONNECTION
 from ims.jobs import CreateJob
-from ims.operators.job import (
-    S3_CONNECTION,
-    CloseWorkspaceOperator,
-    OpenWorkspaceOperator,
-    SaveImageRecordOperator,
-)
+from ims.operators.job import CloseWorkspaceOperator, OpenWorkspaceOperator, SaveImageRecordOperator
 from ims.operators.params import job_params
 from ims.operators.step import StepOperator
 from ims.sensors.repositories import RepositoriesSensor

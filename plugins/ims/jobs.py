@@ -33,14 +33,20 @@ def _field(section: str, title: str, default: Any, description: str, **rules: An
     )
 
 
-class CreateJob(BaseModel):
-    """What the workflow `create_image` is given; what `POST /jobs` with `job_type: create` is given besides."""
+class Job(BaseModel):
+    """What every job is given."""
 
     model_config = ConfigDict(extra="forbid")
 
-    artifact_id: Identity = _field("Image", "Recipe", ..., "Id of the recipe to build; the page Images lists them.")
+    artifact_id: Identity
     image_root_archive_name: str = _field(
-        "Image", "Name of the image", ..., "Name of the new image.", min_length=1, max_length=255, pattern=r"^[^\x00]*$"
+        "Image",
+        "Name of the image",
+        ...,
+        "Name of the new image.",
+        min_length=1,
+        max_length=255,
+        pattern=r"^[^\x00]*$",
     )
     public_key_id: Identity = _field(
         "Image",
@@ -48,22 +54,12 @@ class CreateJob(BaseModel):
         ...,
         "Id of the public key that may log in to the job's shell; the page Images lists them.",
     )
-    enable_debug: bool = _field(
-        "Build", "Debug shell", False, "Open a shell on the image root when the build fails. Not available yet."
-    )
+    enable_debug: bool = False
     build_env_size: int | None = _field(
         "Build", "Free space (GiB)", None, "Space that must be free before the work starts.", ge=1, le=65536
     )
     job_mem_size: int | None = _field(
         "Build", "Memory (GiB)", None, "Memory of the build; used where steps run as pods.", ge=1, le=65536
-    )
-    repository_timeout: int = _field(
-        "Build",
-        "Wait for repositories (s)",
-        settings().repository_timeout,
-        "Seconds to wait until every repository of the recipe answers.",
-        ge=1,
-        le=86400,
     )
     require_dkms: bool | None = _field(
         "Build", "DKMS", None, "Whether the build needs kernel modules made by DKMS. Empty: as the recipe says."
@@ -84,6 +80,49 @@ class CreateJob(BaseModel):
         "kernel-parameters",
         "Name of the file in /boot that holds the kernel's parameters; left out where there is none.",
         pattern=_FILE_NAME,
+    )
+
+
+class CreateJob(Job):
+    """What the workflow `create_image` is given; what `POST /jobs` with `job_type: create` is given besides."""
+
+    artifact_id: Identity = _field("Image", "Recipe", ..., "Id of the recipe to build; the page Images lists them.")
+    enable_debug: bool = _field(
+        "Build", "Debug shell", False, "Open a shell on the image root when the build fails. Not available yet."
+    )
+    repository_timeout: int = _field(
+        "Build",
+        "Wait for repositories (s)",
+        settings().repository_timeout,
+        "Seconds to wait until every repository of the recipe answers.",
+        ge=1,
+        le=86400,
+    )
+
+
+class CustomizeJob(Job):
+    """What the workflow `customize_image` is given."""
+
+    artifact_id: Identity = _field("Image", "Image", ..., "Id of the image to customize; the page Images lists them.")
+    enable_debug: bool = _field(
+        "Build", "Debug", False, "Taken from clients of IMS; a customization has its shell anyway."
+    )
+    shell_name: str = _field(
+        "Shell", "Name of the shell", "customize", "How clients tell the shell apart.", min_length=1, max_length=63
+    )
+    jail: bool = _field(
+        "Shell",
+        "Jail",
+        False,
+        "Show the image alone, as its own root. Otherwise it is at /mnt/image/image-root, with tools around it.",
+    )
+    lease: int = _field(
+        "Shell",
+        "Lease (s)",
+        86400,
+        "Seconds until a shell that nobody finishes is closed and the job ends in error. It can be extended.",
+        ge=60,
+        le=30 * 86400,
     )
 
 

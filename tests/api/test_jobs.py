@@ -53,7 +53,7 @@ NOT_CREATED = {
     "no type": Refused({"job_type": ABSENT}, 422, ("job_type",)),
     "type null": Refused({"job_type": None}, 422, ("job_type",)),
     "unknown type": Refused({"job_type": "destroy"}, 422, ("job_type",)),
-    "customize": Refused({"job_type": "customize"}, 400, ("job_type",)),
+    "customize a recipe": Refused({"job_type": "customize"}, 400, ("artifact_id",)),
     "shell": Refused({"ssh_containers": [{"name": "shell", "jail": False}]}, 400, ("ssh_containers",)),
     "two shells": Refused({"ssh_containers": [{"name": "a"}, {"name": "b"}]}, 400, ("ssh_containers",)),
     "shell without name": Refused({"ssh_containers": [{"jail": True}]}, 422, ("ssh_containers.0.name",)),

@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 from fastapi import APIRouter, FastAPI
 
-from ims.api import images, jobs, overview, problems, public_keys, recipes
+from ims.api import images, jobs, overview, problems, public_keys, recipes, shells
 from ims.api.gate import Gate
 from ims.api.services import RecordsService
 from ims.records.models import Recipe
@@ -43,7 +43,7 @@ def build_app() -> FastAPI:
     app.include_router(general)
     app.include_router(overview.router)
     v3 = APIRouter(prefix="/v3")
-    for resource in (recipes, images, public_keys, jobs):
+    for resource in (recipes, images, public_keys, jobs, shells):
         v3.include_router(resource.router)
     app.include_router(v3)
     return app

@@ -5,109 +5,43 @@ from __future__ import annotations
 import re
 import uuid
 from datetime import UTC, datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Depends, Query, Request
-from pydantic import BaseModel, Field, ValidationError
+from pydantic import ValidationError
+from starlette.concurrency import run_in_threadpool
 
 from ims.api import references
 from ims.api.access import may_delete, may_read, may_write
 from ims.api.airflow import AirflowApi, AirflowService
+from ims.api.job_schemas import (
+    Address,
+    CreateJobIn,
+    CustomizeJobIn,
+    JobOut,
+    JobPatch,
+    JobType,
+    ShellState,
+    Status,
+    Step,
+)
 from ims.api.problems import Problem, field_problem
 from ims.api.runs import JOB_TYPES, Run, StepState, all_runs, find_run
-from ims.api.schemas import PatchBody, RequestBody
-from ims.api.services import RecordsService
-from ims.jobs import CreateJob
-from ims.records.models import Recipe
+from ims.api.services import RecordsService, ShellsService
+from ims.jobs import CreateJob, CustomizeJob, Job
+from ims.records.models import Image, Recipe, Shell
+from ims.records.shells import Shells
 from ims.records.store import Records
 from ims.settings import settings
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
-Status = Literal[
-    "creating",
-    "fetching_recipe",
-    "fetching_image",
-    "waiting_for_repos",
-    "building_image",
-    "waiting_on_user",
-    "packaging_artifacts",
-    "success",
-    "error",
-]
-JobType = Literal["create", "customize"]
+ARTIFACTS: dict[str, Any] = {"create_image": Recipe, "customize_image": Image}
+_WIRE_ONLY = {"job_type", "ssh_containers"}
 _ENDED = ("success", "error")
 _AGE = re.compile(
     r"(?:(?P<weeks>[0-9]{1,4})w)?(?:(?P<days>[0-9]{1,5})d)?(?:(?P<hours>[0-9]{1,6})h)?(?:(?P<minutes>[0-9]{1,7})m)?"
 )
-
-
-class SshContainer(RequestBody):
-    """A shell that a job is to open."""
-
-    name: str
-    jail: bool = False
-
-
-class CreateJobIn(CreateJob):
-    """A new job of the type create."""
-
-    job_type: Literal["create"]
-    ssh_containers: list[SshContainer] | None = None
-
-
-class JobPatch(PatchBody):
-    """IMS's own scripts push these; here they follow from the run, so only what is so already is taken."""
-
-    status: Status | None = None
-    resultant_image_id: str | None = None
-
-
-class Step(BaseModel):
-    """A task of a job; its log is at `log_url`."""
-
-    name: str
-    state: str | None
-    try_number: int
-    started: datetime | None
-    ended: datetime | None
-    log_url: str
-
-
-class JobOut(BaseModel):
-    """A job: the fields of IMS, then ours, which tell what happens and why."""
-
-    id: str
-    created: datetime
-    job_type: JobType
-    status: Status
-    artifact_id: str | None = None
-    public_key_id: str | None = None
-    image_root_archive_name: str | None = None
-    arch: str | None
-    enable_debug: bool
-    build_env_size: int | None
-    job_mem_size: int | None
-    kernel_file_name: str
-    initrd_file_name: str
-    kernel_parameters_file_name: str
-    require_dkms: bool
-    ssh_containers: list[dict[str, Any]] = Field(default_factory=list)
-    resultant_image_id: str | None
-    kubernetes_job: str | None = None
-    kubernetes_service: str | None = None
-    kubernetes_configmap: str | None = None
-    kubernetes_namespace: str | None = None
-    kubernetes_pvc: str | None = None
-    kubernetes_secret: str | None = None
-    remote_build_node: str = ""
-
-    failed_step: str | None
-    reason: str | None
-    log_url: str
-    dag_id: str
-    dag_run_id: str
-    steps: list[Step]
 
 
 class JobFilter:
@@ -149,26 +83,27 @@ JobFilterQuery = Annotated[JobFilter, Depends()]
 
 
 @router.get("", dependencies=[may_read()], response_model=list[JobOut])
-async def list_jobs(airflow: AirflowService, records: RecordsService, wanted: JobFilterQuery) -> list[JobOut]:
+async def list_jobs(
+    airflow: AirflowService, records: RecordsService, shells: ShellsService, wanted: JobFilterQuery
+) -> list[JobOut]:
     """All jobs that the filter takes, oldest first."""
-    return [_job(run, records) for run in await all_runs(airflow) if wanted.takes(run)]
+    runs = [run for run in await all_runs(airflow) if wanted.takes(run)]
+    return await run_in_threadpool(_jobs, runs, records, shells)
 
 
 @router.post("", status_code=201, dependencies=[may_write()], response_model=JobOut)
 async def create_job(
-    airflow: AirflowService, records: RecordsService, body: Annotated[dict[str, Any], Body()]
+    airflow: AirflowService,
+    records: RecordsService,
+    shells: ShellsService,
+    body: Annotated[dict[str, Any], Body()],
 ) -> JobOut:
     """Start a job."""
-    job = _read_job(body)
-    references.check(job, records)
-    identity = str(uuid.uuid4())
-    conf = job.model_dump(exclude={"job_type", "ssh_containers"}, exclude_unset=True)
-    await airflow.call(
-        "POST",
-        "dags/create_image/dagRuns",
-        json={"dag_run_id": identity, "logical_date": None, "conf": conf},
-    )
-    return _job(await _run(airflow, identity), records)
+    dag_id, job = _read_job(body)
+    await run_in_threadpool(references.check, job, records)
+    run = {"dag_run_id": str(uuid.uuid4()), "logical_date": None, "conf": job.model_dump(exclude_unset=True)}
+    await airflow.call("POST", f"dags/{dag_id}/dagRuns", json=run)
+    return await _job(await _run(airflow, str(run["dag_run_id"])), records, shells)
 
 
 @router.delete("", status_code=204, dependencies=[may_delete()])
@@ -180,19 +115,21 @@ async def delete_jobs(airflow: AirflowService, wanted: JobFilterQuery) -> None:
 
 
 @router.get("/{job_id}", dependencies=[may_read()], response_model=JobOut)
-async def get_job(job_id: str, airflow: AirflowService, records: RecordsService) -> JobOut:
+async def get_job(job_id: str, airflow: AirflowService, records: RecordsService, shells: ShellsService) -> JobOut:
     """One job."""
-    return _job(await _run(airflow, job_id), records)
+    return await _job(await _run(airflow, job_id), records, shells)
 
 
 @router.patch("/{job_id}", dependencies=[may_write()], response_model=JobOut)
-async def update_job(job_id: str, body: JobPatch, airflow: AirflowService, records: RecordsService) -> JobOut:
+async def update_job(
+    job_id: str, body: JobPatch, airflow: AirflowService, records: RecordsService, shells: ShellsService
+) -> JobOut:
     """Take what is so already; the status `error` cancels a running job."""
     run = await _run(airflow, job_id)
     if body.status == "error" and run.status not in _ENDED:
         await _cancel(airflow, run)
         run = await _run(airflow, job_id)
-    job = _job(run, records)
+    job = await _job(run, records, shells)
     for field, value in body.model_dump(exclude_none=True).items():
         if getattr(job, field) != value:
             raise Problem(409, f"{field} of a job follows from its run: it is {getattr(job, field)}, not {value}")
@@ -205,16 +142,26 @@ async def delete_job(job_id: str, airflow: AirflowService) -> None:
     await _delete(airflow, await _run(airflow, job_id))
 
 
-def _read_job(body: dict[str, Any]) -> CreateJobIn:
-    if body.get("job_type") == "customize":
-        raise field_problem("job_type", "customize is not available yet", 400)
+def _read_job(body: dict[str, Any]) -> tuple[str, Job]:
+    """The workflow for a new job, and the fields that it is given. Raises Problem: the body is not a job."""
     try:
-        job = CreateJobIn.model_validate(body)
+        if body.get("job_type") == "customize":
+            return "customize_image", _customize(CustomizeJobIn.model_validate(body))
+        create = CreateJobIn.model_validate(body)
     except ValidationError as error:
         raise references.invalid(error) from None
-    if job.ssh_containers:
+    if create.ssh_containers:
         raise field_problem("ssh_containers", "a create job has none", 400)
-    return job
+    return "create_image", CreateJob(**create.model_dump(exclude=_WIRE_ONLY, exclude_unset=True))
+
+
+def _customize(body: CustomizeJobIn) -> CustomizeJob:
+    fields = body.model_dump(exclude=_WIRE_ONLY, exclude_unset=True)
+    if body.ssh_containers:
+        if len(body.ssh_containers) > 1:
+            raise field_problem("ssh_containers", "a job has one at most", 400)
+        fields |= {"shell_name": body.ssh_containers[0].name, "jail": body.ssh_containers[0].jail}
+    return CustomizeJob(**fields)
 
 
 async def _run(airflow: AirflowApi, identity: str) -> Run:
@@ -235,11 +182,20 @@ async def _cancel(airflow: AirflowApi, run: Run) -> None:
     await airflow.call("PATCH", f"dags/{run.dag_id}/dagRuns/{run.run_id}", json={"state": "failed"})
 
 
-def _job(run: Run, records: Records) -> JobOut:
+async def _job(run: Run, records: Records, shells: Shells) -> JobOut:
+    return (await run_in_threadpool(_jobs, [run], records, shells))[0]
+
+
+def _jobs(runs: list[Run], records: Records, shells: Shells) -> list[JobOut]:
+    known = shells.of_jobs(run.job_id for run in runs)
+    return [_described(run, records, known.get(run.job_id)) for run in runs]
+
+
+def _described(run: Run, records: Records, shell: Shell | None) -> JobOut:
     fields = run.fields
-    recipe = records.find(Recipe, str(fields.get("artifact_id")))
+    artifact: Recipe | Image | None = records.find(ARTIFACTS[run.dag_id], str(fields.get("artifact_id")))
     image = records.image_of_job(run.job_id)
-    arch = recipe.arch if recipe is not None else None
+    arch = artifact.arch if artifact is not None else None
     failed = run.failed
     kernel = fields.pop("kernel_file_name") or ("Image" if arch == "aarch64" else "vmlinuz")
     dkms = fields.pop("require_dkms")
@@ -251,7 +207,8 @@ def _job(run: Run, records: Records) -> JobOut:
         status=run.status,
         arch=arch,
         kernel_file_name=kernel,
-        require_dkms=dkms if dkms is not None else (recipe is None or recipe.require_dkms),
+        require_dkms=dkms if dkms is not None else getattr(artifact, "require_dkms", True),
+        ssh_containers=[_shell(fields, shell)] if "shell_name" in fields else [],
         resultant_image_id=image.id if image is not None else None,
         failed_step=failed.name if failed is not None else None,
         reason=run.reason,
@@ -259,6 +216,21 @@ def _job(run: Run, records: Records) -> JobOut:
         dag_id=run.dag_id,
         dag_run_id=run.run_id,
         steps=[_step(run, step) for step in run.steps],
+    )
+
+
+def _shell(fields: dict[str, Any], shell: Shell | None) -> ShellState:
+    if shell is None:
+        return ShellState(name=fields["shell_name"], jail=fields["jail"], status="pending")
+    address = Address(host=shell.host, port=shell.port)
+    return ShellState(
+        name=shell.name,
+        jail=shell.jail,
+        status="active" if shell.closed is None else "complete",
+        connection_info={"customer_access": address, "cluster.local": address},
+        command=shell.command,
+        fingerprint=shell.fingerprint,
+        until=shell.until,
     )
 
 

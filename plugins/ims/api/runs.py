@@ -11,12 +11,12 @@ from typing import Any
 from pydantic import BaseModel
 
 from ims.api.airflow import AirflowApi
-from ims.jobs import CreateJob, job_id
+from ims.jobs import CreateJob, CustomizeJob, Job, job_id
 
 FAILURE = "failure"  # the key under which ims.operators.errors keeps a failed task's reason
 
-WORKFLOWS: dict[str, type[BaseModel]] = {"create_image": CreateJob}
-JOB_TYPES = {"create_image": "create"}
+WORKFLOWS: dict[str, type[Job]] = {"create_image": CreateJob, "customize_image": CustomizeJob}
+JOB_TYPES = {"create_image": "create", "customize_image": "customize"}
 
 # What IMS calls the time in which a task runs, in the order of the tasks.
 STATUSES: dict[str, dict[str, str]] = {
@@ -31,7 +31,19 @@ STATUSES: dict[str, dict[str, str]] = {
         "write_manifest": "packaging_artifacts",
         "save_image_record": "packaging_artifacts",
         "close_workspace": "packaging_artifacts",
-    }
+    },
+    "customize_image": {
+        "open_workspace": "creating",
+        "fetch_image": "fetching_image",
+        "start_shell": "fetching_image",
+        "wait_for_completion": "waiting_on_user",
+        "stop_shell": "packaging_artifacts",
+        "package_artifacts": "packaging_artifacts",
+        "upload_artifacts": "packaging_artifacts",
+        "write_manifest": "packaging_artifacts",
+        "save_image_record": "packaging_artifacts",
+        "close_workspace": "packaging_artifacts",
+    },
 }
 _RUN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.~:+-]*")
 _NOT_STARTED = {None, "none", "scheduled", "queued", "skipped", "upstream_failed", "removed"}

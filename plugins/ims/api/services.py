@@ -8,15 +8,28 @@ from typing import Annotated
 from fastapi import Depends
 
 from ims.records.database import Database
+from ims.records.shells import Shells
 from ims.records.store import Records
 from ims.settings import settings
 from ims.storage.objects import ObjectStore
 
 
 @cache
+def database() -> Database:
+    """The database of the records; its schema is migrated at the first call."""
+    return Database(settings().records_url)
+
+
+@cache
 def records() -> Records:
-    """The records; the database's schema is migrated at the first call."""
-    return Records(Database(settings().records_url))
+    """Recipes, images and public keys."""
+    return Records(database())
+
+
+@cache
+def shells() -> Shells:
+    """The shells of jobs."""
+    return Shells(database())
 
 
 @cache
@@ -25,5 +38,6 @@ def object_store() -> ObjectStore:
     return ObjectStore.from_environment(attempts=3)
 
 
+ShellsService = Annotated[Shells, Depends(shells)]
 RecordsService = Annotated[Records, Depends(records)]
 StoreService = Annotated[ObjectStore, Depends(object_store)]

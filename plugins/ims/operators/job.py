@@ -5,32 +5,16 @@ from __future__ import annotations
 import uuid
 from typing import Any, Literal
 
-from airflow.sdk import BaseHook, BaseOperator, Context
+from airflow.sdk import BaseOperator, Context
 
-from ims.client import ImsClient
+from ims.connections import api_client, object_store
 from ims.errors import InputError, MissingError
 from ims.jobs import job_id
 from ims.operators.errors import task_errors
 from ims.runtime.local import LocalRuntime
 from ims.settings import settings
 from ims.storage.manifest import MANIFEST_NAME
-from ims.storage.objects import ObjectName, ObjectStore
-
-API_CONNECTION = "ims_api"
-S3_CONNECTION = "ims_s3"
-
-
-def api_client() -> ImsClient:
-    """Our API, as the tasks' own user."""
-    connection = BaseHook.get_connection(API_CONNECTION)
-    return ImsClient(str(connection.host), str(connection.login), str(connection.password))
-
-
-def object_store() -> ObjectStore:
-    """S3, as the connection `ims_s3` says."""
-    from airflow.providers.amazon.aws.hooks.s3 import S3Hook  # costs a second: only tasks that need it pay
-
-    return ObjectStore(S3Hook(aws_conn_id=S3_CONNECTION).get_conn())
+from ims.storage.objects import ObjectName
 
 
 class OpenWorkspaceOperator(BaseOperator):

@@ -28,8 +28,14 @@ class UtcDateTime(TypeDecorator[datetime]):
         return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
 
 
-class Record(DeclarativeBase):
-    """A row of the database."""
+class Base(DeclarativeBase):
+    """All tables."""
+
+
+class Record(Base):
+    """A record that IMS knows."""
+
+    __abstract__ = True
 
     id: Mapped[str]
     created: Mapped[datetime]
@@ -87,6 +93,23 @@ class Image(Linked, Record):
     job_id: Mapped[str | None] = mapped_column(String(36), default=None, index=True)
     # `metadata` is taken by SQLAlchemy.
     labels: Mapped[dict[str, str]] = mapped_column("metadata", JSON, default=dict)
+
+
+class Shell(Base):
+    """The shell of a job: how to reach it, how long it stays, and what was asked of it."""
+
+    __tablename__ = "shells"
+
+    job_id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    name: Mapped[str] = mapped_column(Text)
+    jail: Mapped[bool]
+    host: Mapped[str] = mapped_column(Text)
+    port: Mapped[int]
+    command: Mapped[str] = mapped_column(Text)
+    fingerprint: Mapped[str] = mapped_column(Text)
+    until: Mapped[datetime] = mapped_column(UtcDateTime)
+    operation: Mapped[str | None] = mapped_column(String(16), default=None)
+    closed: Mapped[datetime | None] = mapped_column(UtcDateTime, default=None)
 
 
 RecordType = TypeVar("RecordType", PublicKey, Recipe, Image)

@@ -66,6 +66,8 @@ class LocalRuntime:
         folder = settings().workspaces / job_id
         for record in folder.glob("run/*.pid"):
             _end_leftover(record)
+        for fetched in (settings().home / "cache" / "images").glob(f"{job_id}.*"):
+            fetched.unlink()
         shutil.rmtree(folder, ignore_errors=True)
         if folder.exists():
             shutil.rmtree(folder)

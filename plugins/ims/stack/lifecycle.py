@@ -19,7 +19,7 @@ from ims.stack.environment import process_environment
 from ims.storage.objects import ObjectName, ObjectStore
 
 START_SECONDS = 300
-WORKFLOWS = ("create_image",)
+WORKFLOWS = ("create_image", "customize_image")
 SECURITY = """\
 # Without these keys the filer's own port would take requests from anybody on this machine.
 [jwt.signing]

@@ -89,6 +89,7 @@ def write_configuration(settings: Settings) -> Path:
         f"[supervisord]\nuser=root\nlogfile={logs}/supervisord.log\npidfile={run}/supervisord.pid\nchildlogdir={logs}",
         "[rpcinterface:supervisor]\nsupervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface",
         f"[supervisorctl]\nserverurl=unix://{run}/supervisor.sock",
+        f"[include]\nfiles={services_folder(settings)}/*.conf",
     ]
     sections += [
         f"[program:{program.name}]\ncommand={' '.join(program.command)}\ndirectory={program.directory}\n"
@@ -100,6 +101,20 @@ def write_configuration(settings: Settings) -> Path:
     path = run / "supervisord.conf"
     path.write_text("\n\n".join(sections) + "\n")
     return path
+
+
+def services_folder(settings: Settings) -> Path:
+    """Where the configurations of programs are that come and go while the stack runs."""
+    folder = settings.home / "run" / "services"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def update(settings: Settings, name: str) -> None:
+    """Start or stop a program whose configuration came or went. Raises ImsError: supervisord does not do it."""
+    output = _control(settings, "update", name)
+    if "ERROR" in output and "no such group" not in output:
+        raise ImsError(f"supervisord cannot update {name}: {output.strip()}")
 
 
 def start(settings: Settings, environment: Mapping[str, str]) -> None:

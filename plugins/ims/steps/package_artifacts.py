@@ -14,8 +14,12 @@ from pathlib import Path
 from typing import Any
 
 from ims.errors import ImsError, InputError
+from ims.images import site_ca
+from ims.images.overlay import UPPER, mount_image, mount_lower
 from ims.images.root import resolve_inside
 from ims.settings import settings
+from ims.shell.traces import clean
+from ims.steps.build_host import kernel_file_systems
 from ims.steps.step import Step, StepInput
 from ims.storage import manifest
 from ims.storage.digests import digest_file
@@ -32,8 +36,12 @@ _PERCENT = re.compile(r"\[.*\]\s+\d+/\d+\s+(?P<percent>\d+)%")
 
 
 class Input(StepInput):
-    """File names are looked up in the image's `/boot`."""
+    """File names are looked up in the image's `/boot`.
 
+    `rootfs` is the squashfs of an image that was changed in the workspace; None where the root was built there.
+    """
+
+    rootfs: Path | None = None
     arch: str
     kernel_file_name: str | None
     initrd_file_name: str
@@ -43,6 +51,8 @@ class Input(StepInput):
 def run(step: Input) -> list[dict[str, Any]]:
     """Leaves the artifacts in `artifacts/`; returns name, media type, path, size and digests of each."""
     root, folder = step.workspace / "image-root", step.workspace / "artifacts"
+    if step.rootfs is not None:
+        show_changed_image(step.rootfs, step.workspace, root)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     for name, source in boot_files(root, step).items():
@@ -55,6 +65,17 @@ def run(step: Input) -> list[dict[str, Any]]:
         "boot_parameters": manifest.BOOT_PARAMETERS,
     }
     return [_describe(folder / name, kind) for name, kind in types.items() if (folder / name).exists()]
+
+
+def show_changed_image(rootfs: Path, workspace: Path, root: Path) -> None:
+    """Mount the image with its changes, without traces of the shell, and have it trust the site's CA."""
+    changes = workspace / "changes"
+    lower = mount_lower(rootfs, changes)
+    removed = clean(changes / UPPER, lower)
+    log.info("removed traces of the shell: %s", ", ".join(removed) or "none")
+    mount_image(rootfs, changes, root)
+    with kernel_file_systems(root):
+        site_ca.add(root, settings().ca_certificate_path)
 
 
 def boot_files(root: Path, step: Input) -> dict[str, Path]:

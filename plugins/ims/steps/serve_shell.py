@@ -80,9 +80,9 @@ def _prepare(step: Input, root: Path) -> sessions.Processes:
     outside.mkdir(exist_ok=True)
     surroundings.cover()
     tools.provide()
-    jail.prepare(root)
     if kiwi_log.is_file():
         jail.show_log(kiwi_log, places.SHARED_RUN if step.jail else outside)
+    jail.prepare(root)
     view = jail.jailed(root) if step.jail else jail.unjailed(root, outside, step.workspace / PRIVATE / "scratch")
     sessions.arrange([*jail.isolation(step.name), *view])
     return sessions.Processes()

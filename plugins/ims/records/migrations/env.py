@@ -2,10 +2,10 @@
 
 from alembic import context
 
-from ims.records.models import Record
+from ims.records.models import Base
 
 context.configure(
-    connection=context.config.attributes["connection"], target_metadata=Record.metadata, render_as_batch=True
+    connection=context.config.attributes["connection"], target_metadata=Base.metadata, render_as_batch=True
 )
 with context.begin_transaction():
     context.run_migrations()

@@ -1,0 +1,87 @@
+"""Customize an Image: an administrator changes a copy of an image over SSH; the result is a new image."""
+
+from datetime import timedelta
+
+from airflow.providers.amazon.aws.operators.s3 import S3CreateObjectOperator
+from airflow.sdk import DAG, XComArg
+
+from ims.connections import S3_CONNECTION
+from ims.jobs import CustomizeJob
+from ims.operators.job import CloseWorkspaceOperator, OpenWorkspaceOperator, SaveImageRecordOperator
+from ims.operators.params import job_params
+from ims.operators.shell import StartShellOperator, StopShellOperator
+from ims.operators.step import StepOperator
+from ims.sensors.completion import CompletionSensor
+from ims.settings import settings
+from ims.storage.manifest import MANIFEST_NAME, write_manifest
+
+with DAG(
+    "customize_image",
+    description="Customize an image over SSH",
+    doc_md=__doc__,
+    schedule=None,
+    params=job_params(CustomizeJob),
+    default_args={"retries": 2, "retry_delay": timedelta(seconds=10)},
+    user_defined_macros={"write_manifest": write_manifest},
+    tags=["images"],
+) as dag:
+    job = OpenWorkspaceOperator(
+        task_id="open_workspace",
+        kind="images",
+        artifact_id=dag.param("artifact_id"),
+        size_gib=dag.param("build_env_size"),
+    )
+    workspace = {"workspace": XComArg(job, "workspace")}
+
+    image = StepOperator(task_id="fetch_image", inputs={**workspace, "path": XComArg(job, "path")})
+    shell = StartShellOperator(
+        task_id="start_shell",
+        **workspace,
+        rootfs=image.output,
+        public_key_id=dag.param("public_key_id"),
+        name=dag.param("shell_name"),
+        jail=dag.param("jail"),
+        lease=dag.param("lease"),
+    )
+    wait = CompletionSensor(task_id="wait_for_completion", **workspace, jail=dag.param("jail"))
+    stop = StopShellOperator(task_id="stop_shell").as_teardown(setups=shell)
+    package = StepOperator(
+        task_id="package_artifacts",
+        inputs={
+            **workspace,
+            "rootfs": image.output,
+            "arch": XComArg(job, "arch"),
+            "kernel_file_name": dag.param("kernel_file_name"),
+            "initrd_file_name": dag.param("initrd_file_name"),
+            "kernel_parameters_file_name": dag.param("kernel_parameters_file_name"),
+        },
+    )
+    upload = StepOperator.partial(
+        task_id="upload_artifacts",
+        inputs={
+            **workspace,
+            "image_id": XComArg(job, "image_id"),
+            "image_name": XComArg(job, "image_name"),
+            "job_id": XComArg(job, "job_id"),
+        },
+    ).expand(each=package.output)
+    manifest = S3CreateObjectOperator(
+        task_id="write_manifest",
+        aws_conn_id=S3_CONNECTION,
+        s3_bucket=settings().images_bucket,
+        s3_key=f"{XComArg(job, 'image_id')}/{MANIFEST_NAME}",
+        data="{{ write_manifest(ti.xcom_pull('upload_artifacts')) }}",
+        replace=True,
+    )
+    record = SaveImageRecordOperator(
+        task_id="save_image_record",
+        image_id=XComArg(job, "image_id"),
+        name=XComArg(job, "image_name"),
+        arch=XComArg(job, "arch"),
+    )
+    close = CloseWorkspaceOperator(task_id="close_workspace", image_id=XComArg(job, "image_id")).as_teardown(
+        on_failure_fail_dagrun=True
+    )
+
+    job >> image >> shell >> wait >> [stop, package]
+    stop >> package >> upload >> manifest >> record >> close

@@ -1,0 +1,24 @@
+"""Airflow's two connections, as clients of ours: `ims_api` and `ims_s3`."""
+
+from __future__ import annotations
+
+from airflow.sdk import BaseHook
+
+from ims.client import ImsClient
+from ims.storage.objects import ObjectStore
+
+API_CONNECTION = "ims_api"
+S3_CONNECTION = "ims_s3"
+
+
+def api_client() -> ImsClient:
+    """Our API, as the tasks' own user."""
+    connection = BaseHook.get_connection(API_CONNECTION)
+    return ImsClient(str(connection.host), str(connection.login), str(connection.password))
+
+
+def object_store() -> ObjectStore:
+    """S3."""
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook  # costs a second: only tasks that need it pay
+
+    return ObjectStore(S3Hook(aws_conn_id=S3_CONNECTION).get_conn())

@@ -1,0 +1,171 @@
+"""What somebody changed in an image, read from the upper folder of its overlay."""
+
+from __future__ import annotations
+
+import filecmp
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from ims.images.overlay import NOTES, extended_attributes
+from ims.images.packages import DPKG, RPM, Packages, installed
+
+# What is in them is not part of an image at rest.
+VOLATILE = frozenset({"dev", "proc", "run", "sys", "tmp"})
+FIRST = 20
+
+
+class Names(BaseModel):
+    """How many, and the first of them."""
+
+    count: int
+    first: list[str]
+
+
+class Changes(BaseModel):
+    """What changed, short enough for a record. Folders end in a slash."""
+
+    files_added: Names
+    files_changed: Names
+    files_removed: Names
+    packages_added: Names
+    packages_removed: Names
+    packages_upgraded: Names
+
+
+@dataclass(frozen=True)
+class Difference:
+    """All that changed."""
+
+    files_added: list[str] = field(default_factory=list)
+    files_changed: list[str] = field(default_factory=list)
+    files_removed: list[str] = field(default_factory=list)
+    packages_added: list[str] = field(default_factory=list)
+    packages_removed: list[str] = field(default_factory=list)
+    packages_upgraded: list[str] = field(default_factory=list)
+
+    def summary(self) -> Changes:
+        """Counts and first names."""
+        named = {name: Names(count=len(found), first=found[:FIRST]) for name, found in vars(self).items()}
+        return Changes(**named)
+
+    def lines(self) -> Iterator[str]:
+        """The whole list as lines of text: `file added: /etc/motd`, `package upgraded: bash:amd64 5.1 -> 5.2`."""
+        for name, found in vars(self).items():
+            kind, _, what = name.partition("_")
+            yield from (f"{kind.removesuffix('s')} {what}: {item}" for item in found)
+
+
+def compare(lower: Path, upper: Path, merged: Path) -> Difference:
+    """The differences between an image root (`lower`) and what was made of it (`merged`), known from `upper`.
+
+    A file that has the same content and attributes as before is none, nor is a folder in which something changed.
+    """
+    found = Difference()
+    for name in _names(upper):
+        if name in VOLATILE:
+            # The folder itself may have changed; what is in it does not count.
+            _compare_folder_only(found, lower / name, upper / name, f"/{name}")
+        else:
+            _compare(found, _present(lower / name), upper / name, f"/{name}", hidden=False)
+    if any(os.path.lexists(upper / path) for path in (DPKG, *RPM)):
+        _compare_packages(found, installed(lower), installed(merged))
+    return found
+
+
+def _names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def _present(path: Path) -> Path | None:
+    return path if os.path.lexists(path) else None
+
+
+def _compare(found: Difference, lower: Path | None, upper: Path, name: str, hidden: bool) -> None:
+    """Compare one name. `hidden`: the folder it is in does not show what is below it."""
+    now = upper.lstat()
+    if stat.S_ISCHR(now.st_mode) and now.st_rdev == 0:
+        found.files_removed.extend(_tree(lower, name))
+    elif stat.S_ISDIR(now.st_mode):
+        _compare_folder(found, lower, upper, name, hidden)
+    elif lower is None:
+        found.files_added.append(_text(name))
+    elif stat.S_ISDIR(lower.lstat().st_mode):
+        found.files_removed.extend(_tree(lower, name))
+        found.files_added.append(_text(name))
+    elif _attributes(lower) != _attributes(upper) or not _same_content(lower, upper):
+        found.files_changed.append(_text(name))
+
+
+def _compare_folder(found: Difference, lower: Path | None, upper: Path, name: str, hidden: bool) -> None:
+    if lower is not None and not stat.S_ISDIR(lower.lstat().st_mode):
+        found.files_removed.append(_text(name))
+        lower = None
+    if lower is None:
+        found.files_added.append(_text(name) + "/")
+    elif _attributes(lower) != _attributes(upper):
+        found.files_changed.append(_text(name) + "/")
+    hidden = hidden or _is_opaque(upper)
+    names = _names(upper)
+    for child in names:
+        below = None if lower is None else _present(lower / child)
+        _compare(found, below, upper / child, f"{name}/{child}", hidden)
+    if hidden and lower is not None:
+        for child in sorted(set(_names(lower)) - set(names)):
+            found.files_removed.extend(_tree(lower / child, f"{name}/{child}"))
+
+
+def _compare_folder_only(found: Difference, lower: Path, upper: Path, name: str) -> None:
+    if not lower.is_dir():
+        found.files_added.append(name + "/")
+    elif not upper.is_dir() or _attributes(lower) != _attributes(upper):
+        found.files_changed.append(name + "/")
+
+
+def _tree(path: Path | None, name: str) -> Iterator[str]:
+    """The names of a file, or of a folder and all that is in it."""
+    if path is None:
+        return
+    if path.is_symlink() or not path.is_dir():
+        yield _text(name)
+        return
+    yield _text(name) + "/"
+    for child in _names(path):
+        yield from _tree(path / child, f"{name}/{child}")
+
+
+def _is_opaque(folder: Path) -> bool:
+    return extended_attributes(folder).get(f"{NOTES}opaque") == b"y"
+
+
+def _attributes(path: Path) -> tuple[object, ...]:
+    status = path.lstat()
+    xattrs = {name: value for name, value in extended_attributes(path).items() if not name.startswith(NOTES)}
+    own = (status.st_mode, status.st_uid, status.st_gid, xattrs)
+    if stat.S_ISDIR(status.st_mode):
+        return own
+    return (*own, status.st_size, status.st_mtime_ns, status.st_rdev)
+
+
+def _same_content(first: Path, second: Path) -> bool:
+    if first.is_symlink():
+        return first.readlink() == second.readlink()
+    return not first.is_file() or filecmp.cmp(first, second, shallow=False)
+
+
+def _text(name: str) -> str:
+    """A file's name as one line of text, whatever its bytes are."""
+    text = os.fsencode(name).decode(errors="backslashreplace")
+    return text if text.isprintable() else text.encode("unicode_escape").decode()
+
+
+def _compare_packages(found: Difference, before: Packages, after: Packages) -> None:
+    found.packages_added.extend(f"{name} {after[name]}" for name in after if name not in before)
+    found.packages_removed.extend(f"{name} {before[name]}" for name in before if name not in after)
+    found.packages_upgraded.extend(
+        f"{name} {before[name]} -> {after[name]}" for name in after if name in before and before[name] != after[name]
+    )

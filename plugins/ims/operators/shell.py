@@ -1,0 +1,111 @@
+"""Opening and closing the shell of a job."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import BaseOperator, Context
+
+from ims.connections import api_client
+from ims.errors import ImsError, MissingError
+from ims.jobs import job_id
+from ims.operators.errors import task_errors
+from ims.runtime import services
+from ims.settings import settings
+from ims.steps.step import load_step
+
+STEP = "serve_shell"
+START_SECONDS = 60
+
+
+class StartShellOperator(BaseOperator):
+    """Opens an SSH shell on the image and tells our API how to reach it."""
+
+    template_fields = ("workspace", "rootfs", "public_key_id", "name", "jail", "lease")
+
+    def __init__(
+        self,
+        *,
+        workspace: Any,
+        rootfs: Any,
+        public_key_id: Any,
+        name: Any,
+        jail: Any,
+        lease: Any,
+        **arguments: Any,
+    ) -> None:
+        super().__init__(**arguments)
+        self.workspace = workspace
+        self.rootfs = rootfs
+        self.public_key_id = public_key_id
+        self.name = name
+        self.jail = jail
+        self.lease = lease
+
+    def execute(self, context: Context) -> dict[str, Any]:
+        """Returns host, port, fingerprint and the command that logs in."""
+        workspace = Path(self.workspace)
+        with task_errors(context):
+            client = api_client()
+            key = client.get(f"public-keys/{self.public_key_id}")["public_key"]
+            data = {
+                "workspace": self.workspace,
+                "rootfs": self.rootfs,
+                "public_key": key,
+                "jail": self.jail,
+                "host": settings().host,
+                "port": _free_port(workspace),
+                "name": self.name,
+            }
+            (workspace / "shell.json").unlink(missing_ok=True)
+            services.start(load_step(STEP), data)
+            shell = wait_until_open(workspace)
+            until = datetime.now(UTC) + timedelta(seconds=self.lease)
+            known = {"name": self.name, "jail": self.jail, "until": until.isoformat()}
+            client.call("PUT", f"jobs/{job_id(str(context['run_id']))}/shell", json={**known, **shell})
+        self.log.info("log in with: %s", shell["command"])
+        self.log.info("host key: %s; the shell stays until %s", shell["fingerprint"], until.isoformat())
+        return shell
+
+
+class StopShellOperator(BaseOperator):
+    """Ends the shell and everything that was started in it."""
+
+    def execute(self, context: Context) -> None:
+        """Not open is no error."""
+        job = job_id(str(context["run_id"]))
+        with task_errors(context):
+            services.stop(STEP, job)
+            try:
+                api_client().delete(f"jobs/{job}/shell")
+            except MissingError:
+                self.log.info("there was no shell")
+
+
+def wait_until_open(workspace: Path) -> dict[str, Any]:
+    """What the step says of its shell when that takes connections. Raises ImsError: it does not."""
+    deadline = time.monotonic() + START_SECONDS
+    while time.monotonic() < deadline:
+        try:
+            shell = json.loads((workspace / "shell.json").read_text())
+            return {name: shell[name] for name in ("host", "port", "fingerprint", "command")}
+        except FileNotFoundError:
+            time.sleep(0.1)
+    log = workspace / f"{STEP}.log"
+    last = log.read_text(errors="replace").strip().splitlines()[-1:] if log.exists() else []
+    raise ImsError(f"the shell did not open in {START_SECONDS} s: {''.join(last) or 'it says nothing'}")
+
+
+def _free_port(workspace: Path) -> int:
+    """The port that the job's shell had before, else one that is free."""
+    try:
+        return int(json.loads((workspace / "shell.json").read_text())["port"])
+    except (FileNotFoundError, ValueError, KeyError):
+        with socket.socket() as probe:
+            probe.bind((settings().host, 0))
+            return int(probe.getsockname()[1])

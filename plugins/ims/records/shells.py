@@ -1,0 +1,48 @@
+"""The shells of jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from sqlalchemy import select
+
+from ims.errors import MissingError
+from ims.records.database import Database
+from ims.records.models import Shell
+
+
+class Shells:
+    """Reads and writes shells. Each call is a transaction of its own."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def save(self, job_id: str, fields: dict[str, Any]) -> Shell:
+        """Keep a job's shell; one that it had before is replaced."""
+        with self._database.session() as session:
+            return session.merge(Shell(job_id=job_id, operation=None, closed=None, **fields))
+
+    def get(self, job_id: str) -> Shell:
+        """A job's shell. Raises MissingError: it has none."""
+        with self._database.session() as session:
+            return _found(session.get(Shell, job_id), job_id)
+
+    def of_jobs(self, job_ids: Iterable[str]) -> dict[str, Shell]:
+        """The shells of several jobs, by job."""
+        with self._database.session() as session:
+            found = session.scalars(select(Shell).where(Shell.job_id.in_(list(job_ids))))
+            return {shell.job_id: shell for shell in found}
+
+    def change(self, job_id: str, change: Callable[[Shell], None]) -> Shell:
+        """Apply `change` to a shell, with nobody else in between. Raises MissingError: the job has none."""
+        with self._database.session() as session:
+            shell = _found(session.get(Shell, job_id, with_for_update=True), job_id)
+            change(shell)
+            return shell
+
+
+def _found(shell: Shell | None, job_id: str) -> Shell:
+    if shell is None:
+        raise MissingError(f"the job {job_id} has no shell")
+    return shell

@@ -1,0 +1,134 @@
+"""The SSH server of one shell: public key only, root only, a host key of its own, nothing forwarded."""
+
+from __future__ import annotations
+
+import shlex
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+from ims.errors import ConfigurationError, ImsError, InputError, UnavailableError
+from ims.shell import places, sessions
+
+SSHD = "/usr/sbin/sshd"
+KEY_TYPES = ("ssh-", "ecdsa-", "sk-")
+_AUTHORIZED_KEYS = places.PRIVATE / "authorized_keys"
+_CONFIG = places.PRIVATE / "sshd_config"
+_START_TIMEOUT = 10.0
+
+_CONFIG_LINES = """\
+AuthenticationMethods publickey
+AllowUsers root
+PermitRootLogin prohibit-password
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+UsePAM no
+# Not an agent's, a port's, a socket's or X11's; a tunnel has a switch of its own.
+DisableForwarding yes
+PermitTunnel no
+PermitUserEnvironment no
+PermitUserRC no
+PrintMotd no
+PrintLastLog no
+PidFile none
+UseDNS no
+LogLevel INFO
+LoginGraceTime 30
+# An agent may offer many keys before the right one.
+MaxAuthTries 20
+MaxSessions 100
+MaxStartups 100
+# A client that is gone is noticed after two minutes.
+ClientAliveInterval 30
+ClientAliveCountMax 4
+"""
+
+
+def make_host_key(key: Path) -> str:
+    """Make a host key unless it is there; returns its fingerprint, `SHA256:…`."""
+    if not key.exists():
+        partial = key.with_suffix(".partial")
+        partial.unlink(missing_ok=True)
+        _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(partial))
+        partial.with_suffix(".partial.pub").replace(key.with_suffix(".pub"))
+        partial.replace(key)
+    return _run("ssh-keygen", "-l", "-E", "sha256", "-f", str(key)).split()[1]
+
+
+def configure(host: str, port: int, host_key: Path, public_key: str) -> None:
+    """Write the configuration. Every login with `public_key` gets a session, whatever it asked for.
+
+    Raises InputError: not a public key.
+    """
+    key = public_key.strip()
+    if not key.isprintable() or not key.startswith(KEY_TYPES):
+        raise InputError("the public key is not one line of an OpenSSH public key", "Give the contents of a .pub file")
+    redirections = " ".join(f"{number}<{path}" for number, path in sessions.DESCRIPTORS.items())
+    _AUTHORIZED_KEYS.write_text(key + "\n")
+    _CONFIG.write_text(
+        f"ListenAddress {host}\nPort {port}\n"
+        f'HostKey "{host_key}"\nAuthorizedKeysFile {_AUTHORIZED_KEYS}\n'
+        f"{_CONFIG_LINES}"
+        f"Subsystem sftp {places.SFTP_SERVER}\n"
+        # bubblewrap takes descriptors, not paths; the login shell opens them.
+        f"ForceCommand exec {shlex.join(sessions.COMMAND)} {redirections}\n"
+    )
+
+
+def start(host: str, port: int) -> subprocess.Popen[bytes]:
+    """Start sshd; returns it when it answers.
+
+    Raises UnavailableError: the port is taken; ConfigurationError: no sshd; ImsError: it does not start.
+    """
+    address, family = _resolve(host, port)
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind(address)
+        except OSError as error:
+            raise UnavailableError(f"the shell cannot listen on {host} port {port}: {error.strerror}") from None
+    try:
+        process = subprocess.Popen([SSHD, "-D", "-e", "-f", str(_CONFIG)], stdin=subprocess.DEVNULL)
+    except FileNotFoundError:
+        raise ConfigurationError(f"there is no {SSHD}", "Install openssh-server") from None
+    deadline = time.monotonic() + _START_TIMEOUT
+    while not _answers(address, family):
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise ImsError(f"sshd does not answer on {host} port {port}", "Its messages are in the log above")
+        time.sleep(0.02)
+    return process
+
+
+def _resolve(host: str, port: int) -> tuple[tuple[str, int], socket.AddressFamily]:
+    try:
+        family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    except OSError as error:
+        raise InputError(f"{host} is not an address of this machine: {error}") from None
+    return (str(address[0]), port), family
+
+
+def _answers(address: tuple[str, int], family: socket.AddressFamily) -> bool:
+    with socket.socket(family) as probe:
+        probe.settimeout(5)
+        try:
+            probe.connect(address)
+            return probe.recv(4) == b"SSH-"
+        except OSError:
+            return False
+
+
+def command(host: str, port: int, alias: str) -> str:
+    """What the user types to log in.
+
+    Ports are used again with other host keys: under `alias` ssh remembers this shell's apart from others'.
+    """
+    reachable = socket.getfqdn() if host in ("0.0.0.0", "::") else host  # noqa: S104
+    return shlex.join(["ssh", "-p", str(port), "-o", f"HostKeyAlias={alias}", f"root@{reachable}"])
+
+
+def _run(*arguments: str) -> str:
+    try:
+        return subprocess.run(arguments, capture_output=True, text=True, check=True).stdout
+    except subprocess.CalledProcessError as error:
+        raise ImsError(f"{arguments[0]} failed: {error.stderr.strip()}") from None

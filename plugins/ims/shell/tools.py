@@ -1,0 +1,81 @@
+"""What every session needs, for images that lack it: copies of this machine's programs with their libraries."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+from ims.errors import ConfigurationError
+from ims.images.overlay import mount
+from ims.shell import places
+
+BASH = Path("/usr/bin/bash")
+PROGRAMS = (Path("/usr/bin/rsync"), Path("/usr/bin/scp"), Path("/usr/lib/openssh/sftp-server"))
+_LIBRARY = re.compile(r"(?:=> )?(?P<path>/\S+) \(0x")
+
+_LIB, _LIBEXEC = places.TOOLS / "lib", places.TOOLS / "libexec"
+_RUN = f"exec {_LIB}/ld.so --inhibit-cache --library-path {_LIB} {_LIBEXEC}"
+# The image's /bin/sh runs it. What the image has of these programs itself comes first in PATH.
+_WRAPPER = """\
+#!/bin/sh
+{run}/{name} "$@"
+"""
+
+_ENTER = f"""\
+#!/bin/sh
+# The first program of a session: what the ssh client asked for, or a login shell.
+# bubblewrap leaves the descriptor of the PID namespace open.
+exec 9<&-
+cd "$HOME" 2>/dev/null || cd /
+if [ -n "$SSH_ORIGINAL_COMMAND" ]; then
+    command=$SSH_ORIGINAL_COMMAND
+    unset SSH_ORIGINAL_COMMAND
+    exec /bin/sh -c "$command"
+fi
+if [ -t 1 ]; then
+    echo "The image is $IMS_IMAGE_ROOT. Finish with: touch $IMS_MARKERS/complete"
+    echo "Give up, leaving no image, with: touch $IMS_MARKERS/failed"
+fi
+if [ -t 0 ]; then
+    # Some shells cannot leave a terminal that they were given by a process they do not see, sshd's.
+    {_RUN}/{BASH.name} -c 'set -m; "$SHELL" -l'
+fi
+exec "$SHELL" -l
+"""
+
+
+def provide() -> None:
+    """Show the tools, read-only, in the /run that sessions share. Raises ConfigurationError: a program is missing."""
+    folder = places.PRIVATE / "tools"
+    for name in ("bin", "lib", "libexec"):
+        (folder / name).mkdir(parents=True)
+    for program in (BASH, *PROGRAMS):
+        _copy(program, folder)
+    for program in PROGRAMS:
+        _script(folder / "bin" / program.name, _WRAPPER.format(run=_RUN, name=program.name))
+    _script(folder / places.ENTER.name, _ENTER)
+    shown = places.SHARED_RUN / places.TOOLS.name
+    shown.mkdir()
+    mount("--bind", "-o", "ro", folder, shown)
+
+
+def _copy(program: Path, folder: Path) -> None:
+    if not program.exists():
+        raise ConfigurationError(f"there is no {program}", "Install openssh-server, openssh-client and rsync")
+    shutil.copy(program, folder / "libexec")
+    for library in libraries(program):
+        name = "ld.so" if library.name.startswith("ld-linux") else library.name
+        shutil.copy(library, folder / "lib" / name)
+
+
+def libraries(program: Path) -> list[Path]:
+    """The loader and the libraries of one of this machine's programs."""
+    output = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
+    return [Path(found["path"]) for line in output.splitlines() if (found := _LIBRARY.search(line))]
+
+
+def _script(path: Path, text: str) -> None:
+    path.write_text(text)
+    path.chmod(0o755)

@@ -1,0 +1,653 @@
+"""The shell of an image, with the real ssh client and sshd, as its user and an attacker meet it."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import threading
+import time
+import uuid
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ims.images.changes import Difference, compare
+from ims.images.overlay import mount
+from ims.runtime.local import LocalRuntime, StepFailedError
+from ims.settings import settings
+from ims.shell import seccomp, tools, traces
+from ims.steps.serve_shell import CHANGES, IMAGE_ROOT, OUTSIDE, PRIVATE, READY, STEP
+from tests.conftest import free_ports
+from tests.flows.leftovers import loop_devices, mounts
+
+SLEEP = "876543"
+BROUGHT = ("/usr/sbin/setcap", "/usr/sbin/getcap")
+"""Programs of this machine that the test image has besides busybox."""
+
+
+def make_key(folder: Path, name: str) -> Path:
+    """A key pair; returns the private key's path."""
+    key = folder / name
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", key], check=True)
+    return key
+
+
+def write_root(root: Path) -> Path:
+    """An image root that busybox is enough for. It lacks /run and /sys, and its resolv.conf leads nowhere."""
+    for name in ("bin", "dev", "etc", "proc", "root", "tmp", "usr/bin", "usr/sbin"):
+        (root / name).mkdir(parents=True)
+    shutil.copy("/bin/busybox", root / "bin" / "busybox")
+    subprocess.run(["chroot", root, "/bin/busybox", "--install", "-s", "/bin"], check=True)
+    for program in map(Path, BROUGHT):
+        for file in (program, *tools.libraries(program)):
+            (root / file.relative_to("/")).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, root / file.relative_to("/"))
+    (root / "tmp").chmod(0o1777)
+    (root / "etc" / "passwd").write_text("root:x:0:0:root:/root:/bin/ash\n")
+    (root / "etc" / "group").write_text("root:x:0:\n")
+    (root / "etc" / "motd").write_text("before\n")
+    (root / "etc" / "resolv.conf").symlink_to("../run/systemd/resolve/stub-resolv.conf")
+    (root / "root" / ".ash_history").write_text("of the image\n")
+    return root
+
+
+def pack(root: Path, rootfs: Path) -> Path:
+    """A squashfs of it."""
+    command = [
+        "mksquashfs",
+        str(root),
+        str(rootfs),
+        "-quiet",
+        "-no-progress",
+        "-comp",
+        "zstd",
+        "-Xcompression-level",
+        "1",
+    ]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return rootfs
+
+
+@dataclass
+class Shell:
+    """A shell that is served, and an ssh client for it."""
+
+    key: Path
+    rootfs: Path | None
+    jail: bool = True
+    port: int = field(default_factory=lambda: free_ports(1)[0])
+    job: str = field(default_factory=lambda: str(uuid.uuid4()))
+    log: list[str] = field(default_factory=list)
+    error: StepFailedError | None = None
+    seconds: float = 0
+
+    @property
+    def workspace(self) -> Path:
+        """Its job's."""
+        return settings().workspaces / self.job
+
+    @property
+    def upper(self) -> Path:
+        """The folder of what was changed."""
+        return self.workspace / CHANGES / "upper"
+
+    @property
+    def image(self) -> str:
+        """The image root as its user sees it."""
+        return "" if self.jail else "/mnt/image/image-root"
+
+    def start(self) -> Shell:
+        """Serve it; returns when it is ready. Raises StepFailedError."""
+        (self.workspace / "run").mkdir(parents=True, exist_ok=True)
+        (self.workspace / READY).unlink(missing_ok=True)
+        self.runtime, started = LocalRuntime(), time.monotonic()
+        self.thread = threading.Thread(target=self._run)
+        self.thread.start()
+        while not (self.workspace / READY).exists() and self.thread.is_alive():
+            time.sleep(0.01)
+        self.seconds = time.monotonic() - started
+        if self.error is not None:
+            raise self.error
+        return self
+
+    def _run(self) -> None:
+        data = {
+            **{"workspace": str(self.workspace), "rootfs": self.rootfs and str(self.rootfs), "jail": self.jail},
+            **{"public_key": self.key.with_suffix(".pub").read_text(), "name": "a test, of 1"},
+            **{"host": "127.0.0.1", "port": self.port},
+        }
+        try:
+            self.runtime.run(STEP, data, "shell", self.log.append)
+        except StepFailedError as error:
+            self.error = error
+
+    def ready(self) -> Any:
+        """What others are told of it."""
+        return json.loads((self.workspace / READY).read_text())
+
+    def stop(self) -> None:
+        """Kill it."""
+        self.runtime.kill()
+        self.thread.join(20)
+        assert not self.thread.is_alive()
+
+    def remove(self) -> None:
+        """Kill it and remove its workspace."""
+        self.stop()
+        shutil.rmtree(self.workspace)
+
+    def processes(self) -> list[Path]:
+        """All that see its workspace, in /proc of the machine."""
+        found = []
+        for path in Path("/proc").glob("[0-9]*/mountinfo"):
+            with contextlib.suppress(OSError):
+                found += [path.parent] if self.job in path.read_text() else []
+        return found
+
+    def options(self, key: Path | None = None) -> list[str]:
+        """Of every ssh program."""
+        return [
+            *("-F", "none", "-i", str(key or self.key), "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes"),
+            *("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"),
+            *("-o", f"Port={self.port}"),
+        ]
+
+    def client(self, *arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
+        """Run a client's program."""
+        return subprocess.run(arguments, capture_output=True, text=True, check=check, timeout=60)
+
+    def ssh(self, command: str, *options: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
+        """Run a command in the shell; `given` is what is typed."""
+        arguments = ["ssh", *self.options(), *options, "root@127.0.0.1", *([command] if command else [])]
+        stdin = {"input": given} if given is not None else {"stdin": subprocess.DEVNULL}
+        return subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=60, **stdin)
+
+    def says(self, command: str) -> str:
+        """What a command prints. It has to succeed."""
+        done = self.ssh(command)
+        assert done.returncode == 0, done.stderr
+        return done.stdout.strip()
+
+    def refuses(self, command: str) -> bool:
+        """Whether a command fails, and for want of permission."""
+        done = self.ssh(command)
+        reasons = ("not permitted", "denied", "Read-only", "superuser")
+        return done.returncode != 0 and any(reason in done.stderr for reason in reasons)
+
+
+@pytest.fixture(scope="module")
+def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The user's key."""
+    return make_key(tmp_path_factory.mktemp("keys"), "user")
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A small image's root."""
+    return write_root(tmp_path_factory.mktemp("image") / "root")
+
+
+@pytest.fixture(scope="module")
+def rootfs(root: Path) -> Path:
+    """The small image."""
+    return pack(root, root.with_name("rootfs"))
+
+
+@pytest.fixture(scope="module", params=[True, False], ids=["jailed", "unjailed"])
+def shell(request: pytest.FixtureRequest, key: Path, rootfs: Path) -> Iterator[Shell]:
+    """A shell of either kind."""
+    served = Shell(key, rootfs, jail=request.param).start()
+    yield served
+    served.remove()
+
+
+@pytest.fixture
+def own(key: Path, rootfs: Path) -> Iterator[Shell]:
+    """A jailed shell for one test."""
+    served = Shell(key, rootfs).start()
+    yield served
+    served.remove()
+
+
+def test_command(shell: Shell) -> None:
+    """A command's output, errors, input and exit code are the client's."""
+    done = shell.ssh("cat; echo problem >&2; exit 42", given="typed")
+    assert (done.stdout, done.stderr, done.returncode) == ("typed", "problem\n", 42)
+    assert shell.says("echo \"$HOME's\" '$x' | cat") == "/root's $x"
+    assert shell.says("hostname") == "a-test-of-1"
+
+
+def test_terminal(shell: Shell) -> None:
+    """An interactive login has a terminal, job control and a hint how to finish."""
+    done = shell.ssh("", "-tt", given="tty\nsleep 5 &\njobs\nkill %1\necho $((6*7)) $0\nexit 3\n")
+    marker = "touch /tmp/complete" if shell.jail else "touch /mnt/image/complete"
+    assert marker in done.stdout
+    assert "/dev/pts/0" in done.stdout
+    assert "42 /bin/ash" in done.stdout if shell.jail else "42 /bin/bash" in done.stdout
+    assert "job control" not in done.stdout
+    assert done.returncode == 3, done.stdout
+    assert shell.ssh("tty; exit 4", "-tt").returncode == 4
+
+
+def test_copies(shell: Shell, tmp_path: Path) -> None:
+    """scp with either protocol, sftp and rsync, both ways; the image has none of them."""
+    here, back = tmp_path / "here", tmp_path / "back"
+    here.write_bytes(os.urandom(300_000))
+    there, options = f"root@127.0.0.1:{shell.image}/etc", shell.options()
+    shell.client("scp", *options, here, f"{there}/1")
+    shell.client("scp", "-O", *options, here, f"{there}/2")
+    batch = tmp_path / "batch"
+    batch.write_text(f"put {here} {shell.image}/etc/3\nget {shell.image}/etc/3 {back}")
+    shell.client("sftp", *options, "-b", batch, "root@127.0.0.1")
+    shell.client("rsync", "-e", " ".join(["ssh", *options]), "-aX", here, f"{there}/4")
+    assert len({shell.says(f"sha256sum < {shell.image}/etc/{number}") for number in range(1, 5)}) == 1
+    assert back.read_bytes() == here.read_bytes()
+    assert (shell.upper / "etc" / "4").read_bytes() == here.read_bytes()
+    shell.client("rsync", "-e", " ".join(["ssh", *options]), "-a", f"{there}/4", tmp_path / "rsynced")
+    shell.client("scp", *options, f"{there}/1", tmp_path / "copied")
+    assert (tmp_path / "rsynced").read_bytes() == (tmp_path / "copied").read_bytes() == here.read_bytes()
+
+
+def test_what_is_told(shell: Shell, tmp_path: Path) -> None:
+    """The command works as it stands, and the host key has the fingerprint that is shown."""
+    ready = shell.ready()
+    assert ready["command"] == f"ssh -p {shell.port} -o HostKeyAlias={shell.job} root@127.0.0.1"
+    scanned = subprocess.run(
+        ["ssh-keyscan", "-p", str(shell.port), "127.0.0.1"], capture_output=True, text=True, check=True
+    ).stdout
+    assert {line.split()[1] for line in scanned.splitlines() if not line.startswith("#")} == {"ssh-ed25519"}
+    known = tmp_path / "known"
+    known.write_text(scanned.replace(f"[127.0.0.1]:{shell.port}", shell.job))
+    shown = subprocess.run(["ssh-keygen", "-l", "-f", known], capture_output=True, text=True, check=True).stdout
+    assert ready["fingerprint"] in shown
+    own = ["-F", "none", "-i", str(shell.key), "-o", "BatchMode=yes", "-o", f"UserKnownHostsFile={known}"]
+    ssh, *rest = ready["command"].split()
+    assert shell.client(ssh, *own, *rest, "echo hello").stdout == "hello\n"
+    log = "\n".join(shell.log)
+    assert ready["fingerprint"] in log
+    assert ready["command"] in log
+
+
+def test_who_may_enter(shell: Shell, tmp_path: Path) -> None:
+    """The one key, as root, and nothing else."""
+    other = make_key(tmp_path, "other")
+    refused = shell.client("ssh", *shell.options(other), "root@127.0.0.1", "true", check=False)
+    assert refused.returncode == 255
+    assert "Permission denied (publickey)" in refused.stderr
+    passwords = ["-o", "PubkeyAuthentication=no", "-o", "PreferredAuthentications=password,keyboard-interactive"]
+    refused = shell.client("ssh", *passwords, *shell.options(), "root@127.0.0.1", "true", check=False)
+    assert "Permission denied (publickey)" in refused.stderr
+    refused = shell.client("ssh", *shell.options(), "nobody@127.0.0.1", "true", check=False)
+    assert "Permission denied (publickey)" in refused.stderr
+
+
+def test_nothing_is_forwarded(shell: Shell, tmp_path: Path) -> None:
+    """No agent, port, socket, X11 or tunnel."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    port, ours, theirs = listener.getsockname()[1], *free_ports(2)
+    environment = os.environ | {"SSH_AUTH_SOCK": str(tmp_path / "agent")}
+    agent = subprocess.Popen(["ssh-agent", "-D", "-a", tmp_path / "agent"], stdout=subprocess.DEVNULL)
+    try:
+        command = ["ssh", "-A", *shell.options(), "root@127.0.0.1", "echo agent $SSH_AUTH_SOCK; ls -d /tmp/ssh-*"]
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=30)
+        assert done.stdout == "agent\n"
+    finally:
+        agent.kill()
+        agent.wait()
+    direct = shell.client("ssh", *shell.options(), "-W", f"127.0.0.1:{port}", "root@127.0.0.1", check=False)
+    assert "forwarding failed" in direct.stderr
+    strict = "ExitOnForwardFailure=yes"
+    remote = shell.client(
+        *("ssh", *shell.options(), "-o", strict, "-R", f"{theirs}:127.0.0.1:{port}", "root@127.0.0.1", "true"),
+        check=False,
+    )
+    assert "remote port forwarding failed" in remote.stderr
+    tunnel = shell.client(*("ssh", *shell.options(), "-w", "any:any", "root@127.0.0.1", "true"), check=False)
+    assert tunnel.returncode == 255 or "ailed" in tunnel.stderr
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", ours)) != 0
+    listener.close()
+
+
+def test_processes_of_the_machine_are_not_seen(shell: Shell) -> None:
+    """Nor can they be signalled, traced or looked into."""
+    lost = subprocess.Popen(["sleep", SLEEP])
+    try:
+        assert SLEEP not in shell.says("cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
+        numbers = shell.says("ls /proc | grep '^[0-9]' | xargs").split()
+        assert len(numbers) < 12
+        assert shell.ssh(f"test -d /proc/{lost.pid} && kill {lost.pid}").returncode != 0
+        assert lost.poll() is None
+        names = set(shell.says("ls /proc/1/root/").split())
+        assert names == set(shell.says("ls /").split())
+        assert shell.ssh("cd /proc/1/cwd/../../../../..; pwd -P").stdout == "/\n"
+    finally:
+        lost.kill()
+        lost.wait()
+
+
+def test_files_of_the_machine_are_not_seen(shell: Shell) -> None:
+    """Not by any path, link, descriptor or chroot, and no other job's."""
+    word = uuid.uuid4().hex
+    other = settings().workspaces / "other-job"
+    other.mkdir(exist_ok=True)
+    (other / word).touch()
+    hidden = settings().home / word
+    hidden.write_text(word)
+    assert shell.says(f"find / -name '{word}' 2>/dev/null; true") == ""
+    image = shell.image
+    shell.says(f"ln -sf {hidden} {image}/etc/there; ln -sf ../../../../../../../..{hidden} {image}/etc/up")
+    shell.says(f"ln -sf /proc/1/root{hidden} {image}/etc/init; ln -sf /oldroot{hidden} {image}/etc/old")
+    for link in ("there", "up", "init", "old"):
+        assert word not in shell.ssh(f"cat {image}/etc/{link}").stdout
+    climb = "; ".join(["mkdir -p /tmp/deep", "chroot /tmp/deep 2>/dev/null", "cd ../../../../../..", f"cat .{hidden}"])
+    assert word not in shell.ssh(climb).stdout
+    assert shell.ssh("cat /etc/shadow /etc/ssh/*").stdout == ""
+    assert shell.ssh("ls -d /home/* /var/lib/ims* /var/lib/postgresql").stdout == ""
+    assert "secrets" not in shell.says("ls -A / /root /run /mnt 2>/dev/null; true")
+    shutil.rmtree(other)
+
+
+def test_host_key_is_not_seen(shell: Shell) -> None:
+    """The private key is in no file and no variable that a session reaches."""
+    secret = (shell.workspace / PRIVATE / "host_key").read_text().splitlines()[2]
+    skipped = " -o ".join(f"-path '{path}'" for path in ("/usr", "*/proc", "*/sys", "*/dev"))
+    search = f"find / \\( {skipped} \\) -prune -o -type f -size -4k -exec grep -l '{secret}' {{}} +; true"
+    assert shell.says(search) == ""
+    assert secret not in shell.says("cat /proc/*/environ | tr '\\0' '\\n'; true")
+    assert (shell.workspace / PRIVATE).stat().st_mode & 0o777 == 0o700
+
+
+def test_machine_cannot_be_changed(shell: Shell) -> None:
+    """No devices, mounts, kernel settings, namespaces or raw network."""
+    assert shell.refuses("mknod /tmp/disk b 7 0")
+    assert shell.refuses("mknod /tmp/memory c 1 1")
+    assert shell.refuses("mount -t tmpfs none /tmp")
+    assert shell.refuses("mount -o remount,rw /sys")
+    assert shell.refuses("umount /proc")
+    assert shell.refuses("umount -l /proc/sys")
+    assert shell.refuses("echo x > /proc/sys/kernel/core_pattern")
+    assert shell.refuses("echo x > /sys/kernel/mm/ksm/run")
+    assert shell.refuses("hostname other")
+    assert shell.refuses("unshare -U true")
+    assert shell.refuses("unshare -m true")
+    assert shell.refuses("dmesg")
+    assert shell.says("ls /dev | xargs") == (
+        "core fd full null ptmx pts random shm stderr stdin stdout tty urandom zero"
+    )
+    assert int(shell.says("awk '/CapEff/{print $2}' /proc/self/status"), 16) & (1 << 2 | 1 << 21 | 1 << 27) == 0
+
+
+def test_machines_folders_are_read_only(shell: Shell) -> None:
+    """Around an image that is not jailed."""
+    if shell.jail:
+        pytest.skip("there is nothing around a jailed image")
+    for folder in ("/", "/usr", "/etc", "/usr/bin", "/var/lib/dpkg"):
+        assert shell.refuses(f"touch {folder}/x"), folder
+    for folder in ("/tmp", "/run", "/root", "/mnt/image", "/mnt/image/image-root/etc"):
+        shell.says(f"touch {folder}/x; rm {folder}/x")
+    assert shell.says("chroot /mnt/image/image-root /bin/sh -c 'echo > /dev/null; ls -d /proc/self /etc/motd'") == (
+        "/etc/motd\n/proc/self"
+    )
+
+
+def test_root_of_the_image_is_root(shell: Shell) -> None:
+    """Owners and file capabilities are set as package managers set them."""
+    name = f"{shell.image}/etc/owned"
+    shell.says(f"touch {name}; chmod 4750 {name}; chown 5:6 {name}")
+    enter = "" if shell.jail else "chroot /mnt/image/image-root "
+    assert "cap_net_raw" in shell.says(
+        f"cp {name} {name}2; {enter}setcap cap_net_raw=ep /etc/owned2; {enter}getcap /etc/owned2"
+    )
+    status = (shell.upper / "etc" / "owned").stat()
+    assert (status.st_uid, status.st_gid) == (5, 6)
+    assert os.getxattr(shell.upper / "etc" / "owned2", "security.capability")
+
+
+def test_names_are_resolved(shell: Shell) -> None:
+    """As on the machine; the image's link is not touched."""
+    here = Path("/etc/resolv.conf").read_text().strip()
+    assert shell.says(f"cat {shell.image}/etc/resolv.conf || chroot {shell.image} cat /etc/resolv.conf") == here
+    assert not os.path.lexists(shell.upper / "etc" / "resolv.conf")
+
+
+def test_markers_are_seen_from_outside(shell: Shell) -> None:
+    """Where the sensor looks."""
+    outside = shell.upper / "tmp" if shell.jail else shell.workspace / OUTSIDE
+    for name in ("complete", "failed"):
+        path = f"/tmp/{name}" if shell.jail else f"/mnt/image/{name}"
+        assert not (outside / name).exists()
+        shell.says(f"touch {path}")
+        assert (outside / name).exists()
+        shell.says(f"rm {path}")
+
+
+def test_processes_outlive_a_connection(own: Shell) -> None:
+    """As on any machine; and a user who ends all of them can go on."""
+    own.says(f"sleep {SLEEP} > /dev/null 2>&1 &")
+    assert SLEEP in own.says("ps")
+    assert own.ssh("kill -9 -1").returncode != 0
+    deadline = time.monotonic() + 10
+    while (done := own.ssh("ps")).returncode != 0 and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert SLEEP not in done.stdout
+    assert done.returncode == 0
+
+
+def test_session_that_starts_cannot_be_looked_into(own: Shell) -> None:
+    """bubblewrap's process is in the namespace before it has the jail's root."""
+    watch = "while :; do for root in /proc/[0-9]*/root; do ls -d $root/changes $root/work $root/oldroot; done; done"
+    spy = subprocess.Popen(
+        ["ssh", *own.options(), "root@127.0.0.1", f"timeout 6 sh -c '{watch}' 2>/dev/null"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with ThreadPoolExecutor(4) as pool:
+        assert {done.returncode for done in pool.map(own.ssh, ["true"] * 30)} == {0}
+    assert spy.communicate(timeout=30)[0] == ""
+
+
+def test_kill_leaves_nothing(key: Path, rootfs: Path) -> None:
+    """No process, mount, port or loop device; started again, it has the same changes, key and port."""
+    before = mounts(), loop_devices()
+    served = Shell(key, rootfs).start()
+    first = served.ready()
+    served.says("echo changed > /etc/motd")
+    served.says(f"sleep {SLEEP} > /dev/null 2>&1 &")
+    clients = [
+        subprocess.Popen(["ssh", *served.options(), "-tt", "root@127.0.0.1"], stdin=subprocess.PIPE, stdout=-3)
+        for _ in range(3)
+    ]
+    time.sleep(1)
+    assert len(served.processes()) > 12
+    served.stop()
+    for client in clients:
+        assert client.wait(10) == 255
+    deadline = time.monotonic() + 5
+    while loop_devices() != before[1] and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert (mounts(), loop_devices()) == before
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", served.port)) != 0
+    assert not served.processes()
+    served.start()
+    assert served.ready() == first
+    assert served.says("cat /etc/motd") == "changed"
+    served.remove()
+
+
+def test_start_does_not_wait_for_the_end(own: Shell) -> None:
+    """One is killed and the next started at once, as a retry does."""
+    for number in range(3):
+        own.says(f"echo {number} >> /etc/motd")
+        os.killpg(int((own.workspace / "run" / "shell.pid").read_text()), signal.SIGKILL)
+        own.thread.join()
+        own.error = None
+        own.start()
+    assert own.says("cat /etc/motd").split() == ["before", "0", "1", "2"]
+
+
+def test_lost_sshd_ends_the_step(key: Path, rootfs: Path) -> None:
+    """With a reason, for another try."""
+    served = Shell(key, rootfs).start()
+    server = next(path for path in served.processes() if b"sshd: /usr/sbin/sshd" in (path / "cmdline").read_bytes())
+    os.kill(int(server.name), signal.SIGKILL)
+    served.thread.join(10)
+    assert served.error is not None
+    assert "sshd ended with -9" in str(served.error)
+    assert not served.error.permanent
+    served.remove()
+
+
+def test_only_the_users_changes_are_left(key: Path, rootfs: Path, tmp_path: Path) -> None:
+    """Mount points, markers, histories and Ansible's files are gone after cleaning, what was there before is back."""
+    served = Shell(key, rootfs).start()
+    served.ssh("", "-tt", given="echo typed\nexit\n")
+    served.says("mkdir -p ~/.ansible/tmp/x; touch ~/.ansible/tmp/x/y ~/.bash_history /tmp/complete /run/x")
+    served.says("echo more >> ~/.ash_history; mkdir -p /var/log; touch /var/log/wtmp")
+    assert served.refuses("echo nameserver 192.0.2.1 > /sys/x")
+    served.stop()
+    lower = tmp_path / "lower"
+    lower.mkdir()
+    mount("-o", "loop,ro", rootfs, lower)
+    try:
+        removed = traces.clean(served.upper, lower)
+        assert {"root/.ansible", "root/.bash_history", "root/.ash_history", "run", "sys", "tmp/complete"} <= set(
+            removed
+        )
+        # Two folders that the test itself made.
+        assert compare(lower, served.upper, lower) == Difference(files_added=["/var/", "/var/log/"])
+        assert traces.clean(served.upper, lower) == []
+    finally:
+        subprocess.run(["umount", lower], check=True)
+    served.start()
+    assert served.says("cat ~/.ash_history") == "of the image"
+    served.says("rm ~/.ash_history; echo mine > /etc/motd")
+    served.stop()
+    mount("-o", "loop,ro", rootfs, lower)
+    try:
+        traces.clean(served.upper, lower)
+        found = compare(lower, served.upper, lower)
+        assert (found.files_changed, found.files_removed) == (["/etc/motd"], ["/root/.ash_history"])
+    finally:
+        subprocess.run(["umount", lower], check=True)
+    served.remove()
+
+
+@pytest.mark.parametrize("jail", [True, False])
+def test_debug_shell(key: Path, root: Path, jail: bool) -> None:
+    """A failed build's root is shown as it is, with kiwi's log beside it."""
+    served = Shell(key, None, jail=jail)
+    served.workspace.mkdir(parents=True)
+    shutil.copytree(root, served.workspace / IMAGE_ROOT, symlinks=True)
+    (served.workspace / "kiwi.log").write_text("it failed\n")
+    served.start()
+    assert served.says(f"cat {'/run' if jail else '/mnt/image'}/kiwi.log") == "it failed"
+    served.says(f"echo x > {served.image}/etc/fixed")
+    assert (served.workspace / IMAGE_ROOT / "etc" / "fixed").read_text() == "x\n"
+    served.says("touch " + ("/tmp/failed" if jail else "/mnt/image/failed"))
+    assert (served.workspace / ("image-root/tmp" if jail else OUTSIDE) / "failed").exists()
+    served.remove()
+
+
+def test_many_at_once(key: Path, rootfs: Path, tmp_path: Path) -> None:
+    """Ten shells, each with its own port, keys and changes; none sees another's."""
+    keys = [make_key(tmp_path, f"user{number}") for number in range(10)]
+    shells = [
+        Shell(own, rootfs, jail=number % 2 == 0, port=port)
+        for number, (own, port) in enumerate(zip(keys, free_ports(10), strict=True))
+    ]
+    try:
+        with ThreadPoolExecutor(10) as pool:
+            list(pool.map(Shell.start, shells))
+            list(pool.map(lambda shell: shell.says(f"echo {shell.job} > {shell.image}/etc/motd"), shells))
+            assert list(pool.map(lambda shell: shell.says(f"cat {shell.image}/etc/motd"), shells)) == [
+                shell.job for shell in shells
+            ]
+        assert len({shell.ready()["fingerprint"] for shell in shells}) == 10
+        first, second = shells[:2]
+        refused = first.client("ssh", *first.options(second.key), "root@127.0.0.1", "true", check=False)
+        assert "Permission denied" in refused.stderr
+        for shell in (first, second):
+            seen = shell.says("cat /proc/self/mountinfo /proc/*/cmdline; ls -R /run /mnt; true")
+            assert not any(other.job in seen for other in shells if other is not shell)
+    finally:
+        for shell in shells:
+            shell.remove()
+
+
+def test_time_to_prompt_does_not_depend_on_size(key: Path, rootfs: Path, root: Path, tmp_path: Path) -> None:
+    """An image of half a gigabyte and twenty thousand files is as quick as a small one."""
+    big = tmp_path / "big"
+    shutil.copytree(root, big, symlinks=True)
+    for folder in range(100):
+        (big / f"usr/share/{folder}").mkdir(parents=True)
+        for number in range(200):
+            (big / f"usr/share/{folder}/{number}").write_text(str(number))
+    for number in range(8):
+        (big / f"usr/{number}").write_bytes(os.urandom(64 * 1024**2))
+    size = pack(big, tmp_path / "rootfs").stat().st_size
+    shutil.rmtree(big)
+    assert size > 500 * 1024**2
+    seconds = []
+    for image in (rootfs, tmp_path / "rootfs"):
+        served = Shell(key, image)
+        started = time.monotonic()
+        served.start()
+        served.says("true")
+        seconds.append(time.monotonic() - started)
+        served.remove()
+    assert max(seconds) < 2
+    assert abs(seconds[0] - seconds[1]) < 0.5
+
+
+def test_what_cannot_be_served(key: Path, root: Path, rootfs: Path, tmp_path: Path) -> None:
+    """Is said, with what to do."""
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        served = Shell(key, rootfs, port=taken.getsockname()[1])
+        with pytest.raises(StepFailedError, match=f"cannot listen on 127.0.0.1 port {served.port}: Address already"):
+            served.start()
+    served.remove()
+    served = Shell(key, None)
+    with pytest.raises(StepFailedError, match="there is no image root to show"):
+        served.start()
+    served.remove()
+    (tmp_path / "bad.pub").write_text("command=x ssh-ed25519 AAAA\n")
+    served = Shell(tmp_path / "bad", rootfs)
+    with pytest.raises(StepFailedError, match="not one line of an OpenSSH public key"):
+        served.start()
+    served.remove()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "reason"),
+    [
+        ("rm bin/sh", "nothing can be run in the image"),
+        ("ln -s /etc sys", "/sys of the image is not a folder"),
+        ("rm etc/resolv.conf; ln -s resolv.conf etc/resolv.conf", "is a link to itself"),
+    ],
+)
+def test_image_that_cannot_be_served(key: Path, root: Path, spoil: str, reason: str) -> None:
+    """Links in it cannot send our mounts elsewhere."""
+    served = Shell(key, None)
+    served.workspace.mkdir(parents=True)
+    shutil.copytree(root, served.workspace / IMAGE_ROOT, symlinks=True)
+    subprocess.run(["sh", "-ec", spoil], cwd=served.workspace / IMAGE_ROOT, check=True)
+    with pytest.raises(StepFailedError, match=reason) as error:
+        served.start()
+    assert error.value.permanent
+    served.remove()
+
+
+def test_filter_is_one_program() -> None:
+    """Of whole instructions, as the kernel takes it."""
+    assert len(seccomp.no_user_namespaces()) % 8 == 0
