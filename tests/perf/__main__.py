@@ -24,7 +24,7 @@ from tests.conftest import HOME  # an installation of its own, apart from any ot
 from tests.perf.measure import Cost, measured, table
 from tests.service import Service
 
-ROUNDS = 3
+ROUNDS = 2
 
 
 def main() -> None:

@@ -18,7 +18,7 @@ _FILES = (
     *(f"root/{name}" for name in (".lesshst", ".python_history", ".viminfo", ".wget-hsts")),
     *("var/log/btmp", "var/log/lastlog", "var/log/wtmp"),
 )
-_FOLDERS = ("root/.ansible",)
+_FOLDERS = ("root/.ansible", "root/.ansible_async")
 
 
 def clean(upper: Path, lower: Path) -> list[str]:
