@@ -2,18 +2,15 @@
 
 from datetime import timedelta
 
-from airflow.providers.amazon.aws.operators.s3 import S3CreateObjectOperator
 from airflow.sdk import DAG, XComArg
 
-from ims.connections import S3_CONNECTION
 from ims.jobs import CustomizeJob
-from ims.operators.job import CloseWorkspaceOperator, OpenWorkspaceOperator, SaveImageRecordOperator
+from ims.operators.job import OpenWorkspaceOperator
 from ims.operators.params import job_params
+from ims.operators.publish import MACROS, publish_image
 from ims.operators.shell import StartShellOperator, StopShellOperator
 from ims.operators.step import StepOperator
 from ims.sensors.completion import CompletionSensor
-from ims.settings import settings
-from ims.storage.manifest import MANIFEST_NAME, write_manifest
 
 with DAG(
     "customize_image",
@@ -22,7 +19,7 @@ with DAG(
     schedule=None,
     params=job_params(CustomizeJob),
     default_args={"retries": 2, "retry_delay": timedelta(seconds=10)},
-    user_defined_macros={"write_manifest": write_manifest},
+    user_defined_macros=MACROS,
     tags=["images"],
 ) as dag:
     job = OpenWorkspaceOperator(
@@ -56,32 +53,7 @@ with DAG(
             "kernel_parameters_file_name": dag.param("kernel_parameters_file_name"),
         },
     )
-    upload = StepOperator.partial(
-        task_id="upload_artifacts",
-        inputs={
-            **workspace,
-            "image_id": XComArg(job, "image_id"),
-            "image_name": XComArg(job, "image_name"),
-            "job_id": XComArg(job, "job_id"),
-        },
-    ).expand(each=package.output)
-    manifest = S3CreateObjectOperator(
-        task_id="write_manifest",
-        aws_conn_id=S3_CONNECTION,
-        s3_bucket=settings().images_bucket,
-        s3_key=f"{XComArg(job, 'image_id')}/{MANIFEST_NAME}",
-        data="{{ write_manifest(ti.xcom_pull('upload_artifacts')) }}",
-        replace=True,
-    )
-    record = SaveImageRecordOperator(
-        task_id="save_image_record",
-        image_id=XComArg(job, "image_id"),
-        name=XComArg(job, "image_name"),
-        arch=XComArg(job, "arch"),
-    )
-    close = CloseWorkspaceOperator(task_id="close_workspace", image_id=XComArg(job, "image_id")).as_teardown(
-        on_failure_fail_dagrun=True
-    )
+    publish_image(job, package)
 
     job >> image >> shell >> wait >> [stop, package]
-    stop >> package >> upload >> manifest >> record >> close
+    stop >> package

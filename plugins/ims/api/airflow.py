@@ -5,6 +5,7 @@ So Airflow's own authorization and validation apply to what our routes do, and n
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any
 
 import httpx
@@ -13,6 +14,8 @@ from fastapi import Depends, Request
 from ims.api.problems import Problem
 
 PAGE = 100
+# Each call holds a connection of Airflow's pool of fifteen, which others need too.
+_AT_ONCE = asyncio.Semaphore(4)
 _CREDENTIALS = ("authorization", "cookie")
 
 
@@ -31,7 +34,8 @@ class AirflowApi:
 
     async def call(self, method: str, path: str, **arguments: Any) -> Any:
         """Send a request below `/api/v2`. Raises Problem: Airflow's answer is an error."""
-        answer = await self._client.request(method, path, **arguments)
+        async with _AT_ONCE:
+            answer = await self._client.request(method, path, **arguments)
         if answer.is_success:
             return answer.json() if answer.content else None
         try:
