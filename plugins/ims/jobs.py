@@ -54,16 +54,6 @@ class Job(BaseModel):
         ...,
         "Id of the public key that may log in to the job's shell; the page Images lists them.",
     )
-    enable_debug: bool = False
-    build_env_size: int | None = _field(
-        "Build", "Free space (GiB)", None, "Space that must be free before the work starts.", ge=1, le=65536
-    )
-    job_mem_size: int | None = _field(
-        "Build", "Memory (GiB)", None, "Memory of the build; used where steps run as pods.", ge=1, le=65536
-    )
-    require_dkms: bool | None = _field(
-        "Build", "DKMS", None, "Whether the build needs kernel modules made by DKMS. Empty: as the recipe says."
-    )
     kernel_file_name: str | None = _field(
         "Boot files",
         "Kernel",
@@ -80,6 +70,16 @@ class Job(BaseModel):
         "kernel-parameters",
         "Name of the file in /boot that holds the kernel's parameters; left out where there is none.",
         pattern=_FILE_NAME,
+    )
+    enable_debug: bool = False
+    build_env_size: int | None = _field(
+        "Build", "Free space (GiB)", None, "Space that must be free before the work starts.", ge=1, le=65536
+    )
+    job_mem_size: int | None = _field(
+        "Build", "Memory (GiB)", None, "Memory of the build; used where steps run as pods.", ge=1, le=65536
+    )
+    require_dkms: bool | None = _field(
+        "Build", "DKMS", None, "Whether the build needs kernel modules made by DKMS. Empty: as the recipe says."
     )
 
 
