@@ -59,7 +59,8 @@ class Leftovers:
         uploads = client.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
         return {
             "mounts": mounts(),
-            "loop devices": loop_devices(),
+            # Those of the installation: others may be at work on this machine.
+            "loop devices": {file for file in loop_devices() if str(self.service.settings.home) in file},
             "processes": processes(self.service.settings.home),
             "objects": {item["Key"] for item in objects},
             "uploads": {item["UploadId"] for item in uploads},
