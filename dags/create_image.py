@@ -2,13 +2,15 @@
 
 from datetime import timedelta
 
-from airflow.sdk import DAG, XComArg
+from airflow.sdk import DAG, TriggerRule, XComArg
 
 from ims.jobs import CreateJob
 from ims.operators.job import OpenWorkspaceOperator
 from ims.operators.params import job_params
 from ims.operators.publish import MACROS, publish_image
+from ims.operators.shell import StartShellOperator, StopShellOperator
 from ims.operators.step import StepOperator
+from ims.sensors.completion import CompletionSensor
 from ims.sensors.repositories import RepositoriesSensor
 
 with DAG(
@@ -61,6 +63,20 @@ with DAG(
             "kernel_parameters_file_name": dag.param("kernel_parameters_file_name"),
         },
     )
-    publish_image(job, package)
+    close = publish_image(job, package)
+
+    shell = StartShellOperator(
+        task_id="start_debug_shell",
+        trigger_rule=TriggerRule.ONE_FAILED,
+        workspace=XComArg(job, "workspace"),
+        public_key_id=dag.param("public_key_id"),
+        name="debug",
+        jail=False,
+        lease=dag.param("lease"),
+        wanted=dag.param("enable_debug"),
+    )
+    wait = CompletionSensor(task_id="wait_for_completion", **workspace, jail=False)
+    stop = StopShellOperator(task_id="stop_shell").as_teardown(setups=shell)
 
     job >> recipe >> repositories >> ca_package >> build >> package
+    [build, package] >> shell >> wait >> stop >> close

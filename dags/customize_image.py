@@ -2,7 +2,7 @@
 
 from datetime import timedelta
 
-from airflow.sdk import DAG, XComArg
+from airflow.sdk import DAG, TriggerRule, XComArg
 
 from ims.jobs import CustomizeJob
 from ims.operators.job import OpenWorkspaceOperator
@@ -30,30 +30,49 @@ with DAG(
     )
     workspace = {"workspace": XComArg(job, "workspace")}
 
-    image = StepOperator(task_id="fetch_image", inputs={**workspace, "path": XComArg(job, "path")})
+    scripted = [dag.param("script"), dag.param("playbook")]
+
+    image = StepOperator(
+        task_id="fetch_image",
+        inputs={**workspace, "path": XComArg(job, "path"), "playbook": dag.param("playbook")},
+    )
+    rootfs = {"rootfs": image.output}
+    script = StepOperator(
+        task_id="run_script",
+        retries=0,
+        only_if=scripted,
+        inputs={**workspace, **rootfs, "script": dag.param("script"), "seconds": dag.param("lease")},
+    )
     shell = StartShellOperator(
         task_id="start_shell",
         **workspace,
-        rootfs=image.output,
+        **rootfs,
         public_key_id=dag.param("public_key_id"),
         name=dag.param("shell_name"),
         jail=dag.param("jail"),
         lease=dag.param("lease"),
+        instead=scripted,
     )
     wait = CompletionSensor(task_id="wait_for_completion", **workspace, jail=dag.param("jail"))
     stop = StopShellOperator(task_id="stop_shell").as_teardown(setups=shell)
+    changes = StepOperator(
+        task_id="list_changes",
+        trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS,
+        inputs={**workspace, **rootfs},
+    )
     package = StepOperator(
         task_id="package_artifacts",
         inputs={
             **workspace,
-            "rootfs": image.output,
+            **rootfs,
             "arch": XComArg(job, "arch"),
             "kernel_file_name": dag.param("kernel_file_name"),
             "initrd_file_name": dag.param("initrd_file_name"),
             "kernel_parameters_file_name": dag.param("kernel_parameters_file_name"),
         },
     )
-    publish_image(job, package)
+    publish_image(job, package, {"source_image_id": dag.param("artifact_id"), "changes": changes.output})
 
-    job >> image >> shell >> wait >> [stop, package]
-    stop >> package
+    job >> image >> [script, shell]
+    shell >> wait >> stop
+    [script, wait, stop] >> changes >> package

@@ -33,7 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "triggers": {"connections", "recipes"},
     "operators": {"connections", "jobs", "runtime", "settings", "steps", "storage"},
     "sensors": {"jobs", "operators", "recipes", "settings", "triggers"},
-    "api": {"jobs", "records", "settings", "storage"},
+    "api": {"images", "jobs", "records", "settings", "storage"},
     "dags": {"connections", "jobs", "operators", "sensors", "settings", "storage"},
     "ims_plugin": {"api"},
 }

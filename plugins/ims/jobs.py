@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import uuid
+from dataclasses import dataclass
 from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from ims.settings import settings
 
 _NAMESPACE = uuid.UUID("5a1f1c1e-6f0c-4b52-9a53-1f8f3f0c5d0e")
 _FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
+SCRIPT_LENGTH = 8192
+"""Characters. It travels in the command line of a step, of which the kernel takes 128 KiB."""
 
 Identity = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 
@@ -23,14 +26,17 @@ def job_id(run_id: str) -> str:
         return str(uuid.uuid5(_NAMESPACE, run_id))
 
 
-def _field(section: str, title: str, default: Any, description: str, **rules: Any) -> Any:
-    return Field(
-        default,
-        title=title,
-        description=description,
-        json_schema_extra={"section": section},
-        **rules,
-    )
+@dataclass(frozen=True)
+class ShellWanted:
+    """The shell that a job is to open."""
+
+    name: str
+    jail: bool
+
+
+def _field(section: str, title: str, default: Any, description: str, *, many_lines: bool = False, **rules: Any) -> Any:
+    extra: dict[str, Any] = {"section": section} | ({"format": "multiline"} if many_lines else {})
+    return Field(default, title=title, description=description, json_schema_extra=extra, **rules)
 
 
 class Job(BaseModel):
@@ -71,7 +77,6 @@ class Job(BaseModel):
         "Name of the file in /boot that holds the kernel's parameters; left out where there is none.",
         pattern=_FILE_NAME,
     )
-    enable_debug: bool = False
     build_env_size: int | None = _field(
         "Build", "Free space (GiB)", None, "Space that must be free before the work starts.", ge=1, le=65536
     )
@@ -81,6 +86,20 @@ class Job(BaseModel):
     require_dkms: bool | None = _field(
         "Build", "DKMS", None, "Whether the build needs kernel modules made by DKMS. Empty: as the recipe says."
     )
+    enable_debug: bool = False
+    lease: int = _field(
+        "Shell",
+        "Lease (s)",
+        86400,
+        "Seconds until a shell that nobody finishes is closed and the job ends in error. It can be extended.",
+        ge=60,
+        le=30 * 86400,
+    )
+
+    @property
+    def shell(self) -> ShellWanted | None:
+        """The shell that the job opens, or may open."""
+        return None
 
 
 class CreateJob(Job):
@@ -88,10 +107,10 @@ class CreateJob(Job):
 
     artifact_id: Identity = _field("Image", "Recipe", ..., "Id of the recipe to build; the page Images lists them.")
     enable_debug: bool = _field(
-        "Build", "Debug shell", False, "Open a shell on the image root when the build fails. Not available yet."
+        "Shell", "Debug shell", False, "Open a shell on the image root when building or packing it fails."
     )
     repository_timeout: int = _field(
-        "Build",
+        "Repositories",
         "Wait for repositories (s)",
         settings().repository_timeout,
         "Seconds to wait until every repository of the recipe answers.",
@@ -99,13 +118,18 @@ class CreateJob(Job):
         le=86400,
     )
 
+    @property
+    def shell(self) -> ShellWanted | None:
+        """The debug shell, which a failure opens."""
+        return ShellWanted("debug", False) if self.enable_debug else None
+
 
 class CustomizeJob(Job):
     """What the workflow `customize_image` is given."""
 
     artifact_id: Identity = _field("Image", "Image", ..., "Id of the image to customize; the page Images lists them.")
     enable_debug: bool = _field(
-        "Build", "Debug", False, "Taken from clients of IMS; a customization has its shell anyway."
+        "Shell", "Debug", False, "Taken from clients of IMS; a customization has its shell anyway."
     )
     shell_name: str = _field(
         "Shell", "Name of the shell", "customize", "How clients tell the shell apart.", min_length=1, max_length=63
@@ -116,14 +140,37 @@ class CustomizeJob(Job):
         False,
         "Show the image alone, as its own root. Otherwise it is at /mnt/image/image-root, with tools around it.",
     )
-    lease: int = _field(
-        "Shell",
-        "Lease (s)",
-        86400,
-        "Seconds until a shell that nobody finishes is closed and the job ends in error. It can be extended.",
-        ge=60,
-        le=30 * 86400,
+    script: str | None = _field(
+        "Script",
+        "Script",
+        None,
+        "Run this in the image, as root, instead of opening a shell. It begins with #! or is one for /bin/sh. "
+        "Everybody who may see the job can read it: no passwords.",
+        min_length=1,
+        max_length=SCRIPT_LENGTH,
+        pattern=r"^[^\x00]*$",
+        many_lines=True,
     )
+    playbook: str | None = _field(
+        "Script",
+        "Ansible playbook",
+        None,
+        "S3 address of a .tar.gz with site.yml at its root: Ansible runs it on the image instead of opening a shell.",
+        pattern=r"^s3://[^/\x00]+/[^\x00]+$",
+        max_length=1024,
+    )
+
+    @model_validator(mode="after")
+    def _one_of_them(self) -> CustomizeJob:
+        if self.script is not None and self.playbook is not None:
+            raise ValueError("script and playbook cannot both be given")
+        return self
+
+    @property
+    def shell(self) -> ShellWanted | None:
+        """A shell, unless a script does the work."""
+        scripted = self.script is not None or self.playbook is not None
+        return None if scripted else ShellWanted(self.shell_name, self.jail)
 
 
 def field_schemas(job: type[BaseModel]) -> dict[str, dict[str, Any]]:

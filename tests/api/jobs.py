@@ -92,7 +92,6 @@ REFUSED = {
     "name long": Refused({"image_root_archive_name": "x" * 256}, 422),
     "name NUL": Refused({"image_root_archive_name": "a\0b"}, 422),
     "debug word": Refused({"enable_debug": "perhaps"}, 422),
-    "debug": Refused({"enable_debug": True}, 400),
     "space zero": Refused({"build_env_size": 0}, 422),
     "space negative": Refused({"build_env_size": -1}, 422),
     "space fraction": Refused({"build_env_size": 1.5}, 422),

@@ -11,6 +11,7 @@ import httpx
 import pytest
 import yaml
 
+from ims.images.changes import Changes
 from ims.storage.manifest import BOOT_PARAMETERS, INITRD, KERNEL, ROOTFS
 from ims.storage.objects import ObjectName
 from tests.api.wire import (
@@ -29,7 +30,14 @@ from tests.service import Service
 IMAGES = f"{V3}/images"
 BUCKET = "boot-images"
 ROOT = "s3://boot-images/test-artifacts/rootfs"
-DEFAULTS: dict[str, Any] = {"link": None, "arch": "x86_64", "metadata": {}, "job_id": None}
+DEFAULTS: dict[str, Any] = {
+    "link": None,
+    "arch": "x86_64",
+    "metadata": {},
+    "job_id": None,
+    "source_image_id": None,
+    "changes": None,
+}
 MISSING = f"s3://{BUCKET}/{uuid4()}/manifest.yaml"
 
 BAD_FIELDS = {
@@ -42,6 +50,8 @@ BAD_FIELDS = {
     "arch": Refused({"name": "x", "arch": "riscv64"}, 422, ("arch",)),
     "arch null": Refused({"name": "x", "arch": None}, 422, ("arch",)),
     "job_id": Refused({"name": "x", "job_id": "zzz"}, 422, ("job_id",)),
+    "source": Refused({"name": "x", "source_image_id": 1}, 422, ("source_image_id",)),
+    "changes": Refused({"name": "x", "changes": 1}, 422, ("changes",)),
     "metadata null": Refused({"name": "x", "metadata": None}, 422, ("metadata",)),
     "metadata list": Refused({"name": "x", "metadata": [{"key": "a", "value": "b"}]}, 422, ("metadata",)),
     "metadata number": Refused({"name": "x", "metadata": {"a": 1}}, 422, ("metadata.a",)),
@@ -165,6 +175,8 @@ def test_every_field(api: httpx.Client, stored: str) -> None:
         "arch": "aarch64",
         "metadata": {"owner": "ada", "": "", "key": "k"},
         "job_id": str(uuid4()),
+        "source_image_id": str(uuid4()),
+        "changes": {name: {"count": 21, "first": ["/etc/motd"]} for name in Changes.model_fields},
     }
     image = make(api, **given)
     assert_new(image, given)
@@ -320,7 +332,7 @@ def test_put(api: httpx.Client, stored: str) -> None:
     first = api.put(f"{IMAGES}/{identity}", json=body)
     assert first.is_success, first.text
     image = first.json()
-    assert_new(image, body)
+    assert_new(image, ("name", *DEFAULTS))
     assert {**image, **body, "id": identity} == image
     again = api.put(f"{IMAGES}/{identity}", json=body)
     assert again.status_code == 200

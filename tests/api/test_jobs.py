@@ -46,7 +46,7 @@ OF_IMS: dict[str, Any] = {
     "kubernetes_secret": None,
     "remote_build_node": "",
 }
-OURS = {"failed_step", "reason", "log_url", "dag_id", "dag_run_id", "steps"}
+OURS = {"changes", "failed_step", "reason", "log_url", "dag_id", "dag_run_id", "steps"}
 GIVEN = {"artifact_id", "public_key_id", "image_root_archive_name"}
 
 NOT_CREATED = {
@@ -171,6 +171,13 @@ def test_create_with_every_field(api: httpx.Client, inputs: Inputs) -> None:
     job = create(api, inputs, **given)
     assert {**job, **given} == job
     assert api.get(f"{JOBS}/{job['id']}").json() == {**job, "steps": job["steps"]}
+
+
+@pytest.mark.usefixtures("paused")
+def test_create_with_debug_shell(api: httpx.Client, inputs: Inputs) -> None:
+    """As with IMS, the shell that may be opened is listed from the start."""
+    (shell,) = create(api, inputs, enable_debug=True)["ssh_containers"]
+    assert (shell["name"], shell["jail"], shell["status"]) == ("debug", False, "pending")
 
 
 @pytest.mark.parametrize("name", NOT_CREATED)

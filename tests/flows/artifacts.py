@@ -17,6 +17,7 @@ MEDIA_TYPES = {
     "application/vnd.cray.image.kernel": "kernel",
     "application/vnd.cray.image.initrd": "initrd",
     "application/vnd.cray.image.parameters.boot": "boot_parameters",
+    "text/vnd.ims.image.changes": "changes.txt",
 }
 
 

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.flows.leftovers import Leftovers
 from tests.flows.rpm_repository import PrivateCA, RepositoryServer, build_repository
+from tests.flows.shells import Key, make_key
+from tests.flows.small_image import small_image
 from tests.service import Service
 
 RECIPES = Path(__file__).parent / "recipes"
@@ -38,3 +41,25 @@ def https_server(repository: Path, site_ca: PrivateCA) -> Iterator[RepositorySer
 def leftovers(service: Service) -> Leftovers:
     """What is on the machine and in S3 before a job, to compare with after it."""
     return Leftovers(service)
+
+
+@pytest.fixture(scope="session")
+def image(service: Service, repository: Path) -> dict[str, Any]:
+    """An image to customize."""
+    with RepositoryServer(repository) as server:
+        recipe = service.push(RECIPES / "zypper", "sles15", REPOSITORY=server.url)
+        job = service.wait(service.create(recipe["id"])["id"])
+    assert job["status"] == "success", job["reason"]
+    return dict(service.client.get(f"images/{job['resultant_image_id']}"))
+
+
+@pytest.fixture(scope="session")
+def key(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Key:
+    """A user's key."""
+    return make_key(service, tmp_path_factory.mktemp("key"))
+
+
+@pytest.fixture(scope="session")
+def small(service: Service, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """An image of 2 MB to customize, at hand without a build."""
+    return small_image(service, tmp_path_factory.mktemp("small"))

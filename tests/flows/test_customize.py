@@ -2,70 +2,16 @@
 
 from __future__ import annotations
 
-import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
 
 import pytest
 
 from tests.flows.artifacts import fetch, unpack
-from tests.flows.conftest import RECIPES
 from tests.flows.leftovers import Leftovers
-from tests.flows.rpm_repository import PrivateCA, RepositoryServer
+from tests.flows.rpm_repository import PrivateCA
+from tests.flows.shells import Key, customize, ssh
 from tests.service import Service
-
-OPTIONS = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "IdentitiesOnly=yes", "LogLevel=ERROR")
-
-
-@pytest.fixture(scope="module")
-def image(service: Service, repository: Path) -> dict[str, Any]:
-    """An image to customize."""
-    with RepositoryServer(repository) as server:
-        recipe = service.push(RECIPES / "zypper", "sles15", REPOSITORY=server.url)
-        job = service.wait(service.create(recipe["id"])["id"])
-    assert job["status"] == "success", job["reason"]
-    return dict(service.client.get(f"images/{job['resultant_image_id']}"))
-
-
-@dataclass(frozen=True)
-class Key:
-    """A key pair, registered."""
-
-    private: Path
-    identity: str
-
-
-@pytest.fixture(scope="module")
-def key(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Key:
-    """A new key of the user's."""
-    private = tmp_path_factory.mktemp("key") / "id"
-    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", private], check=True)
-    text = private.with_suffix(".pub").read_text()
-    return Key(private, service.client.create("public-keys", name="user", public_key=text)["id"])
-
-
-def customize(service: Service, image: dict[str, Any], key: Key, *, jail: bool, **fields: Any) -> dict[str, Any]:
-    """Start a job and wait until its shell is open; returns the job."""
-    job = service.client.create(
-        "jobs",
-        job_type="customize",
-        artifact_id=image["id"],
-        public_key_id=key.identity,
-        image_root_archive_name=f"customized-{uuid4().hex[:8]}",
-        ssh_containers=[{"name": "customize", "jail": jail}],
-        **fields,
-    )
-    return service.wait(job["id"], until=("waiting_on_user", "error"))
-
-
-def ssh(job: dict[str, Any], key: Key, command: str) -> str:
-    """Run a command in a job's shell, at the address that the job gives to programs; returns what it prints."""
-    address = job["ssh_containers"][0]["connection_info"]["cluster.local"]
-    options = [part for option in OPTIONS for part in ("-o", option)]
-    target = ["-i", str(key.private), "-p", str(address["port"]), f"root@{address['host']}", command]
-    return subprocess.run(["ssh", *options, *target], capture_output=True, text=True, check=True, timeout=60).stdout
 
 
 @pytest.mark.parametrize("jail", [True, False], ids=["jailed", "unjailed"])

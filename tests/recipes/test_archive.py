@@ -139,7 +139,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "name too long": (packed(CONFIG, member("n" * 300)), "unpacked"),
     "too many bytes": (packed(CONFIG, member("big", bytes(MAX_BYTES))), f"more than {MAX_BYTES} bytes"),
     "too many files": (packed(CONFIG, *(member(f"f{n}") for n in range(MAX_FILES))), f"or {MAX_FILES} files"),
-    "negative size": (gzip.compress(with_size(WHOLE, "noise", b"\xff" * 12)), "recipe"),
+    "negative size": (gzip.compress(with_size(WHOLE, "noise", b"\xff" * 12)), "archive"),
     "too many bytes in a header": (packed(*pax_bomb()), f"more than {MAX_BYTES} bytes"),
     "no config.xml": (packed(member("config.sh")), "no config.xml at its root$"),
     "config.xml is a folder": (packed(member("config.xml", kind=tarfile.DIRTYPE)), "no config.xml at its root$"),

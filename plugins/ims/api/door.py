@@ -20,7 +20,7 @@ from ims.api.access import is_known
 from ims.api.problems import Problem, problem_response
 from ims.api.requests import once_more, read_body
 from ims.api.runs import WORKFLOWS
-from ims.api.services import records
+from ims.api.services import object_store, records
 
 MAX_BODY = 1024 * 1024
 _TRIGGER = re.compile(r"/api/v2/dags/(?P<dag_id>[^/]+)/dagRuns/?")
@@ -59,4 +59,4 @@ def check_conf(dag_id: str, body: bytes) -> None:
         job: Any = WORKFLOWS[dag_id].model_validate({} if conf is None else conf)
     except ValidationError as error:
         raise references.invalid(error, "conf") from None
-    references.check(job, records())
+    references.check(job, records(), object_store())

@@ -13,6 +13,7 @@ from ims.api.problems import Problem
 from ims.api.schemas import Arch, ArtifactLink, LinkOut, Name, PatchBody, RecordOut, RequestBody, Text
 from ims.api.services import RecordsService, StoreService
 from ims.errors import MissingError
+from ims.images.changes import Changes
 from ims.jobs import Identity
 from ims.records.models import Image
 from ims.records.store import IdTakenError
@@ -31,13 +32,15 @@ Labels = Annotated[dict[Text, Text], BeforeValidator(_pairs), Field(max_length=1
 
 
 class ImageIn(RequestBody):
-    """A new image; its link names the manifest. `job_id` is the job that made it."""
+    """A new image; its link names the manifest. `job_id` is the job that made it, the rest says of what and how."""
 
     name: Name
     link: ArtifactLink | None = None
     arch: Arch = "x86_64"
     metadata: Labels = Field(default_factory=dict)
     job_id: Identity | None = None
+    source_image_id: Identity | None = None
+    changes: Changes | None = None
 
 
 class MetadataChange(RequestBody):
@@ -63,6 +66,8 @@ class ImageOut(RecordOut):
     arch: str
     metadata: dict[str, str] = Field(validation_alias="labels")
     job_id: str | None
+    source_image_id: str | None
+    changes: Changes | None
 
 
 @router.get("", dependencies=[may_read()], response_model=list[ImageOut])
@@ -137,7 +142,8 @@ def delete_image(image_id: str, records: RecordsService) -> None:
 
 
 def _image(body: ImageIn, store: StoreService) -> Image:
-    image = Image(name=body.name, arch=body.arch, labels=body.metadata, job_id=body.job_id)
+    known = body.model_dump(include={"name", "arch", "job_id", "source_image_id", "changes"})
+    image = Image(**known, labels=body.metadata)
     if body.link is not None:
         check_image_link(store, body.link)
         set_link(image, body.link)

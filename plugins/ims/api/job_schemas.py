@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field
 
 from ims.api.schemas import PatchBody, RequestBody, Text
+from ims.images.changes import Changes
 from ims.jobs import CreateJob, CustomizeJob
 
 Status = Literal[
@@ -110,6 +111,7 @@ class JobOut(BaseModel):
     kubernetes_secret: str | None = None
     remote_build_node: str = ""
 
+    changes: Changes | None
     failed_step: str | None
     reason: str | None
     log_url: str

@@ -27,8 +27,8 @@ from ims.api.job_schemas import (
 )
 from ims.api.problems import Problem, field_problem
 from ims.api.runs import JOB_TYPES, Run, StepState, all_runs, find_run
-from ims.api.services import RecordsService, ShellsService
-from ims.jobs import CreateJob, CustomizeJob, Job
+from ims.api.services import RecordsService, ShellsService, StoreService
+from ims.jobs import CreateJob, CustomizeJob, Job, ShellWanted
 from ims.records.models import Image, Recipe, Shell
 from ims.records.shells import Shells
 from ims.records.store import Records
@@ -96,11 +96,12 @@ async def create_job(
     airflow: AirflowService,
     records: RecordsService,
     shells: ShellsService,
+    store: StoreService,
     body: Annotated[dict[str, Any], Body()],
 ) -> JobOut:
     """Start a job."""
     dag_id, job = _read_job(body)
-    await run_in_threadpool(references.check, job, records)
+    await run_in_threadpool(references.check, job, records, store)
     run = {"dag_run_id": str(uuid.uuid4()), "logical_date": None, "conf": job.model_dump(exclude_unset=True)}
     await airflow.call("POST", f"dags/{dag_id}/dagRuns", json=run)
     return await _job(await _run(airflow, str(run["dag_run_id"])), records, shells)
@@ -192,7 +193,7 @@ def _jobs(runs: list[Run], records: Records, shells: Shells) -> list[JobOut]:
 
 
 def _described(run: Run, records: Records, shell: Shell | None) -> JobOut:
-    fields = run.fields
+    fields = run.job.model_dump(warnings=False)
     artifact: Recipe | Image | None = records.find(ARTIFACTS[run.dag_id], str(fields.get("artifact_id")))
     image = records.image_of_job(run.job_id)
     arch = artifact.arch if artifact is not None else None
@@ -208,8 +209,9 @@ def _described(run: Run, records: Records, shell: Shell | None) -> JobOut:
         arch=arch,
         kernel_file_name=kernel,
         require_dkms=dkms if dkms is not None else getattr(artifact, "require_dkms", True),
-        ssh_containers=[_shell(fields, shell)] if "shell_name" in fields else [],
+        ssh_containers=[_shell(run.job.shell, shell)] if run.job.shell is not None else [],
         resultant_image_id=image.id if image is not None else None,
+        changes=image.changes if image is not None else None,
         failed_step=failed.name if failed is not None else None,
         reason=run.reason,
         log_url=_log_url(run, failed) if failed is not None else _run_url(run),
@@ -219,9 +221,9 @@ def _described(run: Run, records: Records, shell: Shell | None) -> JobOut:
     )
 
 
-def _shell(fields: dict[str, Any], shell: Shell | None) -> ShellState:
+def _shell(wanted: ShellWanted, shell: Shell | None) -> ShellState:
     if shell is None:
-        return ShellState(name=fields["shell_name"], jail=fields["jail"], status="pending")
+        return ShellState(name=wanted.name, jail=wanted.jail, status="pending")
     address = Address(host=shell.host, port=shell.port)
     return ShellState(
         name=shell.name,

@@ -7,13 +7,15 @@ import platform
 from pydantic import ValidationError
 
 from ims.api.problems import Problem, field_problem
-from ims.errors import MissingError
-from ims.jobs import CreateJob, CustomizeJob, Job
+from ims.errors import InputError, MissingError
+from ims.jobs import CustomizeJob, Job
 from ims.records.models import Image, PublicKey, Recipe, RecordType
 from ims.records.store import Records
+from ims.settings import settings
+from ims.storage.objects import ObjectName, ObjectStore
 
 
-def check(job: Job, records: Records) -> None:
+def check(job: Job, records: Records, store: ObjectStore) -> None:
     """Raises Problem: 400, the job names something that is not there or that cannot be worked on here."""
     artifact: Recipe | Image
     if isinstance(job, CustomizeJob):
@@ -27,8 +29,8 @@ def check(job: Job, records: Records) -> None:
         raise field_problem("artifact_id", f"{artifact.recipe_type} recipes cannot be built, only kiwi-ng", 400)
     if artifact.arch != platform.machine():
         raise field_problem("artifact_id", f"{artifact.name} is for {artifact.arch}, not {platform.machine()}", 400)
-    if isinstance(job, CreateJob) and job.enable_debug:
-        raise field_problem("enable_debug", "the debug shell is not available yet; leave it false", 400)
+    if isinstance(job, CustomizeJob) and job.playbook is not None:
+        _stored(store, job.playbook)
 
 
 def _named(records: Records, kind: type[RecordType], job: Job, field: str) -> RecordType:
@@ -36,6 +38,17 @@ def _named(records: Records, kind: type[RecordType], job: Job, field: str) -> Re
         return records.get(kind, getattr(job, field))
     except MissingError as error:
         raise field_problem(field, str(error), 400) from None
+
+
+def _stored(store: ObjectStore, path: str) -> None:
+    """Raises Problem: there is no such object, or it is none that users put there."""
+    bucket = settings().recipes_bucket
+    if not path.startswith(f"s3://{bucket}/"):
+        raise field_problem("playbook", f"{path} is not in the bucket {bucket}", 400)
+    try:
+        store.stat(ObjectName.parse(path))
+    except (InputError, MissingError) as error:
+        raise field_problem("playbook", str(error), 400) from None
 
 
 def invalid(error: ValidationError, whole: str = "body") -> Problem:

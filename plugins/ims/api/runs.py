@@ -30,14 +30,19 @@ STATUSES: dict[str, dict[str, str]] = {
         "upload_artifacts": "packaging_artifacts",
         "write_manifest": "packaging_artifacts",
         "save_image_record": "packaging_artifacts",
+        "start_debug_shell": "building_image",
+        "wait_for_completion": "waiting_on_user",
+        "stop_shell": "waiting_on_user",
         "close_workspace": "packaging_artifacts",
     },
     "customize_image": {
         "open_workspace": "creating",
         "fetch_image": "fetching_image",
+        "run_script": "building_image",
         "start_shell": "fetching_image",
         "wait_for_completion": "waiting_on_user",
         "stop_shell": "packaging_artifacts",
+        "list_changes": "packaging_artifacts",
         "package_artifacts": "packaging_artifacts",
         "upload_artifacts": "packaging_artifacts",
         "write_manifest": "packaging_artifacts",
@@ -45,8 +50,12 @@ STATUSES: dict[str, dict[str, str]] = {
         "close_workspace": "packaging_artifacts",
     },
 }
+OPTIONAL = frozenset({"run_script", "start_shell", "start_debug_shell", "wait_for_completion", "stop_shell"})
+"""Tasks that not every job needs: they skip themselves."""
 _RUN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.~:+-]*")
-_NOT_STARTED = {None, "none", "scheduled", "queued", "skipped", "upstream_failed", "removed"}
+_WITHOUT = {"skipped", "upstream_failed", "removed"}
+_NOT_STARTED = {None, "none", "scheduled", "queued", *_WITHOUT}
+_ENDED = {"success", "failed", *_WITHOUT}
 
 
 class StepState(BaseModel):
@@ -83,8 +92,8 @@ class Run(BaseModel):
 
     @property
     def cancelled(self) -> bool:
-        """Whether somebody ended the run: Airflow then skips what had not begun, which no task of ours does itself."""
-        return any(step.state == "skipped" for step in self.steps)
+        """Whether somebody ended the run: Airflow then skips what had not begun."""
+        return any(step.state == "skipped" and step.name not in OPTIONAL for step in self.steps)
 
     @property
     def failed(self) -> StepState | None:
@@ -95,19 +104,24 @@ class Run(BaseModel):
     @property
     def status(self) -> str:
         """The job's status in IMS's words."""
-        if self.state == "success":
-            return "success"
-        if self.state == "failed" or self.cancelled or self.failed is not None:
+        if self.state in ("success", "failed"):
+            return "success" if self.state == "success" else "error"
+        if self.cancelled or (self.failed is not None and not self._is_debugged):
             return "error"
         started = [step for step in self.steps if step.state not in _NOT_STARTED]
         return STATUSES[self.dag_id][started[-1].name] if started else "creating"
 
     @property
-    def fields(self) -> dict[str, Any]:
-        """The job's fields, with defaults where the run was not given them."""
+    def _is_debugged(self) -> bool:
+        """Whether a shell is open, or about to be, in which somebody looks at what failed."""
+        waits = next((step.state for step in self.steps if step.name == "wait_for_completion"), None)
+        return self.job.enable_debug and self.dag_id == "create_image" and waits not in _ENDED
+
+    @property
+    def job(self) -> Job:
+        """The job's fields, with defaults where the run was not given them; not checked."""
         model = WORKFLOWS[self.dag_id]
-        known = {name: value for name, value in self.conf.items() if name in model.model_fields}
-        return model.model_construct(**known).model_dump(warnings=False)
+        return model.model_construct(**{name: self.conf[name] for name in model.model_fields if name in self.conf})
 
 
 async def all_runs(airflow: AirflowApi) -> list[Run]:

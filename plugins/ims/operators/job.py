@@ -91,15 +91,21 @@ class CloseWorkspaceOperator(BaseOperator):
 
 
 class SaveImageRecordOperator(BaseOperator):
-    """Seed step 10: registers the image, under the id that its artifacts were uploaded with, when all are in S3."""
+    """Seed step 10: registers the image, under the id that its artifacts were uploaded with, when all are in S3.
 
-    template_fields = ("image_id", "name", "arch")
+    `origin` are more fields of the record, on what it was made of.
+    """
 
-    def __init__(self, *, image_id: Any, name: Any, arch: Any, **arguments: Any) -> None:
+    template_fields = ("image_id", "name", "arch", "origin")
+
+    def __init__(
+        self, *, image_id: Any, name: Any, arch: Any, origin: dict[str, Any] | None = None, **arguments: Any
+    ) -> None:
         super().__init__(**arguments)
         self.image_id = image_id
         self.name = name
         self.arch = arch
+        self.origin = origin or {}
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Returns the record. Its id is given, so saving it twice makes one record."""
@@ -111,6 +117,7 @@ class SaveImageRecordOperator(BaseOperator):
                 "arch": self.arch,
                 "link": link,
                 "job_id": job_id(str(context["run_id"])),
+                **self.origin,
             }
             record: dict[str, Any] = api_client().call("PUT", f"images/{self.image_id}", json=fields)
         self.log.info("image %s: %s", record["id"], manifest)

@@ -17,8 +17,11 @@ MACROS: dict[str, Any] = {"write_manifest": write_manifest}
 """What the workflow has to give its templates."""
 
 
-def publish_image(job: BaseOperator, package: BaseOperator) -> None:
-    """Add the tasks that make an image of what `package` packed, and the one that closes what `job` opened."""
+def publish_image(job: BaseOperator, package: BaseOperator, origin: dict[str, Any] | None = None) -> BaseOperator:
+    """Add the tasks that make an image of what `package` packed, and the one that closes what `job` opened.
+
+    `origin` are fields of the record, on what the image was made of. Returns the last task.
+    """
     image_id = XComArg(job, "image_id")
     upload = StepOperator.partial(
         task_id="upload_artifacts",
@@ -42,8 +45,9 @@ def publish_image(job: BaseOperator, package: BaseOperator) -> None:
         image_id=image_id,
         name=XComArg(job, "image_name"),
         arch=XComArg(job, "arch"),
+        origin=origin,
     )
-    close = CloseWorkspaceOperator(task_id="close_workspace", image_id=image_id).as_teardown(
-        on_failure_fail_dagrun=True
-    )
+    close = CloseWorkspaceOperator(task_id="close_workspace", image_id=image_id)
+    close.as_teardown(on_failure_fail_dagrun=True)
     package >> upload >> manifest >> record >> close
+    return close

@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import socket
 import time
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from airflow.sdk import BaseOperator, Context
+from airflow.sdk.exceptions import AirflowSkipException
 
 from ims.connections import api_client
 from ims.errors import ImsError, MissingError
@@ -24,19 +26,24 @@ START_SECONDS = 60
 
 
 class StartShellOperator(BaseOperator):
-    """Opens an SSH shell on the image and tells our API how to reach it."""
+    """Opens an SSH shell on the image and tells our API how to reach it; without a `rootfs`, on what a build left.
 
-    template_fields = ("workspace", "rootfs", "public_key_id", "name", "jail", "lease")
+    It is skipped where it is not `wanted`, where one of `instead` does the work, and where the build left nothing.
+    """
+
+    template_fields = ("workspace", "rootfs", "public_key_id", "name", "jail", "lease", "wanted", "instead")
 
     def __init__(
         self,
         *,
         workspace: Any,
-        rootfs: Any,
+        rootfs: Any = None,
         public_key_id: Any,
         name: Any,
         jail: Any,
         lease: Any,
+        wanted: Any = True,
+        instead: Sequence[Any] = (),
         **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
@@ -46,10 +53,16 @@ class StartShellOperator(BaseOperator):
         self.name = name
         self.jail = jail
         self.lease = lease
+        self.wanted = wanted
+        self.instead = instead
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Returns host, port, fingerprint and the command that logs in."""
         workspace = Path(self.workspace)
+        if not self.wanted or any(self.instead):
+            raise AirflowSkipException("the job does not ask for a shell")
+        if self.rootfs is None and not (workspace / "image-root").is_dir():
+            raise AirflowSkipException("there is no image root to look at")
         with task_errors(context):
             client = api_client()
             key = client.get(f"public-keys/{self.public_key_id}")["public_key"]

@@ -1,4 +1,4 @@
-"""Recipe archives: gzip tars with `config.xml` at the root, from people we do not trust."""
+"""Archives of recipes and playbooks: gzip tars with a certain file at the root, from people we do not trust."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ def pack(folder: Path, archive: Path) -> None:
             tar.add(path, str(path.relative_to(folder)), recursive=False, filter=_anonymous)
 
 
-def unpack(archive: Path, folder: Path, *, max_bytes: int, max_files: int) -> None:
-    """Extract a recipe into a new folder, or leave nothing.
+def unpack(archive: Path, folder: Path, *, max_bytes: int, max_files: int, entry: str = CONFIG) -> None:
+    """Extract an archive into a new folder, or leave nothing.
 
-    Raises InputError: not a gzip tar, unsafe or too large members, or no `config.xml` at its root.
+    Raises InputError: not a gzip tar, unsafe or too large members, or no file `entry` at its root.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     try:
         _extract(archive, folder, max_bytes, max_files)
-        if not (folder / CONFIG).is_file():
+        if not (folder / entry).is_file():
             raise InputError(
-                f"the recipe has no {CONFIG} at its root{_nested(folder)}",
-                "Pack the content of the recipe's folder, not the folder: tar -C FOLDER -czf recipe.tar.gz .",
+                f"the archive has no {entry} at its root{_nested(folder, entry)}",
+                "Pack the content of the folder, not the folder: tar -C FOLDER -czf ARCHIVE.tar.gz .",
             )
     except BaseException:
         shutil.rmtree(folder, ignore_errors=True)
@@ -102,7 +102,7 @@ class _Limited(io.RawIOBase):
 
 def _extract(archive: Path, folder: Path, max_bytes: int, max_files: int) -> None:
     too_large = InputError(
-        f"the recipe unpacks to more than {max_bytes} bytes or {max_files} files",
+        f"the archive unpacks to more than {max_bytes} bytes or {max_files} files",
         "Make it smaller, or raise IMS_RECIPE_MAX_MIB or IMS_RECIPE_MAX_FILES",
     )
     total, links = 0, []
@@ -121,7 +121,7 @@ def _extract(archive: Path, folder: Path, max_bytes: int, max_files: int) -> Non
             while limited.read(1 << 16):  # to the end, where gzip's checksum is
                 pass
     except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise InputError(f"the recipe is not a gzip tar archive: {error}", "Make it with tar -czf") from None
+        raise InputError(f"the archive is not a gzip tar archive: {error}", "Make it with tar -czf") from None
     for link in links:
         _link(link, folder)
 
@@ -154,7 +154,7 @@ def _link(member: tarfile.TarInfo, folder: Path) -> None:
         path, target = _inside(folder, member.name), posixpath.normpath(member.linkname)
         within = posixpath.normpath(path.parent.relative_to(folder) / target)
         if target.startswith("/") or within.split("/")[0] == "..":
-            raise ValueError(f"it leads out of the recipe, to {member.linkname}")
+            raise ValueError(f"it leads out of the archive, to {member.linkname}")
         if any(parent.is_symlink() for parent in path.parents if parent.is_relative_to(folder)):
             raise ValueError("it is below a link")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -164,7 +164,7 @@ def _link(member: tarfile.TarInfo, folder: Path) -> None:
 def _inside(folder: Path, name: str) -> Path:
     parts = PurePosixPath(name).parts
     if name.startswith("/") or ".." in parts:
-        raise ValueError(f"the name {name} leads out of the recipe")
+        raise ValueError(f"the name {name} leads out of the archive")
     return folder.joinpath(*parts)
 
 
@@ -176,9 +176,9 @@ def _bad_member(member: tarfile.TarInfo) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
             raise
         reason = error.strerror if isinstance(error, OSError) else error
-        raise InputError(f"the recipe's member {member.name[:200]!r} cannot be unpacked safely: {reason}") from None
+        raise InputError(f"the archive's member {member.name[:200]!r} cannot be unpacked safely: {reason}") from None
 
 
-def _nested(folder: Path) -> str:
-    found = sorted(str(path.relative_to(folder)) for path in folder.glob(f"*/{CONFIG}"))
+def _nested(folder: Path, entry: str) -> str:
+    found = sorted(str(path.relative_to(folder)) for path in folder.glob(f"*/{entry}"))
     return f", but {found[0]}" if found else ""

@@ -93,6 +93,8 @@ class Image(Linked, Record):
     job_id: Mapped[str | None] = mapped_column(String(36), default=None, index=True)
     # `metadata` is taken by SQLAlchemy.
     labels: Mapped[dict[str, str]] = mapped_column("metadata", JSON, default=dict)
+    source_image_id: Mapped[str | None] = mapped_column(String(36), default=None, index=True)
+    changes: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True), default=None)
 
 
 class Shell(Base):

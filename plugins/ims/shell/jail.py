@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 
 from ims.errors import InputError
@@ -89,10 +90,11 @@ def jailed(root: Path) -> list[str]:
     ]
 
 
-def unjailed(root: Path, image: Path, scratch: Path) -> list[str]:
+def unjailed(root: Path, image: Path, scratch: Path, besides: Mapping[Path, Path] | None = None) -> list[str]:
     """bubblewrap's arguments for a session with the builder's tools.
 
-    `image` is /mnt/image; `scratch` holds what sessions write to /tmp and home.
+    `image` is /mnt/image; `scratch` holds what sessions write to /tmp and home; `besides` are more folders of this
+    machine, each with the path at which it is shown, read-only.
     """
     for name in ("home", "tmp"):
         (scratch / name).mkdir(parents=True, exist_ok=True)
@@ -113,6 +115,7 @@ def unjailed(root: Path, image: Path, scratch: Path) -> list[str]:
         *_kernel(""),
         *("--bind", str(image), str(places.IMAGE), "--bind", str(root), str(places.IMAGE_ROOT)),
         *_kernel(str(places.IMAGE_ROOT)),
+        *(part for source, shown in (besides or {}).items() for part in ("--ro-bind", str(source), str(shown))),
         *("--remount-ro", "/"),
         *_environment("/bin/bash", markers=str(places.IMAGE), shown_as=str(places.IMAGE_ROOT)),
     ]
@@ -159,11 +162,14 @@ def login_shell(root: Path) -> str:
     return "/bin/sh"
 
 
-def isolation(name: str) -> list[str]:
-    """bubblewrap's arguments for capabilities and namespaces; `name` becomes the host's, as far as it can be one."""
+def isolation(name: str, folder: str = "/") -> list[str]:
+    """bubblewrap's arguments for capabilities and namespaces.
+
+    `name` becomes the host's, as far as it can be one; `folder` is where a session starts.
+    """
     hostname = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:63] or "image"
     return [
-        *("--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", "--hostname", hostname, "--chdir", "/"),
+        *("--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", "--hostname", hostname, "--chdir", folder),
         *("--cap-drop", "ALL"),
         *(part for capability in CAPABILITIES for part in ("--cap-add", f"CAP_{capability}")),
     ]

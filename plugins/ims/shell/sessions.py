@@ -18,6 +18,8 @@ DESCRIPTORS = {"7": places.FILTER, "8": places.ARGUMENTS, "9": places.PROCESSES}
 COMMAND = ["bwrap", "--args", "8", "--seccomp", "7", "--pidns", "9", "--", str(places.ENTER)]
 """What sshd runs for a session."""
 _FIRST = ["bwrap", "--args", "8", "--seccomp", "7", "--unshare-pid"]
+ALONE = [*_FIRST, "--die-with-parent", "--", str(places.ENTER)]
+"""What runs one command without sshd; it and all it started end with that command."""
 
 
 def arrange(arguments: list[str]) -> None:
@@ -49,7 +51,7 @@ class Processes:
 
     def _start(self) -> subprocess.Popen[bytes]:
         told, tell = os.pipe()
-        with _opened(_FIRST) as (command, descriptors):
+        with opened(_FIRST) as (command, descriptors):
             process = subprocess.Popen(
                 [*command, "--info-fd", str(tell), "--", "/bin/sh", "-c", "read _"],
                 stdin=self._never,
@@ -67,7 +69,7 @@ class Processes:
 
 def try_one() -> None:
     """Run nothing in a session. Raises InputError: the image cannot run its own shell."""
-    with _opened(COMMAND) as (command, descriptors):
+    with opened(COMMAND) as (command, descriptors):
         done = subprocess.run(
             command,
             env=os.environ | {"SSH_ORIGINAL_COMMAND": ":"},
@@ -85,7 +87,7 @@ def try_one() -> None:
 
 
 @contextmanager
-def _opened(command: list[str]) -> Iterator[tuple[list[str], list[int]]]:
+def opened(command: list[str]) -> Iterator[tuple[list[str], list[int]]]:
     """A command line with the descriptors that it names opened, and their numbers here."""
     with ExitStack() as stack:
         files: dict[str, Path] = {number: path for number, path in DESCRIPTORS.items() if number in command}

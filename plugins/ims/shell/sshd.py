@@ -45,8 +45,8 @@ ClientAliveCountMax 4
 """
 
 
-def make_host_key(key: Path) -> str:
-    """Make a host key unless it is there; returns its fingerprint, `SHA256:…`."""
+def make_key(key: Path) -> str:
+    """Make a key pair unless it is there; returns its fingerprint, `SHA256:…`."""
     if not key.exists():
         partial = key.with_suffix(".partial")
         partial.unlink(missing_ok=True)

@@ -15,6 +15,7 @@ BASH = Path("/usr/bin/bash")
 PROGRAMS = (Path("/usr/bin/rsync"), Path("/usr/bin/scp"), Path("/usr/lib/openssh/sftp-server"))
 _LIBRARY = re.compile(r"(?:=> )?(?P<path>/\S+) \(0x")
 
+_FOLDER = places.PRIVATE / "tools"
 _LIB, _LIBEXEC = places.TOOLS / "lib", places.TOOLS / "libexec"
 _RUN = f"exec {_LIB}/ld.so --inhibit-cache --library-path {_LIB} {_LIBEXEC}"
 # The image's /bin/sh runs it. What the image has of these programs itself comes first in PATH.
@@ -48,7 +49,7 @@ exec "$SHELL" -l
 
 def provide() -> None:
     """Show the tools, read-only, in the /run that sessions share. Raises ConfigurationError: a program is missing."""
-    folder = places.PRIVATE / "tools"
+    folder = _FOLDER
     for name in ("bin", "lib", "libexec"):
         (folder / name).mkdir(parents=True)
     for program in (BASH, *PROGRAMS):
@@ -59,6 +60,12 @@ def provide() -> None:
     shown = places.SHARED_RUN / places.TOOLS.name
     shown.mkdir()
     mount("--bind", "-o", "ro", folder, shown)
+
+
+def add_script(name: str, text: str) -> Path:
+    """Show one more program to the sessions; returns its path as they see it."""
+    _script(_FOLDER / name, text)
+    return places.TOOLS / name
 
 
 def _copy(program: Path, folder: Path) -> None:

@@ -6,15 +6,13 @@ Only `kiwi-ng system prepare` is used: `build` and `create` would also make an a
 
 from __future__ import annotations
 
-import collections
 import fcntl
 import logging
 import os
 import re
 import shutil
-import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -24,6 +22,7 @@ from ims.recipes import kiwi_log
 from ims.recipes.description import APT
 from ims.settings import settings
 from ims.steps import build_host
+from ims.steps.programs import run_logged
 from ims.steps.step import Step, StepInput
 
 log = logging.getLogger(__name__)
@@ -31,7 +30,6 @@ log = logging.getLogger(__name__)
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 # Every file that a build makes gets this time, so that the same packages give the same image.
 SOURCE_DATE_EPOCH = "1700000000"
-KEPT_LINES = 4000
 _PROFILE_LINE = re.compile(r"(?:export )?(?P<name>\w+)='(?P<value>.*)'")
 
 
@@ -92,7 +90,7 @@ def prepare(step: Input, root: Path, cache: Path) -> None:
         *("--add-bootstrap-package", package if step.package_manager == APT else f"file://{package}"),
     ]
     environment = {"PATH": PATH, "HOME": str(home), "LANG": "C.UTF-8"}
-    code, last = _stream(command, environment, step.workspace / "kiwi.log")
+    code, last = run_logged(command, environment, copy=step.workspace / "kiwi.log")
     if code != 0:
         raise kiwi_log.build_error(last, code)
 
@@ -115,7 +113,7 @@ def run_images_script(root: Path) -> None:
     }
     log.info("running images.sh")
     with build_host.kernel_file_systems(root):
-        code, last = _stream(["chroot", root, *program], environment, None)
+        code, last = run_logged(["chroot", root, *program], environment)
     if code != 0:
         raise InputError(
             f"the recipe's images.sh ended with exit code {code}: {last[-1] if last else 'it printed nothing'}"
@@ -127,32 +125,6 @@ def profile(root: Path) -> dict[str, str]:
     path = resolve_inside(root, ".profile")
     lines = path.read_text().splitlines() if path is not None and path.is_file() else []
     return {match["name"]: match["value"] for line in lines if (match := _PROFILE_LINE.fullmatch(line))}
-
-
-def _stream(
-    command: list[str | Path], environment: Mapping[str, str], copy: Path | None
-) -> tuple[int, collections.deque[str]]:
-    """Run a program, its output line by line to the log and into `copy`; returns exit code and last lines."""
-    last: collections.deque[str] = collections.deque(maxlen=KEPT_LINES)
-    with (
-        subprocess.Popen(
-            command,
-            env=dict(environment),
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            errors="replace",
-        ) as process,
-        (copy or Path(os.devnull)).open("w") as file,
-    ):
-        assert process.stdout is not None
-        for raw in process.stdout:
-            for line in kiwi_log.clean(raw):
-                log.info("%s", line)
-                file.write(line + "\n")
-                last.append(line)
-    return process.returncode, last
 
 
 STEP = Step("build_image", Input, run, privileged=True)

@@ -1,4 +1,4 @@
-"""Seed step 4 of customizing: fetch the rootfs that the image's manifest names."""
+"""Seed step 4 of customizing: fetch the rootfs that the image's manifest names, and the playbook for it, if any."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ import logging
 from pathlib import Path
 
 from ims.errors import InputError
+from ims.recipes import archive
 from ims.settings import settings
+from ims.shell import ansible
 from ims.steps.step import Step, StepInput
 from ims.storage.manifest import MAX_BYTES, ROOTFS, Artifact, read_manifest
 from ims.storage.objects import ObjectName, ObjectStore
@@ -15,31 +17,53 @@ from ims.storage.objects import ObjectName, ObjectStore
 log = logging.getLogger(__name__)
 
 
+PLAYBOOK = "playbook"
+
+
 class Input(StepInput):
-    """`path` is the manifest's S3 address."""
+    """`path` is the manifest's S3 address, `playbook` that of an archive with an Ansible playbook."""
 
     path: str
+    playbook: str | None = None
 
 
 def run(step: Input) -> str:
-    """Returns the path of the rootfs, which is kept for the next customization of the same image."""
-    store, name = ObjectStore.from_environment(), ObjectName.parse(step.path)
+    """Returns the path of the rootfs, which is kept for the next job on the image; the playbook is in `playbook/`."""
+    store = ObjectStore.from_environment()
+    if step.playbook is not None:
+        fetch_playbook(store, ObjectName.parse(step.playbook), step.workspace)
+    return str(fetch_rootfs(store, ObjectName.parse(step.path), step.workspace))
+
+
+def fetch_playbook(store: ObjectStore, name: ObjectName, workspace: Path) -> None:
+    """Unpack an archive with `site.yml` at its root. Raises InputError: it is something else."""
+    packed = workspace / "playbook.tar.gz"
+    digests = store.download(name, packed)
+    log.info("fetched %s: %d bytes, sha256 %s", name, digests.size, digests.sha256)
+    own = settings()
+    limits = {"max_bytes": own.recipe_max_mib * 1024 * 1024, "max_files": own.recipe_max_files}
+    archive.unpack(packed, workspace / PLAYBOOK, entry=ansible.PLAYBOOK, **limits)
+    packed.unlink()
+
+
+def fetch_rootfs(store: ObjectStore, name: ObjectName, workspace: Path) -> Path:
+    """The rootfs that the manifest `name` names. Raises InputError: there is not one, or it is damaged."""
     found = read_manifest(store.read_bytes(name, MAX_BYTES), name).of_type(ROOTFS)
     if len(found) != 1:
         raise InputError(f"the manifest {name} has {len(found)} artifacts of the type {ROOTFS}, not one")
     rootfs = cached(found[0])
     if rootfs.exists():
         log.info("%s is here already", found[0].link.path)
-        return str(rootfs)
+        return rootfs
     rootfs.parent.mkdir(parents=True, exist_ok=True)
     # Beside its last place, since the workspace is another mount; LocalRuntime.close_workspace removes it.
-    fetched = rootfs.with_name(f"{step.workspace.name}.fetched")
+    fetched = rootfs.with_name(f"{workspace.name}.fetched")
     digests = store.download(ObjectName.parse(found[0].link.path), fetched)
     if found[0].md5 and found[0].md5.lower() != digests.md5:
         raise InputError(f"{found[0].link.path} is damaged: its md5 is {digests.md5}, the manifest says {found[0].md5}")
     log.info("fetched %s: %d bytes, sha256 %s", found[0].link.path, digests.size, digests.sha256)
     fetched.replace(rootfs)
-    return str(rootfs)
+    return rootfs
 
 
 def cached(rootfs: Artifact) -> Path:

@@ -15,11 +15,11 @@ from typing import Any
 
 from ims.errors import ImsError, InputError
 from ims.images import site_ca
-from ims.images.overlay import UPPER, mount_image, mount_lower
+from ims.images.overlay import mount_image
 from ims.images.root import resolve_inside
 from ims.settings import settings
-from ims.shell.traces import clean
 from ims.steps.build_host import kernel_file_systems
+from ims.steps.list_changes import CHANGES, LIST
 from ims.steps.step import Step, StepInput
 from ims.storage import manifest
 from ims.storage.digests import digest_file
@@ -58,22 +58,21 @@ def run(step: Input) -> list[dict[str, Any]]:
     for name, source in boot_files(root, step).items():
         shutil.copyfile(source, folder / name)
     make_rootfs(root, folder / "rootfs")
+    if (changes := step.workspace / LIST).exists():
+        shutil.copyfile(changes, folder / LIST)
     types = {
         "rootfs": manifest.ROOTFS,
         "kernel": manifest.KERNEL,
         "initrd": manifest.INITRD,
         "boot_parameters": manifest.BOOT_PARAMETERS,
+        LIST: manifest.CHANGES,
     }
     return [_describe(folder / name, kind) for name, kind in types.items() if (folder / name).exists()]
 
 
 def show_changed_image(rootfs: Path, workspace: Path, root: Path) -> None:
-    """Mount the image with its changes, without traces of the shell, and have it trust the site's CA."""
-    changes = workspace / "changes"
-    lower = mount_lower(rootfs, changes)
-    removed = clean(changes / UPPER, lower)
-    log.info("removed traces of the shell: %s", ", ".join(removed) or "none")
-    mount_image(rootfs, changes, root)
+    """Mount the image with its changes and have it trust the site's CA."""
+    mount_image(rootfs, workspace / CHANGES, root)
     with kernel_file_systems(root):
         site_ca.add(root, settings().ca_certificate_path)
 

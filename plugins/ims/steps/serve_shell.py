@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import logging
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Never
@@ -50,17 +51,24 @@ def run(step: Input) -> Never:
     ready.unlink(missing_ok=True)
     (step.workspace / PRIVATE).mkdir(mode=0o700, exist_ok=True)
     root = _image_root(step)
-    try:
-        processes = _prepare(step, root)
-    except FileNotFoundError as error:
-        raise ConfigurationError(f"there is no {error.filename}", "Install bubblewrap and openssh-server") from None
+    surround(root)
+    processes = _prepare(step, root)
     sessions.try_one()
     key = step.workspace / PRIVATE / "host_key"
-    fingerprint = sshd.make_host_key(key)
+    fingerprint = sshd.make_key(key)
     sshd.configure(step.host, step.port, key, step.public_key)
     server = sshd.start(step.host, step.port)
     _announce(step, ready, fingerprint)
     _watch(server.pid, processes)
+
+
+def surround(root: Path) -> None:
+    """Make the step's surroundings, and the image root, ready for sessions. Raises ConfigurationError, InputError."""
+    if shutil.which("bwrap") is None:
+        raise ConfigurationError("there is no bwrap", "Install bubblewrap")
+    surroundings.cover()
+    tools.provide()
+    jail.prepare(root)
 
 
 def _image_root(step: Input) -> Path:
@@ -75,14 +83,11 @@ def _image_root(step: Input) -> Path:
 
 
 def _prepare(step: Input, root: Path) -> sessions.Processes:
-    """Mount what the sessions see, and start the namespace they live in."""
+    """Say what the sessions see, and start the namespace they live in."""
     outside, kiwi_log = step.workspace / OUTSIDE, step.workspace / "kiwi.log"
     outside.mkdir(exist_ok=True)
-    surroundings.cover()
-    tools.provide()
     if kiwi_log.is_file():
         jail.show_log(kiwi_log, places.SHARED_RUN if step.jail else outside)
-    jail.prepare(root)
     view = jail.jailed(root) if step.jail else jail.unjailed(root, outside, step.workspace / PRIVATE / "scratch")
     sessions.arrange([*jail.isolation(step.name), *view])
     return sessions.Processes()

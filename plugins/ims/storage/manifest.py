@@ -19,6 +19,8 @@ ROOTFS = "application/vnd.cray.image.rootfs.squashfs"
 KERNEL = "application/vnd.cray.image.kernel"
 INITRD = "application/vnd.cray.image.initrd"
 BOOT_PARAMETERS = "application/vnd.cray.image.parameters.boot"
+CHANGES = "text/vnd.ims.image.changes"
+"""Ours: what was changed in the image that this one was made of. Readers pass over types that they do not know."""
 
 
 class Link(BaseModel):

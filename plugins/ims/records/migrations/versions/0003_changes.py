@@ -1,0 +1,14 @@
+"""Where a customized image comes from."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+
+
+def upgrade() -> None:
+    """Add the columns."""
+    op.add_column("images", sa.Column("source_image_id", sa.String(36), nullable=True))
+    op.add_column("images", sa.Column("changes", sa.JSON(none_as_null=True), nullable=True))
+    op.create_index("ix_images_source_image_id", "images", ["source_image_id"])

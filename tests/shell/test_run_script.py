@@ -1,0 +1,112 @@
+"""Scripts and playbooks in the jail, without a workflow around them."""
+
+from __future__ import annotations
+
+import shutil
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ims.images.overlay import UPPER
+from ims.runtime.local import LocalRuntime, StepFailedError
+from ims.shell import tools
+from ims.steps.fetch_image import PLAYBOOK
+from ims.steps.list_changes import CHANGES
+from ims.steps.run_script import STEP
+from tests.shell.small_image import pack, write_root
+
+MODULES = """\
+- hosts: all
+  tasks:
+    - ansible.builtin.template: {src: issue.j2, dest: /etc/issue, mode: "0600"}
+    - ansible.builtin.lineinfile: {path: /etc/group, line: "hpc:x:4000:"}
+"""
+
+
+@pytest.fixture(scope="module")
+def rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small image."""
+    folder = tmp_path_factory.mktemp("image")
+    return pack(write_root(folder / "root"), folder / "rootfs")
+
+
+@pytest.fixture(scope="module")
+def with_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small image with this machine's Python, which Ansible's modules need."""
+    folder = tmp_path_factory.mktemp("image")
+    root = write_root(folder / "root")
+    shutil.copytree("/usr/lib/python3.11", root / "usr/lib/python3.11", symlinks=True)
+    compiled = Path("/usr/lib/python3.11/lib-dynload")
+    for program in (Path("/usr/bin/python3.11"), *compiled.glob("*.so")):
+        for file in (program, *tools.libraries(program)):
+            (root / file.relative_to("/")).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, root / file.relative_to("/"))
+    (root / "usr/bin/python3").symlink_to("python3.11")
+    return pack(root, folder / "rootfs")
+
+
+@pytest.fixture
+def workspace() -> Iterator[Path]:
+    """Of a job."""
+    runtime, job = LocalRuntime(), str(uuid.uuid4())
+    yield runtime.open_workspace(job, 1)
+    runtime.close_workspace(job)
+
+
+def run(workspace: Path, rootfs: Path, script: str | None, seconds: int = 60) -> list[str]:
+    """Run a script, or the playbook in the workspace; returns what it prints."""
+    lines: list[str] = []
+    data: dict[str, Any] = {"workspace": str(workspace), "rootfs": str(rootfs), "script": script, "seconds": seconds}
+    LocalRuntime().run(STEP, data, "script", lines.append)
+    return lines
+
+
+def test_script_is_jailed(workspace: Path, rootfs: Path) -> None:
+    """It is root of the image, and of nothing else: no processes, credentials or folders of the machine."""
+    lines = run(workspace, rootfs, "#!/bin/ash\nid -u; ls /; ls /proc | grep -c '^[0-9]'; env; ls /proc/self/fd\n")
+    assert lines[0] == "0"
+    assert "work" not in lines
+    assert int(next(line for line in lines if line.isdigit() and line != "0")) < 6
+    assert not [line for line in lines if line.startswith(("AWS", "IMS_HOME", "AIRFLOW"))]
+
+
+def test_script_tried_again_starts_from_the_original(workspace: Path, rootfs: Path) -> None:
+    """What a try that was cut short had changed does not count."""
+    with pytest.raises(StepFailedError):
+        run(workspace, rootfs, "echo half > /etc/half; exit 1")
+    run(workspace, rootfs, "echo whole > /etc/whole")
+    assert {path.name for path in (workspace / CHANGES / UPPER / "etc").glob("*l[ef]*")} == {"whole"}
+
+
+def test_script_that_takes_too_long(workspace: Path, rootfs: Path) -> None:
+    """It is ended with all that it started; another try cannot help."""
+    with pytest.raises(StepFailedError, match="ended after 1 s") as caught:
+        run(workspace, rootfs, "sleep 876 & sleep 876", seconds=1)
+    assert caught.value.permanent
+    commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+    assert b"sleep\x00876\x00" not in commands
+
+
+def test_image_without_a_shell(workspace: Path, tmp_path: Path) -> None:
+    """The error says so."""
+    (tmp_path / "root" / "etc").mkdir(parents=True)
+    with pytest.raises(StepFailedError, match="exit code") as caught:
+        run(workspace, pack(tmp_path / "root", tmp_path / "rootfs"), "true")
+    assert caught.value.permanent
+
+
+def test_playbook_with_modules(workspace: Path, with_python: Path) -> None:
+    """Facts, templates and modules; what Ansible needs on the image goes with the traces of the shell."""
+    folder = workspace / PLAYBOOK
+    (folder / "templates").mkdir(parents=True)
+    (folder / "site.yml").write_text(MODULES)
+    (folder / "templates" / "issue.j2").write_text("{{ inventory_hostname }} has Python {{ ansible_python_version }}\n")
+    lines = run(workspace, with_python, None)
+    assert any(line.startswith("PLAY RECAP") for line in lines)
+    upper = workspace / CHANGES / UPPER
+    assert (upper / "etc/issue").read_text().startswith("image has Python 3.11")
+    assert (upper / "etc/issue").stat().st_mode & 0o777 == 0o600
+    assert "hpc:x:4000:" in (upper / "etc/group").read_text()
