@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -16,6 +18,8 @@ from playwright.sync_api import Page, sync_playwright
 from ims.stack.lifecycle import token
 from tests.flows.conftest import RECIPES
 from tests.flows.rpm_repository import RepositoryServer
+from tests.flows.shells import Key, customize
+from tests.flows.test_interrupted import wait_for
 from tests.service import Service
 
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")
@@ -84,6 +88,24 @@ def test_wrong_value_in_the_form(service: Service, page: Page) -> None:
     page.get_by_text("there is no recipe with the id").first.wait_for()
     keep(page, "refused-form")
     assert len(service.client.get("jobs")) == runs
+
+
+def test_shell_on_the_images_page(service: Service, page: Page, small: dict[str, Any], key: Key) -> None:
+    """An open shell is listed with how to log in; it is kept and finished with a click, and then gone."""
+    job = customize(service, small, key, jail=True, lease=3600)
+    page.goto(f"{service.settings.airflow_url}/plugin/images")
+    frame = page.frame_locator("iframe")
+    frame.get_by_text(job["ssh_containers"][0]["command"]).wait_for()
+    assert frame.get_by_text(job["ssh_containers"][0]["fingerprint"]).is_visible()
+    keep(page, "open-shells")
+    frame.get_by_role("button", name="Keep a day more").click()
+    tomorrow = datetime.now(UTC) + timedelta(hours=23)
+    wait_for(lambda: datetime.fromisoformat(service.client.get(f"jobs/{job['id']}/shell")["until"]) > tomorrow)
+    frame.get_by_role("button", name="Finish").click()
+    assert service.wait(job["id"])["status"] == "success"
+    page.reload()
+    frame.get_by_text("customized-").first.wait_for()
+    assert frame.get_by_role("heading", name="Open shells").count() == 0
 
 
 def test_images_page(service: Service, page: Page) -> None:

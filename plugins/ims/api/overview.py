@@ -1,4 +1,7 @@
-"""`/overview`: a page in the Airflow UI that lists what there is, with the ids that the trigger form asks for."""
+"""`/overview`: a page in the Airflow UI that lists what there is, with the ids that the trigger form asks for.
+
+Open shells can be finished, given up and extended there.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,7 @@ from fastapi.responses import HTMLResponse
 from fastapi.templating import Jinja2Templates
 
 from ims.api.access import may_read
-from ims.api.services import RecordsService
+from ims.api.services import RecordsService, ShellsService
 from ims.records.models import Image, PublicKey, Recipe
 from ims.settings import settings
 
@@ -20,16 +23,17 @@ templates = Jinja2Templates(Path(__file__).parent)
 
 
 @router.get("/overview", dependencies=[may_read()], include_in_schema=False)
-def overview(request: Request, records: RecordsService) -> HTMLResponse:
-    """The newest recipes, images and public keys."""
+def overview(request: Request, records: RecordsService, shells: ShellsService) -> HTMLResponse:
+    """The open shells, and the newest recipes, images and public keys."""
     return templates.TemplateResponse(
         request,
         "overview.html",
         {
+            "shells": shells.list_open(),
             "recipes": records.list(Recipe)[: -SHOWN - 1 : -1],
             "images": records.list(Image)[: -SHOWN - 1 : -1],
             "public_keys": records.list(PublicKey)[: -SHOWN - 1 : -1],
-            "workflow": f"{settings().airflow_url}/dags/create_image",
+            "workflows": f"{settings().airflow_url}/dags",
             "shown": SHOWN,
         },
     )

@@ -27,6 +27,7 @@ class ShellIn(RequestBody):
     command: Text
     fingerprint: Text
     until: datetime
+    run_url: Text = ""
 
 
 class ShellOut(BaseModel):
@@ -42,6 +43,7 @@ class ShellOut(BaseModel):
     command: str
     fingerprint: str
     until: datetime
+    run_url: str
     operation: str | None
     closed: datetime | None
 

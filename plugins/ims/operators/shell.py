@@ -79,7 +79,8 @@ class StartShellOperator(BaseOperator):
             services.start(load_step(STEP), data)
             shell = wait_until_open(workspace)
             until = datetime.now(UTC) + timedelta(seconds=self.lease)
-            known = {"name": self.name, "jail": self.jail, "until": until.isoformat()}
+            run_url = f"{settings().airflow_url}/dags/{context['dag'].dag_id}/runs/{context['run_id']}"
+            known = {"name": self.name, "jail": self.jail, "until": until.isoformat(), "run_url": run_url}
             client.call("PUT", f"jobs/{job_id(str(context['run_id']))}/shell", json={**known, **shell})
         self.log.info("log in with: %s", shell["command"])
         self.log.info("host key: %s; the shell stays until %s", shell["fingerprint"], until.isoformat())

@@ -109,6 +109,7 @@ class Shell(Base):
     port: Mapped[int]
     command: Mapped[str] = mapped_column(Text)
     fingerprint: Mapped[str] = mapped_column(Text)
+    run_url: Mapped[str] = mapped_column(Text, default="")
     until: Mapped[datetime] = mapped_column(UtcDateTime)
     operation: Mapped[str | None] = mapped_column(String(16), default=None)
     closed: Mapped[datetime | None] = mapped_column(UtcDateTime, default=None)

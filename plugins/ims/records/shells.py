@@ -34,6 +34,11 @@ class Shells:
             found = session.scalars(select(Shell).where(Shell.job_id.in_(list(job_ids))))
             return {shell.job_id: shell for shell in found}
 
+    def list_open(self) -> list[Shell]:
+        """The shells that are not closed, the one that ends first in front."""
+        with self._database.session() as session:
+            return list(session.scalars(select(Shell).where(Shell.closed.is_(None)).order_by(Shell.until)))
+
     def change(self, job_id: str, change: Callable[[Shell], None]) -> Shell:
         """Apply `change` to a shell, with nobody else in between. Raises MissingError: the job has none."""
         with self._database.session() as session:

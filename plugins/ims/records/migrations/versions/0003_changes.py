@@ -1,4 +1,4 @@
-"""Where a customized image comes from."""
+"""Where a customized image comes from, and where the run of a shell is shown."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -11,4 +11,5 @@ def upgrade() -> None:
     """Add the columns."""
     op.add_column("images", sa.Column("source_image_id", sa.String(36), nullable=True))
     op.add_column("images", sa.Column("changes", sa.JSON(none_as_null=True), nullable=True))
+    op.add_column("shells", sa.Column("run_url", sa.Text(), nullable=False, server_default=""))
     op.create_index("ix_images_source_image_id", "images", ["source_image_id"])
