@@ -29,6 +29,13 @@ class ImsClient:
         """GET `/apis/ims/v3/<path>`. Raises ImsError, as all methods do."""
         return self.call("GET", path, params=query)
 
+    def record(self, kind: str, identity: str) -> Any:
+        """A record of `recipes`, `images` or `public-keys`, also if it was deleted: who works with it goes on."""
+        try:
+            return self.get(f"{kind}/{identity}")
+        except MissingError:
+            return self.get(f"deleted/{kind}/{identity}")
+
     def create(self, path: str, **fields: Any) -> Any:
         """POST a new record or job; returns it."""
         return self.call("POST", path, json=fields)

@@ -11,22 +11,27 @@ import httpx
 import pytest
 
 from tests.api.conftest import client, mint
-from tests.api.wire import JSON, V3, assert_problem
+from tests.api.wire import JSON, V2, V3, assert_problem
 from tests.service import PUBLIC_KEY, Service
 
 OPEN = {"/apis/ims/version", "/apis/ims/healthz/live", "/apis/ims/healthz/ready"}
+ALL_VERSIONS = {
+    "public-keys": "GET POST DELETE",
+    "public-keys/{}": "GET DELETE",
+    "recipes": "GET POST DELETE",
+    "recipes/{}": "GET PATCH DELETE",
+    "images": "GET POST DELETE",
+    "images/{}": "GET PUT PATCH DELETE",
+    "jobs": "GET POST DELETE",
+    "jobs/{}": "GET PATCH DELETE",
+}
+ONLY_V3 = {
+    f"deleted/{kind}{one}": "GET PATCH DELETE" for kind in ("public-keys", "recipes", "images") for one in ("", "/{}")
+}
 KNOWN = {
-    (method, f"{V3}/{path}")
-    for path, methods in {
-        "public-keys": "GET POST DELETE",
-        "public-keys/{}": "GET DELETE",
-        "recipes": "GET POST DELETE",
-        "recipes/{}": "GET PATCH DELETE",
-        "images": "GET POST DELETE",
-        "images/{}": "GET PUT PATCH DELETE",
-        "jobs": "GET POST DELETE",
-        "jobs/{}": "GET PATCH DELETE",
-    }.items()
+    (method, f"{root}/{path}")
+    for root, routes in ((V3, ALL_VERSIONS | ONLY_V3), (V2, ALL_VERSIONS))
+    for path, methods in routes.items()
     for method in methods.split()
 }
 

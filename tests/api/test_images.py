@@ -41,7 +41,6 @@ DEFAULTS: dict[str, Any] = {
 MISSING = f"s3://{BUCKET}/{uuid4()}/manifest.yaml"
 
 BAD_FIELDS = {
-    "nothing": Refused({}, 422, ("name",)),
     "unknown": Refused({"name": "x", "colour": "red"}, 422, ("colour",)),
     "id": Refused({"name": "x", "id": str(uuid4())}, 422, ("id",)),
     "name empty": Refused({"name": ""}, 422, ("name",)),
@@ -270,6 +269,7 @@ def test_link_is_unique(api: httpx.Client, stored: str) -> None:
 
 
 CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
+    "name": ({"name": "another"}, {"name": "another"}),
     "arch": ({"arch": "aarch64"}, {"arch": "aarch64"}),
     "set": ({"metadata": {"operation": "set", "key": "b", "value": "2"}}, {"metadata": {"a": "1", "b": "2"}}),
     "set again": ({"metadata": {"operation": "set", "key": "a", "value": "2"}}, {"metadata": {"a": "2"}}),
@@ -287,7 +287,8 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
 }
 
 BAD_CHANGES = {
-    "name": Refused({"name": "x"}, 422, ("name",)),
+    "name empty": Refused({"name": ""}, 422, ("name",)),
+    "name null": Refused({"name": None}, 422, ("name",)),
     "job_id": Refused({"job_id": str(uuid4())}, 422, ("job_id",)),
     "unknown beside a good one": Refused({"arch": "aarch64", "colour": "red"}, 422, ("colour",)),
     "arch": Refused({"arch": "riscv64"}, 422, ("arch",)),
@@ -380,7 +381,7 @@ def test_put_deleted(api: httpx.Client, stored: str) -> None:
 @pytest.mark.parametrize("identity", ["zzz", NOBODY.upper(), NOBODY.replace("-", "")])
 def test_put_bad_id(api: httpx.Client, identity: str) -> None:
     """An id is a UUID as it is usually written."""
-    assert_problem(api.put(f"{IMAGES}/{identity}", json={"name": "x"}), 422, "image_id")
+    assert_problem(api.put(f"{IMAGES}/{identity}", json={"name": "x"}), 422, "id")
 
 
 def test_put_bad_fields(api: httpx.Client) -> None:

@@ -30,7 +30,6 @@ DISTRIBUTIONS = ("sles12", "sles15", "centos7", "debian12", "debian13", "opensus
 VARIABLES = [{"key": "REPOSITORY", "value": "https://example.org/a?b=c"}, {"key": "_x1", "value": ""}]
 
 BAD_FIELDS = {
-    "nothing": Refused({}, 422, ("name", "recipe_type", "linux_distribution")),
     "unknown": Refused({**REQUIRED, "colour": "red"}, 422, ("colour",)),
     "id": Refused({**REQUIRED, "id": str(uuid4())}, 422, ("id",)),
     "created": Refused({**REQUIRED, "created": "2026-01-01T00:00:00Z"}, 422, ("created",)),
@@ -87,7 +86,8 @@ BAD_LINKS = {
 }
 
 BAD_CHANGES = {
-    "name": Refused({"name": "x"}, 422, ("name",)),
+    "name empty": Refused({"name": ""}, 422, ("name",)),
+    "name null": Refused({"name": None}, 422, ("name",)),
     "recipe_type": Refused({"recipe_type": "packer"}, 422, ("recipe_type",)),
     "linux_distribution": Refused({"linux_distribution": "sles12"}, 422, ("linux_distribution",)),
     "unknown beside a good one": Refused({"arch": "aarch64", "colour": "red"}, 422, ("colour",)),
@@ -260,6 +260,7 @@ def test_link_is_unique_at_the_same_moment(api: httpx.Client, archive: str) -> N
 
 
 CHANGES: dict[str, dict[str, Any]] = {
+    "name": {"name": "another"},
     "arch": {"arch": "aarch64"},
     "dkms": {"require_dkms": False},
     "dictionary": {"template_dictionary": [{"key": "OTHER", "value": "1"}]},

@@ -13,6 +13,8 @@ import httpx
 
 V3 = "/apis/ims/v3"
 JSON = {"Content-Type": "application/json"}
+V2 = "/apis/ims/v2"
+UNVERSIONED = "/apis/ims"
 NOBODY = "3f2b1c4d-5e6f-4a7b-8c9d-0e1f2a3b4c5d"
 UNKNOWN_IDS = (NOBODY, "zzz", "%3Flimit=1", "%23", "%2e", "%2e%2e", "%00", "%ff")
 
@@ -39,6 +41,7 @@ class BadBody:
 BAD_BODIES = {
     "no body, no type": BadBody(None, 400, {}),
     "empty": BadBody(b"", 400),
+    "no members": BadBody(b" { } ", 400),
     "malformed": BadBody(b'{"name": ', 400),
     "not UTF-8": BadBody(b'{"name": "\xff"}', 400),
     "nested too deep": BadBody(b"[" * 100_000, 400),

@@ -62,5 +62,14 @@ class AirflowApi:
             if not page[items] or len(found) >= page["total_entries"]:
                 return found
 
+    async def search(self, path: str, items: str, **body: Any) -> list[dict[str, Any]]:
+        """All items that a POST with filters in its body finds in pages."""
+        found: list[dict[str, Any]] = []
+        while True:
+            page = await self.call("POST", path, json={**body, "page_limit": PAGE, "page_offset": len(found)})
+            found += page[items]
+            if not page[items] or len(found) >= page["total_entries"]:
+                return found
+
 
 AirflowService = Annotated[AirflowApi, Depends(AirflowApi)]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from functools import cache
 from importlib.metadata import version
+from typing import Any
 
 from fastapi import APIRouter, FastAPI
 
-from ims.api import images, jobs, overview, problems, public_keys, recipes, shells
+from ims.api import deletion, images, jobs, overview, problems, public_keys, recipes, shells
 from ims.api.gate import Gate
+from ims.api.lists import by_arch, by_labels, by_name
 from ims.api.services import RecordsService
-from ims.records.models import Recipe
+from ims.records.models import Image, PublicKey, Recipe
+from ims.records.selection import Selection
 
 general = APIRouter(tags=["service"])
 
@@ -30,8 +33,27 @@ def live() -> dict[str, str]:
 @general.get("/healthz/ready")
 def ready(records: RecordsService) -> dict[str, str]:
     """The records can be read."""
-    records.list(Recipe)
+    records.list(Recipe, Selection(limit=1))
     return {}
+
+
+def versioned_routes(number: int) -> APIRouter:
+    """All resources. What v2 deletes is gone; v3 keeps tombstones."""
+    router = APIRouter()
+    kinds: tuple[tuple[str, Any, APIRouter, Any, Any], ...] = (
+        ("recipes", Recipe, recipes.router, recipes.DeletedRecipeOut, by_arch),
+        ("images", Image, images.router, images.DeletedImageOut, by_labels),
+        ("public-keys", PublicKey, public_keys.router, public_keys.DeletedPublicKeyOut, by_name),
+    )
+    for path, kind, common, out, selected in kinds:
+        deletes = deletion.hard(kind) if number == 2 else deletion.soft(kind)
+        for routes in (common, deletes):
+            router.include_router(routes, prefix=f"/{path}", tags=[path])
+        if number == 3:
+            router.include_router(deletion.deleted(path, kind, out, selected))
+    for resource in (jobs, shells):
+        router.include_router(resource.router)
+    return router
 
 
 @cache
@@ -42,8 +64,8 @@ def build_app() -> FastAPI:
     app.add_middleware(Gate)
     app.include_router(general)
     app.include_router(overview.router)
-    v3 = APIRouter(prefix="/v3")
-    for resource in (recipes, images, public_keys, jobs, shells):
-        v3.include_router(resource.router)
-    app.include_router(v3)
+    for number in (3, 2):
+        app.include_router(versioned_routes(number), prefix=f"/v{number}")
+    # Older clients say no version and mean 2.
+    app.include_router(versioned_routes(2), include_in_schema=False)
     return app

@@ -9,7 +9,7 @@ from ims.api.access import is_known
 from ims.api.problems import Problem, problem_response
 from ims.api.requests import once_more, read_body
 
-MAX_BODY = 4 * 1024 * 1024
+MAX_BODY = 1024 * 1024
 OPEN = ("/version", "/healthz/ready", "/healthz/live")
 
 

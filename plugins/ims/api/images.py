@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import BeforeValidator, Field
 
-from ims.api.access import may_delete, may_read, may_write
+from ims.api.access import may_read, may_write
 from ims.api.links import check_image_link, set_link
+from ims.api.lists import PAGE, by_labels, page
 from ims.api.problems import Problem
-from ims.api.schemas import Arch, ArtifactLink, LinkOut, Name, PatchBody, RecordOut, RequestBody, Text
+from ims.api.schemas import Arch, ArtifactLink, Id, LinkOut, Name, PatchBody, RecordOut, RequestBody, Text
 from ims.api.services import RecordsService, StoreService
 from ims.errors import MissingError
 from ims.images.changes import Changes
 from ims.jobs import Identity
-from ims.records.models import Image
+from ims.records.models import Image, ImageObject
+from ims.records.selection import Selection
 from ims.records.store import IdTakenError
 
-router = APIRouter(prefix="/images", tags=["images"])
+router = APIRouter()
+Selected = Annotated[Selection, Depends(by_labels)]
 
 
 def _pairs(value: Any) -> Any:
@@ -54,6 +58,7 @@ class MetadataChange(RequestBody):
 class ImagePatch(PatchBody):
     """What of an image can be changed."""
 
+    name: Name | None = None
     link: ArtifactLink | None = None
     arch: Arch | None = None
     metadata: MetadataChange | None = None
@@ -70,10 +75,16 @@ class ImageOut(RecordOut):
     changes: Changes | None
 
 
-@router.get("", dependencies=[may_read()], response_model=list[ImageOut])
-def list_images(records: RecordsService) -> list[Image]:
-    """All images."""
-    return records.list(Image)
+class DeletedImageOut(ImageOut):
+    """An image that was deleted."""
+
+    deleted: datetime
+
+
+@router.get("", dependencies=[may_read()], response_model=list[ImageOut], responses=PAGE)
+def list_images(request: Request, response: Response, records: RecordsService, selection: Selected) -> list[Image]:
+    """The images, oldest first."""
+    return page(request, response, records, Image, selection)
 
 
 @router.post("", status_code=201, dependencies=[may_write()], response_model=ImageOut)
@@ -82,72 +93,65 @@ def create_image(body: ImageIn, records: RecordsService, store: StoreService) ->
     return records.add(_image(body, store))
 
 
-@router.delete("", status_code=204, dependencies=[may_delete()])
-def delete_images(records: RecordsService) -> None:
-    """Delete all images."""
-    records.delete_all(Image)
-
-
-@router.get("/{image_id}", dependencies=[may_read()], response_model=ImageOut)
-def get_image(image_id: str, records: RecordsService) -> Image:
+@router.get("/{id}", dependencies=[may_read()], response_model=ImageOut)
+def get_image(identity: Id, records: RecordsService) -> Image:
     """One image."""
-    return records.get(Image, image_id)
+    return records.get(Image, identity)
 
 
-@router.put("/{image_id}", dependencies=[may_write()], response_model=ImageOut)
+@router.put("/{id}", dependencies=[may_write()], response_model=ImageOut)
 def put_image(
-    image_id: Annotated[Identity, Path()], body: ImageIn, records: RecordsService, store: StoreService
+    identity: Annotated[Identity, Path(alias="id")], body: ImageIn, records: RecordsService, store: StoreService
 ) -> Image:
     """Register an image under an id of the caller's; the same again changes nothing, so it can be retried."""
     try:
-        known = records.get(Image, image_id)
+        known = records.get(Image, identity)
     except MissingError:
         image = _image(body, store)
-        image.id = image_id
+        image.id = identity
         try:
             return records.add(image)
         except IdTakenError:
             # By a tombstone, or by the same request that came at the same moment.
-            if (found := records.find(Image, image_id)) is None or found.deleted is not None:
+            if (found := records.find(Image, identity)) is None or found.deleted is not None:
                 raise
             known = found
     same = (known.name, known.arch, known.job_id) == (body.name, body.arch, body.job_id)
     if not same or known.link_path != (body.link.path if body.link else None):
-        raise Problem(409, f"there is another image with the id {image_id}")
+        raise Problem(409, f"there is another image with the id {id}")
     return known
 
 
-@router.patch("/{image_id}", dependencies=[may_write()], response_model=ImageOut)
-def update_image(image_id: str, body: ImagePatch, records: RecordsService, store: StoreService) -> Image:
+@router.patch("/{id}", dependencies=[may_write()], response_model=ImageOut)
+def update_image(identity: Id, body: ImagePatch, records: RecordsService, store: StoreService) -> Image:
     """Change an image."""
-    records.get(Image, image_id)
-    if body.link is not None:
-        check_image_link(store, body.link)
+    records.get(Image, identity)
+    objects = check_image_link(store, body.link) if body.link is not None else set()
 
     def change(image: Image) -> None:
         if body.link is not None:
-            set_link(image, body.link)
+            _link(image, body.link, objects)
+        if body.name is not None:
+            image.name = body.name
         if body.arch is not None:
             image.arch = body.arch
         if body.metadata is not None:
             image.labels = _changed(image.labels, body.metadata)
 
-    return records.change(Image, image_id, change)
-
-
-@router.delete("/{image_id}", status_code=204, dependencies=[may_delete()])
-def delete_image(image_id: str, records: RecordsService) -> None:
-    """Delete an image."""
-    records.delete(Image, image_id)
+    return records.change(Image, identity, change)
 
 
 def _image(body: ImageIn, store: StoreService) -> Image:
     known = body.model_dump(include={"name", "arch", "job_id", "source_image_id", "changes"})
     image = Image(**known, labels=body.metadata)
     if body.link is not None:
-        check_image_link(store, body.link)
-        set_link(image, body.link)
+        _link(image, body.link, check_image_link(store, body.link))
     return image
+
+
+def _link(image: Image, link: ArtifactLink, objects: set[str]) -> None:
+    set_link(image, link)
+    image.objects = [ImageObject(path=path) for path in sorted(objects)]
 
 
 def _changed(labels: dict[str, str], change: MetadataChange) -> dict[str, str]:

@@ -8,7 +8,7 @@ from ims.api.problems import Problem, field_problem
 from ims.api.schemas import ArtifactLink
 from ims.errors import InputError, MissingError
 from ims.records.models import Image, Recipe
-from ims.storage.manifest import MAX_BYTES, ROOTFS, read_manifest
+from ims.storage.manifest import MAX_BYTES, ROOTFS, Manifest, read_manifest
 from ims.storage.objects import ObjectName, ObjectStore
 
 log = logging.getLogger(__name__)
@@ -19,18 +19,29 @@ def check_recipe_link(store: ObjectStore, link: ArtifactLink) -> None:
     _stat(store, link)
 
 
-def check_image_link(store: ObjectStore, link: ArtifactLink) -> None:
-    """Raises Problem: 422, no readable manifest whose objects all exist; 400, not exactly one rootfs."""
+def check_image_link(store: ObjectStore, link: ArtifactLink) -> set[str]:
+    """Addresses of the objects that an image needs: the manifest and what it names.
+
+    Raises Problem: 422, no readable manifest whose objects all exist; 400, not exactly one rootfs.
+    """
     _stat(store, link)
     try:
-        name = ObjectName.parse(link.path)
-        manifest = read_manifest(store.read_bytes(name, MAX_BYTES), name)
+        manifest = _read(store, link)
         for artifact in manifest.artifacts:
             store.stat(ObjectName.parse(artifact.link.path))
     except (InputError, MissingError) as error:
         raise field_problem("link", str(error)) from None
     if (count := len(manifest.of_type(ROOTFS))) != 1:
         raise field_problem("link", f"the manifest has {count} artifacts of the type {ROOTFS}, not one", 400)
+    return _objects(link, manifest)
+
+
+def needed_by(store: ObjectStore, link: ArtifactLink) -> set[str]:
+    """Addresses of the objects that an image needs, which was checked before.
+
+    Raises InputError, MissingError: its manifest cannot be read.
+    """
+    return _objects(link, _read(store, link))
 
 
 def set_link(record: Recipe | Image, link: ArtifactLink) -> None:
@@ -40,6 +51,15 @@ def set_link(record: Recipe | Image, link: ArtifactLink) -> None:
         raise Problem(409, f"{record.name} ({record.id}) links {record.link['path']} already")
     record.link = wanted
     record.link_path = link.path
+
+
+def _read(store: ObjectStore, link: ArtifactLink) -> Manifest:
+    name = ObjectName.parse(link.path)
+    return read_manifest(store.read_bytes(name, MAX_BYTES), name)
+
+
+def _objects(link: ArtifactLink, manifest: Manifest) -> set[str]:
+    return {link.path, *(artifact.link.path for artifact in manifest.artifacts)}
 
 
 def _stat(store: ObjectStore, link: ArtifactLink) -> None:

@@ -11,7 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from ims.errors import ConfigurationError, ImsError, InputError, MissingError, UnavailableError
-from ims.records.store import IdTakenError, LinkTakenError
+from ims.records.store import IdTakenError, LinkTakenError, PurgingError
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,8 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(ImsError, _ims_error)
     app.add_exception_handler(LinkTakenError, _link_taken)
-    app.add_exception_handler(IdTakenError, _id_taken)
+    app.add_exception_handler(IdTakenError, _conflict)
+    app.add_exception_handler(PurgingError, _conflict)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _defect)
@@ -72,7 +73,7 @@ async def _link_taken(_request: Request, error: Exception) -> JSONResponse:
     return problem_response(422, f"link: {error}", {"link": [str(error)]})
 
 
-async def _id_taken(_request: Request, error: Exception) -> JSONResponse:
+async def _conflict(_request: Request, error: Exception) -> JSONResponse:
     return problem_response(409, str(error))
 
 

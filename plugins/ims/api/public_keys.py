@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends, Request, Response
 from pydantic import AfterValidator, Field
 
-from ims.api.access import may_delete, may_read, may_write
-from ims.api.schemas import Name, RecordOut, RequestBody
+from ims.api.access import may_read, may_write
+from ims.api.lists import PAGE, by_name, page
+from ims.api.schemas import Id, Name, RecordOut, RequestBody
 from ims.api.services import RecordsService
 from ims.records.models import PublicKey
+from ims.records.selection import Selection
 
-router = APIRouter(prefix="/public-keys", tags=["public-keys"])
+router = APIRouter()
+Selected = Annotated[Selection, Depends(by_name)]
 
 
 def _openssh(text: str) -> str:
@@ -41,10 +45,18 @@ class PublicKeyOut(RecordOut):
     public_key: str
 
 
-@router.get("", dependencies=[may_read()], response_model=list[PublicKeyOut])
-def list_public_keys(records: RecordsService) -> list[PublicKey]:
-    """All keys."""
-    return records.list(PublicKey)
+class DeletedPublicKeyOut(PublicKeyOut):
+    """A key that was deleted."""
+
+    deleted: datetime
+
+
+@router.get("", dependencies=[may_read()], response_model=list[PublicKeyOut], responses=PAGE)
+def list_public_keys(
+    request: Request, response: Response, records: RecordsService, selection: Selected
+) -> list[PublicKey]:
+    """The keys, oldest first."""
+    return page(request, response, records, PublicKey, selection)
 
 
 @router.post("", status_code=201, dependencies=[may_write()], response_model=PublicKeyOut)
@@ -53,19 +65,7 @@ def create_public_key(body: PublicKeyIn, records: RecordsService) -> PublicKey:
     return records.add(PublicKey(name=body.name, public_key=body.public_key))
 
 
-@router.delete("", status_code=204, dependencies=[may_delete()])
-def delete_public_keys(records: RecordsService) -> None:
-    """Delete all keys."""
-    records.delete_all(PublicKey)
-
-
-@router.get("/{public_key_id}", dependencies=[may_read()], response_model=PublicKeyOut)
-def get_public_key(public_key_id: str, records: RecordsService) -> PublicKey:
+@router.get("/{id}", dependencies=[may_read()], response_model=PublicKeyOut)
+def get_public_key(identity: Id, records: RecordsService) -> PublicKey:
     """One key."""
-    return records.get(PublicKey, public_key_id)
-
-
-@router.delete("/{public_key_id}", status_code=204, dependencies=[may_delete()])
-def delete_public_key(public_key_id: str, records: RecordsService) -> None:
-    """Delete a key."""
-    records.delete(PublicKey, public_key_id)
+    return records.get(PublicKey, identity)

@@ -2,18 +2,22 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Annotated, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends, Request, Response
 from pydantic import Field
 
-from ims.api.access import may_delete, may_read, may_write
+from ims.api.access import may_read, may_write
 from ims.api.links import check_recipe_link, set_link
-from ims.api.schemas import Arch, ArtifactLink, LinkOut, Name, PatchBody, RecordOut, RequestBody, Text
+from ims.api.lists import PAGE, by_arch, page
+from ims.api.schemas import Arch, ArtifactLink, Id, LinkOut, Name, PatchBody, RecordOut, RequestBody, Text
 from ims.api.services import RecordsService, StoreService
 from ims.records.models import Recipe
+from ims.records.selection import Selection
 
-router = APIRouter(prefix="/recipes", tags=["recipes"])
+router = APIRouter()
+Selected = Annotated[Selection, Depends(by_arch)]
 
 # Those of IMS, and the families that kiwi-ng builds here.
 Distribution = Literal[
@@ -55,6 +59,7 @@ class RecipeIn(RequestBody):
 class RecipePatch(PatchBody):
     """What of a recipe can be changed; `template_dictionary` is replaced whole."""
 
+    name: Name | None = None
     link: ArtifactLink | None = None
     template_dictionary: Annotated[list[TemplateVariable], Field(max_length=1000)] | None = None
     require_dkms: bool | None = None
@@ -72,10 +77,16 @@ class RecipeOut(RecordOut):
     arch: str
 
 
-@router.get("", dependencies=[may_read()], response_model=list[RecipeOut])
-def list_recipes(records: RecordsService) -> list[Recipe]:
-    """All recipes."""
-    return records.list(Recipe)
+class DeletedRecipeOut(RecipeOut):
+    """A recipe that was deleted."""
+
+    deleted: datetime
+
+
+@router.get("", dependencies=[may_read()], response_model=list[RecipeOut], responses=PAGE)
+def list_recipes(request: Request, response: Response, records: RecordsService, selection: Selected) -> list[Recipe]:
+    """The recipes, oldest first."""
+    return page(request, response, records, Recipe, selection)
 
 
 @router.post("", status_code=201, dependencies=[may_write()], response_model=RecipeOut)
@@ -88,22 +99,16 @@ def create_recipe(body: RecipeIn, records: RecordsService, store: StoreService) 
     return records.add(recipe)
 
 
-@router.delete("", status_code=204, dependencies=[may_delete()])
-def delete_recipes(records: RecordsService) -> None:
-    """Delete all recipes."""
-    records.delete_all(Recipe)
-
-
-@router.get("/{recipe_id}", dependencies=[may_read()], response_model=RecipeOut)
-def get_recipe(recipe_id: str, records: RecordsService) -> Recipe:
+@router.get("/{id}", dependencies=[may_read()], response_model=RecipeOut)
+def get_recipe(identity: Id, records: RecordsService) -> Recipe:
     """One recipe."""
-    return records.get(Recipe, recipe_id)
+    return records.get(Recipe, identity)
 
 
-@router.patch("/{recipe_id}", dependencies=[may_write()], response_model=RecipeOut)
-def update_recipe(recipe_id: str, body: RecipePatch, records: RecordsService, store: StoreService) -> Recipe:
+@router.patch("/{id}", dependencies=[may_write()], response_model=RecipeOut)
+def update_recipe(identity: Id, body: RecipePatch, records: RecordsService, store: StoreService) -> Recipe:
     """Change a recipe."""
-    records.get(Recipe, recipe_id)
+    records.get(Recipe, identity)
     if body.link is not None:
         check_recipe_link(store, body.link)
 
@@ -113,10 +118,4 @@ def update_recipe(recipe_id: str, body: RecipePatch, records: RecordsService, st
         for field, value in body.model_dump(exclude={"link"}, exclude_none=True).items():
             setattr(recipe, field, value)
 
-    return records.change(Recipe, recipe_id, change)
-
-
-@router.delete("/{recipe_id}", status_code=204, dependencies=[may_delete()])
-def delete_recipe(recipe_id: str, records: RecordsService) -> None:
-    """Delete a recipe."""
-    records.delete(Recipe, recipe_id)
+    return records.change(Recipe, identity, change)

@@ -1,7 +1,11 @@
-"""Bodies of requests, read before anything looks into them."""
+"""The form of requests, whatever the route: bodies of bounded size, no query parameters that nobody reads."""
 
 from __future__ import annotations
 
+from typing import Any
+
+from fastapi import Request
+from fastapi.dependencies.utils import get_flat_dependant
 from starlette.types import Message, Receive
 
 from ims.api.problems import Problem
@@ -27,3 +31,18 @@ def once_more(body: bytes, receive: Receive) -> Receive:
         return messages.pop() if messages else await receive()
 
     return again
+
+
+async def check_form(request: Request) -> None:
+    """Raises Problem: 400, a query parameter is unknown to the route, or the body is an object without members."""
+    known = {field.alias for field in get_flat_dependant(request.scope["route"].dependant).query_params}
+    unknown = set(request.query_params) - known
+    if unknown:
+        # Ignoring a misspelt filter would delete everything.
+        raise Problem(400, f"unknown query parameters: {', '.join(sorted(unknown))}")
+    if request.method in ("PATCH", "POST", "PUT") and await _body(request) == {}:
+        raise Problem(400, "the body is empty")
+
+
+async def _body(request: Request) -> Any:
+    return await request.json() if await request.body() else None

@@ -5,11 +5,13 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
+from fastapi import Path
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
 Arch = Literal["x86_64", "aarch64"]
 # A database takes every character but this one.
 Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
+Id = Annotated[str, Path(alias="id")]
 Name = Annotated[Text, Field(min_length=1, max_length=255)]
 
 

@@ -8,6 +8,7 @@ from typing import Annotated
 from fastapi import Depends
 
 from ims.records.database import Database
+from ims.records.removal import Removals
 from ims.records.shells import Shells
 from ims.records.store import Records
 from ims.settings import settings
@@ -27,6 +28,12 @@ def records() -> Records:
 
 
 @cache
+def removals() -> Removals:
+    """What was deleted and is to go for ever."""
+    return Removals(database())
+
+
+@cache
 def shells() -> Shells:
     """The shells of jobs."""
     return Shells(database())
@@ -40,4 +47,5 @@ def object_store() -> ObjectStore:
 
 ShellsService = Annotated[Shells, Depends(shells)]
 RecordsService = Annotated[Records, Depends(records)]
+RemovalsService = Annotated[Removals, Depends(removals)]
 StoreService = Annotated[ObjectStore, Depends(object_store)]

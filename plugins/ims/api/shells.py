@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ims.api.access import may_read, may_write
 from ims.api.problems import Problem
-from ims.api.schemas import RequestBody, Text
+from ims.api.schemas import Id, RequestBody, Text
 from ims.api.services import ShellsService
 from ims.records.models import Shell
 
@@ -55,40 +55,40 @@ class ShellOperation(RequestBody):
     seconds: Annotated[int, Field(ge=60, le=30 * 86400)] = 86400
 
 
-@router.get("/{job_id}/shell", dependencies=[may_read()], response_model=ShellOut)
-def get_shell(job_id: str, shells: ShellsService) -> Shell:
+@router.get("/{id}/shell", dependencies=[may_read()], response_model=ShellOut)
+def get_shell(identity: Id, shells: ShellsService) -> Shell:
     """The shell of a job."""
-    return shells.get(job_id)
+    return shells.get(identity)
 
 
-@router.put("/{job_id}/shell", dependencies=[may_write()], response_model=ShellOut)
-def put_shell(job_id: str, body: ShellIn, shells: ShellsService) -> Shell:
+@router.put("/{id}/shell", dependencies=[may_write()], response_model=ShellOut)
+def put_shell(identity: Id, body: ShellIn, shells: ShellsService) -> Shell:
     """Keep what the workflow says of the shell that it opened."""
-    return shells.save(job_id, body.model_dump())
+    return shells.save(identity, body.model_dump())
 
 
-@router.post("/{job_id}/shell", dependencies=[may_write()], response_model=ShellOut)
-def operate_shell(job_id: str, body: ShellOperation, shells: ShellsService) -> Shell:
+@router.post("/{id}/shell", dependencies=[may_write()], response_model=ShellOut)
+def operate_shell(identity: Id, body: ShellOperation, shells: ShellsService) -> Shell:
     """Finish, give up or extend a shell. The first word counts: finished is finished."""
 
     def change(shell: Shell) -> None:
         if shell.closed is not None:
-            raise Problem(409, f"the shell of the job {job_id} is closed")
+            raise Problem(409, f"the shell of the job {identity} is closed")
         if body.operation == "extend":
             shell.until = datetime.now(UTC) + timedelta(seconds=body.seconds)
         elif shell.operation not in (None, body.operation):
-            raise Problem(409, f"the shell of the job {job_id} was asked to {shell.operation} already")
+            raise Problem(409, f"the shell of the job {identity} was asked to {shell.operation} already")
         else:
             shell.operation = body.operation
 
-    return shells.change(job_id, change)
+    return shells.change(identity, change)
 
 
-@router.delete("/{job_id}/shell", status_code=204, dependencies=[may_write()])
-def close_shell(job_id: str, shells: ShellsService) -> None:
+@router.delete("/{id}/shell", status_code=204, dependencies=[may_write()])
+def close_shell(identity: Id, shells: ShellsService) -> None:
     """Remember that the workflow has closed the shell."""
 
     def change(shell: Shell) -> None:
         shell.closed = shell.closed or datetime.now(UTC)
 
-    shells.change(job_id, change)
+    shells.change(identity, change)

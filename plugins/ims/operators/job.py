@@ -38,7 +38,7 @@ class OpenWorkspaceOperator(BaseOperator):
         """Returns what the other tasks need to know. A new image id at every try: no two runs share objects."""
         job = job_id(str(context["run_id"]))
         with task_errors(context):
-            record = api_client().get(f"{self.kind}/{self.artifact_id}")
+            record = api_client().record(self.kind, self.artifact_id)
             if record["link"] is None:
                 raise InputError(f"{record['name']} ({record['id']}) has no link to an object in S3", "PATCH one")
             size = self.size_gib or settings().build_env_size
@@ -84,7 +84,7 @@ class CloseWorkspaceOperator(BaseOperator):
         if not self.image_id:
             return False
         try:
-            api_client().get(f"images/{self.image_id}")
+            api_client().record("images", self.image_id)
         except MissingError:
             return False
         return True

@@ -65,7 +65,7 @@ class StartShellOperator(BaseOperator):
             raise AirflowSkipException("there is no image root to look at")
         with task_errors(context):
             client = api_client()
-            key = client.get(f"public-keys/{self.public_key_id}")["public_key"]
+            key = client.record("public-keys", self.public_key_id)["public_key"]
             data = {
                 "workspace": self.workspace,
                 "rootfs": self.rootfs,

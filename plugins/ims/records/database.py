@@ -13,6 +13,7 @@ from sqlalchemy import Engine, create_engine, event, text
 from sqlalchemy.orm import Session
 
 _MIGRATION_LOCK = 0x696D73  # "ims"
+_LINKS_LOCK = _MIGRATION_LOCK + 1
 
 
 class Database:
@@ -27,6 +28,18 @@ class Database:
         """A transaction: committed at the end of the block, rolled back if it raises."""
         with Session(self.engine, expire_on_commit=False) as session, session.begin():
             yield session
+
+    @contextmanager
+    def reading(self) -> Iterator[Session]:
+        """A view of the database that waits for no writer, and that no writer waits for. Nothing is kept of it."""
+        with Session(self.engine.execution_options(reading=True), expire_on_commit=False) as session:
+            yield session
+
+
+def lock_links(session: Session) -> None:
+    """Wait until no other transaction decides who needs which object, and keep others waiting until this one ends."""
+    if session.get_bind().dialect.name == "postgresql":  # SQLite has one writer anyway
+        session.execute(text(f"SELECT pg_advisory_xact_lock({_LINKS_LOCK})"))
 
 
 def migrate(engine: Engine) -> None:
@@ -57,4 +70,5 @@ def _configure_sqlite(connection: Any, _record: object) -> None:
 
 def _begin_sqlite(connection: Any) -> None:
     """Take the write lock at once: a transaction that reads first and writes later would fail instead of wait."""
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    reading = connection.get_execution_options().get("reading", False)
+    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")

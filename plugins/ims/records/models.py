@@ -6,8 +6,8 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import JSON, DateTime, Index, String, Text, text
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy import JSON, DateTime, ForeignKey, Index, String, Text, false, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.types import TypeDecorator
 
 
@@ -38,17 +38,24 @@ class Record(Base):
     __abstract__ = True
 
     id: Mapped[str]
+    name: Mapped[str]
     created: Mapped[datetime]
     deleted: Mapped[datetime | None]
+    purging: Mapped[bool]
 
 
 class Common:
-    """What all records have. `deleted` makes a record a tombstone: hidden, its objects still there."""
+    """What all records have.
+
+    `deleted` makes a record a tombstone: hidden, its objects still there. `purging` says that these are being removed:
+    such a tombstone cannot come back.
+    """
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True, default=lambda: str(uuid.uuid4()))
     name: Mapped[str] = mapped_column(Text)
     created: Mapped[datetime] = mapped_column(UtcDateTime, default=lambda: datetime.now(UTC))
     deleted: Mapped[datetime | None] = mapped_column(UtcDateTime, default=None)
+    purging: Mapped[bool] = mapped_column(default=False, server_default=false())
 
 
 class Linked(Common):
@@ -59,15 +66,27 @@ class Linked(Common):
     arch: Mapped[str] = mapped_column(String(16), default="x86_64")
 
 
-def _one_living(table: str) -> Index:
+def _in_order(table: str) -> tuple[Index, ...]:
+    """For pages in the order of making, of all records and of those with a name."""
+    return (
+        Index(f"{table}_created", "created", "id"),
+        Index(f"{table}_name", "name", "created", "id"),
+    )
+
+
+def _one_living(table: str) -> tuple[Index, ...]:
     living = text("deleted IS NULL")
-    return Index(f"{table}_link_path", "link_path", unique=True, sqlite_where=living, postgresql_where=living)
+    return (
+        Index(f"{table}_link_path", "link_path", unique=True, sqlite_where=living, postgresql_where=living),
+        Index(f"{table}_any_link_path", "link_path"),
+    )
 
 
 class PublicKey(Common, Record):
     """A key that may log in to the shells of jobs."""
 
     __tablename__ = "public_keys"
+    __table_args__ = _in_order("public_keys")
 
     public_key: Mapped[str] = mapped_column(Text)
 
@@ -76,7 +95,7 @@ class Recipe(Linked, Record):
     """A description from which an image is built."""
 
     __tablename__ = "recipes"
-    __table_args__ = (_one_living("recipes"),)
+    __table_args__ = (*_in_order("recipes"), *_one_living("recipes"))
 
     recipe_type: Mapped[str] = mapped_column(String(32))
     linux_distribution: Mapped[str] = mapped_column(String(64))
@@ -88,13 +107,23 @@ class Image(Linked, Record):
     """A set of artifacts that nodes boot; the link names its manifest."""
 
     __tablename__ = "images"
-    __table_args__ = (_one_living("images"),)
+    __table_args__ = (*_in_order("images"), *_one_living("images"))
 
     job_id: Mapped[str | None] = mapped_column(String(36), default=None, index=True)
     # `metadata` is taken by SQLAlchemy.
     labels: Mapped[dict[str, str]] = mapped_column("metadata", JSON, default=dict)
     source_image_id: Mapped[str | None] = mapped_column(String(36), default=None, index=True)
     changes: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True), default=None)
+    objects: Mapped[list[ImageObject]] = relationship(cascade="all, delete-orphan", passive_deletes=True)
+
+
+class ImageObject(Base):
+    """An object in S3 that an image needs: its manifest, or one that the manifest names."""
+
+    __tablename__ = "image_objects"
+
+    image_id: Mapped[str] = mapped_column(ForeignKey("images.id", ondelete="CASCADE"), primary_key=True)
+    path: Mapped[str] = mapped_column(Text, primary_key=True, index=True)
 
 
 class Shell(Base):

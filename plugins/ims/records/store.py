@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.orm import Session
 
 from ims.errors import InputError, MissingError
-from ims.records.database import Database
-from ims.records.models import Image, PublicKey, Recipe, RecordType
+from ims.records.database import Database, lock_links
+from ims.records.models import Image, ImageObject, PublicKey, Recipe, RecordType
+from ims.records.selection import Selection
 
 NAMES: dict[type, str] = {PublicKey: "public key", Recipe: "recipe", Image: "image"}
 
@@ -23,31 +26,34 @@ class IdTakenError(InputError):
     """There is, or was, a record with that id."""
 
 
+class PurgingError(InputError):
+    """The objects of a deleted record are being removed."""
+
+
 class Records:
     """The records of a database. Unless said otherwise, tombstones are not seen."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def list(self, kind: type[RecordType]) -> list[RecordType]:
-        """All records of a kind, oldest first."""
-        with self._database.session() as session:
-            living = select(kind).where(kind.deleted.is_(None)).order_by(kind.created, kind.id)
-            return list(session.scalars(living))
+    def list(self, kind: type[RecordType], selection: Selection = Selection()) -> list[RecordType]:  # noqa: B008
+        """The records of a kind that are selected, oldest first."""
+        with self._database.reading() as session:
+            return list(session.scalars(selection.query(kind, session.get_bind().dialect.name)))
 
-    def get(self, kind: type[RecordType], identity: str) -> RecordType:
-        """One record. Raises MissingError: there is none with that id."""
-        with self._database.session() as session:
-            return _living(session.get(kind, identity), kind, identity)
+    def get(self, kind: type[RecordType], identity: str, *, deleted: bool = False) -> RecordType:
+        """One record, or one tombstone. Raises MissingError: there is none with that id."""
+        with self._database.reading() as session:
+            return expect(by_id(session, kind, identity), kind, identity, deleted)
 
     def find(self, kind: type[RecordType], identity: str) -> RecordType | None:
         """One record, a tombstone too; None if there never was one."""
-        with self._database.session() as session:
-            return session.get(kind, identity)
+        with self._database.reading() as session:
+            return by_id(session, kind, identity)
 
     def image_of_job(self, job_id: str) -> Image | None:
         """The image that a job made, a tombstone too."""
-        with self._database.session() as session:
+        with self._database.reading() as session:
             return session.scalars(select(Image).where(Image.job_id == job_id)).first()
 
     def add(self, record: RecordType) -> RecordType:
@@ -55,22 +61,32 @@ class Records:
         try:
             with self._database.session() as session:
                 session.add(record)
+                _check_link(session, record)
         except IntegrityError:
             if record.id is not None and self.find(type(record), record.id) is not None:
                 raise IdTakenError(f"there is or was another record with the id {record.id}") from None
-            raise _taken(record) from None
+            raise _taken(getattr(record, "link_path", None)) from None
         return record
 
-    def change(self, kind: type[RecordType], identity: str, change: Callable[[RecordType], None]) -> RecordType:
-        """Apply `change` to a record, with nobody else in between. Raises MissingError, LinkTakenError."""
+    def change(
+        self, kind: type[RecordType], identity: str, change: Callable[[RecordType], None], *, deleted: bool = False
+    ) -> RecordType:
+        """Apply `change` to a record, or a tombstone, with nobody else in between.
+
+        Raises MissingError, LinkTakenError.
+        """
         with self._database.session() as session:
-            record = _living(session.get(kind, identity, with_for_update=True), kind, identity)
-            change(record)
+            record = expect(by_id(session, kind, identity, lock=True), kind, identity, deleted)
+            before = getattr(record, "link_path", None)
+            with session.no_autoflush:
+                change(record)
             path = getattr(record, "link_path", None)  # a failed flush expires it
             try:
                 session.flush()
             except IntegrityError:
-                raise LinkTakenError(f"{path} is linked by another record") from None
+                raise _taken(path) from None
+            if path != before:
+                _check_link(session, record)
             return record
 
     def delete(self, kind: type[RecordType], identity: str) -> None:
@@ -79,19 +95,70 @@ class Records:
 
     def delete_all(self, kind: type[RecordType]) -> None:
         """Make all records of a kind tombstones."""
-        for record in self.list(kind):
-            self.delete(kind, record.id)
+        table: Any = kind
+        with self._database.session() as session:
+            session.execute(update(kind).where(table.deleted.is_(None)).values(deleted=datetime.now(UTC)))
+
+    def undelete(self, kind: type[RecordType], identity: str) -> None:
+        """Make a tombstone a record again, as it was.
+
+        Raises MissingError, LinkTakenError; PurgingError: its objects are being removed.
+        """
+        self.change(kind, identity, _restore, deleted=True)
+
+    def undelete_all(self, kind: type[RecordType]) -> None:
+        """Make all tombstones of a kind records again, but for those whose objects are being removed.
+
+        Raises LinkTakenError: two of them, or one and a living one, link the same; then nothing is changed.
+        """
+        table: Any = kind
+        back = update(kind).where(table.deleted.is_not(None), table.purging.is_(False)).values(deleted=None)
+        try:
+            with self._database.session() as session:
+                session.execute(back)
+        except IntegrityError:
+            raise LinkTakenError(f"two {NAMES[kind]}s would link the same object", "Undelete them one by one") from None
+
+
+def by_id(session: Session, kind: type[RecordType], identity: str, *, lock: bool = False) -> RecordType | None:
+    """A record or tombstone, with `lock` kept from others until the transaction ends; None if there is none."""
+    return None if "\0" in identity else session.get(kind, identity, with_for_update=lock or None)
 
 
 def _bury(record: RecordType) -> None:
     record.deleted = datetime.now(UTC)
 
 
-def _living(record: RecordType | None, kind: type[RecordType], identity: str) -> RecordType:
-    if record is None or record.deleted is not None:
-        raise MissingError(f"there is no {NAMES[kind]} with the id {identity}")
+def _restore(record: RecordType) -> None:
+    if record.purging:
+        raise PurgingError(
+            f"the objects of the {NAMES[type(record)]} {record.id} are being removed", "It can only be deleted"
+        )
+    record.deleted = None
+
+
+def expect(record: RecordType | None, kind: type[RecordType], identity: str, deleted: bool = False) -> RecordType:
+    """The record if it is a living one, or a tombstone if `deleted`. Raises MissingError: it is not."""
+    if record is None or (record.deleted is not None) is not deleted:
+        raise MissingError(f"there is no {'deleted ' * deleted}{NAMES[kind]} with the id {identity}")
     return record
 
 
-def _taken(record: RecordType) -> LinkTakenError:
-    return LinkTakenError(f"{getattr(record, 'link_path', None)} is linked by another record")
+def _check_link(session: Session, record: RecordType) -> None:
+    """Raises LinkTakenError: what the record is to link is being removed."""
+    if isinstance(record, PublicKey) or record.link_path is None:
+        return
+    session.flush()
+    lock_links(session)
+    paths = {record.link_path, *(item.path for item in getattr(record, "objects", ()))}
+    purging = [
+        select(Recipe.link_path).where(Recipe.link_path.in_(paths), Recipe.purging),
+        select(ImageObject.path).join(Image).where(ImageObject.path.in_(paths), Image.purging),
+    ]
+    for query in purging:
+        if (path := session.scalars(query).first()) is not None:
+            raise LinkTakenError(f"{path} is being removed with a deleted record")
+
+
+def _taken(path: str | None) -> LinkTakenError:
+    return LinkTakenError(f"{path} is linked by another record")

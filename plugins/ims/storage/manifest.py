@@ -13,6 +13,7 @@ from ims.errors import InputError
 
 MANIFEST_NAME = "manifest.yaml"
 MAX_DEPTH = 20  # libyaml itself has no limit but the stack's, at which the process dies
+MAX_ARTIFACTS = 100
 MAX_BYTES = 1024 * 1024  # BOS refuses a larger one
 
 ROOTFS = "application/vnd.cray.image.rootfs.squashfs"
@@ -47,7 +48,7 @@ class Manifest(BaseModel):
     created: Annotated[str, BeforeValidator(str)] = Field(
         default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
     )
-    artifacts: list[Artifact]
+    artifacts: Annotated[list[Artifact], Field(max_length=MAX_ARTIFACTS)]
 
     def of_type(self, kind: str) -> list[Artifact]:
         """The artifacts of one type."""

@@ -146,6 +146,11 @@ class ObjectStore:
             raise UnavailableError(f"{name} was stored with other bytes than were sent")
         return self.stat(name)
 
+    def delete(self, name: ObjectName) -> None:
+        """Remove an object. One that is not there is no error."""
+        with storage_errors(str(name)):
+            self._client.delete_object(Bucket=name.bucket, Key=name.key)
+
     def delete_prefix(self, bucket: str, prefix: str) -> int:
         """Remove every object and every unfinished upload below `prefix`; returns how many there were."""
         removed = 0

@@ -1,0 +1,107 @@
+"""Lists: filters, and pages in a stable order. The body is a plain list, as IMS's; the next page is named in `Link`."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Annotated
+from urllib.parse import urlencode
+
+from fastapi import Depends, Query, Request, Response
+from pydantic import AfterValidator
+
+from ims.api.problems import field_problem
+from ims.api.schemas import Arch, Name, Text
+from ims.api.services import RecordsService
+from ims.records.models import RecordType
+from ims.records.selection import Position, Selection, position
+
+
+def _in_utc(moment: datetime) -> datetime:
+    try:
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except OverflowError:
+        raise ValueError("beyond the calendar") from None
+
+
+Moment = Annotated[datetime, AfterValidator(_in_utc)]
+CreatedAfter = Annotated[Moment | None, Query(description="made later than this; without a time zone it is UTC")]
+CreatedBefore = Annotated[Moment | None, Query(description="made earlier than this; without a time zone it is UTC")]
+Limit = Annotated[int | None, Query(ge=1, le=1000, description="at most so many; without it all")]
+After = Annotated[Text | None, Query(description="where the page before ended, as its `Link` says")]
+
+LINK = {"Link": {"description": 'the next page, `<…>; rel="next"`, if there is one', "schema": {"type": "string"}}}
+PAGE: dict[int | str, dict[str, object]] = {200: {"headers": LINK}}
+
+
+def write_cursor(where: Position) -> str:
+    """A position as it is written in a query."""
+    return base64.urlsafe_b64encode(f"{where.created.isoformat()}|{where.id}".encode()).decode().rstrip("=")
+
+
+def read_cursor(text: str | None) -> Position | None:
+    """The position that `after` names. Raises Problem: 422, it names none."""
+    if text is None:
+        return None
+    try:
+        moment, _, identity = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode().partition("|")
+        if not identity or "\0" in identity:
+            raise ValueError
+        return Position(_in_utc(datetime.fromisoformat(moment)), identity)
+    except ValueError:
+        raise field_problem("after", "not the end of a page; take it from the header Link") from None
+
+
+def add_link(request: Request, response: Response, last: Position) -> None:
+    """Name the page that follows `last` in the answer's headers."""
+    query = [(name, value) for name, value in request.query_params.multi_items() if name != "after"]
+    url = f"{request.url.path}?{urlencode([*query, ('after', write_cursor(last))])}"
+    response.headers["Link"] = f'<{url}>; rel="next"'
+
+
+def by_name(
+    name: Annotated[Name | None, Query()] = None,
+    created_after: CreatedAfter = None,
+    created_before: CreatedBefore = None,
+    limit: Limit = None,
+    after: After = None,
+) -> Selection:
+    """What every kind of record can be selected by."""
+    return Selection(
+        name=name,
+        created_after=created_after,
+        created_before=created_before,
+        limit=limit,
+        after=read_cursor(after),
+    )
+
+
+def by_arch(base: Annotated[Selection, Depends(by_name)], arch: Annotated[Arch | None, Query()] = None) -> Selection:
+    """What recipes can be selected by."""
+    return replace(base, arch=arch)
+
+
+def by_labels(
+    base: Annotated[Selection, Depends(by_arch)],
+    metadata: Annotated[list[Text] | None, Query(description="key=value; all that are given have to hold")] = None,
+) -> Selection:
+    """What images can be selected by."""
+    pairs = [item.partition("=") for item in metadata or ()]
+    for key, equals, _ in pairs:
+        if not equals:
+            raise field_problem("metadata", f"{key!r} is not key=value")
+    return replace(base, labels=tuple((key, value) for key, _, value in pairs))
+
+
+def page(
+    request: Request, response: Response, records: RecordsService, kind: type[RecordType], selection: Selection
+) -> list[RecordType]:
+    """The records that are selected; where there are more than the limit, the answer names the next page."""
+    if selection.limit is None:
+        return records.list(kind, selection)
+    found = records.list(kind, replace(selection, limit=selection.limit + 1))
+    shown = found[: selection.limit]
+    if len(found) > len(shown):
+        add_link(request, response, position(shown[-1]))
+    return shown
