@@ -39,3 +39,4 @@ bench: setup-test ## measure against bare kiwi-ng, mksquashfs and upload
 
 docs: setup ## write the pages that are made from the code
 	@$(PYTHON) -m ims.settings > docs/settings.md
+	@$(PYTHON) -m ims.cli.reference > docs/cli.md

@@ -31,7 +31,8 @@ class Service:
     store: ObjectStore = field(init=False)
 
     def __post_init__(self) -> None:
-        self.client = ImsClient(self.settings.airflow_url, self.settings.admin_user, self.credentials.admin_password)
+        user, password = self.settings.admin_user, self.credentials.admin_password
+        self.client = ImsClient.login(self.settings.airflow_url, user, password)
         self.store = ObjectStore.connect(
             self.settings.endpoint_url, self.credentials.s3_access_key, self.credentials.s3_secret_key
         )
@@ -43,7 +44,7 @@ class Service:
 
     def task_client(self) -> ImsClient:
         """The client of the tasks' own user."""
-        return ImsClient(self.settings.airflow_url, TASK_USER, self.credentials.task_password)
+        return ImsClient.login(self.settings.airflow_url, TASK_USER, self.credentials.task_password)
 
     def upload_recipe(self, packed: bytes, **metadata: str) -> str:
         """Put an archive into S3 under a new key, as it is; returns its S3 address."""

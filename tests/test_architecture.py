@@ -17,6 +17,7 @@ IMS = PLUGINS / "ims"
 # What a part may import of the others; `errors` is everybody's. The lowest come first.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
+    "files": set(),
     "settings": set(),
     "images": set(),
     "records": set(),
@@ -24,10 +25,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "storage": set(),
     "jobs": {"settings"},
     "client": set(),
-    "upload": {"storage"},
     "shell": {"images"},
     "steps": {"images", "recipes", "settings", "shell", "storage"},
-    "stack": {"client", "recipes", "settings", "storage"},
+    "cli": {"client", "files", "recipes", "settings", "storage"},
+    "stack": {"cli", "client", "files", "recipes", "settings", "storage"},
     "runtime": {"settings", "stack", "steps"},
     "connections": {"client", "storage"},
     "triggers": {"connections", "recipes"},

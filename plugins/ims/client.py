@@ -2,31 +2,44 @@
 
 from __future__ import annotations
 
+import ssl
+from collections.abc import Iterator
 from typing import Any
 
 import httpx
 
-from ims.errors import ConfigurationError, ImsError, InputError, MissingError, UnavailableError
+from ims.errors import ConfigurationError, ImsError, InputError, LoginError, MissingError, UnavailableError
 
+ROOT = "/apis/ims"
 _BY_STATUS: dict[int, type[ImsError]] = {
-    400: InputError,
-    401: ConfigurationError,
+    401: LoginError,
     403: ConfigurationError,
     404: MissingError,
-    409: InputError,
-    422: InputError,
+    408: UnavailableError,
+    429: UnavailableError,
 }
 
 
 class ImsClient:
-    """Speaks IMS v3 to the service at `airflow_url`, with a token that it gets for a user and a password."""
+    """Speaks IMS v3 to the service at `airflow_url`. It follows no redirect: the token is for this service alone."""
 
-    def __init__(self, airflow_url: str, user: str, password: str) -> None:
-        self.http = httpx.Client(base_url=airflow_url, timeout=120)
-        self.http.headers["Authorization"] = f"Bearer {self._token(user, password)}"
+    def __init__(self, airflow_url: str, token: str = "", tls: ssl.SSLContext | bool = True) -> None:
+        self.http = httpx.Client(base_url=airflow_url, timeout=120, verify=tls)
+        if token:
+            self.http.headers["Authorization"] = f"Bearer {token}"
+
+    @classmethod
+    def login(cls, airflow_url: str, user: str, password: str) -> ImsClient:
+        """A client with a token that it gets for a user and a password."""
+        return cls(airflow_url, cls(airflow_url).token(user, password))
+
+    def token(self, user: str, password: str) -> str:
+        """A new token for a user. Raises ImsError, as all methods do."""
+        answer = self.send("POST", "/auth/token", json={"username": user, "password": password})
+        return str(answer.json()["access_token"])
 
     def get(self, path: str, **query: Any) -> Any:
-        """GET `/apis/ims/v3/<path>`. Raises ImsError, as all methods do."""
+        """GET `/apis/ims/v3/<path>`."""
         return self.call("GET", path, params=query)
 
     def record(self, kind: str, identity: str) -> Any:
@@ -50,31 +63,58 @@ class ImsClient:
 
     def call(self, method: str, path: str, **arguments: Any) -> Any:
         """Send a request; returns the body of the answer."""
-        answer = self._send(method, f"/apis/ims/v3/{path}", **arguments)
-        return answer.json() if answer.content else None
-
-    def _token(self, user: str, password: str) -> str:
-        answer = self._send("POST", "/auth/token", json={"username": user, "password": password})
-        return str(answer.json()["access_token"])
-
-    def _send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        answer = self.send(method, f"{ROOT}/v3/{path}", **arguments)
         try:
-            answer = self.http.request(method, path, **arguments)
-        except httpx.TransportError as error:
-            raise UnavailableError(
-                f"the service at {self.http.base_url} does not answer: {error}", "Is it up? make up"
+            return answer.json() if answer.content else None
+        except ValueError:
+            raise ConfigurationError(
+                f"{answer.request.url} does not speak IMS", "Check the service's address"
             ) from None
-        if answer.is_success:
-            return answer
-        raise _BY_STATUS.get(answer.status_code, UnavailableError)(_problem(answer))
+
+    def send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
+        """Send a request to any path of the service; returns the answer, which is a success."""
+        try:
+            return _checked(self.http.request(method, path, **arguments))
+        except httpx.TransportError as error:
+            raise self._silent(error) from None
+
+    def lines(self, path: str, **query: Any) -> Iterator[str]:
+        """The lines of a text at `/apis/ims/v3/<path>` as they come; waits for them as long as it takes."""
+        timeout = httpx.Timeout(120, read=None)
+        try:
+            with self.http.stream("GET", f"{ROOT}/v3/{path}", params=query, timeout=timeout) as answer:
+                if not answer.is_success:
+                    answer.read()
+                yield from _checked(answer).iter_lines()
+        except httpx.TransportError as error:
+            raise self._silent(error) from None
+
+    def _silent(self, error: httpx.TransportError) -> UnavailableError:
+        return UnavailableError(f"the service at {self.http.base_url} does not answer: {error}", "Is it up? make up")
+
+
+def _checked(answer: httpx.Response) -> httpx.Response:
+    if answer.is_success:
+        return answer
+    kind = _BY_STATUS.get(answer.status_code)
+    if kind is None:
+        kind = UnavailableError if answer.is_server_error else InputError
+    error = kind(_problem(answer), "Your role does not allow it" if answer.status_code == 403 else "")
+    error.add_note(f"{answer.request.method} {answer.request.url.path}: {answer.status_code}")
+    raise error
 
 
 def _problem(answer: httpx.Response) -> str:
+    """What an answer says, as `<title>: <detail>`; a field's message only where the detail has it not."""
+    if answer.has_redirect_location:
+        return f"{answer.request.url} is at {answer.headers['location']}, which may be another service"
     try:
         body = answer.json()
     except ValueError:
-        body = {}
-    text = f"{answer.request.method} {answer.request.url.path}: {answer.status_code} "
-    text += str(body.get("detail") or body.get("title") or answer.reason_phrase)
-    fields = [f"{field}: {', '.join(messages)}" for field, messages in body.get("errors", {}).items()]
-    return f"{text} ({'; '.join(fields)})" if fields else text
+        body = None
+    problem = body if isinstance(body, dict) else {}
+    detail = str(problem.get("detail", ""))
+    fields = [f"{field}: {', '.join(messages)}" for field, messages in problem.get("errors", {}).items()]
+    rest = [text for text in fields if text not in detail]
+    said = "; ".join(filter(None, [detail, *rest])) or f"{answer.request.method} {answer.request.url.path}"
+    return f"{problem.get('title') or answer.reason_phrase}: {said}"

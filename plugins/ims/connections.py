@@ -14,7 +14,7 @@ S3_CONNECTION = "ims_s3"
 def api_client() -> ImsClient:
     """Our API, as the tasks' own user."""
     connection = BaseHook.get_connection(API_CONNECTION)
-    return ImsClient(str(connection.host), str(connection.login), str(connection.password))
+    return ImsClient.login(str(connection.host), str(connection.login), str(connection.password))
 
 
 def object_store() -> ObjectStore:

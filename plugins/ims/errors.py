@@ -5,6 +5,7 @@
     ├── MissingError            something that was named does not exist; exit code 66, trying again cannot help
     ├── UnavailableError        a service does not answer (now); exit code 69, worth another try
     └── ConfigurationError      this installation is not set up for it; exit code 78, trying again cannot help
+        └── LoginError          nobody is logged in, or not any more; exit code 77, trying again cannot help
 
 Exit codes are those of sysexits.h.
 """
@@ -53,3 +54,9 @@ class ConfigurationError(ImsError):
     """This installation lacks something."""
 
     exit_code = os.EX_CONFIG
+
+
+class LoginError(ConfigurationError):
+    """Nobody is logged in, or not any more."""
+
+    exit_code = os.EX_NOPERM

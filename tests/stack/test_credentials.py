@@ -10,8 +10,9 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
+from ims.files import write_private
 from ims.settings import Settings
-from ims.stack.credentials import Credentials, ensure_ca, ensure_credentials, write_password_file, write_private
+from ims.stack.credentials import Credentials, ensure_ca, ensure_credentials, write_password_file
 
 
 @pytest.fixture

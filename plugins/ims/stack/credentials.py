@@ -14,6 +14,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 from pydantic import BaseModel
 
+from ims.files import write_private
 from ims.settings import Settings
 
 TASK_USER = "ims-tasks"
@@ -96,12 +97,3 @@ def ensure_ca(settings: Settings) -> None:
     )
     write_private(settings.secrets / "site-root-ca.key", private.decode())
     path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
-
-
-def write_private(path: Path, text: str) -> None:
-    """Write `text` to `path`, whole or not at all, readable by its owner only."""
-    partial = path.with_suffix(".partial")
-    partial.unlink(missing_ok=True)
-    partial.touch(mode=0o600)
-    partial.write_text(text)
-    partial.replace(path)

@@ -6,6 +6,8 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +16,7 @@ from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 
 from ims.errors import InputError, UnavailableError
-from ims.storage.digests import CHUNK, Digests, digest, digest_file
+from ims.storage.digests import CHUNK, Digests, digest, digest_file, read_chunks
 from ims.storage.errors import storage_errors
 
 if TYPE_CHECKING:
@@ -95,11 +97,13 @@ class ObjectStore:
             head = self._client.head_object(Bucket=name.bucket, Key=name.key)
         return StoredObject(head["ContentLength"], head["ETag"].strip('"'), head["Metadata"])
 
-    def read(self, name: ObjectName) -> Iterator[bytes]:
-        """The bytes of an object, in pieces."""
+    def read(self, name: ObjectName, start: int = 0) -> Iterator[bytes]:
+        """The bytes of an object from `start` on, in pieces."""
         with storage_errors(str(name)):
-            body = self._client.get_object(Bucket=name.bucket, Key=name.key)["Body"]
-            yield from body.iter_chunks(CHUNK)
+            get = partial(self._client.get_object, Bucket=name.bucket, Key=name.key)
+            # A range of an empty object is an error.
+            answer = get(Range=f"bytes={start}-") if start else get()
+            yield from answer["Body"].iter_chunks(CHUNK)
 
     def read_bytes(self, name: ObjectName, limit: int) -> bytes:
         """A small object whole. Raises InputError: it is larger than `limit` bytes."""
@@ -120,17 +124,38 @@ class ObjectStore:
 
         Raises InputError: the bytes are not those that the object's own checksums promise.
         """
-        stored = self.stat(name)
-        partial = path.with_name(path.name + ".partial")
+        partial_of(path).unlink(missing_ok=True)
         try:
-            with partial.open("wb") as file:
-                found = digest(_tee(self.read(name), file.write))
-                file.flush()
-                os.fsync(file.fileno())
-            _compare(name, stored, found)
-            partial.rename(path)
+            return self.resume(name, path)
         finally:
-            partial.unlink(missing_ok=True)
+            partial_of(path).unlink(missing_ok=True)
+
+    def resume(
+        self, name: ObjectName, path: Path, md5: str = "", seen: Callable[[int], object] = lambda size: None
+    ) -> Digests:
+        """As `download`, but an interruption leaves a `.partial` file, and the next call goes on with it.
+
+        `md5` is compared too, if given; `seen` is told the size of each piece that is there.
+        """
+        stored = self.stat(name)
+        part = partial_of(path)
+        with part.open("ab") as file:
+            if file.tell() > stored.size:
+                file.truncate(0)
+            start = part.stat().st_size
+            rest = self.read(name, start) if start < stored.size else iter(())
+            found = digest(_tee(chain(read_chunks(part), _tee(rest, file.write)), lambda chunk: seen(len(chunk))))
+            file.flush()
+            os.fsync(file.fileno())
+        try:
+            _compare(name, stored, found, md5)
+        except InputError:
+            part.unlink()
+            if not start:
+                raise
+            # What was there already may be another object's.
+            return self.resume(name, path, md5, seen)
+        part.rename(path)
         return found
 
     def upload(self, path: Path, name: ObjectName, metadata: Mapping[str, str]) -> StoredObject:
@@ -169,17 +194,23 @@ class ObjectStore:
         return [(upload["Key"], upload["UploadId"]) for page in pages for upload in page.get("Uploads", [])]
 
 
+def partial_of(path: Path) -> Path:
+    """Where the bytes of a file are until it is whole."""
+    return path.with_name(path.name + ".partial")
+
+
 def _tee(chunks: Iterator[bytes], write: Callable[[bytes], object]) -> Iterator[bytes]:
     for chunk in chunks:
         write(chunk)
         yield chunk
 
 
-def _compare(name: ObjectName, stored: StoredObject, found: Digests) -> None:
-    """Compare with the checksums kept with the object; an etag is an MD5 only if it looks like one."""
+def _compare(name: ObjectName, stored: StoredObject, found: Digests, md5: str) -> None:
+    """Compare with the checksums kept with the object, and `md5`; an etag is an MD5 only if it looks like one."""
     etag = stored.etag if _MD5_ETAG.fullmatch(stored.etag) else None
-    promised = {"sha256": stored.metadata.get("sha256"), "md5": stored.metadata.get("md5sum") or etag}
-    for kind, expected in promised.items():
+    metadata = stored.metadata
+    promised = [("sha256", metadata.get("sha256")), ("md5", metadata.get("md5sum") or etag), ("md5", md5)]
+    for kind, expected in promised:
         actual = getattr(found, kind)
         if expected and expected.lower() != actual:
             raise InputError(

@@ -1,0 +1,73 @@
+"""The command `ims`: its groups, and how everything that goes wrong ends."""
+
+from __future__ import annotations
+
+import os
+import sys
+from typing import Any
+
+from typer.exceptions import Abort, TyperException
+
+from ims.cli import auth, deleted, images, jobs, login, public_keys, recipes
+from ims.cli.following import JobFailedError
+from ims.cli.options import group
+from ims.cli.output import FormatOption, clean, show_record
+from ims.errors import ImsError, LoginError, MissingError, UnavailableError
+
+USAGE = 2
+"""Also of whatever the service refuses: `cray` ends so."""
+DEFECT = os.EX_SOFTWARE
+
+app = group("ims", "Create and customize bootable images. The words are those of `cray ims`.")
+for part in (auth, recipes, images, public_keys, jobs, deleted):
+    app.add_typer(part.app)
+
+
+@app.command()
+def version(_format: FormatOption = None) -> None:
+    """Show the version of the service."""
+    show_record(login.connect().send("GET", "/apis/ims/version").json())
+
+
+def main() -> int:
+    """Run a command; returns the exit code. Whatever goes wrong is one line that says what to do."""
+    try:
+        return app(standalone_mode=False) or 0
+    except TyperException as error:
+        return _fail(_usage(error), USAGE) if error.format_message() else 0
+    except ImsError as error:
+        return _fail(_said(error), _code(error))
+    except Abort:
+        return _fail("ended by end of input", USAGE)
+    except OSError as error:
+        return _fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error), USAGE)
+    except Exception as error:
+        return _fail(f"ims has a defect: {type(error).__name__}: {error}. Please report it", DEFECT)
+
+
+def _code(error: ImsError) -> int:
+    if isinstance(error, JobFailedError):
+        return 1
+    return error.exit_code if isinstance(error, LoginError | UnavailableError) else USAGE
+
+
+def _said(error: ImsError) -> str:
+    """The error and what to do next, where the service does not know that."""
+    if error.hint:
+        return str(error)
+    if isinstance(error, LoginError):
+        error.hint = 'Renew IMS_TOKEN: eval "$(make -s env)"' if os.environ.get("IMS_TOKEN") else login.HOW
+    elif isinstance(error, MissingError):
+        error.hint = "Look for it: ims recipes list, ims images list, ims jobs list"
+    return str(error)
+
+
+def _usage(error: Any) -> str:
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "ims"
+    return f"{error.format_message().rstrip('.')}. See {command} --help"
+
+
+def _fail(text: str, code: int) -> int:
+    print(f"Error: {clean(text.strip())}", file=sys.stderr)
+    return code

@@ -1,0 +1,168 @@
+"""Following a job: its steps, their times and what they say, until it ended."""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Iterator
+from datetime import datetime
+from itertools import islice
+from threading import Thread
+from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+from rich.text import Text
+
+from ims.cli.output import clean
+from ims.errors import ImsError, UnavailableError
+
+if TYPE_CHECKING:
+    from ims.client import ImsClient
+
+ENDED = ("success", "error")
+PATIENCE = 60
+"""Seconds for which a service that does not answer is asked again."""
+_KIWI_PREFIX = re.compile(r"\[ \w+\s*\]: [\d:]+ \| ")
+_SHOWN = ("running", "success", "failed")
+
+
+class JobFailedError(ImsError):
+    """A job ended in error."""
+
+
+def follow(client: ImsClient, job_id: str, console: Console, *, whole_log: bool) -> dict[str, Any]:
+    """Show a job's steps until it and its clean-up ended; returns the job.
+
+    Their log is shown whole, or only its last line now and then. Raises UnavailableError: the service is gone for long.
+    """
+    log = Log(client, job_id, console if whole_log else None)
+    if console.is_terminal:
+        return _on_terminal(client, job_id, console, log)
+    return _in_lines(client, job_id, console, log, whole_log)
+
+
+def result(job: dict[str, Any]) -> str:
+    """The id of the image that an ended job made. Raises JobFailedError: it made none."""
+    if job["status"] != "success":
+        raise JobFailedError(f"the job failed: {job['reason']}", f"Its log: {job['log_url']}")
+    return str(job["resultant_image_id"])
+
+
+def path(job_id: str) -> str:
+    """A job's path in the API; the id is the user's text."""
+    return f"jobs/{quote(job_id, safe='')}"
+
+
+def polled(client: ImsClient, job_id: str, pause: float = 1) -> Iterator[dict[str, Any]]:
+    """A job's states, the last when it ended. An outage of the service is sat out for PATIENCE seconds."""
+    answered = time.monotonic()
+    while True:
+        try:
+            job: dict[str, Any] = client.get(path(job_id))
+        except UnavailableError:
+            if time.monotonic() - answered > PATIENCE:
+                raise
+            time.sleep(pause)
+            continue
+        answered = time.monotonic()
+        yield job
+        if has_ended(job):
+            return
+        time.sleep(pause)
+
+
+def has_ended(job: dict[str, Any]) -> bool:
+    """Whether a job and its clean-up have ended."""
+    return job["status"] in ENDED and all(step["ended"] for step in job["steps"])
+
+
+class Log:
+    """What the running steps of a job say, read as it comes and shown on a console if there is one."""
+
+    def __init__(self, client: ImsClient, job_id: str, console: Console | None) -> None:
+        self._client = client
+        self._job_id = job_id
+        self._console = console
+        self._readers: dict[str, Thread] = {}
+        self.last = ""
+
+    def watch(self, job: dict[str, Any]) -> None:
+        """Begin to read the log of every step that has begun since."""
+        for step in job["steps"]:
+            name = step["name"]
+            if step["started"] and name not in self._readers:
+                self._readers[name] = Thread(target=self._read, args=(name,), daemon=True)
+                self._readers[name].start()
+
+    def finish(self) -> None:
+        """Wait for the rest of what is said, but not for ever."""
+        deadline = time.monotonic() + 10
+        for reader in self._readers.values():
+            reader.join(max(0, deadline - time.monotonic()))
+
+    def _read(self, step: str) -> None:
+        address, count = f"{path(self._job_id)}/logs/{quote(step, safe='')}", 0
+        while True:
+            try:
+                for line in islice(self._client.lines(address, follow=True), count, None):
+                    count += 1
+                    self._show(line)
+            except UnavailableError:
+                time.sleep(1)  # goes on where it was when the service is there again
+            except ImsError:
+                return  # without a log the steps still tell
+            else:
+                return
+
+    def _show(self, line: str) -> None:
+        self.last = clean(_KIWI_PREFIX.sub("", line))
+        if self._console is not None:
+            self._console.print(f"  {self.last}", markup=False, highlight=False, soft_wrap=True)
+
+
+def _on_terminal(client: ImsClient, job_id: str, console: Console, log: Log) -> dict[str, Any]:
+    job: dict[str, Any] = {}
+    with Live(console=console, refresh_per_second=4) as live:
+        for job in polled(client, job_id):
+            log.watch(job)
+            live.update(_progress(job, "" if has_ended(job) else log.last[:100]))
+        log.finish()
+    return job
+
+
+def _in_lines(client: ImsClient, job_id: str, console: Console, log: Log, whole_log: bool) -> dict[str, Any]:
+    """A line whenever a step starts or ends, and now and then what the running one says."""
+    job: dict[str, Any] = {}
+    shown: set[tuple[str, str | None]] = set()
+    for count, job in enumerate(polled(client, job_id)):
+        log.watch(job)
+        if has_ended(job):
+            log.finish()
+        for step in job["steps"]:
+            if step["state"] in _SHOWN and (step["name"], step["state"]) not in shown:
+                shown.add((step["name"], step["state"]))
+                console.print(
+                    f"{step['name']:24} {step['state']:8} {_duration(step) if step['ended'] else ''}", highlight=False
+                )
+        if not whole_log and count % 10 == 9:
+            console.print(f"  {log.last[:100]}", markup=False, soft_wrap=True)
+    return job
+
+
+def _progress(job: dict[str, Any], line: str) -> Table:
+    """The steps of a job as a table."""
+    table = Table.grid(padding=(0, 2))
+    for step in job["steps"]:
+        table.add_row(step["name"], step["state"] or "", _duration(step))
+    table.add_row(Text(job["status"], "bold"), "", Text(line, "dim"))
+    return table
+
+
+def _duration(step: dict[str, Any]) -> str:
+    if not step["started"]:
+        return ""
+    ended = datetime.fromisoformat(step["ended"]) if step["ended"] else datetime.now().astimezone()
+    return f"{(ended - datetime.fromisoformat(step['started'])).total_seconds():6.1f} s"

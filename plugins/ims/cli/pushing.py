@@ -1,0 +1,33 @@
+"""A recipe folder becomes a registered recipe."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from ims.recipes import archive
+
+if TYPE_CHECKING:
+    from ims.client import ImsClient
+    from ims.storage.objects import ObjectName, ObjectStore
+
+
+def push(client: ImsClient, store: ObjectStore, folder: Path, **fields: Any) -> dict[str, Any]:
+    """Pack, upload under a new key and register; returns the record. Raises ImsError."""
+    from ims.settings import settings
+    from ims.storage.objects import ObjectName
+
+    place = ObjectName(settings().recipes_bucket, f"recipes/{uuid4()}/recipe.tar.gz")
+    return push_to(place, client, store, folder, **fields)
+
+
+def push_to(place: ObjectName, client: ImsClient, store: ObjectStore, folder: Path, **fields: Any) -> dict[str, Any]:
+    """Pack, upload to `place` and register; returns the record. Raises ImsError."""
+    with TemporaryDirectory() as temporary:
+        packed = Path(temporary) / "recipe.tar.gz"
+        archive.pack(folder, packed)
+        stored = store.upload(packed, place, {})
+    link = {"type": "s3", "path": str(place), "etag": stored.etag}
+    return dict(client.create("recipes", recipe_type="kiwi-ng", link=link, **fields))
