@@ -90,7 +90,9 @@ class ImsClient:
             raise self._silent(error) from None
 
     def _silent(self, error: httpx.TransportError) -> UnavailableError:
-        return UnavailableError(f"the service at {self.http.base_url} does not answer: {error}", "Is it up? make up")
+        unknown_ca = "CERTIFICATE_VERIFY_FAILED" in str(error)
+        hint = "Name its CA certificate in IMS_CA_CERTIFICATE" if unknown_ca else "Is it up? make up"
+        return UnavailableError(f"the service at {self.http.base_url} does not answer: {error}", hint)
 
 
 def _checked(answer: httpx.Response) -> httpx.Response:

@@ -25,7 +25,8 @@ if TYPE_CHECKING:
 ENDED = ("success", "error")
 PATIENCE = 60
 """Seconds for which a service that does not answer is asked again."""
-_KIWI_PREFIX = re.compile(r"\[ \w+\s*\]: [\d:]+ \| ")
+_STAMP = re.compile(r"(\d{4}-\d\d-\d\d\S+ )?(INFO )?(\[ INFO\s*\]: [\d:]+ \| )?")
+"""What Airflow and kiwi put before a line."""
 _SHOWN = ("running", "success", "failed")
 
 
@@ -118,7 +119,7 @@ class Log:
                 return
 
     def _show(self, line: str) -> None:
-        self.last = clean(_KIWI_PREFIX.sub("", line))
+        self.last = clean(_STAMP.sub("", line, count=1))
         if self._console is not None:
             self._console.print(f"  {self.last}", markup=False, highlight=False, soft_wrap=True)
 

@@ -12,9 +12,9 @@ from rich.console import Console
 
 from ims.cli import following
 from ims.cli.login import connect
-from ims.cli.options import DkmsOption, JobId, Truth, given, group, truth
+from ims.cli.options import DkmsOption, DryRun, JobId, Truth, given, group, truth
 from ims.cli.output import FormatOption, clean, for_people, say, show_list, show_record
-from ims.cli.resources import IMAGES, PUBLIC_KEYS, RECIPES
+from ims.cli.resources import IMAGES, PUBLIC_KEYS, RECIPES, remove
 from ims.errors import InputError
 
 if TYPE_CHECKING:
@@ -43,15 +43,21 @@ def describe(identity: JobId, _format: FormatOption = None) -> None:
 
 
 @app.command()
-def delete(identity: JobId, _format: FormatOption = None) -> None:
+def delete(identity: JobId, dry_run: DryRun = False, _format: FormatOption = None) -> None:
     """Forget an ended job; cancel one that runs."""
-    connect().delete(following.path(identity))
+    remove(connect(), following.path(identity), dry_run)
 
 
 @app.command()
-def deleteall(status: Status = None, job_type: Type = None, age: Age = None, _format: FormatOption = None) -> None:
+def deleteall(
+    status: Status = None,
+    job_type: Type = None,
+    age: Age = None,
+    dry_run: DryRun = False,
+    _format: FormatOption = None,
+) -> None:
     """Delete all jobs that the options take, without asking."""
-    connect().call("DELETE", "jobs", params=given(status=status, job_type=job_type, age=age))
+    remove(connect(), "jobs", dry_run, **given(status=status, job_type=job_type, age=age))
 
 
 @app.command()

@@ -62,8 +62,12 @@ def service_url(text: str) -> str:
 
     Raises ConfigurationError: it is no http or https address.
     """
-    url = urlsplit(text.strip())
-    if url.scheme not in ("http", "https") or not url.hostname or url.username is not None or url.query:
+    try:
+        url = urlsplit(text.strip())
+        usable = url.scheme in ("http", "https") and url.hostname and url.username is None and url.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
         raise ConfigurationError(f"{text!r} is not the address of a service", "Write it as https://host/apis/ims")
     root = url.path.rstrip("/").removesuffix("/v3").removesuffix("/apis/ims").rstrip("/")
     return f"{url.scheme}://{url.netloc.lower()}{root}"

@@ -16,6 +16,8 @@ Arch = Literal["x86_64", "aarch64"]
 Identity = Annotated[str, typer.Argument(metavar="ID", help="Id, or a name that only one has.", show_default=False)]
 JobId = Annotated[str, typer.Argument(metavar="ID", help="Id of the job.", show_default=False)]
 
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be deleted.")]
+OnlyName = Annotated[str | None, typer.Option("--name", help="Only those of this name.")]
 NameOption = Annotated[str, typer.Option(help="Its name.", show_default=False)]
 NewNameOption = Annotated[str | None, typer.Option("--name", help="A new name.")]
 ArchOption = Annotated[Arch | None, typer.Option(help="The processors it is for.")]

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ims.cli.login import connect
-from ims.cli.options import Identity
+from ims.cli.options import DryRun, Identity, OnlyName, given
 from ims.cli.output import FormatOption, show_list, show_record
 from ims.errors import InputError, MissingError
 
@@ -57,8 +57,8 @@ def add_verbs(app: typer.Typer, resource: Resource) -> None:
     """Give a group the verbs that all records have."""
 
     @app.command("list", help=f"List all {resource.noun}s.")
-    def list_all(_format: FormatOption = None) -> None:
-        show_list(connect().get(resource.path), resource.columns)
+    def list_all(name: OnlyName = None, _format: FormatOption = None) -> None:
+        show_list(connect().get(resource.path, **given(name=name)), resource.columns)
 
     @app.command("describe", help=f"Show one {resource.noun}.")
     def describe(identity: Identity, _format: FormatOption = None) -> None:
@@ -66,13 +66,21 @@ def add_verbs(app: typer.Typer, resource: Resource) -> None:
         show_record(client.get(f"{resource.path}/{resource.identify(client, identity)}"))
 
     @app.command("delete", help=f"Delete one {resource.noun}.")
-    def delete(identity: Identity, _format: FormatOption = None) -> None:
+    def delete(identity: Identity, dry_run: DryRun = False, _format: FormatOption = None) -> None:
         client = connect()
-        client.delete(f"{resource.path}/{resource.identify(client, identity)}")
+        remove(client, f"{resource.path}/{resource.identify(client, identity)}", dry_run)
 
     @app.command("deleteall", help=f"Delete all {resource.noun}s, without asking.")
-    def delete_all(_format: FormatOption = None) -> None:
-        connect().delete(resource.path)
+    def delete_all(dry_run: DryRun = False, _format: FormatOption = None) -> None:
+        remove(connect(), resource.path, dry_run)
+
+
+def remove(client: ImsClient, path: str, dry_run: bool, **query: Any) -> None:
+    """Delete what is at a path, or show what would be deleted."""
+    if not dry_run:
+        client.call("DELETE", path, params=query)
+        return
+    show_list(client.call("DELETE", path, params={**query, "dry_run": True})["would_delete"], ("id", "name", "objects"))
 
 
 def change(resource: Resource, identity: str, fields: dict[str, Any]) -> None:

@@ -1,0 +1,126 @@
+"""The program `ims`, run as a user runs it, against the live stack."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ims.stack.environment import s3_environment
+from tests.flows.conftest import RECIPES
+from tests.flows.rpm_repository import RepositoryServer, build_repository
+from tests.service import Service
+
+IMS = Path(sys.executable).parent / "ims"
+INHERITED = ("PATH", "LANG")
+
+
+@dataclass(frozen=True)
+class Cli:
+    """Runs the program with nothing in its environment but what is named here."""
+
+    environment: Mapping[str, str]
+
+    def run(self, *arguments: str | Path, stdin: str = "", **more: str) -> subprocess.CompletedProcess[str]:
+        """Run it to its end, whatever that is."""
+        return subprocess.run(
+            [IMS, *arguments],
+            env={**self.environment, **more},
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=600,
+        )
+
+    def ok(self, *arguments: str | Path, **more: str) -> str:
+        """What it prints; it has to succeed."""
+        done = self.run(*arguments, **more)
+        assert done.returncode == 0, done.stdout + done.stderr
+        return done.stdout
+
+    def json(self, *arguments: str | Path) -> Any:
+        """What it prints for programs."""
+        text = self.ok(*arguments, "--format", "json")
+        return json.loads(text) if text else None
+
+    def refused(self, *arguments: str | Path, code: int = 2, **more: str) -> str:
+        """The one line that it says when it fails, without `Error: `."""
+        done = self.run(*arguments, **more)
+        assert (done.returncode, done.stdout) == (code, ""), done.stdout + done.stderr
+        assert done.stderr.startswith("Error: ")
+        assert done.stderr.count("\n") == 1
+        return done.stderr.removeprefix("Error: ").rstrip("\n")
+
+    def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
+        """Start it, for tests that do something meanwhile."""
+        return subprocess.Popen(
+            [IMS, *arguments], env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        )
+
+    def but(self, **changes: str | None) -> Cli:
+        """The same with other variables; None takes one away."""
+        merged = {**self.environment, **changes}
+        return Cli({name: value for name, value in merged.items() if value is not None})
+
+
+@pytest.fixture(scope="session")
+def offline(tmp_path_factory: pytest.TempPathFactory) -> Cli:
+    """The program with an empty home and no login."""
+    home = tmp_path_factory.mktemp("home")
+    return Cli({**{name: os.environ[name] for name in INHERITED if name in os.environ}, "HOME": str(home), "TZ": "UTC"})
+
+
+@pytest.fixture(scope="session")
+def cli(offline: Cli, service: Service) -> Cli:
+    """The program in a shell that `make env` has readied."""
+    token = service.http.headers["Authorization"].removeprefix("Bearer ")
+    own = {"IMS_URL": f"{service.settings.airflow_url}/apis/ims", "IMS_TOKEN": token}
+    return offline.but(**own, **s3_environment(service.settings, service.credentials))
+
+
+@pytest.fixture(scope="session")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RepositoryServer]:
+    """An RPM repository over http."""
+    with RepositoryServer(build_repository(tmp_path_factory.mktemp("repository"))) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def recipe(cli: Cli, repository: RepositoryServer) -> dict[str, Any]:
+    """A recipe that can be built, pushed by the program."""
+    variable = f"REPOSITORY={repository.url}"
+    found = cli.json("recipes", "push", RECIPES / "zypper", "--name", "cli-recipe", "--var", variable)
+    return dict(found)
+
+
+@dataclass(frozen=True)
+class Key:
+    """A key pair, registered."""
+
+    private: Path
+    identity: str
+
+
+@pytest.fixture(scope="session")
+def key(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> Key:
+    """A new key of the user's, registered by the program."""
+    private = tmp_path_factory.mktemp("key") / "id"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", private], check=True)
+    record = cli.json("public-keys", "create", "--name", "cli-key", "--public-key", private.with_suffix(".pub"))
+    return Key(private, record["id"])
+
+
+@pytest.fixture(scope="session")
+def image(service: Service, recipe: dict[str, Any]) -> dict[str, Any]:
+    """An image that was built."""
+    job = service.wait(service.create(recipe["id"])["id"])
+    assert job["status"] == "success", job["reason"]
+    return dict(service.client.get(f"images/{job['resultant_image_id']}"))

@@ -1,0 +1,165 @@
+"""The program itself: how it starts, what it prints, how it fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from ims.cli.output import clean
+from ims.cli.reference import documentation
+from tests.cli.conftest import IMS, Cli
+
+PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
+HEAVY = ("airflow", "sqlalchemy", "fastapi", "boto3", "pydantic_settings", "yaml", "httpx", "lxml")
+
+
+def test_page_is_up_to_date() -> None:
+    """`make docs` writes it."""
+    assert PAGE.read_text() == documentation()
+
+
+def test_page_has_no_command_twice() -> None:
+    """Every command has one section."""
+    titles = [line for line in documentation().splitlines() if line.startswith("### ")]
+    assert len(titles) == len(set(titles)) > 40
+    assert "### ims recipes push" in titles
+
+
+def test_starts_light() -> None:
+    """Somebody waits for every start: what a command needs is imported when it is needed."""
+    program = f"import sys, ims.cli\nassert not set(sys.modules) & {set(HEAVY)!r}, set(sys.modules) & {set(HEAVY)!r}"
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_talks_without_the_service(cli: Cli) -> None:
+    """A command that only asks the API loads neither the service's libraries nor those of S3."""
+    program = (
+        "import sys\nfrom ims.cli import main\nsys.argv = ['ims', 'images', 'list']\nassert main() == 0\n"
+        f"heavy = set(sys.modules) & {set(HEAVY) - {'httpx'}!r}\nassert not heavy, heavy"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], env=dict(cli.environment), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+
+@pytest.mark.parametrize("arguments", [(), ("recipes",), ("deleted",), ("deleted", "images"), ("jobs", "--help")])
+def test_help(offline: Cli, arguments: tuple[str, ...]) -> None:
+    """A group alone shows its commands, as cray's do, and is no error."""
+    assert "Usage: ims" in offline.ok(*arguments)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text"),
+    [
+        (("recipe",), "No such command 'recipe'"),
+        (("recipes", "lst"), "No such command 'lst'"),
+        (("recipes", "create", "--name", "x", "--recipe-type", "kiwi-ng"), "'--linux-distribution'"),
+        (("images", "create"), "'--name'"),
+        (("images", "create", "--name", "x", "--arch", "junk"), "'--arch'"),
+        (("public-keys", "create", "--name", "x"), "'--public-key'"),
+        (("public-keys", "create", "--name", "x", "--public-key", "/not/there"), "No such file"),
+        (
+            ("jobs", "create", "--job-type", "customize", "--artifact-id", "x", "--public-key-id", "x"),
+            "root-archive-name",
+        ),
+        (("jobs", "create", "--enable-debug", "maybe"), "'--enable-debug'"),
+        (("images", "list", "--format", "toml"), "'--format'"),
+        (("images", "describe"), "'ID'"),
+    ],
+)
+def test_wrong_use(offline: Cli, arguments: tuple[str, ...], text: str) -> None:
+    """One line that names what is wrong and where the help is."""
+    said = offline.refused(*arguments)
+    assert text in said
+    assert "--help" in said
+
+
+def test_completion(offline: Cli) -> None:
+    """The shell's completion knows the commands."""
+    done = offline.run(_IMS_COMPLETE="complete_bash", COMP_WORDS="ims recipes pu", COMP_CWORD="2")
+    assert done.stdout.split() == ["push"]
+
+
+@pytest.mark.parametrize("before", [True, False])
+def test_format_stands_anywhere(cli: Cli, before: bool) -> None:
+    """In front of all words, between them, or last."""
+    option = ("--format", "json")
+    for place in range(3):
+        words = ["public-keys", "list"]
+        words[place:place] = option
+        assert isinstance(json.loads(cli.ok(*words)), list)
+    assert isinstance(yaml.safe_load(cli.ok("--format", "json", "version", "--format", "yaml")), dict)
+
+
+def test_tables_in_a_pipe_are_whole(cli: Cli) -> None:
+    """Without a terminal nothing is cut, wrapped, coloured or drawn."""
+    name = "x" * 255
+    made = cli.json("images", "create", "--name", name)
+    head, *lines = cli.ok("images", "list", "--name", name, COLUMNS="40").splitlines()
+    assert head.split() == ["ID", "NAME", "ARCH", "CREATED"]
+    assert [line.split()[:3] for line in lines] == [[made["id"], name, "x86_64"]]
+    assert lines[0].isprintable()
+
+
+def test_tables_on_a_terminal_keep_ids_whole(cli: Cli) -> None:
+    """Names give way, ids do not: they are copied."""
+    made = cli.json("images", "create", "--name", "y" * 100)
+    leader, follower = pty.openpty()
+    done = subprocess.Popen(
+        [IMS, "images", "list", "--name", "y" * 100], env={**cli.environment, "COLUMNS": "80"}, stdout=follower
+    )
+    os.close(follower)
+    text = ""
+    while True:
+        try:
+            text += os.read(leader, 65536).decode()
+        except OSError:
+            break
+    assert done.wait() == 0
+    assert made["id"] in text
+    assert max(len(line) for line in text.replace("\x1b[1m", "").replace("\x1b[0m", "").splitlines()) <= 80
+
+
+def test_hostile_names_do_not_steer_the_terminal(cli: Cli) -> None:
+    """A name may hold what a terminal obeys; it is shown, not sent. Markup of ours is text too."""
+    made = cli.json("images", "create", "--name", "\x1b]0;owned\x07[red]x")
+    for text in (cli.ok("images", "list"), cli.ok("images", "describe", made["id"])):
+        assert "\x1b" not in text
+        assert "\\x1b]0;owned\\x07[red]x" in text
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("plain", "plain"),
+        ("\x1b[31mred\x1b[0m", "red"),
+        ("a\tb", "a\tb"),
+        ("a\rb\nc", "a\\rb\\nc"),
+        ("\x1b]52;c;x\x07", "\\x1b]52;c;x\\x07"),
+        ("\x9b31m", "\\x9b31m"),
+        ("\u202eabc", "\\u202eabc"),
+    ],
+)
+def test_clean(text: str, shown: str) -> None:
+    """Colours go, what else steers a terminal is spelled out."""
+    assert clean(text) == shown
+
+
+def test_pipe_that_closes(cli: Cli) -> None:
+    """`ims … | head -1` ends without a complaint."""
+    for _ in range(3):
+        cli.ok("images", "create", "--name", "z" * 250)
+    command = f"{IMS} images list --format json | head -c 1"
+    done = subprocess.run(
+        ["bash", "-c", command], env=dict(cli.environment), capture_output=True, text=True, check=True
+    )
+    assert done.stderr == ""
