@@ -21,9 +21,23 @@ Identity = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]
 def job_id(run_id: str) -> str:
     """The id of the job that an Airflow run is: the run's own id where that is a UUID, else one made from it."""
     try:
-        return str(uuid.UUID(run_id))
+        is_usual = str(uuid.UUID(run_id)) == run_id
     except ValueError:
-        return str(uuid.uuid5(_NAMESPACE, run_id))
+        is_usual = False
+    return run_id if is_usual else str(uuid.uuid5(_NAMESPACE, run_id))
+
+
+def is_made_id(identity: str) -> bool:
+    """Whether the id of a job can be one that was made from the run's."""
+    try:
+        return uuid.UUID(identity).version == 5
+    except ValueError:
+        return False
+
+
+def retried_id(user: str, key: str) -> str:
+    """The run's id for what `user` asks for with an idempotency key: the same for the same."""
+    return str(uuid.uuid5(_NAMESPACE, f"{user}\n{key}"))
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ import httpx
 import pytest
 
 from ims.jobs import job_id
+from tests.api.conftest import client, mint
 from tests.api.jobs import ABSENT, DAG, JOBS, REFUSED, RUNS, Inputs, make_inputs, run_state, runs, wrong_field
 from tests.api.wire import (
     BAD_BODIES,
@@ -254,7 +255,9 @@ def test_failed_job_steps(failed: dict[str, Any]) -> None:
     assert steps["fetch_recipe"]["try_number"] == 1
     assert steps["open_workspace"]["ended"] <= steps["fetch_recipe"]["started"] <= steps["fetch_recipe"]["ended"]
     assert steps["fetch_recipe"]["log_url"] == failed["log_url"]
-    assert (steps["build_image"]["state"], steps["build_image"]["try_number"]) == ("upstream_failed", 0)
+    never = steps["build_image"]
+    assert (never["state"], never["try_number"]) == ("upstream_failed", 0)
+    assert (never["started"], never["ended"]) == (None, None)
 
 
 def test_failed_job_is_listed(api: httpx.Client, failed: dict[str, Any]) -> None:
@@ -274,7 +277,13 @@ FILTERS: dict[str, tuple[dict[str, Any], bool]] = {
     "old enough": ({"age": "0m"}, True),
     "too young": ({"age": "1h"}, False),
     "much too young": ({"age": "52w6d23h59m"}, False),
-    "all": ({"status": "error", "job_type": "create", "age": "0d"}, True),
+    "other name": ({"name": "another"}, False),
+    "architecture": ({"arch": "x86_64"}, True),
+    "other architecture": ({"arch": "aarch64"}, False),
+    "later": ({"created_after": "2020-01-01T00:00:00Z", "created_before": "2200-01-01"}, True),
+    "too late": ({"created_after": "2200-01-01T00:00:00+01:00"}, False),
+    "too early": ({"created_before": "2020-01-01T00:00:00"}, False),
+    "all": ({"status": "error", "job_type": "create", "age": "0d", "arch": "x86_64"}, True),
     "all but one": ({"status": "error", "job_type": "customize", "age": "0d"}, False),
 }
 
@@ -287,6 +296,10 @@ def test_filter(api: httpx.Client, failed: dict[str, Any], name: str) -> None:
 
 
 BAD_FILTERS = {
+    "name empty": Refused({"name": ""}, 422, ("name",)),
+    "arch": Refused({"arch": "riscv64"}, 422, ("arch",)),
+    "moment": Refused({"created_after": "yesterday"}, 422, ("created_after",)),
+    "moment beyond the calendar": Refused({"created_before": "9999-12-31T23:59:59-23:59"}, 422, ("created_before",)),
     "status": Refused({"status": "zzz"}, 422, ("status.0",)),
     "status empty": Refused({"status": ["error", ""]}, 422, ("status.1",)),
     "type": Refused({"job_type": "zzz"}, 422, ("job_type",)),
@@ -302,6 +315,29 @@ def test_bad_filter(api: httpx.Client, failed: dict[str, Any], method: str, name
     assert failed["dag_run_id"] in before
     case = BAD_FILTERS[name]
     assert_problem(api.request(method, JOBS, params=case.sent), case.status, *case.fields)
+    assert runs(api) == before
+
+
+def test_filter_by_name(api: httpx.Client, failed: dict[str, Any]) -> None:
+    """By the name of the image that was to be made."""
+    assert listed(api, name=failed["image_root_archive_name"]) == {failed["id"]}
+
+
+def test_filter_by_moment(api: httpx.Client, failed: dict[str, Any]) -> None:
+    """The moment itself is left out on both sides."""
+    assert failed["id"] not in listed(api, created_after=failed["created"])
+    assert failed["id"] not in listed(api, created_before=failed["created"])
+
+
+def test_dry_run(api: httpx.Client, failed: dict[str, Any]) -> None:
+    """It names what would be deleted, and nothing is."""
+    before = runs(api)
+    doomed = {"id": failed["id"], "name": failed["image_root_archive_name"], "objects": []}
+    one = api.delete(f"{JOBS}/{failed['id']}", params={"dry_run": "true"})
+    assert (one.status_code, one.json()) == (200, {"would_delete": [doomed]})
+    several = api.delete(JOBS, params={"dry_run": "true", "status": "error"})
+    assert doomed in several.json()["would_delete"]
+    assert {item["id"] for item in several.json()["would_delete"]} == listed(api, status="error")
     assert runs(api) == before
 
 
@@ -396,6 +432,138 @@ def test_many_jobs(api: httpx.Client, inputs: Inputs) -> None:
     for found in ids:
         assert {job_id(run) for run in started} <= found
     assert took < 20
+
+
+@pytest.mark.usefixtures("paused")
+def test_pages(api: httpx.Client, inputs: Inputs) -> None:
+    """Pages in a stable order: together they are the list, also when jobs of one moment stand on both sides."""
+    body = {"logical_date": None, "conf": inputs.fields(), "run_after": "2021-02-03T04:05:06.789Z"}
+    same = {f"page:{uuid4().hex}" for _number in range(3)}
+    for run in same:
+        assert api.post(RUNS, json={**body, "dag_run_id": run}).status_code == 200
+    whole = [job["id"] for job in api.get(JOBS).json()]
+    assert {job_id(run) for run in same} <= set(whole)
+    for limit in (1, 2, len(whole)):
+        answer, found = api.get(JOBS, params={"limit": limit}), []
+        while True:
+            assert 0 < len(answer.json()) <= limit
+            found += [job["id"] for job in answer.json()]
+            if "next" not in answer.links:
+                break
+            answer = api.get(answer.links["next"]["url"])
+        assert found == whole
+    for run in same:
+        api.delete(f"{RUNS}/{run}")
+
+
+# The same request twice
+
+
+def keyed(api: httpx.Client, key: str, fields: dict[str, Any]) -> httpx.Response:
+    """POST a job with an idempotency key."""
+    return api.post(JOBS, json=fields, headers={"Idempotency-Key": key})
+
+
+@pytest.mark.usefixtures("paused")
+def test_idempotency_key(api: httpx.Client, service: Service, inputs: Inputs) -> None:
+    """The same key and body give the same job; another user's, another key and none give another."""
+    key, fields = uuid4().hex, inputs.fields(job_type="create")
+    first, again = keyed(api, key, fields), keyed(api, key, fields)
+    assert (first.status_code, again.status_code) == (201, 201), again.text
+    assert first.json()["id"] == again.json()["id"]
+    assert api.get(f"{JOBS}/{first.json()['id']}").status_code == 200
+    others = [keyed(api, uuid4().hex, fields), api.post(JOBS, json=fields)]
+    with client(service, mint(service, "op")) as another:
+        others.append(keyed(another, key, fields))
+    ids = {answer.json()["id"] for answer in others}
+    assert len(ids) == 3
+    assert first.json()["id"] not in ids
+
+
+@pytest.mark.usefixtures("paused")
+def test_idempotency_key_of_another_job(api: httpx.Client, inputs: Inputs) -> None:
+    """The same key with another body is a conflict, and no run is made."""
+    key, fields = uuid4().hex, inputs.fields(job_type="create")
+    assert keyed(api, key, fields).status_code == 201
+    before = runs(api)
+    assert_problem(keyed(api, key, {**fields, "build_env_size": 7}), 409)
+    assert_problem(keyed(api, key, {**fields, "job_type": "customize"}), 409)
+    assert runs(api) == before
+
+
+@pytest.mark.usefixtures("paused")
+def test_idempotency_key_at_the_same_moment(api: httpx.Client, inputs: Inputs) -> None:
+    """Of the same sent many times at once one job is made, and all are answered with it."""
+    key, fields, before = uuid4().hex, inputs.fields(job_type="create"), runs(api)
+    with ThreadPoolExecutor(8) as pool:
+        answers = list(pool.map(lambda _number: keyed(api, key, fields), range(8)))
+    assert {answer.status_code for answer in answers} == {201}, answers[0].text
+    assert len({answer.json()["id"] for answer in answers}) == 1
+    assert len(runs(api) - before) == 1
+
+
+@pytest.mark.parametrize("key", ["", "x" * 256])
+def test_bad_idempotency_key(api: httpx.Client, inputs: Inputs, key: str) -> None:
+    """A key of no use is refused."""
+    before = runs(api)
+    assert_problem(keyed(api, key, inputs.fields(job_type="create")), 422, "Idempotency-Key")
+    assert runs(api) == before
+
+
+# Logs
+
+
+def log(api: httpx.Client, job: dict[str, Any], step: str, **query: Any) -> httpx.Response:
+    """A step's log."""
+    return api.get(f"{JOBS}/{job['id']}/logs/{step}", params=query)
+
+
+@pytest.mark.parametrize("query", [{}, {"try": 1}, {"follow": "true"}, {"follow": "true", "try": 1}])
+def test_log(api: httpx.Client, failed: dict[str, Any], query: dict[str, Any]) -> None:
+    """Plain text, with what the step said, and nothing of where it is kept."""
+    answer = log(api, failed, "fetch_recipe", **query)
+    assert answer.status_code == 200, answer.text
+    assert answer.headers["content-type"] == "text/plain; charset=utf-8"
+    assert "is not a gzip tar archive" in answer.text
+    assert "/logs/" not in answer.text.partition("\n")[0]
+    assert "::group::" not in answer.text
+
+
+BAD_LOGS: dict[str, tuple[str, dict[str, Any], int]] = {
+    "unknown step": ("zzz", {}, 404),
+    "step of another number": ("upload_artifacts[7]", {}, 404),
+    "step that did not begin": ("build_image", {}, 404),
+    "try that was not made": ("fetch_recipe", {"try": 2}, 404),
+    "try zero": ("fetch_recipe", {"try": 0}, 422),
+    "try word": ("fetch_recipe", {"try": "last"}, 422),
+    "unknown parameter": ("fetch_recipe", {"tail": 1}, 400),
+}
+
+
+@pytest.mark.parametrize("name", BAD_LOGS)
+def test_no_log(api: httpx.Client, failed: dict[str, Any], name: str) -> None:
+    """A problem that says why."""
+    step, query, status = BAD_LOGS[name]
+    assert_problem(log(api, failed, step, **query), status, *(["try"] if status == 422 else []))
+
+
+def test_log_of_no_job(api: httpx.Client) -> None:
+    """404 as a problem."""
+    assert_problem(api.get(f"{JOBS}/{NOBODY}/logs/fetch_recipe"), 404)
+
+
+@pytest.mark.usefixtures("paused")
+def test_log_is_followed(api: httpx.Client, inputs: Inputs) -> None:
+    """Following begins before the step does and ends with it; what it says comes meanwhile."""
+    job = create(api, inputs)
+    assert_problem(log(api, job, "fetch_recipe"), 404)
+    with api.stream("GET", f"{JOBS}/{job['id']}/logs/fetch_recipe", params={"follow": "true"}) as answer:
+        assert answer.status_code == 200
+        assert api.patch(DAG, json={"is_paused": False}).status_code == 200
+        text = "".join(answer.iter_text())
+    assert "is not a gzip tar archive" in text
+    run_state(api, job["dag_run_id"])
+    assert log(api, job, "fetch_recipe").text == text
 
 
 def test_delete(api: httpx.Client, failed: dict[str, Any]) -> None:

@@ -201,10 +201,8 @@ def test_image_of_a_job(records: Records) -> None:
     made = records.add(Image(name="image", job_id=NOBODY))
     records.add(Image(name="other"))
     records.delete(Image, made.id)
-    found = records.image_of_job(NOBODY)
-    assert found is not None
-    assert found.id == made.id
-    assert records.image_of_job("another") is None
+    found = records.images_of_jobs([NOBODY, "another"])
+    assert {job: image.id for job, image in found.items()} == {NOBODY: made.id}
 
 
 # Links

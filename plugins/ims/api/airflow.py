@@ -6,12 +6,14 @@ So Airflow's own authorization and validation apply to what our routes do, and n
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
 import httpx
 from fastapi import Depends, Request
 
 from ims.api.problems import Problem
+from ims.api.streaming import StreamingTransport
 
 PAGE = 100
 # Each call holds a connection of Airflow's pool of fifteen, which others need too.
@@ -25,12 +27,13 @@ class AirflowApi:
     def __init__(self, request: Request) -> None:
         from airflow.api_fastapi.app import cached_app  # at import time the app would import us
 
+        app = cached_app()
         headers = {name: request.headers[name] for name in _CREDENTIALS if name in request.headers}
-        self._client = httpx.AsyncClient(
-            transport=httpx.ASGITransport(app=cached_app()),
-            base_url=str(request.base_url.replace(path="/api/v2/")),
-            headers=headers,
-        )
+        url = str(request.base_url.replace(path="/api/v2/"))
+        # What the environment says of proxies is not for calls inside of a process, and slow to read.
+        given: Any = {"base_url": url, "headers": headers, "trust_env": False}
+        self._client = httpx.AsyncClient(transport=httpx.ASGITransport(app=app), **given)
+        self._reader = httpx.AsyncClient(transport=StreamingTransport(app), **given)
 
     async def call(self, method: str, path: str, **arguments: Any) -> Any:
         """Send a request below `/api/v2`. Raises Problem: Airflow's answer is an error."""
@@ -38,11 +41,17 @@ class AirflowApi:
             answer = await self._client.request(method, path, **arguments)
         if answer.is_success:
             return answer.json() if answer.content else None
-        try:
-            detail = answer.json()["detail"]
-        except (ValueError, KeyError):
-            detail = answer.text
-        raise Problem(answer.status_code, detail if isinstance(detail, str) else str(detail))
+        raise _problem(answer)
+
+    async def lines(self, path: str, **arguments: Any) -> AsyncIterator[str]:
+        """The lines of a GET's answer while they come. Raises Problem: Airflow's answer is an error."""
+        accept = {"Accept": "application/x-ndjson"}
+        async with self._reader.stream("GET", path, headers=accept, **arguments) as answer:
+            if not answer.is_success:
+                await answer.aread()
+                raise _problem(answer)
+            async for line in answer.aiter_lines():
+                yield line
 
     async def find(self, path: str, **arguments: Any) -> Any | None:
         """GET what may not be there."""
@@ -70,6 +79,14 @@ class AirflowApi:
             found += page[items]
             if not page[items] or len(found) >= page["total_entries"]:
                 return found
+
+
+def _problem(answer: httpx.Response) -> Problem:
+    try:
+        detail = answer.json()["detail"]
+    except (ValueError, KeyError):
+        detail = answer.text
+    return Problem(answer.status_code, detail if isinstance(detail, str) else str(detail))
 
 
 AirflowService = Annotated[AirflowApi, Depends(AirflowApi)]

@@ -8,7 +8,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 
-from ims.api import deletion, images, jobs, overview, problems, public_keys, recipes, shells
+from ims.api import deletion, images, jobs, logs, overview, problems, public_keys, recipes, shells
 from ims.api.gate import Gate
 from ims.api.lists import by_arch, by_labels, by_name
 from ims.api.services import RecordsService
@@ -51,7 +51,7 @@ def versioned_routes(number: int) -> APIRouter:
             router.include_router(routes, prefix=f"/{path}", tags=[path])
         if number == 3:
             router.include_router(deletion.deleted(path, kind, out, selected))
-    for resource in (jobs, shells):
+    for resource in (jobs, logs, shells):
         router.include_router(resource.router)
     return router
 

@@ -2,141 +2,169 @@
 
 from __future__ import annotations
 
-import re
 import uuid
-from datetime import UTC, datetime, timedelta
+from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Body, Depends, Query
+from airflow.api_fastapi.core_api.security import GetUserDep
+from fastapi import APIRouter, Body, Header, Request, Response
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
 from ims.api import references
-from ims.api.access import may_delete, may_read, may_write
+from ims.api.access import may_read, may_write
 from ims.api.airflow import AirflowApi, AirflowService
-from ims.api.job_schemas import (
-    Address,
-    CreateJobIn,
-    CustomizeJobIn,
-    JobOut,
-    JobPatch,
-    JobType,
-    ShellState,
-    Status,
-    Step,
-)
+from ims.api.deletion import DELETES, Doomed, DryRun, gone, would_delete
+from ims.api.job_filter import JobFilter, JobFilterQuery
+from ims.api.job_schemas import CreateJobIn, CustomizeJobIn, JobOut, JobPatch
+from ims.api.job_view import Describe, DescribeService
+from ims.api.lists import PAGE, After, Limit, add_link, read_cursor
 from ims.api.problems import Problem, field_problem
-from ims.api.runs import JOB_TYPES, Run, StepState, all_runs, find_run
+from ims.api.run_lists import pages_of_runs, position
+from ims.api.runs import Run, expect_run, find_run
 from ims.api.schemas import Id
-from ims.api.services import RecordsService, ShellsService, StoreService
-from ims.jobs import CreateJob, CustomizeJob, Job, ShellWanted
-from ims.records.models import Image, Recipe, Shell
-from ims.records.shells import Shells
+from ims.api.services import RecordsService, StoreService
+from ims.jobs import CreateJob, CustomizeJob, Job, retried_id
+from ims.records.selection import Position
 from ims.records.store import Records
-from ims.settings import settings
+from ims.storage.objects import ObjectStore
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
-ARTIFACTS: dict[str, Any] = {"create_image": Recipe, "customize_image": Image}
 _WIRE_ONLY = {"job_type", "ssh_containers"}
 _ENDED = ("success", "error")
-_AGE = re.compile(
-    r"(?:(?P<weeks>[0-9]{1,4})w)?(?:(?P<days>[0-9]{1,5})d)?(?:(?P<hours>[0-9]{1,6})h)?(?:(?P<minutes>[0-9]{1,7})m)?"
-)
+
+IdempotencyKey = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        min_length=1,
+        max_length=255,
+        description="the same key and body of the same user mean the same job, however often they are sent",
+    ),
+]
 
 
-class JobFilter:
-    """Which jobs a request means."""
-
-    def __init__(
-        self,
-        status: Annotated[list[Status] | None, Query()] = None,
-        job_type: Annotated[JobType | None, Query()] = None,
-        age: Annotated[str | None, Query(description="older than, as in 1w2d3h4m")] = None,
-    ) -> None:
-        self.status = status
-        self.job_type = job_type
-        self.before = datetime.now(UTC) - parse_age(age) if age is not None else None
-
-    def takes(self, run: Run) -> bool:
-        """Whether the run is meant."""
-        return (
-            (not self.status or run.status in self.status)
-            and (self.job_type is None or JOB_TYPES[run.dag_id] == self.job_type)
-            and (self.before is None or run.created < self.before)
-        )
-
-
-def parse_age(text: str) -> timedelta:
-    """Read an age such as 2d or 1w12h. Raises Problem: 400, it is something else."""
-    match = _AGE.fullmatch(text)
-    if not text or match is None:
-        raise field_problem("age", f"{text!r} is not an age such as 30m, 12h, 2d or 1w2d", 400)
-    return timedelta(**{unit: int(number) for unit, number in match.groupdict(default="0").items()})
-
-
-JobFilterQuery = Annotated[JobFilter, Depends()]
-
-
-@router.get("", dependencies=[may_read()], response_model=list[JobOut])
+@router.get("", dependencies=[may_read()], response_model=list[JobOut], responses=PAGE)
 async def list_jobs(
-    airflow: AirflowService, records: RecordsService, shells: ShellsService, wanted: JobFilterQuery
+    request: Request,
+    response: Response,
+    airflow: AirflowService,
+    describe: DescribeService,
+    wanted: JobFilterQuery,
+    limit: Limit = None,
+    after: After = None,
 ) -> list[JobOut]:
-    """All jobs that the filter takes, oldest first."""
-    runs = [run for run in await all_runs(airflow) if wanted.takes(run)]
-    return await run_in_threadpool(_jobs, runs, records, shells)
+    """The jobs that the filter takes, oldest first."""
+    shown: list[tuple[Run, JobOut]] = []
+    async for page in _selected(airflow, describe, wanted, read_cursor(after)):
+        shown += page
+        if limit is not None and len(shown) > limit:
+            shown = shown[:limit]
+            add_link(request, response, position(shown[-1][0]))
+            break
+    return [job for _, job in shown]
 
 
 @router.post("", status_code=201, dependencies=[may_write()], response_model=JobOut)
 async def create_job(
     airflow: AirflowService,
     records: RecordsService,
-    shells: ShellsService,
+    describe: DescribeService,
     store: StoreService,
+    user: GetUserDep,
     body: Annotated[dict[str, Any], Body()],
+    key: IdempotencyKey = None,
 ) -> JobOut:
     """Start a job."""
     dag_id, job = _read_job(body)
-    await run_in_threadpool(references.check, job, records, store)
-    run = {"dag_run_id": str(uuid.uuid4()), "logical_date": None, "conf": job.model_dump(exclude_unset=True)}
-    await airflow.call("POST", f"dags/{dag_id}/dagRuns", json=run)
-    return await _job(await _run(airflow, str(run["dag_run_id"])), records, shells)
+    run_id = retried_id(str(user.get_id()), key) if key else str(uuid.uuid4())
+    known = await find_run(airflow, run_id) if key else None
+    if known is None:
+        await run_in_threadpool(references.check, job, records, store)
+        known = await _start(airflow, dag_id, run_id, job)
+        await _check_again(airflow, known, job, records, store)
+    if (known.dag_id, known.job.model_dump()) != (dag_id, job.model_dump()):
+        raise Problem(409, f"the Idempotency-Key was used for another job: {known.job_id}")
+    return await describe.one(known)
 
 
-@router.delete("", status_code=204, dependencies=[may_delete()])
-async def delete_jobs(airflow: AirflowService, wanted: JobFilterQuery) -> None:
+@router.delete("", **DELETES)
+async def delete_jobs(
+    airflow: AirflowService, describe: DescribeService, wanted: JobFilterQuery, dry_run: DryRun = False
+) -> Response:
     """Delete the jobs that the filter takes."""
-    for run in await all_runs(airflow):
-        if wanted.takes(run):
-            await _delete(airflow, run)
+    doomed = [found async for page in _selected(airflow, describe, wanted, None) for found in page]
+    if dry_run:
+        return would_delete(_doomed(job) for _, job in doomed)
+    for run, _ in doomed:
+        await _delete(airflow, run)
+    return gone()
 
 
 @router.get("/{id}", dependencies=[may_read()], response_model=JobOut)
-async def get_job(identity: Id, airflow: AirflowService, records: RecordsService, shells: ShellsService) -> JobOut:
+async def get_job(identity: Id, airflow: AirflowService, describe: DescribeService) -> JobOut:
     """One job."""
-    return await _job(await _run(airflow, identity), records, shells)
+    return await describe.one(await expect_run(airflow, identity))
 
 
 @router.patch("/{id}", dependencies=[may_write()], response_model=JobOut)
-async def update_job(
-    identity: Id, body: JobPatch, airflow: AirflowService, records: RecordsService, shells: ShellsService
-) -> JobOut:
+async def update_job(identity: Id, body: JobPatch, airflow: AirflowService, describe: DescribeService) -> JobOut:
     """Take what is so already; the status `error` cancels a running job."""
-    run = await _run(airflow, identity)
+    run = await expect_run(airflow, identity)
     if body.status == "error" and run.status not in _ENDED:
         await _cancel(airflow, run)
-        run = await _run(airflow, identity)
-    job = await _job(run, records, shells)
+        run = await expect_run(airflow, identity)
+    job = await describe.one(run)
     for field, value in body.model_dump(exclude_none=True).items():
         if getattr(job, field) != value:
             raise Problem(409, f"{field} of a job follows from its run: it is {getattr(job, field)}, not {value}")
     return job
 
 
-@router.delete("/{id}", status_code=204, dependencies=[may_delete()])
-async def delete_job(identity: Id, airflow: AirflowService) -> None:
+@router.delete("/{id}", **DELETES)
+async def delete_job(
+    identity: Id, airflow: AirflowService, describe: DescribeService, dry_run: DryRun = False
+) -> Response:
     """Forget an ended job; cancel one that runs, which then ends as `error`."""
-    await _delete(airflow, await _run(airflow, identity))
+    run = await expect_run(airflow, identity)
+    if dry_run:
+        return would_delete([_doomed(await describe.one(run))])
+    await _delete(airflow, run)
+    return gone()
+
+
+async def _selected(
+    airflow: AirflowApi, describe: Describe, wanted: JobFilter, after: Position | None
+) -> AsyncIterator[list[tuple[Run, JobOut]]]:
+    """The jobs that are wanted, each with its run, in pages."""
+    async for runs in pages_of_runs(airflow, wanted.runs, after):
+        jobs = await describe.all(runs)
+        yield [(run, job) for run, job in zip(runs, jobs, strict=True) if wanted.takes(job)]
+
+
+def _doomed(job: JobOut) -> Doomed:
+    return Doomed(id=job.id, name=job.image_root_archive_name)
+
+
+async def _start(airflow: AirflowApi, dag_id: str, run_id: str, job: Job) -> Run:
+    """The new run; the one that is there, where the same request came at the same moment."""
+    run = {"dag_run_id": run_id, "logical_date": None, "conf": job.model_dump(exclude_unset=True)}
+    try:
+        await airflow.call("POST", f"dags/{dag_id}/dagRuns", json=run)
+    except Problem as problem:
+        if problem.status != 409:
+            raise
+    return await expect_run(airflow, run_id)
+
+
+async def _check_again(airflow: AirflowApi, run: Run, job: Job, records: Records, store: ObjectStore) -> None:
+    """Who removes a record hides it first and then looks for runs; so a run and a removal cannot miss each other."""
+    try:
+        await run_in_threadpool(references.check, job, records, store)
+    except Problem:
+        await _cancel(airflow, run)
+        raise
 
 
 def _read_job(body: dict[str, Any]) -> tuple[str, Job]:
@@ -161,13 +189,6 @@ def _customize(body: CustomizeJobIn) -> CustomizeJob:
     return CustomizeJob(**fields)
 
 
-async def _run(airflow: AirflowApi, identity: str) -> Run:
-    run = await find_run(airflow, identity)
-    if run is None:
-        raise Problem(404, f"there is no job with the id {identity}")
-    return run
-
-
 async def _delete(airflow: AirflowApi, run: Run) -> None:
     if run.state in ("queued", "running"):
         await _cancel(airflow, run)
@@ -177,69 +198,3 @@ async def _delete(airflow: AirflowApi, run: Run) -> None:
 
 async def _cancel(airflow: AirflowApi, run: Run) -> None:
     await airflow.call("PATCH", f"dags/{run.dag_id}/dagRuns/{run.run_id}", json={"state": "failed"})
-
-
-async def _job(run: Run, records: Records, shells: Shells) -> JobOut:
-    return (await run_in_threadpool(_jobs, [run], records, shells))[0]
-
-
-def _jobs(runs: list[Run], records: Records, shells: Shells) -> list[JobOut]:
-    known = shells.of_jobs(run.job_id for run in runs)
-    return [_described(run, records, known.get(run.job_id)) for run in runs]
-
-
-def _described(run: Run, records: Records, shell: Shell | None) -> JobOut:
-    fields = run.job.model_dump(warnings=False)
-    artifact: Recipe | Image | None = records.find(ARTIFACTS[run.dag_id], str(fields.get("artifact_id")))
-    image = records.image_of_job(run.job_id)
-    arch = artifact.arch if artifact is not None else None
-    failed = run.failed
-    kernel = fields.pop("kernel_file_name") or ("Image" if arch == "aarch64" else "vmlinuz")
-    dkms = fields.pop("require_dkms")
-    return JobOut(
-        **{name: value for name, value in fields.items() if name in JobOut.model_fields},
-        id=run.job_id,
-        created=run.created,
-        job_type=JOB_TYPES[run.dag_id],
-        status=run.status,
-        arch=arch,
-        kernel_file_name=kernel,
-        require_dkms=dkms if dkms is not None else getattr(artifact, "require_dkms", True),
-        ssh_containers=[_shell(run.job.shell, shell)] if run.job.shell is not None else [],
-        resultant_image_id=image.id if image is not None else None,
-        changes=image.changes if image is not None else None,
-        failed_step=failed.name if failed is not None else None,
-        reason=run.reason,
-        log_url=_log_url(run, failed) if failed is not None else _run_url(run),
-        dag_id=run.dag_id,
-        dag_run_id=run.run_id,
-        steps=[_step(run, step) for step in run.steps],
-    )
-
-
-def _shell(wanted: ShellWanted, shell: Shell | None) -> ShellState:
-    if shell is None:
-        return ShellState(name=wanted.name, jail=wanted.jail, status="pending")
-    address = Address(host=shell.host, port=shell.port)
-    return ShellState(
-        name=shell.name,
-        jail=shell.jail,
-        status="active" if shell.closed is None else "complete",
-        connection_info={"customer_access": address, "cluster.local": address},
-        command=shell.command,
-        fingerprint=shell.fingerprint,
-        until=shell.until,
-    )
-
-
-def _step(run: Run, step: StepState) -> Step:
-    return Step(**step.model_dump(exclude={"name", "map_index"}), name=step.label, log_url=_log_url(run, step))
-
-
-def _run_url(run: Run) -> str:
-    return f"{settings().airflow_url}/dags/{run.dag_id}/runs/{run.run_id}"
-
-
-def _log_url(run: Run, step: StepState) -> str:
-    mapped = f"/mapped/{step.map_index}" if step.map_index >= 0 else ""
-    return f"{_run_url(run)}/tasks/{step.name}{mapped}"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import re
 from collections.abc import Iterable, Mapping
 from datetime import datetime
@@ -11,7 +10,8 @@ from typing import Any
 from pydantic import BaseModel
 
 from ims.api.airflow import AirflowApi
-from ims.jobs import CreateJob, CustomizeJob, Job, job_id
+from ims.api.problems import Problem
+from ims.jobs import CreateJob, CustomizeJob, Job, is_made_id, job_id
 
 FAILURE = "failure"  # the key under which ims.operators.errors keeps a failed task's reason
 
@@ -73,6 +73,11 @@ class StepState(BaseModel):
         """The task's name, with its number where it is one of several."""
         return self.name if self.map_index < 0 else f"{self.name}[{self.map_index}]"
 
+    @property
+    def is_over(self) -> bool:
+        """Whether it has ended, or will not begin."""
+        return self.state in _ENDED
+
 
 class Run(BaseModel):
     """A run of a workflow with its tasks, in their order."""
@@ -124,12 +129,6 @@ class Run(BaseModel):
         return model.model_construct(**{name: self.conf[name] for name in model.model_fields if name in self.conf})
 
 
-async def all_runs(airflow: AirflowApi) -> list[Run]:
-    """Every run of our workflows, oldest first."""
-    lists = await asyncio.gather(*(_runs_of(airflow, dag_id) for dag_id in WORKFLOWS))
-    return sorted((run for runs in lists for run in runs), key=lambda run: run.created)
-
-
 async def find_run(airflow: AirflowApi, identity: str) -> Run | None:
     """The run that is the job `identity`: by its id where they are the same, else by looking through all."""
     if not _RUN_ID.fullmatch(identity):
@@ -137,41 +136,45 @@ async def find_run(airflow: AirflowApi, identity: str) -> Run | None:
     for dag_id in WORKFLOWS:
         found = await airflow.find(f"dags/{dag_id}/dagRuns/{identity}")
         if found is not None:
-            return await with_steps(airflow, _run(found))
+            return await with_steps(airflow, run_of(found))
+    if not is_made_id(identity):
+        return None  # thousands of runs need not be looked through
     for dag_id in WORKFLOWS:
         for item in await airflow.pages(f"dags/{dag_id}/dagRuns", "dag_runs", order_by="-run_after"):
             if job_id(item["dag_run_id"]) == identity:
-                return await with_steps(airflow, _run(item))
+                return await with_steps(airflow, run_of(item))
     return None
+
+
+async def expect_run(airflow: AirflowApi, identity: str) -> Run:
+    """As `find_run`. Raises Problem: 404, there is none."""
+    run = await find_run(airflow, identity)
+    if run is None:
+        raise Problem(404, f"there is no job with the id {identity}")
+    return run
 
 
 async def with_steps(airflow: AirflowApi, run: Run) -> Run:
     """The run with its tasks and, if one failed, the reason."""
     items = await airflow.pages(f"dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances", "task_instances")
-    run.steps = _ordered(run.dag_id, items)
-    run.reason = await _reason(airflow, run)
+    run.steps = ordered(run.dag_id, items)
+    await add_reason(airflow, run)
     return run
 
 
-async def _runs_of(airflow: AirflowApi, dag_id: str) -> list[Run]:
-    items = await airflow.pages(f"dags/{dag_id}/dagRuns", "dag_runs", order_by="run_after")
-    runs = [_run(item) for item in items]
-    # A success has nothing to tell that its tasks know better.
-    await asyncio.gather(*(with_steps(airflow, run) for run in runs if run.state != "success"))
-    return runs
-
-
-def _run(item: Mapping[str, Any]) -> Run:
+def run_of(item: Mapping[str, Any]) -> Run:
+    """A run as Airflow describes it, without its tasks."""
     return Run(
         dag_id=item["dag_id"],
         run_id=item["dag_run_id"],
         state=item["state"],
-        created=item["queued_at"] or item["run_after"],
+        created=item["run_after"],  # never changes, unlike the time it was queued
         conf=item["conf"] or {},
     )
 
 
-def _ordered(dag_id: str, items: Iterable[Mapping[str, Any]]) -> list[StepState]:
+def ordered(dag_id: str, items: Iterable[Mapping[str, Any]]) -> list[StepState]:
+    """Tasks as Airflow describes them, in the order of the workflow."""
     order = list(STATUSES[dag_id])
     steps = [
         StepState(
@@ -179,13 +182,19 @@ def _ordered(dag_id: str, items: Iterable[Mapping[str, Any]]) -> list[StepState]
             map_index=item["map_index"],
             state=item["state"],
             try_number=item["try_number"],
-            started=item["start_date"],
-            ended=item["end_date"],
+            # Airflow gives times to what it decided not to run.
+            started=item["start_date"] if item["try_number"] else None,
+            ended=item["end_date"] if item["try_number"] else None,
         )
         for item in items
         if item["task_id"] in order
     ]
     return sorted(steps, key=lambda step: (order.index(step.name), step.map_index))
+
+
+async def add_reason(airflow: AirflowApi, run: Run) -> None:
+    """Give a run, whose tasks are known, the reason of its failure, if it failed."""
+    run.reason = await _reason(airflow, run)
 
 
 async def _reason(airflow: AirflowApi, run: Run) -> str | None:

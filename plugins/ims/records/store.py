@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -51,10 +51,18 @@ class Records:
         with self._database.reading() as session:
             return by_id(session, kind, identity)
 
-    def image_of_job(self, job_id: str) -> Image | None:
-        """The image that a job made, a tombstone too."""
+    def find_all(self, kind: type[RecordType], identities: Iterable[str]) -> dict[str, RecordType]:
+        """Those of the records that there are, tombstones too, by id."""
+        known: Any = kind.id
+        wanted = {identity for identity in identities if "\0" not in identity}
         with self._database.reading() as session:
-            return session.scalars(select(Image).where(Image.job_id == job_id)).first()
+            return {record.id: record for record in session.scalars(select(kind).where(known.in_(wanted)))}
+
+    def images_of_jobs(self, job_ids: Iterable[str]) -> dict[str, Image]:
+        """The images that jobs made, tombstones too, by job."""
+        with self._database.reading() as session:
+            found = session.scalars(select(Image).where(Image.job_id.in_(set(job_ids))))
+            return {str(image.job_id): image for image in found}
 
     def add(self, record: RecordType) -> RecordType:
         """Keep a new record. Raises LinkTakenError: its link is another's; IdTakenError: its id is."""

@@ -1,0 +1,83 @@
+"""Many runs at once, asked of Airflow page by page: however many there are, only a page is in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from ims.api.airflow import PAGE, AirflowApi
+from ims.api.runs import WORKFLOWS, Run, add_reason, ordered, run_of
+from ims.records.selection import Position
+
+
+@dataclass(frozen=True)
+class RunFilter:
+    """Which runs are meant, as far as Airflow can tell."""
+
+    workflows: Sequence[str] = tuple(WORKFLOWS)
+    states: Sequence[str] | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+
+    def body(self) -> dict[str, Any]:
+        """The filter as Airflow takes it."""
+        moments = {"run_after_gt": self.created_after, "run_after_lt": self.created_before}
+        return {
+            "dag_ids": list(self.workflows),
+            "states": self.states,
+            "order_by": "run_after",
+            "page_limit": PAGE,
+            **{name: moment.isoformat() for name, moment in moments.items() if moment is not None},
+        }
+
+
+def position(run: Run) -> Position:
+    """Where a run stands in the list."""
+    return Position(run.created, f"{run.dag_id} {run.run_id}")
+
+
+async def pages_of_runs(airflow: AirflowApi, wanted: RunFilter, after: Position | None) -> AsyncIterator[list[Run]]:
+    """The runs that are wanted, with their tasks, oldest first, in pages; those that come after `after`."""
+    begin, offset = (after.created if after else None), 0
+    while True:
+        body = {**wanted.body(), "page_offset": offset}
+        if begin is not None:
+            body["run_after_gte"] = begin.isoformat()
+        found = [run_of(item) for item in (await airflow.call("POST", "dags/~/dagRuns/list", json=body))["dag_runs"]]
+        runs = _behind(found, after)
+        await _add_steps(airflow, runs)
+        yield runs
+        if len(found) < PAGE:
+            return
+        # Go on by time, not by number: meanwhile others are deleted. Only those of the same moment are counted.
+        last = found[-1].created
+        offset = sum(run.created == last for run in found) + (offset if last == begin else 0)
+        begin, after = last, None
+
+
+def _behind(runs: list[Run], after: Position | None) -> list[Run]:
+    positions = [position(run) for run in runs]
+    return runs[positions.index(after) + 1 :] if after in positions else runs
+
+
+async def _add_steps(airflow: AirflowApi, runs: Sequence[Run]) -> None:
+    """Give the runs their tasks and reasons. A success has nothing to tell that its tasks know better."""
+    unknown = [run for run in runs if run.state != "success"]
+    if not unknown:
+        return
+    items = await airflow.search(
+        "dags/~/dagRuns/~/taskInstances/list",
+        "task_instances",
+        dag_ids=list(WORKFLOWS),
+        dag_run_ids=[run.run_id for run in unknown],
+    )
+    steps: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for item in items:
+        steps[item["dag_id"], item["dag_run_id"]].append(item)
+    for run in unknown:
+        run.steps = ordered(run.dag_id, steps[run.dag_id, run.run_id])
+    await asyncio.gather(*(add_reason(airflow, run) for run in unknown))
