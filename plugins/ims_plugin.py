@@ -20,6 +20,13 @@ async def ims_api(scope: Scope, receive: Receive, send: Send) -> None:
     await build_app()(scope, receive, send)
 
 
+async def ims_sts(scope: Scope, receive: Receive, send: Send) -> None:
+    """Temporary S3 credentials, as an ASGI application."""
+    from ims.api.sts import build_app
+
+    await build_app()(scope, receive, send)
+
+
 def ims_door(app: ASGIApp) -> ASGIApp:
     """The middleware that checks runs before they are made."""
     from ims.api.door import Door
@@ -31,7 +38,10 @@ class ImsPlugin(AirflowPlugin):
     """Image management in Airflow."""
 
     name = "ims"
-    fastapi_apps: list[Any] = [{"app": ims_api, "url_prefix": "/apis/ims", "name": "IMS"}]  # noqa: RUF012  (Airflow declares it so)
+    fastapi_apps: list[Any] = [  # noqa: RUF012  (Airflow declares it so)
+        {"app": ims_api, "url_prefix": "/apis/ims", "name": "IMS"},
+        {"app": ims_sts, "url_prefix": "/apis/sts", "name": "IMS STS"},
+    ]
     fastapi_root_middlewares: list[Any] = [{"middleware": ims_door, "name": "IMS door"}]  # noqa: RUF012  (Airflow declares it so)
     external_views: list[Any] = [  # noqa: RUF012
         {"name": "Images", "href": "/apis/ims/overview", "destination": "nav", "url_route": "images"}

@@ -12,6 +12,8 @@ from typing import Literal
 from pydantic import Field, HttpUrl
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+EMBEDDED_ROLE = "arn:aws:iam::role/ims"
+
 
 class Settings(BaseSettings):
     """What an installation can choose."""
@@ -34,6 +36,11 @@ class Settings(BaseSettings):
     )
     recipes_bucket: str = Field("ims", description="Bucket of the recipe archives.")
     images_bucket: str = Field("boot-images", description="Bucket of the image artifacts.")
+    sts: bool = Field(True, description="Whether `PUT /apis/sts/token` gives out S3 credentials, limited in time.")
+    sts_role: str = Field(
+        "", description="ARN of the role in `IMS_S3_ENDPOINT_URL` whose rights these have; the embedded S3 has its own."
+    )
+    sts_seconds: int = Field(3600, ge=900, le=43200, description="How long such credentials are good.")
     database_url: str = Field("", description="SQLAlchemy URL of the records; empty means SQLite below `IMS_HOME`.")
     admin_user: str = Field("admin", description="Name of the administrator in the UI and the API.")
     runtime: Literal["local"] = Field("local", description="Where steps run: `local` is processes on this machine.")
@@ -65,6 +72,11 @@ class Settings(BaseSettings):
     def endpoint_url(self) -> str:
         """URL of the S3 service."""
         return str(self.s3_endpoint_url or f"http://{self.host}:{self.s3_port}").rstrip("/")
+
+    @property
+    def sts_role_arn(self) -> str:
+        """The role whose rights temporary S3 credentials have; empty if there is none."""
+        return EMBEDDED_ROLE if self.s3_endpoint_url is None else self.sts_role
 
     @property
     def airflow_url(self) -> str:

@@ -15,37 +15,57 @@ from ims.api.requests import check_form
 WORKFLOW = "create_image"
 
 
-async def is_known(request: Request) -> bool:
-    """Whether a request carries a valid token of Airflow's, as `Authorization: Bearer …` or in the UI's cookie."""
+Permission = Callable[[Request, Any], None]
+
+READ: Permission = requires_access_dag("GET", param_dag_id=WORKFLOW)
+WRITE: Permission = requires_access_dag("POST", DagAccessEntity.RUN, param_dag_id=WORKFLOW)
+DELETE: Permission = requires_access_dag("DELETE", DagAccessEntity.RUN, param_dag_id=WORKFLOW)
+
+
+async def caller(request: Request) -> Any | None:
+    """Who sent the valid token of a request, as `Authorization: Bearer …` or in the UI's cookie; None without one."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         token = request.cookies.get(COOKIE_NAME_JWT_TOKEN, "")
     try:
-        await resolve_user_from_token(token or None)
+        return await resolve_user_from_token(token or None)
+    except HTTPException:
+        return None
+
+
+def may(permission: Permission, request: Request, user: Any) -> bool:
+    """Whether the user has the permission."""
+    try:
+        permission(request, user)
     except HTTPException:
         return False
     return True
 
 
+def may_run(dag_id: str) -> Permission:
+    """The permission to start a run of a workflow."""
+    return requires_access_dag("POST", DagAccessEntity.RUN, param_dag_id=dag_id)
+
+
 def may_read() -> Any:
     """Whoever may see the workflow may see its recipes, images, keys and jobs."""
-    return _allowed(requires_access_dag("GET", param_dag_id=WORKFLOW))
+    return _allowed(READ)
 
 
 def may_write() -> Any:
     """Whoever may run the workflow may also make and change what it works on."""
-    return _allowed(requires_access_dag("POST", DagAccessEntity.RUN, param_dag_id=WORKFLOW))
+    return _allowed(WRITE)
 
 
 def may_delete() -> Any:
     """Whoever may delete runs of the workflow may also delete its records."""
-    return _allowed(requires_access_dag("DELETE", DagAccessEntity.RUN, param_dag_id=WORKFLOW))
+    return _allowed(DELETE)
 
 
-def _allowed(required: Callable[..., Any]) -> Any:
+def _allowed(permission: Permission) -> Any:
     """Only who is allowed is told what is wrong with the request."""
 
-    async def check(request: Request, _allowed: None = Depends(required)) -> None:
+    async def check(request: Request, _allowed: None = Depends(permission)) -> None:
         await check_form(request)
 
     return Depends(check)

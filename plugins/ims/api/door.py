@@ -16,7 +16,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ims.api import references
-from ims.api.access import is_known
+from ims.api.access import caller, may, may_run
 from ims.api.problems import Problem, problem_response
 from ims.api.requests import once_more, read_body
 from ims.api.runs import WORKFLOWS
@@ -40,7 +40,10 @@ class Door:
             return
         try:
             body = await read_body(receive, MAX_BODY)
-            if await is_known(Request(scope)):
+            request = Request(scope)
+            user = await caller(request)
+            # Whom Airflow will refuse is not told what exists.
+            if user is not None and may(may_run(match["dag_id"]), request, user):
                 await run_in_threadpool(check_conf, match["dag_id"], body)
         except Problem as problem:
             answer = problem_response(problem.status, problem.detail, problem.errors)

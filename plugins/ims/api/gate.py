@@ -5,7 +5,7 @@ from __future__ import annotations
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ims.api.access import is_known
+from ims.api.access import caller
 from ims.api.problems import Problem, problem_response
 from ims.api.requests import once_more, read_body
 
@@ -26,7 +26,7 @@ class Gate:
             return
         request = Request(scope)
         try:
-            if not await is_known(request):
+            if await caller(request) is None:
                 raise Problem(401, "no valid token; get one from POST /auth/token and send it as a Bearer token")
             body = await read_body(receive, MAX_BODY)
             if body and request.headers.get("content-type", "").partition(";")[0].strip().lower() != "application/json":

@@ -16,6 +16,7 @@ from ims.settings import Settings
 from ims.stack import postgres, supervision
 from ims.stack.credentials import Credentials, ensure_ca, ensure_credentials, write_password_file
 from ims.stack.environment import process_environment
+from ims.stack.roles import write_roles
 from ims.storage.objects import ObjectName, ObjectStore
 
 START_SECONDS = 300
@@ -87,6 +88,7 @@ def prepare_home(settings: Settings) -> Credentials:
     security = settings.home / "s3" / "security.toml"
     security.touch(mode=0o600)
     security.write_text(SECURITY.format(key=credentials.filer_key))
+    write_roles(settings, credentials)
     return credentials
 
 

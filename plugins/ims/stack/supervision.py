@@ -13,6 +13,7 @@ from pathlib import Path
 from ims.errors import ImsError
 from ims.settings import Settings
 from ims.stack import postgres
+from ims.stack.roles import roles_file
 
 BIN = Path(sys.executable).parent
 STOP_SECONDS = 30
@@ -68,6 +69,7 @@ def weed_command(settings: Settings) -> tuple[str, ...]:
         "s3.port.lance": 0,
         "s3.allowDeleteBucketNotEmpty": "false",
         "s3.autoCreateBucket": "false",
+        "s3.iam.config": roles_file(settings),
         "master.port": internal,
         "master.telemetry": "false",
         "master.volumeSizeLimitMB": 1024,

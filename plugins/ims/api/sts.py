@@ -1,0 +1,69 @@
+"""`PUT /apis/sts/token`: S3 credentials as the gateway of Cray System Management gives them to `cray artifacts`.
+
+The service's own are never given out: what the store cannot limit in time and to what the caller may do, nobody gets.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from functools import cache
+from importlib.metadata import version
+from typing import Any
+
+from airflow.api_fastapi.core_api.security import GetUserDep
+from fastapi import APIRouter, FastAPI, Request
+from pydantic import BaseModel
+
+from ims.api import problems
+from ims.api.access import DELETE, WRITE, may, may_read
+from ims.api.gate import Gate
+from ims.api.problems import Problem
+from ims.settings import settings
+from ims.storage import sessions
+
+router = APIRouter()
+
+
+class SessionCredentials(BaseModel):
+    """What an S3 client needs, in the words of IMS's clients."""
+
+    AccessKeyId: str
+    SecretAccessKey: str
+    SessionToken: str
+    EndpointURL: str
+    Expiration: datetime
+
+
+class SessionToken(BaseModel):
+    """The answer."""
+
+    Credentials: SessionCredentials
+
+
+@router.put("/token", status_code=201, dependencies=[may_read()], response_model=SessionToken)
+def get_token(request: Request, user: GetUserDep) -> dict[str, Any]:
+    """S3 credentials for the caller, good for a while, in the buckets of recipes and images.
+
+    Who may only look can only read, who may not delete jobs cannot delete objects.
+    """
+    role = settings().sts_role_arn
+    if not settings().sts:
+        raise Problem(501, "S3 credentials are not given out here (IMS_STS); ask the administrator for some")
+    if not role:
+        raise Problem(501, "the store has no role whose S3 credentials could be given out: set IMS_STS_ROLE")
+    actions = [*sessions.READ]
+    actions += sessions.WRITE if may(WRITE, request, user) else ()
+    actions += sessions.DELETE if may(DELETE, request, user) else ()
+    buckets = (settings().recipes_bucket, settings().images_bucket)
+    given = sessions.session_credentials(role, str(user.get_id()), settings().sts_seconds, buckets, actions)
+    return {"Credentials": {**given, "EndpointURL": settings().endpoint_url}}
+
+
+@cache
+def build_app() -> FastAPI:
+    """The application; made once, at the first request."""
+    app = FastAPI(title="Temporary S3 credentials", version=version("ims"), docs_url=None, redoc_url=None)
+    problems.install(app)
+    app.add_middleware(Gate)
+    app.include_router(router)
+    return app
