@@ -110,7 +110,7 @@ def wait_until_open(workspace: Path) -> dict[str, Any]:
             return {name: shell[name] for name in ("host", "port", "fingerprint", "command")}
         except FileNotFoundError:
             time.sleep(0.1)
-    log = workspace / f"{STEP}.log"
+    log = services.log_file(STEP, workspace.name)
     last = log.read_text(errors="replace").strip().splitlines()[-1:] if log.exists() else []
     raise ImsError(f"the shell did not open in {START_SECONDS} s: {''.join(last) or 'it says nothing'}")
 

@@ -36,7 +36,8 @@ def start(step: Step[Any], data: dict[str, Any]) -> None:
     partial = supervision.services_folder(settings()) / f"{name}.partial"
     partial.write_text(
         f"[program:{name}]\ncommand={sys.executable} -m ims.runtime.services {specification}\n"
-        f"redirect_stderr=true\nstdout_logfile={workspace}/{step.name}.log\nstdout_logfile_maxbytes=20MB\n"
+        # Not in the workspace: supervisord reads no configuration at all where a log's folder is missing.
+        f"redirect_stderr=true\nstdout_logfile={log_file(step.name, workspace.name)}\nstdout_logfile_maxbytes=20MB\n"
         "stdout_logfile_backups=1\nstopsignal=KILL\nstopasgroup=true\nkillasgroup=true\nstartsecs=1\n"
     )
     partial.rename(partial.with_suffix(".conf"))
@@ -48,6 +49,13 @@ def stop(step_name: str, job_id: str) -> None:
     name = service_name(step_name, job_id)
     (supervision.services_folder(settings()) / f"{name}.conf").unlink(missing_ok=True)
     supervision.update(settings(), name)
+    for log in log_file(step_name, job_id).parent.glob(f"{name}.log*"):
+        log.unlink()
+
+
+def log_file(step_name: str, job_id: str) -> Path:
+    """Where the output of the step of a job goes while it runs."""
+    return supervision.services_folder(settings()) / f"{service_name(step_name, job_id)}.log"
 
 
 def service_name(step_name: str, job_id: str) -> str:

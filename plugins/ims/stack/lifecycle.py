@@ -147,7 +147,9 @@ def wait(settings: Settings, what: str, ready: Callable[[], bool]) -> None:
                 return
         except httpx.TransportError:
             pass  # not listening yet: that is what is waited for
-        dead = [name for name, state in supervision.states(settings).items() if state == "FATAL"]
+        states = supervision.states(settings)
+        # A shell that does not come back is its job's affair.
+        dead = [part.name for part in supervision.programs(settings) if states.get(part.name) == "FATAL"]
         if dead or time.monotonic() > deadline:
             raise UnavailableError(
                 f"{what} did not start" + (f": {', '.join(dead)} ended" if dead else f" in {START_SECONDS} s"),

@@ -114,9 +114,9 @@ def services_folder(settings: Settings) -> Path:
 
 def update(settings: Settings, name: str) -> None:
     """Start or stop a program whose configuration came or went. Raises ImsError: supervisord does not do it."""
-    output = _control(settings, "update", name)
-    if "ERROR" in output and "no such group" not in output:
-        raise ImsError(f"supervisord cannot update {name}: {output.strip()}")
+    done = _run_control(settings, "update", name)
+    if done.returncode != 0 and "no such group" not in done.stdout:
+        raise ImsError(f"supervisord cannot update {name}: {done.stdout.strip()}")
 
 
 def start(settings: Settings, environment: Mapping[str, str]) -> None:
@@ -165,11 +165,14 @@ def states(settings: Settings) -> dict[str, str]:
 
 
 def _control(settings: Settings, *command: str) -> str:
+    return _run_control(settings, *command).stdout
+
+
+def _run_control(settings: Settings, *command: str) -> subprocess.CompletedProcess[str]:
     configuration = settings.home / "run" / "supervisord.conf"
-    done = subprocess.run(
+    return subprocess.run(
         [BIN / "supervisorctl", "-c", configuration, *command], capture_output=True, text=True, check=False
     )
-    return done.stdout
 
 
 def _supervisord_pid(settings: Settings) -> int | None:

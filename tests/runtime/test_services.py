@@ -1,0 +1,72 @@
+"""Steps that supervisord runs, with a real supervisord."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import HttpUrl
+
+from ims.errors import ImsError
+from ims.runtime import services
+from ims.settings import Settings
+from ims.stack import lifecycle, supervision
+from ims.steps.step import Step, StepInput
+
+
+def never(step: StepInput) -> None:
+    """Is not called: the name is no step's, so its process ends at once."""
+
+
+STEP = Step("no_step", StepInput, never)
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+    """An installation of which only supervisord runs."""
+    for name in ("run", "logs", "workspaces"):
+        (tmp_path / name).mkdir()
+    installation = Settings(home=tmp_path, s3_endpoint_url=HttpUrl("https://s3.example"))
+    monkeypatch.setattr(services, "settings", lambda: installation)
+    monkeypatch.setattr(supervision, "programs", lambda _: [])
+    supervision.start(installation, {"PATH": "/usr/bin:/bin"})
+    yield installation
+    supervision.stop(installation)
+
+
+def start(own: Settings, job_id: str) -> Path:
+    """Start the step for a job; returns its workspace."""
+    workspace = own.workspaces / job_id
+    (workspace / "run").mkdir(parents=True)
+    services.start(STEP, {"workspace": str(workspace)})
+    return workspace
+
+
+def test_workspace_that_is_gone(own: Settings) -> None:
+    """Neither others nor the stack itself are kept from starting by a step whose workspace was removed."""
+    for path in sorted(start(own, "first").rglob("*"), reverse=True):
+        path.rmdir() if path.is_dir() else path.unlink()
+    (own.workspaces / "first").rmdir()
+    start(own, "second")
+    assert set(supervision.states(own)) == {"no_step-first", "no_step-second"}
+    supervision.stop(own)
+    supervision.start(own, {"PATH": "/usr/bin:/bin"})
+    assert set(supervision.states(own)) == {"no_step-first", "no_step-second"}
+    for job in ("first", "second"):
+        services.stop("no_step", job)
+    assert supervision.states(own) == {}
+    assert list(supervision.services_folder(own).iterdir()) == []
+
+
+def test_step_that_was_given_up(own: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The stack is not taken for dead with it."""
+    monkeypatch.setattr(supervision, "states", lambda _: {"no_step-first": "FATAL"})
+    lifecycle.wait(own, "anything", iter([False, True]).__next__)
+
+
+def test_supervisord_that_refuses(own: Settings) -> None:
+    """Is an error, whatever it says: what was to be stopped may still run."""
+    (supervision.services_folder(own) / "broken.conf").write_text("[program:broken]\n")
+    with pytest.raises(ImsError, match="supervisord cannot update no_step-first"):
+        services.stop("no_step", "first")
