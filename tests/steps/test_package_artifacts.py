@@ -17,6 +17,7 @@ import pytest
 from ims.errors import ImsError, InputError
 from ims.settings import settings
 from ims.steps.package_artifacts import Input, boot_files, make_rootfs, run
+from tests.images.trees import snapshot
 
 TIME = 1_700_000_000
 CAPABILITY = bytes.fromhex("0100000200200000000000000000000000000000")  # cap_net_raw=ep
@@ -77,27 +78,6 @@ def write_root(root: Path) -> Path:
     for path in (*root.rglob("*"), root):
         os.utime(path, (TIME, TIME), follow_symlinks=False)
     return root
-
-
-def snapshot(root: Path) -> dict[str, tuple[Any, ...]]:
-    """Everything that a file system keeps of each path below a root."""
-    found: dict[str, tuple[Any, ...]] = {}
-    first_names: dict[int, str] = {}
-    for path in sorted((root, *root.rglob("*"))):
-        status = path.lstat()
-        name = str(path.relative_to(root))
-        content = path.read_bytes() if stat.S_ISREG(status.st_mode) else None
-        found[name] = (
-            oct(status.st_mode),
-            (status.st_uid, status.st_gid),
-            status.st_rdev,
-            int(status.st_mtime),
-            content and hashlib.sha256(content).hexdigest(),
-            str(path.readlink()) if path.is_symlink() else None,
-            {key: os.getxattr(path, key, follow_symlinks=False) for key in os.listxattr(path, follow_symlinks=False)},
-            first_names.setdefault(status.st_ino, name),
-        )
-    return found
 
 
 def unpacked(rootfs: Path) -> dict[str, tuple[Any, ...]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
+import shutil
 import subprocess
 import time
 from pathlib import Path
@@ -28,8 +29,15 @@ def mount_image(rootfs: Path, changes: Path, target: Path) -> None:
     In this process's mount namespace, which is its own. With the changes of an earlier mount they are there again.
     Raises InputError: no squashfs; ConfigurationError: this machine cannot; ImsError: the changes are in use.
     """
-    mount_lower(rootfs, changes)
-    for folder in (changes / UPPER, changes / WORK, target):
+    lower, upper = mount_lower(rootfs, changes), changes / UPPER
+    if not upper.exists():
+        # The overlay shows its own folder's attributes as those of /.
+        partial = upper.with_suffix(".partial")
+        partial.mkdir(exist_ok=True)
+        os.chown(partial, lower.stat().st_uid, lower.stat().st_gid)
+        shutil.copystat(lower, partial)
+        partial.rename(upper)
+    for folder in (changes / WORK, target):
         folder.mkdir(parents=True, exist_ok=True)
     if not os.path.ismount(target):
         # The kernel takes the three folders relative to the working directory: no name of ours has to be quoted.

@@ -15,7 +15,8 @@ from typing import Any
 
 from ims.errors import ImsError, InputError
 from ims.images import site_ca
-from ims.images.overlay import mount_image
+from ims.images.changes import FIRST, VOLATILE
+from ims.images.overlay import extended_attributes, mount_image
 from ims.images.root import resolve_inside
 from ims.settings import settings
 from ims.steps.build_host import kernel_file_systems
@@ -32,6 +33,8 @@ LEFT_OUT = (
     *(f"{folder}/{names}" for folder in ("dev", "proc", "run", "sys", "tmp") for names in ("*", ".*")),
 )
 DEFAULT_KERNEL = {"aarch64": "Image"}
+# mksquashfs does not say of which file.
+_LOST_ACL = "Unrecognised xattr prefix system.posix_acl_"
 _PERCENT = re.compile(r"\[.*\]\s+\d+/\d+\s+(?P<percent>\d+)%")
 
 
@@ -107,17 +110,33 @@ def make_rootfs(root: Path, rootfs: Path) -> None:
     command = squashfs_command(root, rootfs)
     process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert process.stdout is not None
-    last, shown = "", 0.0
+    last, shown, has_acls = "", 0.0, False
     for line in _lines(process.stdout.fileno()):
         last = line or last
         percent = _PERCENT.search(line)
-        if percent is None:
+        if _LOST_ACL in line:
+            has_acls = True
+        elif percent is None:
             log.info("mksquashfs: %s", line)
         elif time.monotonic() - shown > 2:
             shown = time.monotonic()
             log.info("packing the rootfs: %s %%", percent["percent"])
     if process.wait() != 0:
         raise ImsError(f"mksquashfs ended with {process.returncode}: {last}", "See the log above")
+    if has_acls:
+        lost = list(files_with_acls(root))
+        log.warning(
+            "a squashfs holds no POSIX ACLs: %d files lose theirs: %s", len(lost), ", ".join(map(repr, lost[:FIRST]))
+        )
+
+
+def files_with_acls(root: Path) -> Iterator[str]:
+    """The names, in the image, of files that have a POSIX ACL."""
+    for folder, folders, files in os.walk(root):
+        folders[:] = sorted(name for name in folders if folder != str(root) or name not in VOLATILE)
+        for path in (Path(folder, name) for name in sorted(folders + files)):
+            if any(name.startswith("system.posix_acl_") for name in extended_attributes(path)):
+                yield f"/{path.relative_to(root)}"
 
 
 def squashfs_command(root: Path, rootfs: Path) -> list[str]:

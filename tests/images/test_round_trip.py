@@ -1,0 +1,162 @@
+"""An image that is customized keeps everything else as it was: from squashfs by an overlay to squashfs."""
+
+from __future__ import annotations
+
+import os
+import socket
+import stat
+import struct
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from ims.images import overlay
+from ims.images.overlay import mount_image
+from ims.runtime.local import LocalRuntime
+from ims.steps.package_artifacts import STEP, make_rootfs
+from tests.images.trees import snapshot
+
+CAPABILITY = bytes.fromhex("0100000200200000000000000000000000000000")  # cap_net_raw=ep
+ACCESS = [(0x01, 6, 2**32 - 1), (0x02, 4, 1000), (0x04, 4, 2**32 - 1), (0x10, 4, 2**32 - 1), (0x20, 0, 2**32 - 1)]
+ACL = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in ACCESS)
+"""As setfacl -m u:1000:r writes it."""
+LARGE = 300 * 1024**2
+
+
+def write_tree(root: Path) -> None:
+    """Whatever a file system can hold, and a kernel and initrd that packaging wants."""
+    for name in ("boot", "dev", "etc", "odd", "proc", "run", "sys", "tmp", "usr/bin", "var/empty"):
+        (root / name).mkdir(parents=True)
+    for name in ("boot/vmlinuz", "boot/initrd", "etc/motd", "usr/bin/su", "usr/bin/wall", "usr/bin/ping", "odd/owned"):
+        (root / name).write_text(f"this is {name}\n")
+    (root / "usr/bin/su").chmod(0o4755)
+    (root / "usr/bin/wall").chmod(0o2711)
+    (root / "var/empty").chmod(0o3000)
+    os.chown(root / "odd/owned", 4_000_000_000, 65534)
+    (root / "odd/owned").chmod(0)
+    (root / "odd/link").symlink_to("x" * 4000)
+    os.chown(root / "odd/link", 12, 34, follow_symlinks=False)
+    os.mknod(root / "odd/disk", stat.S_IFBLK | 0o640, os.makedev(259, 70_000))
+    os.mknod(root / "odd/null", stat.S_IFCHR | 0o666, os.makedev(1, 3))
+    os.mkfifo(root / "odd/pipe", 0o600)
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(f"/proc/self/fd/{os.open(root / 'odd', os.O_PATH)}/socket")
+    for number in range(3):
+        os.link(root / "usr/bin/ping", root / f"odd/ping{number}")
+    os.link(root / "odd/pipe", root / "odd/pipe2")
+    with (root / "odd/sparse").open("wb") as file:
+        file.seek(LARGE)
+        file.write(b"end")
+    for odd in (b"n" * 255, b"\xff\xfe not UTF-8", b"new\nline", "naïve".encode(), b" ", b"-rf"):
+        (root / "odd" / os.fsdecode(odd)).write_bytes(odd)
+    write_attributes(root)
+    os.chown(root, 7, 8)
+    root.chmod(0o1555)
+    for number, path in enumerate([root, *sorted(root.rglob("*"))]):
+        os.utime(path, ns=(0, number * 86_400 * 10**9 * 500 % (2**32 * 10**9) + 999_999_999), follow_symlinks=False)
+
+
+def write_attributes(root: Path) -> None:
+    """Extended attributes of every kind that a squashfs takes, on files, folders, links and devices."""
+    os.setxattr(root / "usr/bin/ping", "security.capability", CAPABILITY)
+    os.setxattr(root / "etc", "user.note", b"kept\0" * 500)
+    os.setxattr(root / "etc/motd", "user.empty", b"")
+    os.setxattr(root / "odd/null", "trusted.note", b"\xff")
+    os.setxattr(root / "odd/link", "trusted.note", b"of the link", follow_symlinks=False)
+    os.setxattr(root, "user.note", b"of /")
+    os.setxattr(root / "var/empty", "security.selinux", b"system_u:object_r:var_t:s0\0")
+
+
+@contextmanager
+def shown(rootfs: Path, folder: Path) -> Iterator[Path]:
+    """A squashfs, mounted read-only."""
+    folder.mkdir()
+    overlay.mount("-t", "squashfs", "-o", "loop,ro", rootfs, folder)
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", folder], check=True)
+
+
+@pytest.fixture(scope="module")
+def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tree; its squashfs, made as create_image makes it, is beside it."""
+    folder = tmp_path_factory.mktemp("tree")
+    write_tree(folder / "root")
+    make_rootfs(folder / "root", folder / "rootfs")
+    return folder / "root"
+
+
+@pytest.fixture
+def workspace() -> Iterator[Path]:
+    """A job's workspace."""
+    runtime = LocalRuntime()
+    yield runtime.open_workspace("round-trip", 1)
+    runtime.close_workspace("round-trip")
+
+
+def customized(rootfs: Path, workspace: Path, change: Callable[[Path], object]) -> list[str]:
+    """Change an image root as a shell would, then pack it; returns the lines of packaging's log."""
+    root, changes = workspace / "image-root", workspace / "changes"
+    mount_image(rootfs, changes, root)
+    try:
+        change(root)
+    finally:
+        for folder in (root, changes / overlay.LOWER):
+            subprocess.run(["umount", folder], check=True)
+    data = {
+        **{"workspace": str(workspace), "rootfs": str(rootfs), "arch": "x86_64"},
+        **{"kernel_file_name": None, "initrd_file_name": "initrd", "kernel_parameters_file_name": "x"},
+    }
+    lines: list[str] = []
+    LocalRuntime().run(STEP, data, "package", lines.append)
+    return lines
+
+
+def test_only_the_change_differs(tree: Path, workspace: Path, tmp_path: Path) -> None:
+    """Owners, modes, times, attributes, links, devices, pipes, sockets, holes and names are those of the first tree."""
+    lines = customized(tree.with_name("rootfs"), workspace, lambda root: (root / "etc/motd").write_text("changed\n"))
+    before = snapshot(tree)
+    with shown(workspace / "artifacts/rootfs", tmp_path / "after") as root:
+        after = snapshot(root)
+        assert (root / "etc/motd").read_text() == "changed\n"
+        assert (root / "odd/sparse").stat().st_blocks * 512 < LARGE / 100
+    assert after.keys() == before.keys()
+    assert {name for name in before if before[name] != after[name]} == {"etc/motd"}
+    assert not any("ACL" in line for line in lines)
+
+
+def test_hard_links_are_changed_together(tree: Path, workspace: Path, tmp_path: Path) -> None:
+    """By whatever name, in attributes or content; they stay one file."""
+
+    def change(root: Path) -> None:
+        (root / "odd/ping1").write_text("changed\n")
+        (root / "odd/pipe2").chmod(0o700)
+
+    customized(tree.with_name("rootfs"), workspace, change)
+    before = snapshot(tree)
+    with shown(workspace / "artifacts/rootfs", tmp_path / "after") as root:
+        after = snapshot(root)
+        assert {(root / name).stat().st_ino for name in ("usr/bin/ping", "odd/ping0", "odd/ping2")} == {
+            (root / "odd/ping1").stat().st_ino
+        }
+        assert (root / "usr/bin/ping").read_text() == "changed\n"
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {"usr/bin/ping", "odd/ping0", "odd/ping1", "odd/ping2", "odd/pipe", "odd/pipe2"}
+
+
+def test_what_a_squashfs_cannot_hold_is_named(tree: Path, workspace: Path) -> None:
+    """POSIX ACLs are lost, and the log says of which files."""
+
+    def change(root: Path) -> None:
+        (root / "etc/motd").write_text("changed\n")
+        os.setxattr(root / "etc/motd", "system.posix_acl_access", ACL)
+        (root / "var/log").mkdir()
+        os.setxattr(root / "var/log", "system.posix_acl_default", ACL)
+
+    lines = customized(tree.with_name("rootfs"), workspace, change)
+    lost = [line for line in lines if "ACL" in line]
+    assert lost == ["a squashfs holds no POSIX ACLs: 2 files lose theirs: '/etc/motd', '/var/log'"]

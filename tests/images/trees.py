@@ -1,0 +1,32 @@
+"""Comparing whole trees of files."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from pathlib import Path
+from typing import Any
+
+
+def snapshot(root: Path) -> dict[str, tuple[Any, ...]]:
+    """Everything that a file system keeps of each path below a root."""
+    found: dict[str, tuple[Any, ...]] = {}
+    first_names: dict[int, str] = {}
+    for path in sorted((root, *root.rglob("*"))):
+        status = path.lstat()
+        name = str(path.relative_to(root))
+        regular = stat.S_ISREG(status.st_mode)
+        content = path.read_bytes() if regular else None
+        found[name] = (
+            oct(status.st_mode),
+            (status.st_uid, status.st_gid),
+            status.st_rdev,
+            status.st_mtime_ns // 10**9,
+            content and hashlib.sha256(content).hexdigest(),
+            str(path.readlink()) if path.is_symlink() else None,
+            {key: os.getxattr(path, key, follow_symlinks=False) for key in os.listxattr(path, follow_symlinks=False)},
+            first_names.setdefault(status.st_ino, name),
+            status.st_nlink if regular else None,
+        )
+    return found
