@@ -7,8 +7,9 @@ import hashlib
 import json
 from pathlib import Path
 
+from ims.files import write_private
 from ims.settings import EMBEDDED_ROLE, Settings
-from ims.stack.credentials import Credentials, write_private
+from ims.stack.credentials import Credentials
 from ims.storage.sessions import DELETE, READ, WRITE, policy
 
 NAME = EMBEDDED_ROLE.rpartition("/")[2]
