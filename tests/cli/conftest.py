@@ -119,8 +119,13 @@ def key(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> Key:
 
 
 @pytest.fixture(scope="session")
-def image(service: Service, recipe: dict[str, Any]) -> dict[str, Any]:
-    """An image that was built."""
-    job = service.wait(service.create(recipe["id"])["id"])
-    assert job["status"] == "success", job["reason"]
-    return dict(service.client.get(f"images/{job['resultant_image_id']}"))
+def followed(cli: Cli, recipe: dict[str, Any], key: Key) -> subprocess.CompletedProcess[str]:
+    """A job that was started by names and followed to its end, where an image is."""
+    names = ("--artifact-id", recipe["name"], "--public-key-id", "cli-key", "--image-root-archive-name", "cli-image")
+    return cli.run("jobs", "create", "--job-type", "create", *names, "--enable-debug", "False", "--follow")
+
+
+@pytest.fixture(scope="session")
+def image(cli: Cli, followed: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """The image that the job made."""
+    return dict(cli.json("images", "describe", followed.stdout.strip()))

@@ -94,7 +94,7 @@ class Log:
         """Begin to read the log of every step that has begun since."""
         for step in job["steps"]:
             name = step["name"]
-            if step["started"] and name not in self._readers:
+            if step["try_number"] and name not in self._readers:
                 self._readers[name] = Thread(target=self._read, args=(name,), daemon=True)
                 self._readers[name].start()
 

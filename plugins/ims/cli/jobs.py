@@ -80,6 +80,8 @@ def create(
         Truth | None, typer.Option(help="Show the image alone, as /.", case_sensitive=False)
     ] = None,
     lease: Annotated[int | None, typer.Option(help="Seconds until an unfinished shell is closed.")] = None,
+    script: Annotated[typer.FileText | None, typer.Option(help="Run this file in the image, without a shell.")] = None,
+    playbook: Annotated[str | None, typer.Option(help="Run site.yml of this s3://bucket/key, without a shell.")] = None,
     follow: Annotated[bool, typer.Option("--follow", help="Show what happens; end as the job does.")] = False,
     _format: FormatOption = None,
 ) -> None:
@@ -102,6 +104,8 @@ def create(
             require_dkms=truth(require_dkms),
             ssh_containers=_shells(ssh_containers_name, ssh_containers_jail),
             lease=lease,
+            script=script.read() if script is not None else None,
+            playbook=playbook,
         ),
     )
     if follow:
@@ -127,7 +131,7 @@ def logs(
     """Print what a job's steps say; goes on while the step runs."""
     client = connect()
     job = client.get(following.path(identity))
-    steps = [step] if step else [found["name"] for found in job["steps"] if found["started"]]
+    steps = [step] if step else [found["name"] for found in job["steps"] if found["try_number"]]
     for number, name in enumerate(steps):
         if len(steps) > 1:
             print(f"{chr(10) if number else ''}==> {name} <==")

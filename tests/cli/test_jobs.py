@@ -1,0 +1,223 @@
+"""Jobs by the program: started, followed, looked at, logged in to, ended."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from ims.cli import ssh
+from ims.errors import ImsError, UnavailableError
+from tests.cli.conftest import IMS, Cli, Key
+from tests.flows.conftest import RECIPES
+from tests.service import Service
+
+CREATE = ("jobs", "create", "--job-type", "create", "--enable-debug", "False", "--image-root-archive-name")
+CUSTOMIZE = ("jobs", "create", "--job-type", "customize", "--image-root-archive-name")
+
+
+@pytest.fixture(scope="module")
+def hanging(cli: Cli) -> str:
+    """The name of a recipe whose repository never answers."""
+    name = f"hanging-{uuid4().hex[:8]}"
+    cli.ok("recipes", "push", RECIPES / "zypper", "--name", name, "--var", "REPOSITORY=http://127.0.0.1:1/x")
+    return name
+
+
+def customize(cli: Cli, image: dict[str, Any], key: Key, *options: str | Path) -> dict[str, Any]:
+    """Start a job that changes the image; returns it."""
+    name = f"customized-{uuid4().hex[:8]}"
+    words = (*CUSTOMIZE, name, "--artifact-id", image["id"], "--public-key-id", key.identity, *options)
+    return dict(cli.json(*words))
+
+
+def test_create_and_follow(cli: Cli, followed: subprocess.CompletedProcess[str], recipe: dict[str, Any]) -> None:
+    """Started by names; the image's id is all of standard output, what happened is on standard error."""
+    assert followed.returncode == 0, followed.stderr
+    image = cli.json("images", "describe", followed.stdout.strip())
+    job = cli.json("jobs", "describe", image["job_id"])
+    assert (job["status"], job["artifact_id"], job["enable_debug"]) == ("success", recipe["id"], False)
+    done = [step for step in job["steps"] if step["state"] == "success"]
+    assert len(done) > 8
+    for step in done:
+        assert re.search(rf"^{re.escape(step['name'])} +success +[\d.]+ s$", followed.stderr, re.MULTILINE)
+    assert "\x1b" not in followed.stderr
+
+
+def test_follow_shows_the_log(followed: subprocess.CompletedProcess[str]) -> None:
+    """Every line of every step, without stamps."""
+    assert re.search(r"^  .*Setup Package Manager", followed.stderr, re.MULTILINE | re.IGNORECASE)
+
+
+def test_logs(cli: Cli, image: dict[str, Any]) -> None:
+    """One step's, or all with the steps' names between them."""
+    one = cli.ok("jobs", "logs", image["job_id"], "build_image")
+    assert "kiwi" in one.lower()
+    whole = cli.ok("jobs", "logs", image["job_id"])
+    assert "==> fetch_recipe <==" in whole
+    assert "==> upload_artifacts[0] <==" in whole
+    assert "no step nix" in cli.refused("jobs", "logs", image["job_id"], "nix")
+
+
+def test_describe(cli: Cli, image: dict[str, Any]) -> None:
+    """People see the steps as a table below the job, without the fields that are empty."""
+    text = cli.ok("jobs", "describe", image["job_id"])
+    assert re.search(r"^status +success$", text, re.MULTILINE)
+    assert re.search(r"^build_image +success +20\d\d-", text, re.MULTILINE)
+    assert "kubernetes_job" not in text
+
+
+def test_job_that_fails(cli: Cli, key: Key) -> None:
+    """Exit code 1, and one line that says why and where the log is."""
+    name = f"no-variables-{uuid4().hex[:8]}"
+    cli.ok("recipes", "push", RECIPES / "zypper", "--name", name)
+    done = cli.run(*CREATE, "x", "--artifact-id", name, "--public-key-id", key.identity, "--follow")
+    assert (done.returncode, done.stdout) == (1, "")
+    assert re.search(r"^fetch_recipe +failed", done.stderr, re.MULTILINE)
+    last = done.stderr.splitlines()[-1]
+    assert last.startswith("Error: the job failed: fetch_recipe: ")
+    assert "template_dictionary" in last
+    assert "http" in last
+    job = cli.json("jobs", "list", "--status", "error")[-1]
+    assert cli.run("jobs", "follow", job["id"]).returncode == 1
+    assert cli.run("jobs", "shell", job["id"]).returncode == 2
+
+
+def test_interrupted_follow(cli: Cli, key: Key, hanging: str) -> None:
+    """Ctrl-C ends the following, not the job, and says how to go on; deleting it cancels it."""
+    process = cli.start(*CREATE, "x", "--artifact-id", hanging, "--public-key-id", key.identity, "--follow")
+    assert process.stderr is not None
+    identity = process.stderr.readline().split()[1]
+    while "wait_for_repositories" not in process.stderr.readline():
+        pass
+    process.send_signal(signal.SIGINT)
+    assert process.wait(30) == 130
+    assert f"ims jobs follow {identity}" in process.stderr.read()
+    assert cli.json("jobs", "describe", identity)["status"] == "waiting_for_repos"
+    assert [doomed["id"] for doomed in cli.json("jobs", "delete", identity, "--dry-run")] == [identity]
+    cli.ok("jobs", "delete", identity)
+    ended = cli.run("jobs", "follow", identity, "--format", "json")
+    assert ended.returncode == 1
+    assert "cancelled" in ended.stderr
+    assert '"status": "error"' in ended.stdout
+
+
+def test_filters(cli: Cli, image: dict[str, Any]) -> None:
+    """Options choose jobs to list and to delete; a bad one deletes nothing."""
+    assert {job["status"] for job in cli.json("jobs", "list", "--status", "success")} == {"success"}
+    assert cli.json("jobs", "list", "--age", "52w") == []
+    before = cli.json("jobs", "list")
+    for option in (("--age", "zzz"), ("--status", "zzz")):
+        cli.refused("jobs", "deleteall", *option)
+    assert cli.ok("jobs", "deleteall", "--status", "success", "--job-type", "create", "--age", "52w") == ""
+    assert [job["id"] for job in cli.json("jobs", "list")] == [job["id"] for job in before]
+
+
+def test_shell(cli: Cli, service: Service, image: dict[str, Any], key: Key) -> None:
+    """Waits, logs in with a pinned host key, gives the command's output and exit code; then an image comes of it."""
+    job = customize(cli, image, key, "--ssh-containers-name", "cli", "--ssh-containers-jail", "True", "--lease", "3600")
+    assert job["ssh_containers"][0]["name"] == "cli"
+    login = ("jobs", "shell", job["id"], "-i", key.private, "--")
+    done = cli.run(*login, "echo changed > /etc/motd; cat /etc/motd")
+    assert (done.returncode, done.stdout) == (0, "changed\n"), done.stderr
+    assert "waiting for its shell" in done.stderr
+    assert cli.run(*login, "exit", "3").returncode == 3
+    shell = service.client.get(f"jobs/{job['id']}/shell")
+    later = cli.json("jobs", "extend", job["id"], "--seconds", "20000")
+    assert later["until"] > shell["until"]
+    with pytest.raises(ImsError, match="is not the shell of this job"):
+        ssh.host_key(shell["host"], shell["port"], "SHA256:other")
+    with pytest.raises(UnavailableError, match="port 1"):
+        ssh.host_key(shell["host"], 1, shell["fingerprint"])
+    assert "ims jobs follow" in cli.run("jobs", "complete", job["id"]).stderr
+    made = cli.run("jobs", "follow", job["id"])
+    assert made.returncode == 0, made.stderr
+    assert cli.json("images", "describe", made.stdout.strip())["job_id"] == job["id"]
+
+
+def test_shell_on_a_terminal(cli: Cli, image: dict[str, Any], key: Key) -> None:
+    """A person logs in, leaves, and is asked how the job is to end."""
+    job = customize(cli, image, key, "--ssh-containers-jail", "True")
+    person = Person(cli, "jobs", "shell", job["id"], "-i", str(key.private))
+    person.see("# ")
+    person.write("echo in-$((1+1))\n")
+    person.see("in-2")
+    person.write("exit\n")
+    person.see("Finish?")
+    person.write("fail\n")
+    assert person.end() == 0
+    assert "ims jobs follow" in person.seen
+    ended = cli.run("jobs", "follow", job["id"])
+    assert ended.returncode == 1
+    assert "given up" in ended.stderr
+
+
+def test_shell_with_another_key(cli: Cli, image: dict[str, Any], key: Key, tmp_path: Path) -> None:
+    """ssh's own words, then which key it takes. The shell stays; `fail` ends it."""
+    other = tmp_path / "other"
+    subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", other], check=True)
+    job = customize(cli, image, key)
+    done = cli.run("jobs", "shell", job["id"], "-i", other, "--", "true")
+    assert done.returncode == 255
+    assert "Permission denied" in done.stderr
+    assert "-i" in done.stderr.splitlines()[-1]
+    cli.ok("jobs", "fail", job["id"])
+    assert cli.refused("jobs", "complete", job["id"]).startswith("Conflict: ")
+    assert cli.run("jobs", "follow", job["id"]).returncode == 1
+
+
+def test_script(cli: Cli, image: dict[str, Any], key: Key, tmp_path: Path) -> None:
+    """A file that runs in the image: no shell, and an image at the end."""
+    path = tmp_path / "change.sh"
+    path.write_text("#!/bin/sh -e\necho scripted > /etc/motd\n")
+    job = customize(cli, image, key, "--script", path)
+    done = cli.run("jobs", "follow", job["id"])
+    assert done.returncode == 0, done.stderr
+    assert cli.json("images", "describe", done.stdout.strip())["job_id"] == job["id"]
+
+
+class Person:
+    """Somebody at a terminal in which the program runs."""
+
+    def __init__(self, cli: Cli, *arguments: str) -> None:
+        self._screen, terminal = pty.openpty()
+        environment = {**cli.environment, "TERM": "xterm"}
+        self._process = subprocess.Popen(
+            [IMS, *arguments],
+            env=environment,
+            stdin=terminal,
+            stdout=terminal,
+            stderr=terminal,
+            start_new_session=True,
+        )
+        os.close(terminal)
+        self.seen = ""
+
+    def see(self, text: str, timeout: float = 120) -> None:
+        """Wait until a text appears after what was seen last."""
+        start, deadline = len(self.seen), time.monotonic() + timeout
+        while text not in self.seen[start:]:
+            assert select.select([self._screen], [], [], max(0, deadline - time.monotonic()))[0], self.seen
+            self.seen += os.read(self._screen, 65536).decode(errors="replace")
+
+    def write(self, text: str) -> None:
+        """Type."""
+        os.write(self._screen, text.encode())
+
+    def end(self) -> int:
+        """Wait until the program has ended; returns its exit code."""
+        try:
+            while data := os.read(self._screen, 65536):
+                self.seen += data.decode(errors="replace")
+        except OSError:
+            pass  # the terminal is closed
+        return self._process.wait(60)
