@@ -14,15 +14,16 @@ from tests.flows.rpm_repository import RepositoryServer
 from tests.service import PUBLIC_KEY, Service
 
 PROJECT = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
 PAGE = PROJECT / "docs" / "create-an-image.md"
 
 
 def test_create_an_image(service: Service, http_server: RepositoryServer, tmp_path: Path) -> None:
     """A reader who copies the commands of the page, one after the other, gets images."""
     commands = "\n".join(re.findall(r"```bash\n(.*?)```", PAGE.read_text(), re.DOTALL))
-    commands = commands.replace("make -s env", f"make -C {PROJECT} -s env").replace(
-        "$PWD/.venv/bin", str(Path(sys.executable).parent)
-    )
+    for here, there in (("make -s env", f"make -C {PROJECT} -s env"), ("$PWD/.venv/bin", str(BIN))):
+        assert here in commands
+        commands = commands.replace(here, there)
     (tmp_path / "key.pub").write_text(PUBLIC_KEY)
     environment = {
         **os.environ,

@@ -119,7 +119,10 @@ class Log:
                 return
 
     def _show(self, line: str) -> None:
-        self.last = clean(_STAMP.sub("", line, count=1))
+        text = clean(_STAMP.sub("", line, count=1))
+        if text.startswith(("::group::", "::endgroup::")):
+            return  # marks for the pages of the UI
+        self.last = text
         if self._console is not None:
             self._console.print(f"  {self.last}", markup=False, highlight=False, soft_wrap=True)
 
@@ -137,17 +140,16 @@ def _on_terminal(client: ImsClient, job_id: str, console: Console, log: Log) -> 
 def _in_lines(client: ImsClient, job_id: str, console: Console, log: Log, whole_log: bool) -> dict[str, Any]:
     """A line whenever a step starts or ends, and now and then what the running one says."""
     job: dict[str, Any] = {}
-    shown: set[tuple[str, str | None]] = set()
+    shown: set[tuple[str, str]] = set()
     for count, job in enumerate(polled(client, job_id)):
         log.watch(job)
         if has_ended(job):
             log.finish()
         for step in job["steps"]:
-            if step["state"] in _SHOWN and (step["name"], step["state"]) not in shown:
-                shown.add((step["name"], step["state"]))
-                console.print(
-                    f"{step['name']:24} {step['state']:8} {_duration(step) if step['ended'] else ''}", highlight=False
-                )
+            name, state = step["name"], _state(step)
+            if state in _SHOWN and (name, state) not in shown:
+                shown.add((name, state))
+                console.print(f"{name:24} {state:8} {_duration(step) if step['ended'] else ''}", highlight=False)
         if not whole_log and count % 10 == 9:
             console.print(f"  {log.last[:100]}", markup=False, soft_wrap=True)
     return job
@@ -157,9 +159,14 @@ def _progress(job: dict[str, Any], line: str) -> Table:
     """The steps of a job as a table."""
     table = Table.grid(padding=(0, 2))
     for step in job["steps"]:
-        table.add_row(step["name"], step["state"] or "", _duration(step))
+        table.add_row(step["name"], _state(step), _duration(step))
     table.add_row(Text(job["status"], "bold"), "", Text(line, "dim"))
     return table
+
+
+def _state(step: dict[str, Any]) -> str:
+    """The state in Airflow's words; a step that waits without a process of its own runs too."""
+    return "running" if step["state"] == "deferred" else step["state"] or ""
 
 
 def _duration(step: dict[str, Any]) -> str:

@@ -87,4 +87,4 @@ def pull(
     image = client.get(f"{IMAGES.path}/{IMAGES.identify(client, identity)}")
     if image["link"] is None:
         raise InputError(f"the image {image['id']} has no manifest", "Its job has not ended, or it was only registered")
-    pull_image(s3.store(), image["link"]["path"], folder)
+    pull_image(s3.store(client), image["link"]["path"], folder)

@@ -105,7 +105,7 @@ def push(
 
     fields = given(name=name or folder.resolve().name, linux_distribution=distribution, arch=arch)
     client = connect()
-    recipe = push_folder(client, s3.store(), folder, template_dictionary=variables(var or []), **fields)
+    recipe = push_folder(client, s3.store(client), folder, template_dictionary=variables(var or []), **fields)
     others = [other["id"] for other in client.get(RECIPES.path, name=recipe["name"]) if other["name"] == recipe["name"]]
     if len(others) > 1:
         say(f"{len(others)} recipes have the name {recipe['name']}: say which by its id, or delete older ones")

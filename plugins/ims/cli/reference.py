@@ -29,7 +29,8 @@ are asked for, if only one record has the name.
 - **Access**: `IMS_URL` and `IMS_TOKEN`, else the login of `ims auth login`, kept in `$XDG_CONFIG_HOME/ims/token`
   (mode 0600) and sent only to the service that it is of. Certificates are checked against the system's, or those in
   `SSL_CERT_FILE`, and that of `IMS_CA_CERTIFICATE`.
-- **S3**: `recipes push` and `images pull` need `AWS_ENDPOINT_URL`, `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`.
+- **S3**: `recipes push` and `images pull` use `AWS_ENDPOINT_URL`, `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY` where
+  these are set, else credentials that the service gives you for a while.
 """
 
 

@@ -63,7 +63,15 @@ class ObjectStore:
         self._client = client
 
     @classmethod
-    def connect(cls, endpoint_url: str, access_key: str, secret_key: str, *, attempts: int = 12) -> ObjectStore:
+    def connect(
+        cls,
+        endpoint_url: str,
+        access_key: str,
+        secret_key: str,
+        session_token: str | None = None,
+        *,
+        attempts: int = 12,
+    ) -> ObjectStore:
         """A store at `endpoint_url`. Twelve attempts outlast an outage of about a minute."""
         config = Config(
             signature_version="s3v4",
@@ -78,16 +86,17 @@ class ObjectStore:
                 "payload_signing_enabled": not endpoint_url.startswith("https:"),
             },
         )
-        session = boto3.session.Session(access_key, secret_key, region_name="us-east-1")
+        session = boto3.session.Session(access_key, secret_key, session_token, region_name="us-east-1")
         return cls(session.client("s3", endpoint_url=endpoint_url, config=config))
 
     @classmethod
     def from_environment(cls, *, attempts: int = 12) -> ObjectStore:
-        """The store that AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY name."""
+        """The store that AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN name."""
         return cls.connect(
             os.environ["AWS_ENDPOINT_URL"],
             os.environ["AWS_ACCESS_KEY_ID"],
             os.environ["AWS_SECRET_ACCESS_KEY"],
+            os.environ.get("AWS_SESSION_TOKEN"),
             attempts=attempts,
         )
 
