@@ -16,6 +16,7 @@ from pathlib import Path
 
 from ims.errors import InputError
 from ims.images.overlay import mount
+from ims.images.packages import RPM
 from ims.images.root import resolve_inside
 from ims.shell import places
 from ims.shell.resolving import resolv_conf_of
@@ -99,6 +100,9 @@ def unjailed(root: Path, image: Path, scratch: Path, besides: Mapping[Path, Path
     for name in ("home", "tmp"):
         (scratch / name).mkdir(parents=True, exist_ok=True)
     (scratch / "tmp").chmod(0o1777)
+    # Debian's rpm keeps its database in the home folder; that of the image is where its own rpm looks.
+    database = next((name for name in RPM if resolve_inside(root, name)), RPM[-1])
+    (scratch / "home" / ".rpmmacros").write_text(f"%_dbpath /{database}\n")
     (image / places.IMAGE_ROOT.name).mkdir(parents=True, exist_ok=True)
     folders = ("/etc", "/etc/ssl", "/mnt", "/var", "/var/lib")
     return [

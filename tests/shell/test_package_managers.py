@@ -1,0 +1,111 @@
+"""zypper, rpm and dnf in the shell of an image, with a repository that is served over http; see also tests/flows."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from ims.images.packages import installed
+from tests.flows import rpm_repository
+from tests.flows.rpm_repository import Package, RepositoryServer, build_repository
+from tests.shell.small_image import pack
+from tests.shell.test_shell import Shell, make_key
+
+EXTRA = Package(
+    "extra",
+    version="2.0",
+    files={"/etc/extra.conf": b"extra\n"},
+    directories={"/var/lib/extra": 0o2750},
+    post="echo installed > /var/lib/extra/state; chown 5:6 /var/lib/extra; mkfifo /var/lib/extra/pipe",
+)
+
+
+SYSTEM = (*rpm_repository.basic_packages(), rpm_repository._package_manager())
+
+
+@pytest.fixture(scope="module")
+def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A repository of all the image has, and one package more."""
+    return build_repository(tmp_path_factory.mktemp("repository"), [*SYSTEM, EXTRA])
+
+
+@pytest.fixture(scope="module")
+def repository(packages: Path) -> Iterator[RepositoryServer]:
+    """It over http."""
+    with RepositoryServer(packages) as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def rootfs(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image with zypper and rpm."""
+    folder = tmp_path_factory.mktemp("image")
+    wanted = [next(packages.rglob(f"{package.name}-*.rpm")) for package in SYSTEM]
+    install = [
+        "rpm",
+        "--root",
+        str(folder / "root"),
+        "--dbpath",
+        "/var/lib/rpm",
+        "--install",
+        "--nosignature",
+        *map(str, wanted),
+    ]
+    subprocess.run(install, check=True, capture_output=True)
+    return pack(folder / "root", folder / "rootfs")
+
+
+def serve(rootfs: Path, folder: Path, *, jail: bool) -> Iterator[Shell]:
+    """A shell in the image."""
+    shell = Shell(make_key(folder, "user"), rootfs, jail=jail).start()
+    yield shell
+    shell.remove()
+
+
+@pytest.fixture
+def jailed(rootfs: Path, tmp_path: Path) -> Iterator[Shell]:
+    """In the image alone."""
+    yield from serve(rootfs, tmp_path, jail=True)
+
+
+@pytest.fixture
+def unjailed(rootfs: Path, tmp_path: Path) -> Iterator[Shell]:
+    """With the builder's tools around it."""
+    yield from serve(rootfs, tmp_path, jail=False)
+
+
+def check(shell: Shell) -> None:
+    """The package is in the image as its maker meant it, and in the database that the image's own rpm reads."""
+    state = shell.upper / "var/lib/extra"
+    assert (state.stat().st_mode & 0o7777, state.stat().st_uid, state.stat().st_gid) == (0o2750, 5, 6)
+    assert (state / "state").read_text() == "installed\n"
+    assert (state / "pipe").is_fifo()
+    assert (shell.upper / "etc/extra.conf").read_text() == "extra\n"
+    assert installed(shell.upper)["extra.x86_64"] == "2.0-1"
+
+
+def test_zypper_in_the_image(jailed: Shell, repository: RepositoryServer) -> None:
+    """As on a machine: the repository's address, names and scripts all work."""
+    jailed.says(f"zypper --non-interactive addrepo --no-gpgcheck {repository.url} extra")
+    jailed.says("zypper --non-interactive install extra")
+    assert jailed.says("/usr/bin/rpm --query extra") == "extra-2.0-1.x86_64"
+    check(jailed)
+    jailed.says("zypper --non-interactive remove extra")
+    assert not (jailed.upper / "etc/extra.conf").exists()
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "zypper --root $ROOT --non-interactive addrepo --no-gpgcheck URL extra && zypper --root $ROOT -n install extra",
+        "dnf --installroot $ROOT --repofrompath extra,URL --repo extra --nogpgcheck --releasever 1 -y install extra",
+    ],
+    ids=["zypper", "dnf"],
+)
+def test_package_manager_of_the_builder(unjailed: Shell, repository: RepositoryServer, command: str) -> None:
+    """Installs into the image beside it, where the image has none itself."""
+    unjailed.says(f"ROOT=$IMS_IMAGE_ROOT; {command.replace('URL', repository.url)}")
+    check(unjailed)
