@@ -12,6 +12,7 @@ Exit codes are those of sysexits.h.
 
 from __future__ import annotations
 
+import errno
 import os
 
 PERMANENT_EXIT_CODES = frozenset({os.EX_USAGE, os.EX_DATAERR, os.EX_NOINPUT, os.EX_NOPERM, os.EX_CONFIG})
@@ -60,3 +61,11 @@ class LoginError(ConfigurationError):
     """Nobody is logged in, or not any more."""
 
     exit_code = os.EX_NOPERM
+
+
+def disk_full(error: OSError) -> ImsError | None:
+    """What to tell of an error of the operating system that says that a disk is full; None for another."""
+    if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+        return None
+    name = f": {error.filename}" if error.filename else ""
+    return ConfigurationError(f"{error.strerror}{name}", "Make room on the disk of the workspaces, then start again")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import time
 from pathlib import Path
+from typing import Any
 
+from tests.flows.shells import address
 from tests.service import Service
 
 
@@ -40,17 +43,42 @@ class Leftovers:
         self.before = self._state()
 
     def assert_none(self, job_id: str) -> None:
-        """Nothing is left of a failed job: no mount, loop device, process, workspace, object, upload or record."""
-        deadline = time.monotonic() + 20
-        while (more := self._more()) and time.monotonic() < deadline:
-            time.sleep(0.5)
-        assert more == {}
-        assert not self.service.workspace(job_id).exists()
-        assert self.service.client.get(f"jobs/{job_id}")["resultant_image_id"] is None
+        """Nothing is left of a failed job: no mount, loop device, process, port, workspace, object, upload, record."""
+        job = self.service.client.get(f"jobs/{job_id}")
+        more = self._settled(set())
+        assert more == {}, more
+        self._assert_closed(job)
+        assert job["resultant_image_id"] is None
 
-    def _more(self) -> dict[str, set[str]]:
+    def assert_only_images(self, jobs: list[dict[str, Any]]) -> None:
+        """Nothing is left of jobs but one image of each with its objects."""
+        images = {job["resultant_image_id"] for job in jobs}
+        more = self._settled(images)
+        assert more == {"images": images}, more
+        for job in jobs:
+            self._assert_closed(job)
+
+    def _settled(self, images: set[str]) -> dict[str, set[str]]:
+        """What is there more when nothing of it goes away any longer; of the objects not those of `images`."""
+        expected = {"images": images} if images else {}
+        deadline = time.monotonic() + 20
+        while (more := self._more(images)) != expected and time.monotonic() < deadline:
+            time.sleep(0.5)
+        return more
+
+    def _assert_closed(self, job: dict[str, Any]) -> None:
+        assert not self.service.workspace(job["id"]).exists()
+        assert not list(self.service.settings.home.glob(f"run/services/*{job['id']}*"))
+        assert not list(self.service.settings.home.glob(f"cache/images/{job['id']}*"))
+        for shell in job["ssh_containers"]:
+            if shell["connection_info"]:
+                with socket.socket() as probe:
+                    assert probe.connect_ex(address(job)) != 0
+
+    def _more(self, images: set[str]) -> dict[str, set[str]]:
         """What is there now and was not before. What is there no longer belonged to somebody else."""
         now = self._state()
+        now["objects"] = {name for name in now["objects"] if name.split("/")[0] not in images}
         return {kind: more for kind in now if (more := now[kind] - self.before[kind])}
 
     def _state(self) -> dict[str, set[str]]:
@@ -58,8 +86,8 @@ class Leftovers:
         objects = client.list_objects_v2(Bucket=bucket).get("Contents", [])
         uploads = client.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
         return {
-            "mounts": mounts(),
             # Those of the installation: others may be at work on this machine.
+            "mounts": {folder for folder in mounts() if str(self.service.settings.home) in folder},
             "loop devices": {file for file in loop_devices() if str(self.service.settings.home) in file},
             "processes": processes(self.service.settings.home),
             "objects": {item["Key"] for item in objects},

@@ -61,14 +61,14 @@ def options(job: dict[str, Any], key: Key) -> list[str]:
     return ["-F", "none", "-i", str(key.private), *port, *(part for option in OPTIONS for part in ("-o", option))]
 
 
-def try_ssh(job: dict[str, Any], key: Key, command: str) -> subprocess.CompletedProcess[str]:
+def try_ssh(job: dict[str, Any], key: Key, command: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
     """Run a command in a job's shell, whatever comes of it."""
     line = ["ssh", *options(job, key), f"root@{address(job)[0]}", command]
-    return subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=60)
+    return subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=timeout)
 
 
-def ssh(job: dict[str, Any], key: Key, command: str) -> str:
+def ssh(job: dict[str, Any], key: Key, command: str, timeout: float = 60) -> str:
     """What a command prints in a job's shell. It has to succeed."""
-    done = try_ssh(job, key, command)
+    done = try_ssh(job, key, command, timeout)
     assert done.returncode == 0, done.stderr
     return done.stdout

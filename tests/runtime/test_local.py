@@ -170,6 +170,18 @@ FAILURES = {
 }
 
 
+def test_full_disk(probe: Probe) -> None:
+    """Is named, also where there is no space left to write the result."""
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", probe.workspace], check=True)
+    try:
+        (probe.workspace / "run").mkdir()
+        with pytest.raises(StepFailedError, match=r"^No space left on device\. Make room") as caught:
+            probe.run("(workspace / 'filler').write_bytes(bytes(100_000))")
+        assert caught.value.permanent
+    finally:
+        subprocess.run(["umount", probe.workspace], check=True)
+
+
 @pytest.mark.parametrize(("code", "reason", "permanent"), FAILURES.values(), ids=FAILURES)
 def test_failure_has_its_reason(probe: Probe, code: str, reason: str, permanent: bool) -> None:
     """The step's own where it gives one, and whether another try can help."""

@@ -95,9 +95,10 @@ class LocalRuntime:
         )
         record.write_text(str(self._process.pid))
         assert self._process.stdout is not None
+        last = ""
         for line in self._process.stdout:
-            on_line(line.decode(errors="replace").rstrip())
-        return _outcome(step.name, self._process.wait(), result)
+            on_line(last := line.decode(errors="replace").rstrip())
+        return _outcome(step.name, self._process.wait(), result, last)
 
     def kill(self) -> None:
         """End the running step, and all it started, now."""
@@ -117,7 +118,7 @@ def step_environment(step: Step[Any]) -> dict[str, str]:
     return environment
 
 
-def _outcome(name: str, code: int, result: Path) -> Any:
+def _outcome(name: str, code: int, result: Path, last: str) -> Any:
     try:
         outcome = json.loads(result.read_text())
     except (OSError, ValueError):
@@ -126,6 +127,8 @@ def _outcome(name: str, code: int, result: Path) -> Any:
         return outcome["result"]
     if "error" in outcome:
         raise StepFailedError(outcome["error"], outcome["hint"], code)
+    if last.startswith(f"{name} failed: "):  # there was no space to write it
+        raise StepFailedError(last.partition(": ")[2], "", code)
     how = f"was killed by signal {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
     raise StepFailedError(f"{name} {how} without giving a reason", "See its log", code)
 

@@ -7,12 +7,13 @@ import json
 import logging
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
-from ims.errors import ImsError, InputError
+from ims.errors import ImsError, InputError, disk_full
 from ims.settings import settings
 from ims.steps.step import Step, load_step
 
@@ -31,9 +32,7 @@ def main(arguments: list[str] | None = None) -> int:
     try:
         result = run(load_step(options.name), options.input)
     except ImsError as error:
-        log.error("%s failed: %s", options.name, error)
-        _write(options.result, {"error": error.reason, "hint": error.hint})
-        return error.exit_code
+        return _fail(options.name, error, options.result)
     log.info("%s took %.1f s", options.name, time.monotonic() - started)
     _write(options.result, {"result": result})
     return 0
@@ -47,6 +46,15 @@ def run(step: Step[Any], data: str) -> Any:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
         raise InputError(f"the input of {step.name} is wrong: {where}: {first['msg']}") from None
+    except OSError as error:
+        raise disk_full(error) or error from None
+
+
+def _fail(name: str, error: ImsError, result: Path) -> int:
+    log.error("%s failed: %s", name, error)
+    with suppress(OSError):  # on a full disk what was printed has to do
+        _write(result, {"error": error.reason, "hint": error.hint})
+    return error.exit_code
 
 
 def _write(path: Path, result: dict[str, Any]) -> None:

@@ -1,0 +1,237 @@
+"""What goes wrong while somebody customizes an image. The job goes on or ends with its reason, and leaves nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import signal
+import subprocess
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ims.images.overlay import mount
+from ims.stack import supervision
+from tests.flows.artifacts import fetch, unpack
+from tests.flows.leftovers import Leftovers
+from tests.flows.shells import Key, address, customize, options, ssh, try_ssh
+from tests.flows.test_interrupted import wait_for
+from tests.service import Service
+
+MIB = 1024**2
+
+
+def upper(service: Service, job: dict[str, Any]) -> Path:
+    """The folder of what was changed."""
+    return service.workspace(job["id"]) / "changes" / "upper"
+
+
+def sshd(job: dict[str, Any]) -> int:
+    """The process that listens for a job's shell."""
+    for path in Path("/proc").glob("[0-9]*"):
+        try:
+            command, mounts = (path / "cmdline").read_bytes(), (path / "mountinfo").read_text()
+        except OSError:
+            continue
+        if command.startswith(b"sshd: /usr/sbin/sshd -D") and job["id"] in mounts:
+            return int(path.name)
+    raise LookupError(job["id"])
+
+
+def rsync(job: dict[str, Any], key: Key, file: Path, *more: str) -> list[str]:
+    """The command that copies a file to /opt of a job's image."""
+    remote = " ".join(["ssh", *options(job, key)])
+    return ["rsync", "--partial", *more, "-e", remote, str(file), f"root@{address(job)[0]}:/opt/"]
+
+
+def finish(service: Service, job: dict[str, Any], key: Key) -> dict[str, Any]:
+    """Leave the shell; returns the job when it has ended, with success."""
+    ssh(job, key, "touch /tmp/complete")
+    ended = service.wait(job["id"])
+    assert ended["status"] == "success", ended["reason"]
+    return ended
+
+
+def changed_root(service: Service, ended: dict[str, Any], folder: Path) -> Path:
+    """The root of the image that a job made."""
+    made = service.client.get(f"images/{ended['resultant_image_id']}")
+    return unpack(fetch(service, made, folder)["rootfs"], folder / "root")
+
+
+def test_connection_and_server_are_lost(
+    service: Service, small: dict[str, Any], key: Key, leftovers: Leftovers, tmp_path: Path
+) -> None:
+    """A client killed while it copies leaves half a file and no process; the copy is taken up again where it ended.
+
+    sshd killed comes back on its port with its host key, and what was changed is there.
+    """
+    file = tmp_path / "big"
+    file.write_bytes(os.urandom(16 * MIB))
+    job = customize(service, small, key, jail=True)
+    ssh(job, key, "mkdir /opt")
+    copying = subprocess.Popen(rsync(job, key, file, "--bwlimit=2m"), start_new_session=True)
+    half = upper(service, job) / "opt"
+    wait_for(lambda: any(path.stat().st_size > MIB for path in half.iterdir()))
+    os.killpg(copying.pid, signal.SIGKILL)
+    copying.wait()
+    wait_for(lambda: "rsync" not in ssh(job, key, "ps"))
+    assert [path.name for path in half.iterdir()] == ["big"]
+    assert 0 < (half / "big").stat().st_size < file.stat().st_size
+
+    before = service.client.get(f"jobs/{job['id']}/shell")
+    os.kill(sshd(job), signal.SIGKILL)
+    wait_for(lambda: try_ssh(job, key, "true").returncode != 0)
+    wait_for(lambda: try_ssh(job, key, "true").returncode == 0)
+    assert scanned(job) == before["fingerprint"]
+    assert ssh(job, key, "ls /opt").split() == ["big"]
+
+    done = subprocess.run(
+        rsync(job, key, file, "--append-verify", "--stats"), capture_output=True, text=True, check=True
+    )
+    assert "Total transferred file size" in done.stdout
+    ended = finish(service, job, key)
+    root = changed_root(service, ended, tmp_path)
+    assert hashlib.sha256((root / "opt/big").read_bytes()).digest() == hashlib.sha256(file.read_bytes()).digest()
+    leftovers.assert_only_images([ended])
+
+
+def scanned(job: dict[str, Any]) -> str:
+    """The fingerprint of the host key that a job's shell shows now."""
+    host, port = address(job)
+    keys = subprocess.run(["ssh-keyscan", "-p", str(port), host], capture_output=True, text=True, check=True).stdout
+    show = ["ssh-keygen", "-l", "-E", "sha256", "-f", "-"]
+    shown = subprocess.run(show, input=keys, capture_output=True, text=True, check=True).stdout
+    return shown.split()[1]
+
+
+def test_airflow_restarts_while_it_waits(
+    service: Service, small: dict[str, Any], key: Key, leftovers: Leftovers
+) -> None:
+    """Neither a marker made nor a lease that ends while triggerer and scheduler are away is lost."""
+    short, job = (customize(service, small, key, jail=True, lease=lease) for lease in (60, 600))
+    supervision._control(service.settings, "stop", "triggerer", "scheduler")
+    ssh(job, key, "touch /tmp/complete")
+    supervision._control(service.settings, "start", "triggerer", "scheduler")
+    ended = service.wait(job["id"])
+    assert ended["status"] == "success", ended["reason"]
+    expired = service.wait(short["id"])
+    assert expired["status"] == "error"
+    assert "lease ended" in expired["reason"]
+    leftovers.assert_only_images([ended])
+    assert not service.workspace(short["id"]).exists()
+
+
+def test_s3_away_in_an_upload(
+    service: Service, small: dict[str, Any], key: Key, leftovers: Leftovers, tmp_path: Path
+) -> None:
+    """S3 killed while it takes an upload comes back; so does the upload, and no part of the first one stays."""
+    job = customize(service, small, key, jail=True)
+    ssh(job, key, "dd if=/dev/urandom of=/etc/big bs=1M count=128; sha256sum < /etc/big > /etc/big.sha256")
+    ssh(job, key, "touch /tmp/complete")
+    bucket = service.settings.images_bucket
+    wait_for(lambda: service.store._client.list_multipart_uploads(Bucket=bucket).get("Uploads"))
+    os.kill(int(supervision._control(service.settings, "pid", "s3")), signal.SIGKILL)
+    ended = service.wait(job["id"])
+    assert ended["status"] == "success", ended["reason"]
+    big = changed_root(service, ended, tmp_path) / "etc/big"
+    assert hashlib.sha256(big.read_bytes()).hexdigest() == big.with_suffix(".sha256").read_text().split()[0]
+    leftovers.assert_only_images([ended])
+
+
+@contextmanager
+def small_disk(service: Service, folder: Path) -> Iterator[Path]:
+    """Workspaces on a disk of their own, hardly larger than what a job asks for; gives the folder."""
+    disk, workspaces = folder / "disk", service.settings.workspaces
+    with disk.open("wb") as file:
+        file.truncate(1200 * MIB)
+    subprocess.run(["mkfs.ext4", "-q", "-m", "0", disk], check=True)
+    mount("-o", "loop", disk, workspaces)
+    try:
+        yield workspaces
+    finally:
+        wait_for(lambda: subprocess.run(["umount", workspaces], check=False).returncode == 0, 30)
+
+
+def fill(folder: Path, leave: int = 0) -> None:
+    """Take all space of a file system but `leave` bytes."""
+    space = os.statvfs(folder)
+    with (folder / "filler").open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, space.f_bavail * space.f_bsize - max(leave, MIB))
+        while leave == 0 and written(file.fileno()):
+            pass
+
+
+def written(descriptor: int) -> bool:
+    """Write a block to a file; whether there was space for it."""
+    try:
+        return os.write(descriptor, bytes(4096)) > 0
+    except OSError:
+        return False
+
+
+def test_disk_full_in_the_shell(
+    service: Service, small: dict[str, Any], key: Key, leftovers: Leftovers, tmp_path: Path
+) -> None:
+    """The user is told, can log in, make room, go on, and give up."""
+    with small_disk(service, tmp_path) as disk:
+        job = customize(service, small, key, jail=True, build_env_size=1)
+        assert job["status"] == "waiting_on_user", job["reason"]
+        fill(disk, leave=16 * MIB)
+        for _ in range(2):
+            done = try_ssh(job, key, "dd if=/dev/zero of=/etc/big bs=1M count=64")
+            assert "No space left on device" in done.stderr
+            assert ssh(job, key, "ls -d /etc/big; cat /etc/motd").startswith("/etc/big\n")
+            ssh(job, key, "rm /etc/big; echo more >> /etc/motd")
+        assert ssh(job, key, "cat /etc/motd") == "before\nmore\nmore\n"
+        try_ssh(job, key, "dd if=/dev/zero of=/etc/big bs=1M count=64")
+        ssh(job, key, "touch /tmp/failed")
+        ended = service.wait(job["id"])
+        assert "given up" in ended["reason"]
+    leftovers.assert_none(job["id"])
+
+
+def test_disk_full_after_the_shell(
+    service: Service, small: dict[str, Any], key: Key, leftovers: Leftovers, tmp_path: Path
+) -> None:
+    """The job ends at once and says why."""
+    with small_disk(service, tmp_path) as disk:
+        job = customize(service, small, key, jail=True, build_env_size=1)
+        assert job["status"] == "waiting_on_user", job["reason"]
+        fill(disk)
+        service.client.create(f"jobs/{job['id']}/shell", operation="complete")
+        ended = service.wait(job["id"])
+        assert (ended["status"], ended["failed_step"]) == ("error", "list_changes")
+        assert "No space left on device" in ended["reason"]
+    leftovers.assert_none(job["id"])
+
+
+def test_finished_by_everybody(service: Service, small: dict[str, Any], key: Key, leftovers: Leftovers) -> None:
+    """A marker and two requests at the same moment make one image."""
+    job = customize(service, small, key, jail=True)
+    clients = [service.task_client(), service.task_client()]
+    ways: list[Callable[[], object]] = [lambda: ssh(job, key, "touch /tmp/complete")]
+    ways += [partial(client.create, f"jobs/{job['id']}/shell", operation="complete") for client in clients]
+    with ThreadPoolExecutor(len(ways)) as pool:
+        for asked in [pool.submit(way) for way in ways]:
+            asked.result()
+    ended = service.wait(job["id"])
+    assert ended["status"] == "success", ended["reason"]
+    assert [image["job_id"] for image in service.client.get("images")].count(job["id"]) == 1
+    leftovers.assert_only_images([ended])
+
+
+def test_cancelled_in_the_ui(service: Service, small: dict[str, Any], key: Key, leftovers: Leftovers) -> None:
+    """Marking the run failed, as the UI does, closes the shell under its user and leaves nothing."""
+    job = customize(service, small, key, jail=False)
+    session = subprocess.Popen(["ssh", *options(job, key), f"root@{address(job)[0]}", "sleep 600"])
+    wait_for(lambda: "sleep 600" in ssh(job, key, "cat /proc/[0-9]*/cmdline | tr '\\0' ' '"))
+    answer = service.http.patch(f"/api/v2/dags/{job['dag_id']}/dagRuns/{job['dag_run_id']}", json={"state": "failed"})
+    assert answer.status_code == 200
+    ended = service.wait(job["id"])
+    assert (ended["status"], service.run_state(ended)) == ("error", "failed")
+    assert "cancelled" in ended["reason"]
+    assert session.wait(20) != 0
+    leftovers.assert_none(job["id"])
