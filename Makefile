@@ -1,11 +1,12 @@
 # Everything that is done with this project, by name. `make help` lists it.
 
 PYTHON := .venv/bin/python
+KUBERNETES_TESTS := tests/flows/test_create_rpm.py tests/flows/test_customize.py tests/flows/test_customize_scripted.py
 # Without compiled bytecode every start of Airflow costs seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo up down env test lint bench docs
+.PHONY: help setup setup-test demo up down env test test-kubernetes containers lint bench docs
 
 help: ## show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -30,6 +31,12 @@ env: setup ## print shell exports for the running stack: eval "$$(make -s env)"
 
 test: setup-test ## run all tests
 	@$(PYTHON) -m pytest
+
+test-kubernetes: setup-test ## run the flow tests on the cluster of KUBECONFIG; see docs/deploy.md
+	@IMS_RUNTIME=kubernetes $(PYTHON) -m pytest $(KUBERNETES_TESTS)
+
+containers: ## build the container image of the steps, for Kubernetes
+	@scripts/containers
 
 lint: setup-test ## check style and types
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy

@@ -53,7 +53,7 @@ with DAG(
         lease=dag.param("lease"),
         instead=scripted,
     )
-    wait = CompletionSensor(task_id="wait_for_completion", **workspace, jail=dag.param("jail"))
+    wait = CompletionSensor(task_id="wait_for_completion", jail=dag.param("jail"))
     stop = StopShellOperator(task_id="stop_shell").as_teardown(setups=shell)
     changes = StepOperator(
         task_id="list_changes",

@@ -10,6 +10,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,12 @@ os.environ |= {
     "IMS_S3_INTERNAL_PORT": str(_INTERNAL[0]),
     "IMS_REPOSITORY_POLL": "1",
 }
+if os.environ.get("IMS_RUNTIME") == "kubernetes":
+    os.environ |= {
+        "IMS_KUBERNETES_CONFIG": str(HOME / "kubeconfig"),
+        "IMS_KUBERNETES_NAMESPACE": HOME.name.replace("_", "-") + "-0",
+        "IMS_KUBERNETES_STORAGE_CLASS": "ims-test",
+    }
 for name in [name for name in os.environ if name.startswith(("AWS_", "AIRFLOW_"))]:
     del os.environ[name]
 
@@ -55,6 +62,9 @@ from ims.settings import settings  # noqa: E402  (reads the environment set abov
 from ims.stack import lifecycle  # noqa: E402
 from tests.service import Service  # noqa: E402
 
+if settings().runtime == "kubernetes":
+    from tests.cluster import prepared_cluster
+
 
 @pytest.fixture(scope="session")
 def site_ca() -> PrivateCA:
@@ -65,8 +75,9 @@ def site_ca() -> PrivateCA:
 @pytest.fixture(scope="session")
 def service() -> Iterator[Service]:
     """The whole stack, started once for all tests that need it."""
-    started = Service(settings(), lifecycle.up(settings(), print))
-    yield started
+    credentials = lifecycle.up(settings(), print)
+    with prepared_cluster(settings(), credentials) if settings().runtime == "kubernetes" else nullcontext():
+        yield Service(settings(), credentials)
     lifecycle.down(settings())
 
 

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import Field, HttpUrl
+from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 EMBEDDED_ROLE = "arn:aws:iam::role/ims"
@@ -43,7 +44,40 @@ class Settings(BaseSettings):
     sts_seconds: int = Field(3600, ge=900, le=43200, description="How long such credentials are good.")
     database_url: str = Field("", description="SQLAlchemy URL of the records; empty means SQLite below `IMS_HOME`.")
     admin_user: str = Field("admin", description="Name of the administrator in the UI and the API.")
-    runtime: Literal["local"] = Field("local", description="Where steps run: `local` is processes on this machine.")
+    runtime: Literal["local", "kubernetes"] = Field(
+        "local", description="Where steps run: `local` is processes on this machine, `kubernetes` pods."
+    )
+    kubernetes_config: Path | None = Field(
+        None, description="kubeconfig of the cluster; empty where the service runs in the cluster itself."
+    )
+    kubernetes_namespace: str = Field("ims", description="Namespace of the jobs' pods and volumes.")
+    kubernetes_image: str = Field(
+        "localhost/ims-builder:0.1.0", description="Container image of the steps, made by `make containers`."
+    )
+    kubernetes_storage_class: str | None = Field(
+        None, description="Storage class of the jobs' volumes; empty means the cluster's default."
+    )
+    kubernetes_s3_secret: str = Field(
+        "ims-s3", description="Secret with `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY` for the steps."
+    )
+    kubernetes_ca_config_map: str = Field("ims-site-ca", description="ConfigMap with the site's root CA as `ca.crt`.")
+    kubernetes_shell_service: Literal["ClusterIP", "LoadBalancer", "NodePort"] = Field(
+        "ClusterIP", description="Type of the service that a shell is reached by."
+    )
+    kubernetes_shell_annotations: dict[str, str] = Field(
+        default_factory=dict, description="Annotations of that service, as JSON; for external-dns or MetalLB."
+    )
+    kubernetes_node_selector: dict[str, str] = Field(
+        default_factory=dict, description="Labels of the nodes for steps, as JSON."
+    )
+    kubernetes_tolerations: list[dict[str, Any]] = Field(
+        default_factory=list, description="Tolerations of the steps' pods, as JSON."
+    )
+    kubernetes_runtime_class: str = Field("", description="Runtime class of the steps' pods.")
+    kubernetes_resources: dict[str, dict[str, dict[str, str]]] = Field(
+        default_factory=dict,
+        description='Requests and limits by step, as JSON: `{"build_image": {"limits": {"memory": "8Gi"}}}`.',
+    )
     parallelism: int = Field(4, ge=1, description="Tasks that may run at the same time.")
     ca_certificate: Path | None = Field(
         None,
@@ -112,7 +146,7 @@ def documentation() -> str:
     """The settings as a Markdown page."""
     rows = ["| Variable | Default | Meaning |", "| --- | --- | --- |"]
     for name, field in Settings.model_fields.items():
-        default = "" if field.default in (None, "") else f"`{field.default}`"
+        default = "" if field.default in (None, "", PydanticUndefined) else f"`{field.default}`"
         rows.append(f"| `IMS_{name.upper()}` | {default} | {field.description} |")
     table = "\n".join(rows)
     return (

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from tests.flows.leftovers import Leftovers
-from tests.flows.rpm_repository import PrivateCA, RepositoryServer, build_repository
+from tests.flows.rpm_repository import PrivateCA, RepositoryServer, address, build_repository
 from tests.flows.shells import Key, make_key
 from tests.flows.small_image import small_image
 from tests.service import Service
@@ -33,7 +33,7 @@ def http_server(repository: Path) -> Iterator[RepositoryServer]:
 @pytest.fixture
 def https_server(repository: Path, site_ca: PrivateCA) -> Iterator[RepositoryServer]:
     """The repository over https, with a certificate of the site's CA."""
-    with RepositoryServer(repository, site_ca.issue("127.0.0.1")) as server:
+    with RepositoryServer(repository, site_ca.issue(address())) as server:
         yield server
 
 

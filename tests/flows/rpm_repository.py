@@ -403,8 +403,13 @@ class Fault:
         return self.requests >= 0
 
 
+def address() -> str:
+    """Where builds reach what tests serve: pods do not reach 127.0.0.1."""
+    return os.environ.get("IMS_HOST", "127.0.0.1")
+
+
 class RepositoryServer:
-    """Serves a folder on a free port of 127.0.0.1, over https if it has a certificate, with faults on demand.
+    """Serves a folder on a free port, over https if it has a certificate, with faults on demand.
 
     `requests` lists what was asked, as "METHOD path status".
     """
@@ -427,7 +432,7 @@ class RepositoryServer:
     @property
     def url(self) -> str:
         """The root of what is served, without a slash at its end."""
-        return f"{self._scheme}://127.0.0.1:{self._http.server_port}"
+        return f"{self._scheme}://{address()}:{self._http.server_port}"
 
     def fail(
         self,
@@ -483,7 +488,7 @@ class _Server(ThreadingHTTPServer):
     block_on_close = False
 
     def __init__(self, owner: RepositoryServer) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+        super().__init__((address(), 0), _Handler)
         self.owner = owner
 
     def handle_error(self, request: object, client_address: object) -> None:

@@ -12,7 +12,7 @@ from jinja2 import Template
 from tests.flows.artifacts import fetch, unpack
 from tests.flows.conftest import RECIPES
 from tests.flows.leftovers import Leftovers
-from tests.flows.rpm_repository import PrivateCA, RepositoryServer, build_stand_in
+from tests.flows.rpm_repository import PrivateCA, RepositoryServer, address, build_stand_in
 from tests.service import Service
 
 SHIPPED = Path(__file__).parents[2] / "include" / "recipes" / "sles15-barebones"
@@ -71,7 +71,7 @@ def test_the_shipped_sles_recipe(
     service: Service, tmp_path: Path, site_ca: PrivateCA, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     """It builds from a stand-in for its Nexus, over https; zypper runs inside the image too, where the CA counts."""
-    certificate = site_ca.issue("127.0.0.1")
+    certificate = site_ca.issue(address())
     description = tmp_path / "config.xml"
     description.write_text(Template((SHIPPED / "config.xml").read_text()).render(NEXUS_URL="https://nexus"))
     with RepositoryServer(build_stand_in(tmp_path_factory.mktemp("nexus"), tmp_path), certificate) as nexus:

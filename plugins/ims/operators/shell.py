@@ -2,27 +2,19 @@
 
 from __future__ import annotations
 
-import json
-import socket
-import time
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowSkipException
 
 from ims.connections import api_client
-from ims.errors import ImsError, MissingError
+from ims.errors import MissingError
 from ims.jobs import job_id
 from ims.operators.errors import task_errors
-from ims.runtime import services
+from ims.runtime.choice import shells
 from ims.settings import settings
-from ims.steps.step import load_step
-
-STEP = "serve_shell"
-START_SECONDS = 60
 
 
 class StartShellOperator(BaseOperator):
@@ -58,11 +50,8 @@ class StartShellOperator(BaseOperator):
 
     def execute(self, context: Context) -> dict[str, Any]:
         """Returns host, port, fingerprint and the command that logs in."""
-        workspace = Path(self.workspace)
         if not self.wanted or any(self.instead):
             raise AirflowSkipException("the job does not ask for a shell")
-        if self.rootfs is None and not (workspace / "image-root").is_dir():
-            raise AirflowSkipException("there is no image root to look at")
         with task_errors(context):
             client = api_client()
             key = client.record("public-keys", self.public_key_id)["public_key"]
@@ -71,13 +60,12 @@ class StartShellOperator(BaseOperator):
                 "rootfs": self.rootfs,
                 "public_key": key,
                 "jail": self.jail,
-                "host": settings().host,
-                "port": _free_port(workspace),
                 "name": self.name,
             }
-            (workspace / "shell.json").unlink(missing_ok=True)
-            services.start(load_step(STEP), data)
-            shell = wait_until_open(workspace)
+            try:
+                shell = shells().open(data)
+            except MissingError as error:
+                raise AirflowSkipException(str(error)) from None
             until = datetime.now(UTC) + timedelta(seconds=self.lease)
             run_url = f"{settings().airflow_url}/dags/{context['dag'].dag_id}/runs/{context['run_id']}"
             known = {"name": self.name, "jail": self.jail, "until": until.isoformat(), "run_url": run_url}
@@ -94,32 +82,8 @@ class StopShellOperator(BaseOperator):
         """Not open is no error."""
         job = job_id(str(context["run_id"]))
         with task_errors(context):
-            services.stop(STEP, job)
+            shells().close(job)
             try:
                 api_client().delete(f"jobs/{job}/shell")
             except MissingError:
                 self.log.info("there was no shell")
-
-
-def wait_until_open(workspace: Path) -> dict[str, Any]:
-    """What the step says of its shell when that takes connections. Raises ImsError: it does not."""
-    deadline = time.monotonic() + START_SECONDS
-    while time.monotonic() < deadline:
-        try:
-            shell = json.loads((workspace / "shell.json").read_text())
-            return {name: shell[name] for name in ("host", "port", "fingerprint", "command")}
-        except FileNotFoundError:
-            time.sleep(0.1)
-    log = services.log_file(STEP, workspace.name)
-    last = log.read_text(errors="replace").strip().splitlines()[-1:] if log.exists() else []
-    raise ImsError(f"the shell did not open in {START_SECONDS} s: {''.join(last) or 'it says nothing'}")
-
-
-def _free_port(workspace: Path) -> int:
-    """The port that the job's shell had before, else one that is free."""
-    try:
-        return int(json.loads((workspace / "shell.json").read_text())["port"])
-    except (FileNotFoundError, ValueError, KeyError):
-        with socket.socket() as probe:
-            probe.bind((settings().host, 0))
-            return int(probe.getsockname()[1])

@@ -98,8 +98,17 @@ def airflow_environment(settings: Settings, credentials: Credentials) -> dict[st
                 "password": credentials.task_password,
             }
         ),
+        "AIRFLOW_CONN_KUBERNETES_DEFAULT": json.dumps(kubernetes_connection(settings)),
         "AIRFLOW_CONN_IMS_S3": json.dumps(s3_connection(settings, credentials)),
     }
+
+
+def kubernetes_connection(settings: Settings) -> dict[str, object]:
+    """The Airflow connection `kubernetes_default`. The steps' own image has what the sidecar of results needs."""
+    config = settings.kubernetes_config
+    where = {"kube_config_path": str(config)} if config is not None else {"in_cluster": True}
+    extra = {**where, "namespace": settings.kubernetes_namespace}
+    return {"conn_type": "kubernetes", "extra": {**extra, "xcom_sidecar_container_image": settings.kubernetes_image}}
 
 
 def s3_connection(settings: Settings, credentials: Credentials) -> dict[str, object]:

@@ -19,6 +19,9 @@ from ims.steps.step import Step, load_step
 
 log = logging.getLogger("ims")
 
+SAID = 600
+"""Characters of an outcome: every one may become six bytes."""
+
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the step that the command line names; returns its exit code."""
@@ -26,15 +29,20 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("name")
     parser.add_argument("input", help="JSON")
     parser.add_argument("--result", type=Path, required=True, help="file for the result, as JSON")
+    parser.add_argument(
+        "--outcome", type=Path, help="file for an error, or a result that is one word, as JSON of at most 4096 bytes"
+    )
     options = parser.parse_args(arguments)
     logging.basicConfig(level=settings().log_level, format="%(message)s", stream=sys.stdout, force=True)
     started = time.monotonic()
     try:
         result = run(load_step(options.name), options.input)
     except ImsError as error:
-        return _fail(options.name, error, options.result)
+        return _fail(options.name, error, options.result, options.outcome)
     log.info("%s took %.1f s", options.name, time.monotonic() - started)
     _write(options.result, {"result": result})
+    if options.outcome is not None and isinstance(result, str):
+        options.outcome.write_text(json.dumps({"result": result}))
     return 0
 
 
@@ -50,10 +58,13 @@ def run(step: Step[Any], data: str) -> Any:
         raise disk_full(error) or error from None
 
 
-def _fail(name: str, error: ImsError, result: Path) -> int:
+def _fail(name: str, error: ImsError, result: Path, outcome: Path | None) -> int:
     log.error("%s failed: %s", name, error)
+    said = {"error": error.reason, "hint": error.hint}
     with suppress(OSError):  # on a full disk what was printed has to do
-        _write(result, {"error": error.reason, "hint": error.hint})
+        _write(result, said)
+    if outcome is not None:
+        outcome.write_text(json.dumps({part: text[:SAID] for part, text in said.items()}))
     return error.exit_code
 
 

@@ -8,7 +8,6 @@ import os
 import shutil
 import time
 from pathlib import Path
-from typing import Never
 
 from pydantic import Field
 
@@ -26,12 +25,15 @@ OUTSIDE = "image"
 PRIVATE = "shell"
 """The folder of the host key; no session sees it."""
 READY = "shell.json"
+MARKERS = {"failed": "fail", "complete": "complete"}
+"""What the user may make, and what it means."""
 
 
 class Input(StepInput):
     """`rootfs` is the image's squashfs; without it the folder `image-root` is used as it is (a failed build's).
 
-    The shell listens on `host` and `port`; `name` is what its prompt shows.
+    The shell listens on `host` and `port`; `name` is what its prompt shows. With `until_marked` the step ends when its
+    user has made one of the markers.
     """
 
     rootfs: Path | None
@@ -40,10 +42,13 @@ class Input(StepInput):
     host: str
     port: int = Field(ge=1, le=65535)
     name: str
+    until_marked: bool = False
 
 
-def run(step: Input) -> Never:
-    """Leaves host, port, fingerprint and command in `shell.json` when ssh answers, changes in `changes/upper`.
+def run(step: Input) -> str:
+    """Returns the marker's word, `complete` or `fail`.
+
+    Leaves host, port, fingerprint and command in `shell.json` when ssh answers, changes in `changes/upper`.
 
     Started again in the same workspace, it goes on with the same host key and changes. Raises ImsError.
     """
@@ -59,7 +64,8 @@ def run(step: Input) -> Never:
     sshd.configure(step.host, step.port, key, step.public_key)
     server = sshd.start(step.host, step.port)
     _announce(step, ready, fingerprint)
-    _watch(server.pid, processes)
+    folder = (root / "tmp" if step.jail else step.workspace / OUTSIDE) if step.until_marked else None
+    return _watch(server.pid, processes, folder)
 
 
 def surround(root: Path) -> None:
@@ -103,15 +109,30 @@ def _announce(step: Input, ready: Path, fingerprint: str) -> None:
     partial.replace(ready)
 
 
-def _watch(server: int, processes: sessions.Processes) -> Never:
-    """Be the first process of the namespace: reap whatever ends, and see to the two that must not."""
+def _watch(server: int, processes: sessions.Processes, markers: Path | None) -> str:
+    """Be the first process of the namespace: reap whatever ends, and see to the two that must not.
+
+    Returns the word of a marker in `markers`, if that is given.
+    """
     while True:
-        pid, status = os.wait()
-        if pid == server:
+        if markers is not None and (word := marked(markers)) is not None:
+            return word
+        pid, status = os.waitpid(-1, os.WNOHANG if markers is not None else 0)
+        if pid == 0:
+            time.sleep(1)
+        elif pid == server:
             raise ImsError(f"sshd ended with {os.waitstatus_to_exitcode(status)}", "Its messages are in the log above")
-        if pid == processes.pid:
+        elif pid == processes.pid:
             log.warning("all processes of the shell were ended; it can be used again")
             processes.restart()
+
+
+def marked(folder: Path) -> str | None:
+    """What the user says. A link counts as a file: it is never followed."""
+    for name, word in MARKERS.items():
+        if os.path.lexists(folder / name):
+            return word
+    return None
 
 
 STEP = Step("serve_shell", Input, run, privileged=True)

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
@@ -14,35 +13,35 @@ from asgiref.sync import sync_to_async
 
 from ims.connections import api_client
 from ims.errors import ImsError
+from ims.runtime.choice import shells
 
 MARKER_SECONDS = 1.0
 API_SECONDS = 3.0
 
 
 class CompletionTrigger(BaseTrigger):
-    """Looks for the marker files of a shell, and asks our API what was asked of it.
+    """Looks for the marker of a shell's user, and asks our API what was asked of it.
 
     The event's payload is {outcome}: `complete`, `fail` or `expired`.
     """
 
-    def __init__(self, job_id: str, complete: str, failed: str) -> None:
+    def __init__(self, job_id: str, jail: bool) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.job_id = job_id
-        self.complete = complete
-        self.failed = failed
+        self.jail = jail
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """How Airflow makes this trigger again elsewhere."""
         return (
             "ims.triggers.completion.CompletionTrigger",
-            {"job_id": self.job_id, "complete": self.complete, "failed": self.failed},
+            {"job_id": self.job_id, "jail": self.jail},
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Fires once."""
         asked = 0.0
         while True:
-            outcome = self._marked()
+            outcome = await sync_to_async(self._marked)()
             if outcome is None and time.monotonic() - asked > API_SECONDS:
                 outcome = await sync_to_async(self._asked)()
                 asked = time.monotonic()
@@ -52,11 +51,12 @@ class CompletionTrigger(BaseTrigger):
             await asyncio.sleep(MARKER_SECONDS)
 
     def _marked(self) -> str | None:
-        """What the marker files say. A link counts as a file: it is never followed."""
-        for outcome, path in (("fail", Path(self.failed)), ("complete", Path(self.complete))):
-            if path.is_symlink() or path.exists():
-                return outcome
-        return None
+        """What the marker of the shell's user says; nothing while the runtime does not answer."""
+        try:
+            return shells().outcome(self.job_id, self.jail)
+        except ImsError as error:
+            self.log.warning("%s", error)
+            return None
 
     def _asked(self) -> str | None:
         """What our API says; nothing while it does not answer."""

@@ -1,0 +1,128 @@
+"""Jobs on Kubernetes: a volume each, and what a cluster says of pods that do not do what they should."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from kubernetes import client, config
+from kubernetes.client import models as k8s
+from kubernetes.client.exceptions import ApiException
+
+from ims.errors import ConfigurationError, ImsError, InputError, UnavailableError
+from ims.runtime import pods
+from ims.settings import settings
+
+CLOSE_SECONDS = 120
+
+
+def core_api() -> client.CoreV1Api:
+    """The cluster that the settings name, or the one that this process runs in."""
+    if (path := settings().kubernetes_config) is not None:
+        return client.CoreV1Api(config.new_client_from_config(str(path)))
+    config.load_incluster_config()
+    return client.CoreV1Api()
+
+
+class KubernetesWorkspaces:
+    """Keeps the workspaces of jobs as volumes. Steps run as pods, which Airflow's own operator starts."""
+
+    def __init__(self) -> None:
+        self._namespace = settings().kubernetes_namespace
+        self._core = core_api()
+
+    def open_workspace(self, job_id: str, size_gib: int) -> Path:
+        """Make an empty volume for a job; returns where its steps see it. Raises ImsError."""
+        self.close_workspace(job_id)
+        claim = k8s.V1PersistentVolumeClaim(
+            metadata=k8s.V1ObjectMeta(name=pods.volume_name(job_id), labels=pods.labels(job_id, "workspace")),
+            spec=k8s.V1PersistentVolumeClaimSpec(
+                access_modes=["ReadWriteOnce"],
+                storage_class_name=settings().kubernetes_storage_class,
+                resources=k8s.V1VolumeResourceRequirements(requests={"storage": f"{size_gib}Gi"}),
+            ),
+        )
+        with cluster_errors():
+            self._core.create_namespaced_persistent_volume_claim(self._namespace, claim)
+        return Path(pods.workspace(job_id))
+
+    def close_workspace(self, job_id: str) -> None:
+        """Remove the pods, services and volume of a job. None there is no error."""
+        mine = {"label_selector": f"ims.job={job_id}"}
+        with cluster_errors():
+            self._core.delete_collection_namespaced_pod(self._namespace, grace_period_seconds=0, **mine)
+            for service in self._core.list_namespaced_service(self._namespace, **mine).items:
+                self._core.delete_namespaced_service(service.metadata.name, self._namespace)
+            self._core.delete_collection_namespaced_persistent_volume_claim(self._namespace, **mine)
+            deadline = time.monotonic() + CLOSE_SECONDS
+            while self._core.list_namespaced_persistent_volume_claim(self._namespace, **mine).items:
+                if time.monotonic() > deadline:
+                    raise ImsError(
+                        f"the volume {pods.volume_name(job_id)} is not removed", "A pod holds it: kubectl get pods"
+                    )
+                time.sleep(0.5)
+
+
+@contextmanager
+def cluster_errors() -> Iterator[None]:
+    """What a cluster answers as our errors: wrong, forbidden, or not there for now."""
+    try:
+        yield
+    except ApiException as error:
+        said = _message(error)
+        if error.status == 403 and "quota" in said:
+            raise UnavailableError(
+                f"the cluster has no room: {said}", "Wait for other jobs, or raise the quota"
+            ) from None
+        if error.status in (401, 403):
+            raise ConfigurationError(f"the cluster refuses: {said}", "See the RBAC rules in deploy/") from None
+        if error.status is not None and 400 <= error.status < 500 and error.status not in (408, 409, 429):
+            raise InputError(f"the cluster does not take it: {said}") from None
+        raise UnavailableError(f"the cluster does not do it: {said}") from None
+    except OSError as error:
+        raise UnavailableError(f"the cluster does not answer: {error}") from None
+
+
+def _message(error: ApiException) -> str:
+    try:
+        return str(json.loads(error.body)["message"])
+    except (TypeError, ValueError, KeyError):
+        return f"{error.status} {error.reason}"
+
+
+def explain(pod: k8s.V1Pod) -> str | None:
+    """Why a pod failed, or does not start, in one sentence; None if it says nothing."""
+    status = pod.status
+    if status.reason in ("Evicted", "NodeLost", "Shutdown", "Terminated"):
+        return f"the pod was ended by its node ({status.reason}): {status.message or 'no reason given'}"
+    for condition in status.conditions or []:
+        if condition.type == "PodScheduled" and condition.status == "False":
+            return f"no node takes the pod: {condition.message}"
+    for state in _states(pod):
+        if state.waiting is not None and state.waiting.reason not in ("ContainerCreating", "PodInitializing"):
+            return f"the pod does not start ({state.waiting.reason}): {state.waiting.message or ''}".rstrip(": ")
+        if state.terminated is not None and state.terminated.reason == "OOMKilled":
+            return "the step used more memory than its limit and was killed; set job_mem_size"
+    return None
+
+
+def outcome(pod: k8s.V1Pod) -> tuple[int | None, dict[str, Any]]:
+    """The exit code of a pod's step and what it left as its last message, {error, hint}."""
+    for status in pod.status.container_statuses or []:
+        ended = status.state.terminated
+        if status.name == pods.CONTAINER and ended is not None:
+            try:
+                said = json.loads(ended.message or "{}")
+            except ValueError:
+                said = {}
+            return ended.exit_code, said if isinstance(said, dict) else {}
+    return None, {}
+
+
+def _states(pod: k8s.V1Pod) -> Iterator[k8s.V1ContainerState]:
+    for status in [*(pod.status.init_container_statuses or []), *(pod.status.container_statuses or [])]:
+        yield status.state

@@ -1,0 +1,199 @@
+"""What a step is on Kubernetes: a pod, made from its declaration and the settings. Nothing here asks a cluster."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+from pathlib import PurePosixPath
+from typing import Any
+
+from kubernetes.client import models as k8s
+
+from ims.settings import Settings, settings
+from ims.steps.step import Step
+
+WORKSPACES = PurePosixPath("/mnt/workspaces")
+"""Where a pod sees the volume of its job, below the job's id."""
+OUTCOME = "/ims-outcome"
+"""The file that Kubernetes keeps as the container's last message: {"error", "hint"} of a step that failed."""
+RESULT = "/airflow/xcom/return.json"
+CA = "/etc/ims/site-ca.crt"
+USER = 1000
+SHELL = "serve_shell"
+SHELL_PORT = 2022
+CONTAINER = "step"
+_ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
+# Settings that mean something to a step; where things are is other in a pod.
+_SETTINGS = ("recipes_bucket", "images_bucket", "recipe_max_mib", "recipe_max_files", "log_level")
+_PACKING = ("squashfs_level", "squashfs_processors", "squashfs_memory_mib")
+
+
+def workspace(job_id: str) -> PurePosixPath:
+    """Where the steps of a job work."""
+    return WORKSPACES / job_id
+
+
+def volume_name(job_id: str) -> str:
+    """The claim of a job's volume."""
+    return f"ims-{job_id}"
+
+
+def step_pod(step: Step[Any], data: dict[str, Any], memory_gib: int | None = None) -> k8s.V1Pod:
+    """The pod that runs a step on its input, which names the workspace."""
+    own = settings()
+    job_id = PurePosixPath(data["workspace"]).name
+    return k8s.V1Pod(
+        metadata=k8s.V1ObjectMeta(
+            namespace=own.kubernetes_namespace,
+            name=f"{step.name.replace('_', '-')}-{job_id[:8]}",
+            labels=labels(job_id, step.name),
+        ),
+        spec=k8s.V1PodSpec(
+            restart_policy="Never",
+            automount_service_account_token=False,
+            enable_service_links=False,
+            node_selector=_nodes(own),
+            tolerations=[k8s.V1Toleration(**item) for item in own.kubernetes_tolerations],
+            runtime_class_name=own.kubernetes_runtime_class or None,
+            init_containers=[] if step.privileged else [_opener(own, job_id)],
+            containers=[_container(own, step, data, job_id, memory_gib)],
+            volumes=_volumes(own, job_id),
+            security_context=k8s.V1PodSecurityContext(seccomp_profile=_seccomp(step)),
+        ),
+    )
+
+
+def shell_pod(step: Step[Any], data: dict[str, Any]) -> k8s.V1Pod:
+    """The pod of a shell: it is ready when ssh answers, starts again when it fails, and ends when its user is done."""
+    pod = step_pod(step, {**data, "host": "0.0.0.0", "port": SHELL_PORT, "until_marked": True})  # noqa: S104
+    (container,) = pod.spec.containers
+    container.args = [*container.args[:2], "--result", f"{data['workspace']}/serve_shell.json", "--outcome", OUTCOME]
+    container.ports = [k8s.V1ContainerPort(container_port=SHELL_PORT)]
+    container.readiness_probe = k8s.V1Probe(
+        tcp_socket=k8s.V1TCPSocketAction(port=SHELL_PORT), period_seconds=1, failure_threshold=1
+    )
+    pod.metadata.name = shell_name(PurePosixPath(data["workspace"]).name)
+    pod.spec.restart_policy = "OnFailure"
+    return pod
+
+
+def shell_name(job_id: str) -> str:
+    """The pod and the service of a job's shell."""
+    return f"shell-{job_id}"
+
+
+def shell_service(job_id: str) -> k8s.V1Service:
+    """What makes a shell reachable."""
+    own = settings()
+    return k8s.V1Service(
+        metadata=k8s.V1ObjectMeta(
+            name=shell_name(job_id), labels=labels(job_id, SHELL), annotations=own.kubernetes_shell_annotations
+        ),
+        spec=k8s.V1ServiceSpec(
+            type=own.kubernetes_shell_service,
+            selector=labels(job_id, SHELL),
+            ports=[k8s.V1ServicePort(name="ssh", port=22, target_port=SHELL_PORT)],
+        ),
+    )
+
+
+def labels(job_id: str, step_name: str) -> dict[str, str]:
+    """How the pods of a job are found."""
+    return {"app.kubernetes.io/part-of": "ims", "ims.job": job_id, "ims.step": step_name}
+
+
+def _nodes(own: Settings) -> dict[str, str]:
+    machine = platform.machine()
+    return {"kubernetes.io/arch": _ARCHITECTURES.get(machine, machine), **own.kubernetes_node_selector}
+
+
+def _seccomp(step: Step[Any]) -> k8s.V1SeccompProfile:
+    return k8s.V1SeccompProfile(type="Unconfined" if step.privileged else "RuntimeDefault")
+
+
+def _container(
+    own: Settings, step: Step[Any], data: dict[str, Any], job_id: str, memory_gib: int | None
+) -> k8s.V1Container:
+    return k8s.V1Container(
+        name=CONTAINER,
+        image=own.kubernetes_image,
+        image_pull_policy="IfNotPresent",
+        args=[step.name, json.dumps(data), "--result", RESULT, "--outcome", OUTCOME],
+        env=_environment(own, step, job_id),
+        resources=_resources(own, step, memory_gib),
+        security_context=_security(step),
+        termination_message_path=OUTCOME,
+        volume_mounts=_mounts(job_id),
+    )
+
+
+def _environment(own: Settings, step: Step[Any], job_id: str) -> list[k8s.V1EnvVar]:
+    values = {f"IMS_{name.upper()}": str(getattr(own, name)) for name in (*_SETTINGS, *_PACKING)}
+    values |= {"IMS_HOME": str(workspace(job_id)), "IMS_CA_CERTIFICATE": CA, "HOME": "/tmp"}  # noqa: S108
+    values |= {name: os.environ[name] for name in ("http_proxy", "https_proxy", "no_proxy") if name in os.environ}
+    variables = [k8s.V1EnvVar(name=name, value=value) for name, value in values.items()]
+    if step.s3:
+        variables.append(k8s.V1EnvVar(name="AWS_ENDPOINT_URL", value=own.endpoint_url))
+        variables.append(k8s.V1EnvVar(name="AWS_CA_BUNDLE", value=CA))
+        variables += [_secret(own, name) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")]
+    return variables
+
+
+def _secret(own: Settings, name: str) -> k8s.V1EnvVar:
+    source = k8s.V1SecretKeySelector(name=own.kubernetes_s3_secret, key=name)
+    return k8s.V1EnvVar(name=name, value_from=k8s.V1EnvVarSource(secret_key_ref=source))
+
+
+def _resources(own: Settings, step: Step[Any], memory_gib: int | None) -> k8s.V1ResourceRequirements:
+    wanted = own.kubernetes_resources.get(step.name, {})
+    limits = dict(wanted.get("limits", {})) | ({"memory": f"{memory_gib}Gi"} if memory_gib is not None else {})
+    return k8s.V1ResourceRequirements(requests=wanted.get("requests"), limits=limits or None)
+
+
+def _security(step: Step[Any]) -> k8s.V1SecurityContext:
+    if step.privileged:
+        return k8s.V1SecurityContext(privileged=True, run_as_user=0, run_as_group=0)
+    return k8s.V1SecurityContext(
+        run_as_non_root=True,
+        run_as_user=USER,
+        run_as_group=USER,
+        read_only_root_filesystem=True,
+        allow_privilege_escalation=False,
+        capabilities=k8s.V1Capabilities(drop=["ALL"]),
+    )
+
+
+def _opener(own: Settings, job_id: str) -> k8s.V1Container:
+    """Lets an ordinary user write to the volume; a pod's fsGroup would change the groups of an image root."""
+    return k8s.V1Container(
+        name="open-workspace",
+        image=own.kubernetes_image,
+        image_pull_policy="IfNotPresent",
+        command=["chmod", "1777", str(workspace(job_id))],
+        security_context=k8s.V1SecurityContext(
+            run_as_user=0,
+            read_only_root_filesystem=True,
+            allow_privilege_escalation=False,
+            capabilities=k8s.V1Capabilities(drop=["ALL"], add=["FOWNER"]),
+        ),
+        volume_mounts=[k8s.V1VolumeMount(name="workspace", mount_path=str(workspace(job_id)))],
+    )
+
+
+def _mounts(job_id: str) -> list[k8s.V1VolumeMount]:
+    return [
+        k8s.V1VolumeMount(name="workspace", mount_path=str(workspace(job_id))),
+        k8s.V1VolumeMount(name="tmp", mount_path="/tmp"),  # noqa: S108
+        k8s.V1VolumeMount(name="tmp", mount_path="/var/tmp"),  # noqa: S108
+        k8s.V1VolumeMount(name="site-ca", mount_path=CA, sub_path="ca.crt", read_only=True),
+    ]
+
+
+def _volumes(own: Settings, job_id: str) -> list[k8s.V1Volume]:
+    claim = k8s.V1PersistentVolumeClaimVolumeSource(claim_name=volume_name(job_id))
+    return [
+        k8s.V1Volume(name="workspace", persistent_volume_claim=claim),
+        k8s.V1Volume(name="tmp", empty_dir=k8s.V1EmptyDirVolumeSource()),
+        k8s.V1Volume(name="site-ca", config_map=k8s.V1ConfigMapVolumeSource(name=own.kubernetes_ca_config_map)),
+    ]

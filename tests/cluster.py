@@ -1,0 +1,134 @@
+"""What an administrator sets up in a cluster before jobs can run there, made for a test run: see docs/deploy.md.
+
+Tests run so where IMS_RUNTIME is kubernetes. The cluster is the one of KUBECONFIG.
+"""
+
+from __future__ import annotations
+
+import base64
+import os
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+from kubernetes import client, config
+from kubernetes.client import models as k8s
+from kubernetes.client.exceptions import ApiException
+from kubernetes.utils import create_from_dict
+
+from ims.settings import Settings
+from ims.stack.credentials import Credentials
+
+DEPLOY = Path(__file__).parents[1] / "deploy"
+ACCOUNT = "airflow-worker"
+
+
+@contextmanager
+def prepared_cluster(settings: Settings, credentials: Credentials) -> Iterator[None]:
+    """A namespace with what steps need, and volumes for jobs; gone at the end.
+
+    The service has the rights of deploy/rbac.yaml there, and no others.
+    """
+    api, namespace = config.new_client_from_config(os.environ["KUBECONFIG"]), settings.kubernetes_namespace
+    core = client.CoreV1Api(api)
+    for name in ("namespace", "rbac", "network"):
+        for document in yaml.safe_load_all(
+            (DEPLOY / f"{name}.yaml").read_text().replace("namespace: ims", f"namespace: {namespace}")
+        ):
+            if name == "namespace":
+                document["metadata"]["name"] = namespace
+            create_from_dict(api, document)
+    assert settings.kubernetes_config is not None
+    write_config(core, namespace, settings.kubernetes_config)
+    keys = {"AWS_ACCESS_KEY_ID": credentials.s3_access_key, "AWS_SECRET_ACCESS_KEY": credentials.s3_secret_key}
+    secret = k8s.V1Secret(metadata=k8s.V1ObjectMeta(name=settings.kubernetes_s3_secret), string_data=keys)
+    core.create_namespaced_secret(namespace, secret)
+    certificate = {"ca.crt": settings.ca_certificate_path.read_text()}
+    ca = k8s.V1ConfigMap(metadata=k8s.V1ObjectMeta(name=settings.kubernetes_ca_config_map), data=certificate)
+    core.create_namespaced_config_map(namespace, ca)
+    volumes = Volumes(core, namespace, settings.home / "volumes")
+    volumes.start()
+    try:
+        yield
+    finally:
+        core.delete_collection_namespaced_pod(namespace, grace_period_seconds=0)
+        core.delete_namespace(namespace)
+        volumes.stop()
+
+
+def write_config(core: client.CoreV1Api, namespace: str, path: Path) -> None:
+    """Write a kubeconfig for the service account of the workers."""
+    while not (account := core.read_namespaced_service_account(ACCOUNT, namespace)).secrets:
+        time.sleep(0.2)
+    token = base64.b64decode(core.read_namespaced_secret(account.secrets[0].name, namespace).data["token"]).decode()
+    admin = yaml.safe_load(Path(os.environ["KUBECONFIG"]).read_text())
+    admin["users"] = [{"name": user["name"], "user": {"token": token}} for user in admin["users"]]
+    path.write_text(yaml.safe_dump(admin))
+    path.chmod(0o600)
+
+
+class Volumes(threading.Thread):
+    """Makes a volume, a folder of this machine, for every claim, and removes it with the claim.
+
+    It stands in for the provisioner that clusters have.
+    """
+
+    def __init__(self, core: client.CoreV1Api, namespace: str, folder: Path) -> None:
+        super().__init__(daemon=True)
+        self._core, self._namespace, self._folder = core, namespace, folder
+        self._ended = threading.Event()
+
+    def run(self) -> None:
+        """Look every half second."""
+        while not self._ended.wait(0.5):
+            self._serve()
+
+    def stop(self) -> None:
+        """End it, with all volumes."""
+        self._ended.set()
+        self.join()
+        for volume in self._volumes():
+            self._core.delete_persistent_volume(volume.metadata.name)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _serve(self) -> None:
+        try:
+            for claim in self._core.list_namespaced_persistent_volume_claim(self._namespace).items:
+                if claim.status.phase == "Pending":
+                    self._make(claim)
+            for volume in self._volumes():
+                if volume.status.phase == "Released":
+                    self._core.delete_persistent_volume(volume.metadata.name)
+                    shutil.rmtree(volume.spec.host_path.path)
+        except ApiException as error:
+            if error.status not in (404, 409):
+                raise
+
+    def _make(self, claim: k8s.V1PersistentVolumeClaim) -> None:
+        name = f"{self._namespace}-{claim.metadata.uid}"
+        folder = self._folder / name
+        folder.mkdir(parents=True, exist_ok=True)
+        reference = k8s.V1ObjectReference(
+            api_version="v1",
+            kind="PersistentVolumeClaim",
+            namespace=self._namespace,
+            name=claim.metadata.name,
+            uid=claim.metadata.uid,
+        )
+        spec = k8s.V1PersistentVolumeSpec(
+            access_modes=claim.spec.access_modes,
+            capacity={"storage": claim.spec.resources.requests["storage"]},
+            storage_class_name=claim.spec.storage_class_name,
+            persistent_volume_reclaim_policy="Retain",
+            claim_ref=reference,
+            host_path=k8s.V1HostPathVolumeSource(path=str(folder)),
+        )
+        metadata = k8s.V1ObjectMeta(name=name, labels={"ims-test": self._namespace})
+        self._core.create_persistent_volume(k8s.V1PersistentVolume(metadata=metadata, spec=spec))
+
+    def _volumes(self) -> list[k8s.V1PersistentVolume]:
+        return list(self._core.list_persistent_volume(label_selector=f"ims-test={self._namespace}").items)
