@@ -41,9 +41,10 @@ containers: ## build the container image of the steps, for Kubernetes
 lint: setup-test ## check style and types
 	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
 
-bench: setup-test ## measure against bare kiwi-ng, mksquashfs and upload
+bench: setup-test ## measure against bare kiwi-ng, mksquashfs and upload; the API under load
 	@$(PYTHON) -m tests.perf
 
 docs: setup ## write the pages that are made from the code
 	@$(PYTHON) -m ims.settings > docs/settings.md
 	@$(PYTHON) -m ims.cli.reference > docs/cli.md
+	@$(PYTHON) -m ims.api.reference > docs/api.md

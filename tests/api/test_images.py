@@ -368,6 +368,20 @@ def test_put_at_the_same_moment(api: httpx.Client, stored: str) -> None:
         assert answer.json() == image
 
 
+def test_no_change_is_lost(api: httpx.Client) -> None:
+    """Many change one image at once, each another entry: all are there."""
+    image = make(api)
+    entries = {f"key-{number}": str(number) for number in range(40)}
+
+    def set_entry(entry: tuple[str, str]) -> int:
+        change = {"operation": "set", "key": entry[0], "value": entry[1]}
+        return patch(api, image, metadata=change).status_code
+
+    with ThreadPoolExecutor(8) as pool:
+        assert set(pool.map(set_entry, entries.items())) == {200}
+    assert get(api, image)["metadata"] == entries
+
+
 def test_put_deleted(api: httpx.Client, stored: str) -> None:
     """The id of a deleted image is not given away again."""
     identity = str(uuid4())

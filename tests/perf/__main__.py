@@ -1,4 +1,4 @@
-"""`make bench`: the create workflow against its yardstick, and ways to pack, as Markdown."""
+"""`make bench`: the create workflow against its yardstick, ways to pack, and the API under load, as Markdown."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from ims.stack.environment import s3_environment
 from ims.stack.host import debian_mirrors
 from ims.steps.package_artifacts import LEFT_OUT, squashfs_command
 from tests.conftest import HOME  # an installation of its own, apart from any other on this machine
+from tests.perf import load
 from tests.perf.measure import Cost, measured, table
 from tests.service import Service
 
@@ -49,6 +50,7 @@ def main() -> None:
         print(_pack_table(workspace))
     finally:
         lifecycle.reset(settings())
+    load.main()
 
 
 def _say(text: str) -> None:

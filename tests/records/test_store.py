@@ -2,77 +2,29 @@
 
 from __future__ import annotations
 
-import signal
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta, timezone
-from pathlib import Path
 from typing import Any
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, inspect, make_url, text
+from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.orm import Session
 
 from ims.errors import MissingError
 from ims.records.database import Database, migrate
 from ims.records.models import Image, PublicKey, Recipe, Record, RecordType
 from ims.records.store import IdTakenError, LinkTakenError, Records
-from ims.settings import Settings, settings
-from ims.stack import postgres
 
 LINK = {"type": "s3", "path": "s3://ims/recipes/1/recipe.tar.gz", "etag": "abc"}
 NOBODY = "00000000-0000-0000-0000-000000000000"
 MIGRATE = "import sys; from ims.records.database import Database; Database(sys.argv[1])"
-
-
-@pytest.fixture(scope="session")
-def server() -> Iterator[str]:
-    """A PostgreSQL whose clock hangs in another time zone; the URL of its first database."""
-    own = Settings(home=settings().home / "records-server")
-    postgres.prepare(own)
-    command = [*postgres.command(own), "--timezone=America/St_Johns", "--fsync=off"]
-    process = subprocess.Popen(command, user=postgres.USER, extra_groups=[], cwd="/", stderr=subprocess.DEVNULL)
-    deadline = time.monotonic() + 30
-    while not postgres.is_ready(own) and time.monotonic() < deadline:
-        time.sleep(0.05)
-    assert postgres.is_ready(own)
-    yield postgres.url(own)
-    process.send_signal(signal.SIGINT)
-    process.wait()
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty database, as an administrator would write it."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path / 'records.db'}"
-    server = make_url(request.getfixturevalue("server"))
-    name = f"test_{time.monotonic_ns()}"
-    engine = create_engine(server, isolation_level="AUTOCOMMIT")
-    with engine.connect() as connection:
-        connection.execute(text(f"CREATE DATABASE {name}"))
-    engine.dispose()
-    return server.set(drivername="postgresql", database=name).render_as_string(hide_password=False)
-
-
-@pytest.fixture
-def database(url: str) -> Iterator[Database]:
-    """A database with the newest schema."""
-    opened = Database(url)
-    yield opened
-    opened.engine.dispose()
-
-
-@pytest.fixture
-def records(database: Database) -> Records:
-    """Its records."""
-    return Records(database)
 
 
 def recipe(name: str = "recipe", path: str | None = None, **fields: Any) -> Recipe:

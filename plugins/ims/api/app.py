@@ -8,7 +8,7 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 
-from ims.api import deletion, images, jobs, logs, overview, problems, public_keys, recipes, shells
+from ims.api import deletion, images, jobs, logs, openapi, overview, problems, public_keys, recipes, shells
 from ims.api.gate import Gate
 from ims.api.lists import by_arch, by_labels, by_name
 from ims.api.services import RecordsService
@@ -61,6 +61,7 @@ def build_app() -> FastAPI:
     """The application; made once, at the first request."""
     app = FastAPI(title="Image Management Service", version=version("ims"), docs_url="/docs", redoc_url=None)
     problems.install(app)
+    openapi.install(app)
     app.add_middleware(Gate)
     app.include_router(general)
     app.include_router(overview.router)

@@ -4,28 +4,18 @@ from __future__ import annotations
 
 import base64
 from dataclasses import replace
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated
 from urllib.parse import urlencode
 
 from fastapi import Depends, Query, Request, Response
-from pydantic import AfterValidator
 
 from ims.api.problems import field_problem
-from ims.api.schemas import Arch, Name, Text
+from ims.api.schemas import Arch, Moment, Name, Text, in_utc
 from ims.api.services import RecordsService
 from ims.records.models import RecordType
 from ims.records.selection import Position, Selection, position
 
-
-def _in_utc(moment: datetime) -> datetime:
-    try:
-        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
-    except OverflowError:
-        raise ValueError("beyond the calendar") from None
-
-
-Moment = Annotated[datetime, AfterValidator(_in_utc)]
 CreatedAfter = Annotated[Moment | None, Query(description="made later than this; without a time zone it is UTC")]
 CreatedBefore = Annotated[Moment | None, Query(description="made earlier than this; without a time zone it is UTC")]
 Limit = Annotated[int | None, Query(ge=1, le=1000, description="at most so many; without it all")]
@@ -48,7 +38,7 @@ def read_cursor(text: str | None) -> Position | None:
         moment, _, identity = base64.urlsafe_b64decode(text + "=" * (-len(text) % 4)).decode().partition("|")
         if not identity or "\0" in identity:
             raise ValueError
-        return Position(_in_utc(datetime.fromisoformat(moment)), identity)
+        return Position(in_utc(datetime.fromisoformat(moment)), identity)
     except ValueError:
         raise field_problem("after", "not the end of a page; take it from the header Link") from None
 

@@ -2,12 +2,22 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import Path
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
+
+def in_utc(moment: datetime) -> datetime:
+    """A moment in UTC, which one without a zone is taken for. Raises ValueError: the calendar does not go so far."""
+    try:
+        return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
+    except OverflowError:
+        raise ValueError("beyond the calendar") from None
+
+
+Moment = Annotated[datetime, AfterValidator(in_utc)]
 Arch = Literal["x86_64", "aarch64"]
 # A database takes every character but this one.
 Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]

@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ims.api.access import may_read, may_write
 from ims.api.problems import Problem
-from ims.api.schemas import Id, RequestBody, Text
+from ims.api.schemas import Id, Moment, RequestBody, Text
 from ims.api.services import ShellsService
 from ims.records.models import Shell
 
@@ -26,7 +26,7 @@ class ShellIn(RequestBody):
     port: Annotated[int, Field(ge=1, le=65535)]
     command: Text
     fingerprint: Text
-    until: datetime
+    until: Moment
     run_url: Text = ""
 
 

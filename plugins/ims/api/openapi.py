@@ -1,0 +1,121 @@
+"""The OpenAPI document: what FastAPI knows of the routes, and what all of them have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic import BaseModel
+from pydantic.json_schema import models_json_schema
+
+from ims.api.gate import OPEN
+from ims.api.job_schemas import CreateJobIn, CustomizeJobIn
+
+DESCRIPTION = """\
+Speaks IMS version 3, and below `/v2` version 2; a path without a version means 2. Times are ISO 8601 with a zone. Lists
+are whole unless `limit` is given; then the header `Link` names the next page. Errors are `application/problem+json`.
+
+Send the token of Airflow's `POST /auth/token` as `Authorization: Bearer …`.
+"""
+_REFERENCE = "#/components/schemas/{model}"
+_MODELS: tuple[type[BaseModel], ...] = (CreateJobIn, CustomizeJobIn)
+_METHODS_WITH_BODY = ("post", "put", "patch")
+
+
+class ProblemOut(BaseModel):
+    """An error; `errors` has messages by field where fields are wrong."""
+
+    status: int
+    title: str
+    detail: str
+    errors: dict[str, list[str]] | None = None
+
+
+def install(app: FastAPI) -> None:
+    """Describe `app` by this module, once."""
+    made: dict[str, Any] = {}
+
+    def document() -> dict[str, Any]:
+        if not made:
+            made.update(describe(app))
+        return made
+
+    openapi: Callable[[], dict[str, Any]] = document
+    app.__dict__["openapi"] = openapi
+
+
+def describe(app: FastAPI) -> dict[str, Any]:
+    """The document."""
+    document = get_openapi(title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes)
+    schemas = document["components"]["schemas"]
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    schemas.update(_jobs())
+    schemas["Problem"] = ProblemOut.model_json_schema()
+    # A member that has no value is left out.
+    schemas["Problem"]["properties"]["errors"] = schemas["Problem"]["properties"]["errors"]["anyOf"][0]
+    schemas["Problem"]["additionalProperties"] = False
+    token = {"type": "http", "scheme": "bearer", "description": "from `POST /auth/token`"}
+    document["components"]["securitySchemes"] = {"token": token}
+    for path, method, operation in operations(document):
+        _complete(path, method, operation)
+    return document
+
+
+def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """(path, method, operation) of everything that the document describes."""
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield path, method, operation
+
+
+def _jobs() -> dict[str, Any]:
+    """The bodies of `POST /jobs`, which the route reads by itself."""
+    _, definitions = models_json_schema([(model, "validation") for model in _MODELS], ref_template=_REFERENCE)
+    choices = [{"$ref": _REFERENCE.format(model=model.__name__)} for model in _MODELS]
+    return {**definitions["$defs"], "JobIn": {"title": "JobIn", "oneOf": choices}}
+
+
+def _complete(path: str, method: str, operation: dict[str, Any]) -> None:
+    if path.endswith("/jobs") and method == "post":
+        operation["requestBody"]["content"]["application/json"]["schema"] = {"$ref": _REFERENCE.format(model="JobIn")}
+    for parameter in operation.get("parameters", ()):
+        _without_null(parameter)
+    if path not in OPEN:
+        operation["security"] = [{"token": []}]
+    answers = {code: answer for code, answer in operation["responses"].items() if code != "422"}
+    for status in sorted(_errors(path, method, operation)):
+        answers[str(status)] = {
+            "description": HTTPStatus(status).phrase,
+            "content": {"application/problem+json": {"schema": {"$ref": _REFERENCE.format(model="Problem")}}},
+        }
+    operation["responses"] = answers
+
+
+def _without_null(parameter: dict[str, Any]) -> None:
+    """What is optional is left out of a query: it cannot be null."""
+    schema = parameter["schema"]
+    choices = [choice for choice in schema.pop("anyOf", ()) if choice != {"type": "null"}]
+    for choice in choices:
+        schema.update(choice)
+    schema.pop("description", None)
+
+
+def _errors(path: str, method: str, operation: dict[str, Any]) -> set[int]:
+    """Statuses of the errors that an operation can answer with."""
+    if path in OPEN:
+        return {503} if path.endswith("ready") else set()
+    found = {400, 401, 403, 413, 415, 503}
+    if "{" in path:
+        found.add(404)
+    if method in _METHODS_WITH_BODY or any(item["in"] != "path" for item in operation.get("parameters", ())):
+        found.add(422)
+    keeps_tombstone = path.startswith("/v3/") and not path.startswith("/v3/deleted/") and "/jobs" not in path
+    if method in ("put", "patch") or ("/jobs" in path and method == "post"):
+        found.add(409)
+    if method == "delete" and not keeps_tombstone:
+        found.add(409)
+    return found

@@ -1,0 +1,190 @@
+"""`python -m tests.perf.load`: requests per second and delays of the API with 100,000 images, as Markdown.
+
+Each database is measured in a process of its own, which starts a whole stack.
+"""
+
+from __future__ import annotations
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+import httpx
+from sqlalchemy import insert
+
+from ims.records.database import Database
+from ims.records.models import Image, ImageObject
+from ims.settings import Settings, settings
+from ims.stack import lifecycle, postgres
+from tests.conftest import HOME  # an installation of its own, apart from any other on this machine
+from tests.perf.measure import table
+from tests.service import Service
+
+IMAGES = 100_000
+CLIENTS = 32
+SECONDS = 8.0
+PATH = "/apis/ims/v3/images"
+DATABASES = ("SQLite", "PostgreSQL")
+FILES = ("manifest.yaml", "rootfs", "kernel", "initrd", "boot_parameters")
+
+CHANCE = random.Random(1)  # noqa: S311  (only has to spread)
+
+Request = Callable[[httpx.Client], httpx.Response]
+
+
+def main() -> None:
+    """Measure with each database and print the table."""
+    rows = []
+    for database in DATABASES:
+        print(f"· {database}", file=sys.stderr)
+        done = subprocess.run(
+            [sys.executable, "-m", "tests.perf.load", database], stdout=subprocess.PIPE, text=True, check=True
+        )
+        rows += [line.split("\t") for line in done.stdout.splitlines()]
+    head = ["", "", "requests/s", "p50 ms", "p99 ms", "errors"]
+    print(f"\n### the API with {IMAGES:,} images, {CLIENTS} clients\n\n{table(head, rows)}")
+
+
+def measure(database: str) -> None:
+    """Print the rows of one database, separated by tabs."""
+    try:
+        with records_url(database) as url:
+            os.environ["IMS_DATABASE_URL"] = url
+            settings.cache_clear()
+            ids = fill(settings().records_url)
+            service = Service(settings(), lifecycle.up(settings(), lambda text: None))
+            try:
+                for row in _rows(service, ids):
+                    print(database, *row, sep="\t", flush=True)
+            finally:
+                lifecycle.down(settings())
+    finally:
+        lifecycle.reset(settings())
+
+
+@contextmanager
+def records_url(database: str) -> Iterator[str]:
+    """The URL of an empty database; PostgreSQL is started for it."""
+    if database == "SQLite":
+        yield ""
+        return
+    own = Settings(home=HOME / "records-server")
+    postgres.prepare(own)
+    process = subprocess.Popen(
+        postgres.command(own), user=postgres.USER, extra_groups=[], cwd="/", stderr=subprocess.DEVNULL
+    )
+    try:
+        deadline = time.monotonic() + 60
+        while not postgres.is_ready(own) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        yield postgres.url(own)
+    finally:
+        process.send_signal(signal.SIGINT)
+        process.wait()
+
+
+def fill(url: str) -> list[str]:
+    """Make the images, a minute apart; returns their ids."""
+    database = Database(url)
+    begin, ids = datetime(2026, 1, 1, tzinfo=UTC), [str(uuid4()) for _ in range(IMAGES)]
+    for start in range(0, IMAGES, 5000):
+        part = list(enumerate(ids))[start : start + 5000]
+        with database.session() as session:
+            session.execute(insert(Image), [_image(number, name, begin) for number, name in part])
+            session.execute(
+                insert(ImageObject),
+                [{"image_id": name, "path": f"s3://boot-images/{name}/{file}"} for _, name in part for file in FILES],
+            )
+    database.engine.dispose()
+    return ids
+
+
+def _image(number: int, identity: str, begin: datetime) -> dict[str, Any]:
+    path = f"s3://boot-images/{identity}/manifest.yaml"
+    return {
+        "id": identity,
+        "name": f"compute-{number % 5000}",
+        "created": begin + timedelta(minutes=number),
+        "arch": "x86_64",
+        "link": {"path": path, "type": "s3", "etag": "0123456789abcdef0123456789abcdef"},
+        "link_path": path,
+        "labels": {"number": str(number), "group": str(number % 100)},
+    }
+
+
+def _rows(service: Service, ids: list[str]) -> Iterator[list[str]]:
+    marker = f"load-{uuid4().hex[:8]}"
+    cursors = _cursors(service)
+    requests: dict[str, Request] = {
+        "GET a page of 100": lambda http: http.get(PATH, params={"limit": 100, "after": CHANCE.choice(cursors)}),
+        "GET one": lambda http: http.get(f"{PATH}/{CHANCE.choice(ids)}"),
+        "GET by name (20 of them)": lambda http: http.get(
+            PATH, params={"name": f"compute-{CHANCE.randrange(5000)}", "limit": 100}
+        ),
+        "POST": lambda http: http.post(PATH, json={"name": marker, "metadata": {"a": "b"}}),
+    }
+    made = 0
+    for name, request in requests.items():
+        done = _load(service, request)
+        if name == "POST":
+            made = sum(status == 201 for status, _ in done)
+        yield [name, *_summary(done)]
+    kept = len(service.http.get(PATH, params={"name": marker}).json())
+    assert kept == made, f"{made} images were made, {kept} are there"
+    metadata = {"metadata": f"number={IMAGES - 1}"}
+    for name, query in {"GET by metadata, alone": metadata, "GET the whole list, alone": {}}.items():
+        begin = time.monotonic()
+        answer = service.http.get(PATH, params=query, timeout=600)
+        took = 1000 * (time.monotonic() - begin)
+        assert answer.status_code == 200
+        yield [f"{name} ({len(answer.content) / 1e6:.1f} MB)", "", f"{took:.0f}", "", "0"]
+
+
+def _cursors(service: Service) -> list[str]:
+    """Where some of the pages begin."""
+    found, answer = [], service.http.get(PATH, params={"limit": 1000})
+    while "next" in answer.links:
+        url = httpx.URL(answer.links["next"]["url"])
+        found.append(url.params["after"])
+        answer = service.http.get(str(url))
+    return found[:-1]
+
+
+def _load(service: Service, request: Request) -> list[tuple[int, float]]:
+    """(status, seconds) of every request that the clients sent."""
+
+    def client(_number: int) -> list[tuple[int, float]]:
+        found = []
+        with httpx.Client(base_url=service.settings.airflow_url, headers=service.http.headers, timeout=60) as http:
+            while time.monotonic() < deadline:
+                begin = time.monotonic()
+                found.append((request(http).status_code, time.monotonic() - begin))
+        return found
+
+    deadline = time.monotonic() + SECONDS
+    with ThreadPoolExecutor(CLIENTS) as pool:
+        return [item for found in pool.map(client, range(CLIENTS)) for item in found]
+
+
+def _summary(done: list[tuple[int, float]]) -> list[str]:
+    took = sorted(seconds for _, seconds in done)
+    errors = sum(status >= 400 for status, _ in done)
+    half, most = took[len(took) // 2], took[int(len(took) * 0.99)]
+    return [f"{len(done) / SECONDS:.0f}", f"{1000 * half:.0f}", f"{1000 * most:.0f}", str(errors)]
+
+
+if __name__ == "__main__":
+    if len(sys.argv) == 2:
+        measure(sys.argv[1])
+    else:
+        main()
+        lifecycle.reset(settings())

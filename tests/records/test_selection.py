@@ -1,0 +1,84 @@
+"""Lists of records: what is selected, and in which order."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+
+from ims.records.models import Image
+from ims.records.selection import Selection, position
+from ims.records.store import Records
+
+BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
+LABELS = {"owner": "ada", "": "", 'a"b': "c", "$.x": "y", "größe": "=x=", "'": "''", "n": "1", "null": "null"}
+
+
+@pytest.fixture
+def images(records: Records) -> list[Image]:
+    """Six images of three moments."""
+    names = ("a", "b", "a", "b", "a", "a")
+    made = [
+        Image(id=f"{number}", name=name, created=BEGIN + timedelta(hours=number // 2), arch=arch, labels=labels)
+        for number, (name, arch, labels) in enumerate(
+            zip(names, ["x86_64", "aarch64"] * 3, [{}, LABELS, {"owner": "bob"}, {}, {"ada": "owner"}, {}], strict=True)
+        )
+    ]
+    return [records.add(image) for image in made]
+
+
+SELECTIONS: dict[str, tuple[dict[str, Any], str]] = {
+    "all": ({}, "012345"),
+    "name": ({"name": "a"}, "0245"),
+    "name that nobody has": ({"name": "A"}, ""),
+    "architecture": ({"arch": "aarch64"}, "135"),
+    "both": ({"arch": "aarch64", "name": "a"}, "5"),
+    "after": ({"created_after": BEGIN}, "2345"),
+    "before": ({"created_before": BEGIN + timedelta(hours=1)}, "01"),
+    "between": ({"created_after": BEGIN, "created_before": BEGIN + timedelta(hours=2)}, "23"),
+    "newest": ({"newest_first": True, "limit": 2}, "54"),
+    "two labels": ({"labels": (("owner", "ada"), ("n", "1"))}, "1"),
+    "a label of another": ({"labels": (("owner", "ada"), ("ada", "owner"))}, ""),
+    "label with another value": ({"labels": (("owner", "ad"),)}, ""),
+    "deleted": ({"deleted": True}, ""),
+}
+
+
+@pytest.mark.usefixtures("images")
+@pytest.mark.parametrize("name", SELECTIONS)
+def test_selection(records: Records, name: str) -> None:
+    """Everything that is given has to hold."""
+    given, expected = SELECTIONS[name]
+    assert "".join(image.id for image in records.list(Image, Selection(**given))) == expected
+
+
+@pytest.mark.usefixtures("images")
+@pytest.mark.parametrize("key", LABELS)
+def test_any_label(records: Records, key: str) -> None:
+    """Whatever is in its name: it is no part of the query."""
+    assert [image.id for image in records.list(Image, Selection(labels=((key, LABELS[key]),)))] == ["1"]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 6, 7])
+def test_pages(records: Records, images: list[Image], size: int) -> None:
+    """One after another they are the whole list, also where a moment is on both sides."""
+    found: list[Image] = []
+    selection = Selection(limit=size)
+    while part := records.list(Image, selection):
+        found += part
+        selection = replace(selection, after=position(part[-1]))
+    assert [image.id for image in found] == [image.id for image in images]
+
+
+def test_reading_waits_for_no_writer(records: Records, images: list[Image]) -> None:
+    """Nor does a writer wait for a reader."""
+
+    def change(image: Image) -> None:
+        assert len(records.list(Image)) == len(images)
+        assert records.get(Image, image.id).name == "a"
+        image.name = "changed"
+
+    records.change(Image, "0", change)
+    assert records.get(Image, "0").name == "changed"
