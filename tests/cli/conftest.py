@@ -37,7 +37,7 @@ class Cli:
             capture_output=True,
             text=True,
             check=False,
-            timeout=600,
+            timeout=300,
         )
 
     def ok(self, *arguments: str | Path, **more: str) -> str:

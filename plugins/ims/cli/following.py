@@ -27,6 +27,7 @@ PATIENCE = 60
 """Seconds for which a service that does not answer is asked again."""
 _STAMP = re.compile(r"(\d{4}-\d\d-\d\d\S+ )?(INFO )?(\[ INFO\s*\]: [\d:]+ \| )?")
 """What Airflow and kiwi put before a line."""
+_OVER = ("success", "failed", "skipped", "upstream_failed", "removed")
 _SHOWN = ("running", "success", "failed")
 
 
@@ -52,17 +53,12 @@ def result(job: dict[str, Any]) -> str:
     return str(job["resultant_image_id"])
 
 
-def path(job_id: str) -> str:
-    """A job's path in the API; the id is the user's text."""
-    return f"jobs/{quote(job_id, safe='')}"
-
-
 def polled(client: ImsClient, job_id: str, pause: float = 1) -> Iterator[dict[str, Any]]:
     """A job's states, the last when it ended. An outage of the service is sat out for PATIENCE seconds."""
     answered = time.monotonic()
     while True:
         try:
-            job: dict[str, Any] = client.get(path(job_id))
+            job: dict[str, Any] = client.get(f"jobs/{job_id}")
         except UnavailableError:
             if time.monotonic() - answered > PATIENCE:
                 raise
@@ -77,7 +73,7 @@ def polled(client: ImsClient, job_id: str, pause: float = 1) -> Iterator[dict[st
 
 def has_ended(job: dict[str, Any]) -> bool:
     """Whether a job and its clean-up have ended."""
-    return job["status"] in ENDED and all(step["ended"] for step in job["steps"])
+    return job["status"] in ENDED and all(step["state"] in _OVER for step in job["steps"])
 
 
 class Log:
@@ -105,7 +101,7 @@ class Log:
             reader.join(max(0, deadline - time.monotonic()))
 
     def _read(self, step: str) -> None:
-        address, count = f"{path(self._job_id)}/logs/{quote(step, safe='')}", 0
+        address, count = f"jobs/{self._job_id}/logs/{quote(step, safe='')}", 0
         while True:
             try:
                 for line in islice(self._client.lines(address, follow=True), count, None):

@@ -12,9 +12,9 @@ from rich.console import Console
 
 from ims.cli import following
 from ims.cli.login import connect
-from ims.cli.options import DkmsOption, DryRun, JobId, Truth, given, group, truth
+from ims.cli.options import DkmsOption, DryRun, JobId, OnlyName, Truth, given, group, truth
 from ims.cli.output import FormatOption, clean, for_people, say, show_list, show_record
-from ims.cli.resources import IMAGES, PUBLIC_KEYS, RECIPES, remove
+from ims.cli.resources import IMAGES, JOBS, PUBLIC_KEYS, RECIPES, remove
 from ims.errors import InputError
 
 if TYPE_CHECKING:
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 app = group("jobs", "Jobs, which make images.")
 
-COLUMNS = ("id", "created", "job_type", "status", "image_root_archive_name", "resultant_image_id")
 JobType = Literal["create", "customize"]
 
 Status = Annotated[list[str] | None, typer.Option("--status", help="Only jobs of this status; repeat it for more.")]
@@ -31,21 +30,29 @@ Age = Annotated[str | None, typer.Option(help="Only jobs older than this, as 30m
 
 
 @app.command("list")
-def list_jobs(status: Status = None, job_type: Type = None, age: Age = None, _format: FormatOption = None) -> None:
+def list_jobs(
+    status: Status = None,
+    job_type: Type = None,
+    age: Age = None,
+    name: OnlyName = None,
+    _format: FormatOption = None,
+) -> None:
     """List all jobs."""
-    show_list(connect().get("jobs", **given(status=status, job_type=job_type, age=age)), COLUMNS)
+    show_list(connect().get("jobs", **given(status=status, job_type=job_type, age=age, name=name)), JOBS.columns)
 
 
 @app.command()
 def describe(identity: JobId, _format: FormatOption = None) -> None:
     """Show one job."""
-    _show(connect().get(following.path(identity)))
+    client = connect()
+    _show(client.get(_path(client, identity)))
 
 
 @app.command()
 def delete(identity: JobId, dry_run: DryRun = False, _format: FormatOption = None) -> None:
     """Forget an ended job; cancel one that runs."""
-    remove(connect(), following.path(identity), dry_run)
+    client = connect()
+    remove(client, _path(client, identity), dry_run)
 
 
 @app.command()
@@ -120,7 +127,8 @@ def follow_job(identity: JobId, _format: FormatOption = None) -> None:
 
     Exit code 1 if the job failed.
     """
-    _follow(connect(), identity)
+    client = connect()
+    _follow(client, JOBS.identify(client, identity))
 
 
 @app.command()
@@ -130,12 +138,13 @@ def logs(
 ) -> None:
     """Print what a job's steps say; goes on while the step runs."""
     client = connect()
-    job = client.get(following.path(identity))
+    path = _path(client, identity)
+    job = client.get(path)
     steps = [step] if step else [found["name"] for found in job["steps"] if found["try_number"]]
     for number, name in enumerate(steps):
         if len(steps) > 1:
             print(f"{chr(10) if number else ''}==> {name} <==")
-        for line in client.lines(f"{following.path(identity)}/logs/{quote(name, safe='')}", follow=True):
+        for line in client.lines(f"{path}/logs/{quote(name, safe='')}", follow=True):
             print(clean(line), flush=True)
 
 
@@ -151,25 +160,28 @@ def shell(
     from ims.cli import ssh
 
     client = connect()
-    job = _with_shell(client, identity)
+    job_id = JOBS.identify(client, identity)
+    job = _with_shell(client, job_id)
     code = ssh.run(job, str(client.http.base_url), key, command or ())
     if code == ssh.NOT_CONNECTED:
         say("ssh could not log in: name the private key of the job's public key with -i")
     if not command:
-        _after_shell(client, identity)
+        _after_shell(client, job_id)
     return code
 
 
 @app.command()
 def complete(identity: JobId) -> None:
     """Finish a job's shell: what is there becomes the new image."""
-    _operate(connect(), identity, "complete")
+    client = connect()
+    _operate(client, JOBS.identify(client, identity), "complete")
 
 
 @app.command()
 def fail(identity: JobId) -> None:
     """Give a job's shell up: the job ends in error, without an image."""
-    _operate(connect(), identity, "fail")
+    client = connect()
+    _operate(client, JOBS.identify(client, identity), "fail")
 
 
 @app.command()
@@ -180,7 +192,12 @@ def extend(
 ) -> None:
     """Keep a job's shell open for longer."""
     fields = given(operation="extend", seconds=seconds)
-    show_record(connect().create(f"{following.path(identity)}/shell", **fields))
+    client = connect()
+    show_record(client.create(f"{_path(client, identity)}/shell", **fields))
+
+
+def _path(client: ImsClient, identity: str) -> str:
+    return f"{JOBS.path}/{JOBS.identify(client, identity)}"
 
 
 def _shells(name: str | None, jail: Truth | None) -> list[dict[str, Any]] | None:
@@ -199,13 +216,13 @@ def _show(job: dict[str, Any]) -> None:
         show_list(job["steps"], ("name", "state", "started", "ended"))
 
 
-def _follow(client: ImsClient, identity: str) -> None:
+def _follow(client: ImsClient, job_id: str) -> None:
     """Follow a job to its end; the image's id goes to standard output, all else to standard error."""
-    say(f"job {identity}")
+    say(f"job {job_id}")
     try:
-        job = following.follow(client, identity, Console(stderr=True), whole_log=True)
+        job = following.follow(client, job_id, Console(stderr=True), whole_log=True)
     except KeyboardInterrupt:
-        say(f"The job goes on. Follow it again: ims jobs follow {identity}")
+        say(f"The job goes on. Follow it again: ims jobs follow {job_id}")
         raise
     if not for_people():
         show_record(job)
@@ -214,33 +231,33 @@ def _follow(client: ImsClient, identity: str) -> None:
         print(image)
 
 
-def _with_shell(client: ImsClient, identity: str) -> dict[str, Any]:
+def _with_shell(client: ImsClient, job_id: str) -> dict[str, Any]:
     """The job when its shell is open. Raises InputError: it never will be."""
     waiting = False
-    for job in following.polled(client, identity):
+    for job in following.polled(client, job_id):
         if job["status"] == "waiting_on_user" and job["ssh_containers"]:
             return job
         if not waiting:
-            say(f"job {identity} is {job['status']}; waiting for its shell")
+            say(f"job {job_id} is {job['status']}; waiting for its shell")
             waiting = True
-    raise InputError(f"the job {identity} has ended as {job['status']}", "Start another")
+    raise InputError(f"the job {job_id} has ended as {job['status']}", "Start another")
 
 
-def _after_shell(client: ImsClient, identity: str) -> None:
+def _after_shell(client: ImsClient, job_id: str) -> None:
     """Ask how the shell is to end, or say how to end it."""
-    job = client.get(following.path(identity))
+    job = client.get(f"jobs/{job_id}")
     if job["status"] != "waiting_on_user":
-        say(f"job {identity} is {job['status']}. Follow it: ims jobs follow {identity}")
+        say(f"job {job_id} is {job['status']}. Follow it: ims jobs follow {job_id}")
         return
     if sys.stdin.isatty():
         answer = typer.prompt("Finish? complete, fail, or leave it open", default="leave", err=True)
         if answer in ("complete", "fail"):
-            _operate(client, identity, answer)
+            _operate(client, job_id, answer)
             return
     say(f"The shell stays open until {job['ssh_containers'][0]['until']}.")
-    say(f"Finish it: ims jobs complete {identity}. Give it up: ims jobs fail {identity}")
+    say(f"Finish it: ims jobs complete {job_id}. Give it up: ims jobs fail {job_id}")
 
 
-def _operate(client: ImsClient, identity: str, operation: str) -> None:
-    client.create(f"{following.path(identity)}/shell", operation=operation)
-    say(f"Follow it: ims jobs follow {identity}")
+def _operate(client: ImsClient, job_id: str, operation: str) -> None:
+    client.create(f"jobs/{job_id}/shell", operation=operation)
+    say(f"Follow it: ims jobs follow {job_id}")

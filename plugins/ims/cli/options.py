@@ -14,7 +14,9 @@ Truth = Literal["True", "False"]
 """Booleans take a value, as `cray` has it."""
 Arch = Literal["x86_64", "aarch64"]
 Identity = Annotated[str, typer.Argument(metavar="ID", help="Id, or a name that only one has.", show_default=False)]
-JobId = Annotated[str, typer.Argument(metavar="ID", help="Id of the job.", show_default=False)]
+JobId = Annotated[
+    str, typer.Argument(metavar="ID", help="Id of the job, or its image's name if only one has it.", show_default=False)
+]
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be deleted.")]
 OnlyName = Annotated[str | None, typer.Option("--name", help="Only those of this name.")]

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from ims.client import ImsClient
 
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
+_JOB_NAME = "image_root_archive_name"
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,9 @@ class Resource:
         """
         if _ID.fullmatch(text):
             return text.lower()
-        ids = [record["id"] for record in client.get(self.path, name=text) if record["name"] == text]
+        found = client.get(self.path, name=text)
+        # A service that does not know the filter gives all.
+        ids = [record["id"] for record in found if text == record.get("name", record.get(_JOB_NAME))]
         if not ids:
             raise MissingError(f"there is no {self.noun} with the id or name {text}", f"See {self.command} list")
         if len(ids) > 1:
@@ -48,6 +51,7 @@ class Resource:
         return str(ids[0])
 
 
+JOBS = Resource("jobs", "job", ("id", "created", "job_type", "status", "image_root_archive_name", "resultant_image_id"))
 RECIPES = Resource("recipes", "recipe", ("id", "name", "linux_distribution", "arch", "created"))
 IMAGES = Resource("images", "image", ("id", "name", "arch", "created"))
 PUBLIC_KEYS = Resource("public-keys", "public key", ("id", "name", "created"))
