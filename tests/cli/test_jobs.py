@@ -171,13 +171,16 @@ def test_shell_with_another_key(cli: Cli, image: dict[str, Any], key: Key, tmp_p
     other = tmp_path / "other"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", other], check=True)
     job = customize(cli, image, key)
+    follower = cli.start("jobs", "follow", job["id"])
     done = cli.run("jobs", "shell", job["id"], "-i", other, "--", "true")
     assert done.returncode == 255
     assert "Permission denied" in done.stderr
     assert "-i" in done.stderr.splitlines()[-1]
     cli.ok("jobs", "fail", job["id"])
     assert cli.refused("jobs", "complete", job["id"]).startswith("Conflict: ")
-    assert cli.run("jobs", "follow", job["id"]).returncode == 1
+    _, said = follower.communicate(timeout=120)
+    assert follower.returncode == 1
+    assert f"the job waits for you: ims jobs shell {job['id']}" in said.splitlines()
 
 
 def test_script(cli: Cli, image: dict[str, Any], key: Key, tmp_path: Path) -> None:

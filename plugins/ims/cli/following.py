@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from datetime import datetime
 from itertools import islice
 from threading import Thread
@@ -41,9 +41,8 @@ def follow(client: ImsClient, job_id: str, console: Console, *, whole_log: bool)
     Their log is shown whole, or only its last line now and then. Raises UnavailableError: the service is gone for long.
     """
     log = Log(client, job_id, console if whole_log else None)
-    if console.is_terminal:
-        return _on_terminal(client, job_id, console, log)
-    return _in_lines(client, job_id, console, log, whole_log)
+    jobs = _with_call(polled(client, job_id), console)
+    return _on_terminal(jobs, console, log) if console.is_terminal else _in_lines(jobs, console, log, whole_log)
 
 
 def result(job: dict[str, Any]) -> str:
@@ -123,21 +122,31 @@ class Log:
             self._console.print(f"  {self.last}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _on_terminal(client: ImsClient, job_id: str, console: Console, log: Log) -> dict[str, Any]:
+def _with_call(jobs: Iterable[dict[str, Any]], console: Console) -> Iterator[dict[str, Any]]:
+    """The same; when a job comes to wait for its user, the user is told."""
+    told = False
+    for job in jobs:
+        if job["status"] == "waiting_on_user" and not told:
+            console.print(f"the job waits for you: ims jobs shell {job['id']}", highlight=False, soft_wrap=True)
+            told = True
+        yield job
+
+
+def _on_terminal(jobs: Iterable[dict[str, Any]], console: Console, log: Log) -> dict[str, Any]:
     job: dict[str, Any] = {}
     with Live(console=console, refresh_per_second=4) as live:
-        for job in polled(client, job_id):
+        for job in jobs:
             log.watch(job)
             live.update(_progress(job, "" if has_ended(job) else log.last[:100]))
         log.finish()
     return job
 
 
-def _in_lines(client: ImsClient, job_id: str, console: Console, log: Log, whole_log: bool) -> dict[str, Any]:
+def _in_lines(jobs: Iterable[dict[str, Any]], console: Console, log: Log, whole_log: bool) -> dict[str, Any]:
     """A line whenever a step starts or ends, and now and then what the running one says."""
     job: dict[str, Any] = {}
     shown: set[tuple[str, str]] = set()
-    for count, job in enumerate(polled(client, job_id)):
+    for count, job in enumerate(jobs):
         log.watch(job)
         if has_ended(job):
             log.finish()
