@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from tests.flows.debian import DebianImage, build
 from tests.flows.leftovers import Leftovers
 from tests.flows.rpm_repository import PrivateCA, RepositoryServer, address, build_repository
 from tests.flows.shells import Key, make_key
@@ -63,3 +64,9 @@ def key(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Key:
 def small(service: Service, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """An image of 2 MB to customize, at hand without a build."""
     return small_image(service, tmp_path_factory.mktemp("small"))
+
+
+@pytest.fixture(scope="session")
+def debian(service: Service, tmp_path_factory: pytest.TempPathFactory) -> DebianImage:
+    """The image of the shipped Debian recipe."""
+    return build(service, tmp_path_factory.mktemp("debian"))
