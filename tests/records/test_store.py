@@ -17,7 +17,7 @@ from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, inspect, text
 from sqlalchemy.orm import Session
 
-from ims.errors import MissingError
+from ims.errors import MissingError, UnavailableError
 from ims.records.database import Database, migrate
 from ims.records.models import Image, PublicKey, Recipe, Record, RecordType
 from ims.records.store import IdTakenError, LinkTakenError, Records
@@ -259,6 +259,13 @@ def test_models_and_migrations_agree(database: Database) -> None:
     with database.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, Record.metadata) == []
+
+
+@pytest.mark.parametrize("address", ["sqlite:////no/such/folder/x.db", "postgresql://nobody@/x?host=/no/such/folder"])
+def test_database_that_does_not_answer(address: str) -> None:
+    """The error names it, and says that trying again may help."""
+    with pytest.raises(UnavailableError, match="the database of the records does not answer"):
+        Database(address)
 
 
 def test_migrating_again_changes_nothing(url: str, records: Records) -> None:

@@ -182,9 +182,9 @@ def ordered(dag_id: str, items: Iterable[Mapping[str, Any]]) -> list[StepState]:
             map_index=item["map_index"],
             state=item["state"],
             try_number=item["try_number"],
-            # Airflow gives times to what it decided not to run.
+            # Airflow says of what it decided not to run that it started and ended then: only the latter is so.
             started=item["start_date"] if item["try_number"] else None,
-            ended=item["end_date"] if item["try_number"] else None,
+            ended=item["end_date"],
         )
         for item in items
         if item["task_id"] in order

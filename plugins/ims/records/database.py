@@ -10,30 +10,45 @@ from typing import Any
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
+
+from ims.errors import UnavailableError
 
 _MIGRATION_LOCK = 0x696D73  # "ims"
 _LINKS_LOCK = _MIGRATION_LOCK + 1
 
 
 class Database:
-    """Opens sessions; the schema is migrated first."""
+    """Opens sessions; the schema is migrated first. All raises UnavailableError: the database does not answer."""
 
     def __init__(self, url: str) -> None:
         self.engine = _engine(url)
-        migrate(self.engine)
+        with _answering():
+            migrate(self.engine)
 
     @contextmanager
     def session(self) -> Iterator[Session]:
         """A transaction: committed at the end of the block, rolled back if it raises."""
-        with Session(self.engine, expire_on_commit=False) as session, session.begin():
+        with _answering(), Session(self.engine, expire_on_commit=False) as session, session.begin():
             yield session
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """A view of the database that waits for no writer, and that no writer waits for. Nothing is kept of it."""
-        with Session(self.engine.execution_options(reading=True), expire_on_commit=False) as session:
+        view = self.engine.execution_options(reading=True)
+        with _answering(), Session(view, expire_on_commit=False) as session:
             yield session
+
+
+@contextmanager
+def _answering() -> Iterator[None]:
+    try:
+        yield
+    except (OperationalError, PoolTimeout) as error:
+        said = str(getattr(error, "orig", error)).strip().partition("\n")[0]
+        raise UnavailableError(f"the database of the records does not answer: {said}") from error
 
 
 def lock_links(session: Session) -> None:
