@@ -58,7 +58,7 @@ def test_follow_shows_the_log(followed: subprocess.CompletedProcess[str]) -> Non
     lines = followed.stderr.splitlines()
     assert "  running images.sh" in lines
     assert any(line.startswith("  fetch_recipe took ") for line in lines)
-    assert [line for line in lines if re.match(r"  (20\d\d-|::|INFO )", line)] == []
+    assert [line for line in lines if re.match(r"  (20\d\d-|::|INFO |\[ \w+ *\]: )", line)] == []
 
 
 def test_logs(cli: Cli, image: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""`make bench`: the create workflow against its yardstick, ways to pack, and the API under load, as Markdown."""
+"""`make bench`: the workflows against their yardsticks, ways to pack, and the API under load, as Markdown."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from ims.stack.host import debian_mirrors
 from ims.steps.package_artifacts import LEFT_OUT, squashfs_command
 from tests.conftest import HOME  # an installation of its own, apart from any other on this machine
 from tests.perf import load
+from tests.perf.customize import one_file_table, prompt_table
 from tests.perf.measure import Cost, measured, table
 from tests.service import Service
 
@@ -35,7 +36,7 @@ def main() -> None:
     try:
         recipe = service.push(RECIPE, "debian12", **debian_mirrors())["id"]
         _say("filling the package caches")
-        _flow(service, recipe)
+        _, cold = _flow(service, recipe)
         _bare(service, workspace)
         costs: dict[str, list[Cost]] = {"bare": [], "flow": []}
         jobs = []
@@ -48,6 +49,11 @@ def main() -> None:
         print(_create_table(costs))
         print(_share_table(jobs))
         print(_pack_table(workspace))
+        _say("customizing")
+        image = service.client.get(f"images/{jobs[-1]['resultant_image_id']}")
+        creates = {"create_image, warm package cache": costs["flow"][-1], "create_image, cold": cold}
+        print(one_file_table(service, image, HOME / "one-file", creates))
+        print(prompt_table(HOME / "prompt"))
     finally:
         lifecycle.reset(settings())
     load.main()
