@@ -31,7 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "stack": {"cli", "client", "files", "recipes", "settings", "storage"},
     "runtime": {"settings", "shell", "stack", "steps"},
     "connections": {"client", "storage"},
-    "triggers": {"connections", "recipes", "runtime"},
+    "triggers": {"client", "connections", "recipes", "runtime"},
     "operators": {"connections", "jobs", "runtime", "settings", "steps", "storage"},
     "sensors": {"jobs", "operators", "recipes", "settings", "triggers"},
     "api": {"images", "jobs", "records", "settings", "storage"},

@@ -27,7 +27,8 @@ class LocalShells:
         if data["rootfs"] is None and not (workspace / "image-root").is_dir():
             raise MissingError("there is no image root to look at")
         address = {"host": settings().host, "port": _port(workspace)}
-        (workspace / "shell.json").unlink(missing_ok=True)
+        for left in (workspace / "shell.json", _result(workspace)):
+            left.unlink(missing_ok=True)
         services.start(load_step(STEP), {**data, **address})
         return wait_until_open(workspace)
 
@@ -52,9 +53,17 @@ def wait_until_open(workspace: Path) -> dict[str, Any]:
             return {name: shell[name] for name in ("host", "port", "fingerprint", "command")}
         except FileNotFoundError:
             time.sleep(0.1)
+        if _result(workspace).exists():
+            said = json.loads(_result(workspace).read_text())
+            raise ImsError(f"the shell did not open: {said['error']}", said["hint"])
     log = services.log_file(STEP, workspace.name)
     last = log.read_text(errors="replace").strip().splitlines()[-1:] if log.exists() else []
     raise ImsError(f"the shell did not open in {START_SECONDS} s: {''.join(last) or 'it says nothing'}")
+
+
+def _result(workspace: Path) -> Path:
+    """Where the step says why it ended: a shell that is open does not."""
+    return workspace / "run" / f"{STEP}.json"
 
 
 def _port(workspace: Path) -> int:

@@ -11,9 +11,10 @@ from typing import Any
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 from asgiref.sync import sync_to_async
 
+from ims.client import ImsClient
 from ims.connections import api_client
 from ims.errors import ImsError
-from ims.runtime.choice import shells
+from ims.runtime.choice import Shells, shells
 
 MARKER_SECONDS = 1.0
 API_SECONDS = 3.0
@@ -29,6 +30,8 @@ class CompletionTrigger(BaseTrigger):
         super().__init__()  # type: ignore[no-untyped-call]
         self.job_id = job_id
         self.jail = jail
+        self._client: ImsClient | None = None
+        self._shells: Shells | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """How Airflow makes this trigger again elsewhere."""
@@ -53,7 +56,8 @@ class CompletionTrigger(BaseTrigger):
     def _marked(self) -> str | None:
         """What the marker of the shell's user says; nothing while the runtime does not answer."""
         try:
-            return shells().outcome(self.job_id, self.jail)
+            self._shells = self._shells or shells()
+            return self._shells.outcome(self.job_id, self.jail)
         except ImsError as error:
             self.log.warning("%s", error)
             return None
@@ -61,9 +65,11 @@ class CompletionTrigger(BaseTrigger):
     def _asked(self) -> str | None:
         """What our API says; nothing while it does not answer."""
         try:
-            shell = api_client().get(f"jobs/{self.job_id}/shell")
+            self._client = self._client or api_client()  # a login costs more than the question
+            shell = self._client.get(f"jobs/{self.job_id}/shell")
         except ImsError as error:
             self.log.warning("%s", error)
+            self._client = None
             return None
         if shell["operation"] is not None:
             return str(shell["operation"])
