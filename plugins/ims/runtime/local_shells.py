@@ -27,6 +27,9 @@ class LocalShells:
         if data["rootfs"] is None and not (workspace / "image-root").is_dir():
             raise MissingError("there is no image root to look at")
         address = {"host": settings().host, "port": _port(workspace)}
+        if (workspace / "shell.json").exists():
+            # Of a try that was cut short before anybody was told; it would not say again where it is.
+            services.stop(STEP, workspace.name)
         for left in (workspace / "shell.json", _result(workspace)):
             left.unlink(missing_ok=True)
         services.start(load_step(STEP), {**data, **address})
