@@ -32,6 +32,7 @@ def prompt_table(folder: Path) -> str:
         seconds = [_seconds_to_prompt(key, rootfs) for _ in range(ROUNDS)]
         rows.append([f"{rootfs.stat().st_size / 1e6:.0f}", f"{statistics.median(seconds):.2f}", f"{max(seconds):.2f}"])
         shutil.rmtree(folder / "root")
+        rootfs.unlink()
     return f"\n### prompt, {ROUNDS} rounds\n\n" + table(["rootfs MB", "median s", "most s"], rows)
 
 
