@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 ENDED = ("success", "error")
 PATIENCE = 60
 """Seconds for which a service that does not answer is asked again."""
-_STAMP = re.compile(r"(\d{4}-\d\d-\d\d\S+ )?(INFO )?(\[ \w+\s*\]: [\d:]+ \| )?")
+_STAMP = re.compile(r"(\d{4}-\d\d-\d\d\S+ )?(INFO )?(\[ \w+\s*\]: [\d:]+ \|\s?)?")
 """What Airflow and kiwi put before a line."""
 _OVER = ("success", "failed", "skipped", "upstream_failed", "removed")
 _SHOWN = ("running", "success", "failed")
