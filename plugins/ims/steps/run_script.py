@@ -40,7 +40,8 @@ def run(step: Input) -> None:
     shutil.rmtree(step.workspace / CHANGES, ignore_errors=True)
     root = step.workspace / IMAGE_ROOT
     mount_image(step.rootfs, step.workspace / CHANGES, root)
-    surround(root)
+    surround()
+    jail.prepare(root)
     sessions.arrange([*jail.isolation("script"), *jail.jailed(root)])
     if step.script is not None:
         _run("the script", sessions.ALONE, {"SSH_ORIGINAL_COMMAND": str(tools.add_script("script", step.script))}, step)

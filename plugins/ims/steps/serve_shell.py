@@ -56,7 +56,7 @@ def run(step: Input) -> str:
     ready.unlink(missing_ok=True)
     (step.workspace / PRIVATE).mkdir(mode=0o700, exist_ok=True)
     root = _image_root(step)
-    surround(root)
+    surround()
     processes = _prepare(step, root)
     sessions.try_one()
     key = step.workspace / PRIVATE / "host_key"
@@ -68,13 +68,12 @@ def run(step: Input) -> str:
     return _watch(server.pid, processes, folder)
 
 
-def surround(root: Path) -> None:
-    """Make the step's surroundings, and the image root, ready for sessions. Raises ConfigurationError, InputError."""
+def surround() -> None:
+    """Make the step's surroundings ready for sessions. Raises ConfigurationError."""
     if shutil.which("bwrap") is None:
         raise ConfigurationError("there is no bwrap", "Install bubblewrap")
     surroundings.cover()
     tools.provide()
-    jail.prepare(root)
 
 
 def _image_root(step: Input) -> Path:
@@ -94,6 +93,7 @@ def _prepare(step: Input, root: Path) -> sessions.Processes:
     outside.mkdir(exist_ok=True)
     if kiwi_log.is_file():
         jail.show_log(kiwi_log, places.SHARED_RUN if step.jail else outside)
+    jail.prepare(root)
     view = jail.jailed(root) if step.jail else jail.unjailed(root, outside, step.workspace / PRIVATE / "scratch")
     sessions.arrange([*jail.isolation(step.name), *view])
     return sessions.Processes()
