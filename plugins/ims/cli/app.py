@@ -32,7 +32,13 @@ def version(_format: FormatOption = None) -> None:
 def main() -> int:
     """Run a command; returns the exit code. Whatever goes wrong is one line that says what to do."""
     try:
-        return app(standalone_mode=False) or 0
+        code = app(standalone_mode=False) or 0
+        sys.stdout.flush()
+        return code
+    except BrokenPipeError:
+        # Who reads has seen enough, as `head`: nothing is to be said, nor written at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except TyperException as error:
         return _fail(_usage(error), USAGE) if error.format_message() else 0
     except ImsError as error:
