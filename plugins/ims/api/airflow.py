@@ -6,7 +6,7 @@ So Airflow's own authorization and validation apply to what our routes do, and n
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Annotated, Any
 
 import httpx
@@ -64,21 +64,23 @@ class AirflowApi:
 
     async def pages(self, path: str, items: str, **query: Any) -> list[dict[str, Any]]:
         """All items of a list that Airflow gives in pages."""
+        return await self._all(items, lambda offset: self.call("GET", path, params={**query, **_page("", offset)}))
+
+    async def search(self, path: str, items: str, **body: Any) -> list[dict[str, Any]]:
+        """All items that a POST with filters in its body finds in pages."""
+        return await self._all(items, lambda offset: self.call("POST", path, json={**body, **_page("page_", offset)}))
+
+    async def _all(self, items: str, fetch: Callable[[int], Awaitable[dict[str, Any]]]) -> list[dict[str, Any]]:
         found: list[dict[str, Any]] = []
         while True:
-            page = await self.call("GET", path, params={**query, "limit": PAGE, "offset": len(found)})
+            page = await fetch(len(found))
             found += page[items]
             if not page[items] or len(found) >= page["total_entries"]:
                 return found
 
-    async def search(self, path: str, items: str, **body: Any) -> list[dict[str, Any]]:
-        """All items that a POST with filters in its body finds in pages."""
-        found: list[dict[str, Any]] = []
-        while True:
-            page = await self.call("POST", path, json={**body, "page_limit": PAGE, "page_offset": len(found)})
-            found += page[items]
-            if not page[items] or len(found) >= page["total_entries"]:
-                return found
+
+def _page(prefix: str, offset: int) -> dict[str, int]:
+    return {f"{prefix}limit": PAGE, f"{prefix}offset": offset}
 
 
 def _problem(answer: httpx.Response) -> Problem:

@@ -111,9 +111,9 @@ def explain(pod: k8s.V1Pod) -> str | None:
 
 
 def outcome(pod: k8s.V1Pod) -> tuple[int | None, dict[str, Any]]:
-    """The exit code of a pod's step and what it left as its last message, {error, hint}."""
+    """The exit code of a pod's step, or of its last try, and what it left as its last message, {error, hint}."""
     for status in pod.status.container_statuses or []:
-        ended = status.state.terminated
+        ended = status.state.terminated or (status.last_state and status.last_state.terminated)
         if status.name == pods.CONTAINER and ended is not None:
             try:
                 said = json.loads(ended.message or "{}")

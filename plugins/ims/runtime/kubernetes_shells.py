@@ -11,7 +11,7 @@ from kubernetes.client import models as k8s
 from kubernetes.client.exceptions import ApiException
 from kubernetes.stream import stream
 
-from ims.errors import ImsError, MissingError
+from ims.errors import PERMANENT_EXIT_CODES, ImsError, InputError, MissingError
 from ims.runtime import pods
 from ims.runtime.kubernetes import cluster_errors, core_api, explain, outcome
 from ims.settings import settings
@@ -101,11 +101,11 @@ class KubernetesShells:
             pod = self._find(name)
             if pod is not None and any(status.ready for status in pod.status.container_statuses or []):
                 return
-            failed = _last_failure(pod)
-            if failed.get("permanent"):
-                raise (MissingError if failed["code"] == MissingError.exit_code else ImsError)(failed["error"])
+            code, said = outcome(pod) if pod is not None else (None, {})
+            if code in PERMANENT_EXIT_CODES:
+                raise (MissingError if code == MissingError.exit_code else InputError)(said.get("error", ""))
             if time.monotonic() > deadline:
-                why = failed.get("error") or (pod is not None and explain(pod)) or "it says nothing"
+                why = said.get("error") or (pod is not None and explain(pod)) or "it says nothing"
                 raise ImsError(f"the shell did not open in {START_SECONDS} s: {why}")
             time.sleep(0.5)
 
@@ -127,18 +127,3 @@ class KubernetesShells:
     def _node_address(self, name: str) -> str:
         pod = self._core.read_namespaced_pod(name, self._namespace)
         return str(pod.status.host_ip)
-
-
-def _last_failure(pod: k8s.V1Pod | None) -> dict[str, Any]:
-    """What the shell's last try said, its exit code, and whether another cannot help."""
-    from ims.errors import PERMANENT_EXIT_CODES
-
-    for status in (pod.status.container_statuses or []) if pod is not None else []:
-        ended = status.state.terminated or (status.last_state and status.last_state.terminated)
-        if ended is not None and ended.exit_code != 0:
-            try:
-                said = json.loads(ended.message or "{}")
-            except ValueError:
-                said = {}
-            return {"error": "", **said, "code": ended.exit_code, "permanent": ended.exit_code in PERMANENT_EXIT_CODES}
-    return {}

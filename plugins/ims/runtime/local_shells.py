@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from typing import Any
 from ims.errors import ImsError, MissingError
 from ims.runtime import services
 from ims.settings import settings
+from ims.shell import sshd
 from ims.steps.serve_shell import marked
 from ims.steps.step import load_step
 
@@ -74,6 +74,4 @@ def _port(workspace: Path) -> int:
     try:
         return int(json.loads((workspace / "shell.json").read_text())["port"])
     except (FileNotFoundError, ValueError, KeyError):
-        with socket.socket() as probe:
-            probe.bind((settings().host, 0))
-            return int(probe.getsockname()[1])
+        return sshd.free_port(settings().host)

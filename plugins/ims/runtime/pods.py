@@ -25,8 +25,10 @@ SHELL_PORT = 2022
 CONTAINER = "step"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 # Settings that mean something to a step; where things are is other in a pod.
-_SETTINGS = ("recipes_bucket", "images_bucket", "recipe_max_mib", "recipe_max_files", "log_level")
-_PACKING = ("squashfs_level", "squashfs_processors", "squashfs_memory_mib")
+_SETTINGS = (
+    *("recipes_bucket", "images_bucket", "recipe_max_mib", "recipe_max_files", "log_level"),
+    *("squashfs_level", "squashfs_processors", "squashfs_memory_mib"),
+)
 
 
 def workspace(job_id: str) -> PurePosixPath:
@@ -129,7 +131,7 @@ def _container(
 
 
 def _environment(own: Settings, step: Step[Any], job_id: str) -> list[k8s.V1EnvVar]:
-    values = {f"IMS_{name.upper()}": str(getattr(own, name)) for name in (*_SETTINGS, *_PACKING)}
+    values = {f"IMS_{name.upper()}": str(getattr(own, name)) for name in _SETTINGS}
     values |= {"IMS_HOME": str(workspace(job_id)), "IMS_CA_CERTIFICATE": CA, "HOME": "/tmp"}  # noqa: S108
     values |= {name: os.environ[name] for name in ("http_proxy", "https_proxy", "no_proxy") if name in os.environ}
     variables = [k8s.V1EnvVar(name=name, value=value) for name, value in values.items()]

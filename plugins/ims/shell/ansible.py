@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 from pathlib import Path
 
@@ -36,7 +35,7 @@ def serve(private: Path, home: Path) -> None:
 
     It ends with the step.
     """
-    folder, port = home / ".ssh", _free_port()
+    folder, port = home / ".ssh", sshd.free_port(_LOOPBACK)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     host_key, key = private / "host_key", folder / "id"
     for made in (host_key, key):
@@ -49,9 +48,3 @@ def serve(private: Path, home: Path) -> None:
     sshd.configure(_LOOPBACK, port, host_key, key.with_suffix(".pub").read_text())
     sessions.Processes()
     sshd.start(_LOOPBACK, port)
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((_LOOPBACK, 0))
-        return int(probe.getsockname()[1])

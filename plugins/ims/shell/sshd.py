@@ -56,6 +56,13 @@ def make_key(key: Path) -> str:
     return _run("ssh-keygen", "-l", "-E", "sha256", "-f", str(key)).split()[1]
 
 
+def free_port(host: str) -> int:
+    """A port of an address that nobody listens on now."""
+    with socket.socket() as probe:
+        probe.bind((host, 0))
+        return int(probe.getsockname()[1])
+
+
 def configure(host: str, port: int, host_key: Path, public_key: str) -> None:
     """Write the configuration. Every login with `public_key` gets a session, whatever it asked for.
 
