@@ -46,6 +46,7 @@ with DAG(
     build = StepOperator(
         task_id="build_image",
         retries=1,
+        memory_gib=dag.param("job_mem_size"),
         inputs={
             **workspace,
             **manager,

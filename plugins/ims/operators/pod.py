@@ -6,6 +6,7 @@ from typing import Any
 
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.sdk import Context
+from airflow.sdk.exceptions import AirflowException
 from kubernetes.client import models as k8s
 
 from ims.errors import PERMANENT_EXIT_CODES, ImsError, InputError
@@ -19,9 +20,9 @@ from ims.steps.step import load_step
 class PodStepOperator(StepTask, KubernetesPodOperator):
     """Runs the step named like the task in a pod on the job's volume."""
 
-    template_fields = (*StepTask.template_fields, "memory_gib")
+    template_fields = StepTask.template_fields
 
-    def __init__(self, *, memory_gib: Any = None, **arguments: Any) -> None:
+    def __init__(self, **arguments: Any) -> None:
         super().__init__(
             base_container_name=pods.CONTAINER,
             do_xcom_push=True,
@@ -32,7 +33,6 @@ class PodStepOperator(StepTask, KubernetesPodOperator):
             container_name_log_prefix_enabled=False,
             **arguments,
         )
-        self.memory_gib = memory_gib
 
     def execute(self, context: Context) -> Any:
         """Run the step; its result is the task's."""
@@ -46,9 +46,7 @@ class PodStepOperator(StepTask, KubernetesPodOperator):
         """Remove the pod. Raises ImsError: the step's own reason, or what the cluster says of the pod."""
         try:
             super().cleanup(pod, remote_pod, *arguments, **named)
-        except Exception:
-            if remote_pod is None:
-                raise
+        except AirflowException:  # the pod's failure; what else goes wrong is not the step's
             raise self._failure(remote_pod) from None
 
     def _failure(self, pod: k8s.V1Pod) -> ImsError:

@@ -17,15 +17,22 @@ from ims.steps.step import load_step
 class StepTask(BaseOperator):
     """What a step is told: `inputs`, and `each` under that name where the task is mapped.
 
-    Where `only_if` has values, none of which is true, the task is skipped.
+    Where `only_if` has values, none of which is true, the task is skipped. `memory_gib` is the limit of a pod.
     """
 
-    template_fields: Sequence[str] = ("inputs", "each", "only_if")
+    template_fields: Sequence[str] = ("inputs", "each", "only_if", "memory_gib")
 
     def __init__(
-        self, *, inputs: dict[str, Any], each: Any = None, only_if: Sequence[Any] = (), **arguments: Any
+        self,
+        *,
+        inputs: dict[str, Any],
+        each: Any = None,
+        only_if: Sequence[Any] = (),
+        memory_gib: Any = None,
+        **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
+        self.memory_gib = memory_gib
         self.inputs = inputs
         self.each = each
         self.only_if = only_if
@@ -44,7 +51,7 @@ class StepTask(BaseOperator):
 class LocalStepOperator(StepTask):
     """Runs the step named like the task as a process of this machine."""
 
-    def __init__(self, *, memory_gib: Any = None, **arguments: Any) -> None:
+    def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._runtime = LocalRuntime()
 
