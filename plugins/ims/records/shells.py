@@ -25,18 +25,18 @@ class Shells:
 
     def get(self, job_id: str) -> Shell:
         """A job's shell. Raises MissingError: it has none."""
-        with self._database.session() as session:
+        with self._database.reading() as session:
             return _found(session.get(Shell, job_id), job_id)
 
     def of_jobs(self, job_ids: Iterable[str]) -> dict[str, Shell]:
         """The shells of several jobs, by job."""
-        with self._database.session() as session:
+        with self._database.reading() as session:
             found = session.scalars(select(Shell).where(Shell.job_id.in_(list(job_ids))))
             return {shell.job_id: shell for shell in found}
 
     def list_open(self) -> list[Shell]:
         """The shells that are not closed, the one that ends first in front."""
-        with self._database.session() as session:
+        with self._database.reading() as session:
             return list(session.scalars(select(Shell).where(Shell.closed.is_(None)).order_by(Shell.until)))
 
     def change(self, job_id: str, change: Callable[[Shell], None]) -> Shell:
