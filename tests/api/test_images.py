@@ -353,7 +353,9 @@ def test_put_another(api: httpx.Client, service: Service, stored: str, field: st
         "arch": "aarch64",
         "job_id": str(uuid4()),
     }
-    assert_problem(api.put(f"{IMAGES}/{identity}", json={**body, field: other[field]}), 409)
+    answer = api.put(f"{IMAGES}/{identity}", json={**body, field: other[field]})
+    assert_problem(answer, 409)
+    assert identity in answer.json()["detail"]
     assert get(api, image) == image
 
 

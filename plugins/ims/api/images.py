@@ -118,7 +118,7 @@ def put_image(
             known = found
     same = (known.name, known.arch, known.job_id) == (body.name, body.arch, body.job_id)
     if not same or known.link_path != (body.link.path if body.link else None):
-        raise Problem(409, f"there is another image with the id {id}")
+        raise Problem(409, f"there is another image with the id {identity}")
     return known
 
 
