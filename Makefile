@@ -1,12 +1,12 @@
 # Everything that is done with this project, by name. `make help` lists it.
 
 PYTHON := .venv/bin/python
-KUBERNETES_TESTS := tests/flows/test_create_rpm.py tests/flows/test_customize.py tests/flows/test_customize_scripted.py
+FLOWS := tests/flows/test_create_rpm.py tests/flows/test_customize.py tests/flows/test_customize_scripted.py
 # Without compiled bytecode every start of Airflow costs seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo up down env test test-kubernetes containers lint bench docs
+.PHONY: help setup setup-test demo up down env test test-ceph test-kubernetes containers lint bench docs
 
 help: ## show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -30,12 +30,16 @@ env: setup ## print shell exports for the running stack: eval "$$(make -s env)"
 	@$(PYTHON) -m ims.stack env
 
 test: setup-test ## run all tests
-	@$(PYTHON) -m pytest
+	@$(PYTHON) -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+
+test-ceph: ## run the tests of S3 and the flows against a real Ceph RADOS Gateway over TLS
+	@scripts/setup --test --ceph
+	@IMS_TEST_S3=ceph $(PYTHON) -m pytest tests/storage tests/api/test_sts.py $(FLOWS) tests/flows/test_s3_outage.py
 
 test-kubernetes: setup-test ## run the flow tests on the cluster of KUBECONFIG; see docs/deploy.md
-	@IMS_RUNTIME=kubernetes $(PYTHON) -m pytest $(KUBERNETES_TESTS)
+	@IMS_RUNTIME=kubernetes $(PYTHON) -m pytest $(FLOWS)
 
-containers: ## build the container image of the steps, for Kubernetes
+containers: ## build the container images: Airflow's and that of the steps
 	@scripts/containers
 
 lint: setup-test ## check style and types

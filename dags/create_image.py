@@ -4,7 +4,7 @@ from datetime import timedelta
 
 from airflow.sdk import DAG, TriggerRule, XComArg
 
-from ims.jobs import CreateJob
+from ims.jobs import DEFAULT_BOOT_FILES, CreateJob
 from ims.operators.job import OpenWorkspaceOperator
 from ims.operators.params import job_params
 from ims.operators.publish import MACROS, publish_image
@@ -43,6 +43,10 @@ with DAG(
     )
     manager = {"package_manager": XComArg(recipe, "package_manager")}
     ca_package = StepOperator(task_id="build_ca_package", inputs={**workspace, **manager})
+    boot_files = {name: dag.param(name) for name in DEFAULT_BOOT_FILES}
+    packages = StepOperator(
+        task_id="resolve_packages", inputs={**workspace, "arch": XComArg(job, "arch"), "boot_files": boot_files}
+    )
     build = StepOperator(
         task_id="build_image",
         retries=1,
@@ -50,8 +54,9 @@ with DAG(
         inputs={
             **workspace,
             **manager,
-            "recipe_id": dag.param("artifact_id"),
+            "lineage": XComArg(job, "lineage"),
             "ca_package": ca_package.output,
+            "packages": packages.output,
         },
     )
     package = StepOperator(
@@ -59,12 +64,10 @@ with DAG(
         inputs={
             **workspace,
             "arch": XComArg(job, "arch"),
-            "kernel_file_name": dag.param("kernel_file_name"),
-            "initrd_file_name": dag.param("initrd_file_name"),
-            "kernel_parameters_file_name": dag.param("kernel_parameters_file_name"),
+            **boot_files,
         },
     )
-    close = publish_image(job, package)
+    close = publish_image(job, package, {"source_recipe_id": dag.param("artifact_id")})
 
     shell = StartShellOperator(
         task_id="start_debug_shell",
@@ -79,5 +82,5 @@ with DAG(
     wait = CompletionSensor(task_id="wait_for_completion", jail=False)
     stop = StopShellOperator(task_id="stop_shell").as_teardown(setups=shell)
 
-    job >> recipe >> repositories >> ca_package >> build >> package
+    job >> recipe >> repositories >> [ca_package, packages] >> build >> package
     [build, package] >> shell >> wait >> stop >> close

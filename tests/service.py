@@ -15,6 +15,7 @@ from ims.client import ImsClient
 from ims.recipes import archive
 from ims.settings import Settings
 from ims.stack.credentials import TASK_USER, Credentials
+from ims.stack.environment import s3_environment
 from ims.storage.objects import ObjectName, ObjectStore
 
 PUBLIC_KEY = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIGCPmQJVW7BX2Bq1hA4SKDV6zP0WY2WkgyBtDHaLT5VW test"
@@ -33,9 +34,13 @@ class Service:
     def __post_init__(self) -> None:
         user, password = self.settings.admin_user, self.credentials.admin_password
         self.client = ImsClient.login(self.settings.airflow_url, user, password)
-        self.store = ObjectStore.connect(
-            self.settings.endpoint_url, self.credentials.s3_access_key, self.credentials.s3_secret_key
-        )
+        self.store = self.store_at(self.settings.endpoint_url)
+
+    def store_at(self, url: str, attempts: int = 12) -> ObjectStore:
+        """S3 by the address `url`, with the service's own rights."""
+        environment = s3_environment(self.settings, self.credentials)
+        keys = environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"]
+        return ObjectStore.connect(url, *keys, attempts=attempts)
 
     @property
     def http(self) -> httpx.Client:
@@ -76,6 +81,13 @@ class Service:
             )
         )
 
+    def adopt(self, image: dict[str, Any], recipe: dict[str, Any]) -> dict[str, Any]:
+        """An image of another recipe with a manifest of its own that says the same; returns the record."""
+        manifest = self.store.read_bytes(ObjectName.parse(image["link"]["path"]), limit=1024 * 1024)
+        copy = ObjectName(self.settings.images_bucket, f"{uuid4()}/manifest.yaml")
+        link = {"path": str(copy), "type": "s3", "etag": self.store.write_bytes(copy, manifest)}
+        return dict(self.client.create("images", name=recipe["name"], link=link, source_recipe_id=recipe["id"]))
+
     def public_key(self) -> str:
         """Register a public key; returns its id."""
         return str(self.client.create("public-keys", name="test", public_key=PUBLIC_KEY)["id"])
@@ -100,7 +112,7 @@ class Service:
             job: dict[str, Any] = self.client.get(f"jobs/{job_id}")
             if job["status"] in until and (job["status"] not in ENDED or self.run_state(job) in ("success", "failed")):
                 return dict(self.client.get(f"jobs/{job_id}"))
-            time.sleep(0.3)
+            time.sleep(1)  # each look costs the service what a step could use
         raise TimeoutError(f"job {job_id} is {job['status']} after {timeout} s: {job['steps']}")
 
     def run_state(self, job: dict[str, Any]) -> str:

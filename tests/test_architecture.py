@@ -18,6 +18,7 @@ IMS = PLUGINS / "ims"
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "files": set(),
+    "cleaning": set(),
     "settings": set(),
     "images": set(),
     "records": set(),
@@ -29,12 +30,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "steps": {"images", "recipes", "settings", "shell", "storage"},
     "cli": {"client", "files", "recipes", "settings", "storage"},
     "stack": {"cli", "client", "files", "recipes", "settings", "storage"},
-    "runtime": {"settings", "shell", "stack", "steps"},
+    "runtime": {"cleaning", "settings", "shell", "stack", "steps"},
     "connections": {"client", "storage"},
     "triggers": {"client", "connections", "recipes", "runtime"},
-    "operators": {"connections", "jobs", "runtime", "settings", "steps", "storage"},
+    "operators": {"cleaning", "client", "connections", "jobs", "runtime", "settings", "steps", "storage"},
     "sensors": {"jobs", "operators", "recipes", "settings", "triggers"},
-    "api": {"images", "jobs", "records", "settings", "storage"},
+    "api": {"cleaning", "images", "jobs", "records", "settings", "storage"},
     "dags": {"connections", "jobs", "operators", "sensors", "settings", "storage"},
     "ims_plugin": {"api"},
 }

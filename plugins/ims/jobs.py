@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -12,6 +12,7 @@ from ims.settings import settings
 
 _NAMESPACE = uuid.UUID("5a1f1c1e-6f0c-4b52-9a53-1f8f3f0c5d0e")
 _FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
+_KEY = "Id of the public key that may log in to the job's shell; the page Images lists them."
 SCRIPT_LENGTH = 8192
 """Characters. It travels in the command line of a step, of which the kernel takes 128 KiB."""
 
@@ -38,6 +39,16 @@ def is_made_id(identity: str) -> bool:
 def retried_id(user: str, key: str) -> str:
     """The run's id for what `user` asks for with an idempotency key: the same for the same."""
     return str(uuid.uuid5(_NAMESPACE, f"{user}\n{key}"))
+
+
+def build_id(night: str, recipe_id: str) -> str:
+    """The run's id for the build of a recipe in a night, which is the run `night`: the same for the same."""
+    return str(uuid.uuid5(_NAMESPACE, f"{night}\n{recipe_id}"))
+
+
+def lineage(name: str, arch: str) -> str:
+    """What recipes of one name and architecture have in common: pushing a folder again makes a new record."""
+    return str(uuid.uuid5(_NAMESPACE, f"recipe\n{name}\n{arch}"))
 
 
 @dataclass(frozen=True)
@@ -68,12 +79,7 @@ class Job(BaseModel):
         max_length=255,
         pattern=r"^[^\x00]*$",
     )
-    public_key_id: Identity = _field(
-        "Image",
-        "Public key",
-        ...,
-        "Id of the public key that may log in to the job's shell; the page Images lists them.",
-    )
+    public_key_id: Identity | None = _field("Image", "Public key", ..., _KEY)
     kernel_file_name: str | None = _field(
         "Boot files",
         "Kernel",
@@ -120,6 +126,7 @@ class CreateJob(Job):
     """What the workflow `create_image` is given; what `POST /jobs` with `job_type: create` is given besides."""
 
     artifact_id: Identity = _field("Image", "Recipe", ..., "Id of the recipe to build; the page Images lists them.")
+    public_key_id: Identity | None = _field("Image", "Public key", None, f"{_KEY} Only a debug shell needs it.")
     enable_debug: bool = _field(
         "Shell", "Debug shell", False, "Open a shell on the image root when building or packing it fails."
     )
@@ -132,6 +139,12 @@ class CreateJob(Job):
         le=86400,
     )
 
+    @model_validator(mode="after")
+    def _shell_has_a_key(self) -> Self:
+        if self.enable_debug and self.public_key_id is None:
+            raise ValueError("enable_debug needs a public_key_id, which may log in to the shell")
+        return self
+
     @property
     def shell(self) -> ShellWanted | None:
         """The debug shell, which a failure opens."""
@@ -142,6 +155,7 @@ class CustomizeJob(Job):
     """What the workflow `customize_image` is given."""
 
     artifact_id: Identity = _field("Image", "Image", ..., "Id of the image to customize; the page Images lists them.")
+    public_key_id: Identity = _field("Image", "Public key", ..., _KEY)
     enable_debug: bool = _field(
         "Shell", "Debug", False, "Taken from clients of IMS; a customization has its shell anyway."
     )
@@ -185,6 +199,49 @@ class CustomizeJob(Job):
         """A shell, unless a script does the work."""
         scripted = self.script is not None or self.playbook is not None
         return None if scripted else ShellWanted(self.shell_name, self.jail)
+
+
+class PlanJob(BaseModel):
+    """What the workflow `plan_images` is given."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    recipes: list[Identity] = Field(
+        default_factory=list,
+        title="Recipes",
+        description="Ids of the recipes to look at. Empty: those that are built nightly.",
+        max_length=1000,
+    )
+
+
+DEFAULT_BOOT_FILES: dict[str, str | None] = {
+    name: CreateJob.model_fields[name].default
+    for name in ("kernel_file_name", "initrd_file_name", "kernel_parameters_file_name")
+}
+"""What a job looks up in /boot if it is not told otherwise, by the name of the field."""
+
+
+class CleanUp(BaseModel):
+    """What the workflow `image_maintenance` is given."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    dry_run: bool = _field("Clean-up", "Dry run", False, "Only show what would go.")
+
+
+class Night(BaseModel):
+    """What the workflow `nightly_images` is given."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    recipes: list[Identity] = _field(
+        "Night",
+        "Recipes",
+        [],
+        "Ids of the recipes to build, marked or not. Empty: all that are marked and not paused.",
+        max_length=1000,
+    )
+    force: bool = _field("Night", "Force", False, "Build also what would come out as it is.")
 
 
 def field_schemas(job: type[BaseModel]) -> dict[str, dict[str, Any]]:

@@ -8,8 +8,9 @@ from __future__ import annotations
 from functools import cache
 from pathlib import Path
 from typing import Any, Literal
+from zoneinfo import available_timezones
 
-from pydantic import Field, HttpUrl
+from pydantic import Field, HttpUrl, field_validator
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -26,6 +27,9 @@ class Settings(BaseSettings):
     )
     host: str = Field("127.0.0.1", description="Address the API, the UI and the embedded S3 listen on.")
     port: int = Field(8080, ge=1, le=65535, description="Port of the API and the Airflow UI.")
+    public_url: HttpUrl | None = Field(
+        None, description="URL at which people reach the UI, where it is not `http://IMS_HOST:IMS_PORT`."
+    )
     s3_port: int = Field(
         8333, ge=1, le=55535, description="Port of the embedded S3 (its own gRPC port is 10000 higher)."
     )
@@ -89,13 +93,54 @@ class Settings(BaseSettings):
     repository_poll: float = Field(
         10, gt=0, description="Seconds between two questions to a repository that is not ready."
     )
+    nightly_pause_after: int = Field(
+        3, ge=1, description="Nights in a row after which a recipe that fails is paused, until it is marked again."
+    )
     build_env_size: int = Field(
         4, ge=1, description="Free space that a job needs, in GiB, unless the job says otherwise."
     )
     squashfs_level: int = Field(9, ge=1, le=22, description="zstd level of the rootfs: 3 is faster, 15 is smaller.")
     squashfs_processors: int = Field(0, ge=0, description="Processors that mksquashfs uses; 0 means all.")
     squashfs_memory_mib: int = Field(256, ge=64, description="Memory that mksquashfs uses, in MiB.")
+    retention_keep_last: int = Field(
+        0, ge=0, description="Images that stay of each recipe, whatever their age; 0 means all, for ever."
+    )
+    retention_keep_days: int = Field(
+        30, ge=0, le=36500, description="Days that every image stays, whatever came after it; 0 means for ever."
+    )
+    retention_all_images: bool = Field(
+        False,
+        description="Whether that holds for images too that were customized or registered by hand, by their names.",
+    )
+    retention_tombstone_days: int = Field(
+        7, ge=0, le=36500, description="Days that what was deleted can be undeleted; 0 means for ever."
+    )
+    orphan_hours: int = Field(
+        24, ge=1, le=876000, description="Hours after which what nobody needs counts as left behind."
+    )
+    cache_gib: int = Field(
+        20, ge=0, description="GiB that the caches of packages, package roots and images may take after a clean-up."
+    )
+    maintenance_schedule: str = Field(
+        "0 4 * * *",
+        pattern=r"^(none|@(hourly|daily|weekly|monthly)|[^\s]+( [^\s]+){4})$",
+        description="When what nobody needs is cleaned up, as a cron expression; `none` for never by itself.",
+    )
+    nightly_schedule: str = Field(
+        "0 1 * * *",
+        pattern=r"^(none|@(hourly|daily|weekly|monthly)|[^\s]+( [^\s]+){4})$",
+        description="When recipes marked `nightly` are built, as a cron expression; `none` for never by itself.",
+    )
+    nightly_parallelism: int = Field(2, ge=1, le=1000, description="Builds that a night runs at the same time.")
+    nightly_timezone: str = Field("UTC", description="Time zone of both schedules, as `Europe/Berlin`.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Least level that is logged.")
+
+    @field_validator("nightly_timezone")
+    @classmethod
+    def _known_timezone(cls, name: str) -> str:
+        if name not in available_timezones():
+            raise ValueError(f"there is no time zone {name}")
+        return name
 
     @property
     def records_url(self) -> str:
@@ -114,8 +159,13 @@ class Settings(BaseSettings):
 
     @property
     def airflow_url(self) -> str:
-        """URL of the UI; the API is at `/apis/ims` below it."""
+        """URL of the UI on this machine; the API is at `/apis/ims` below it."""
         return f"http://{self.host}:{self.port}"
+
+    @property
+    def ui_url(self) -> str:
+        """URL of the UI, for people."""
+        return str(self.public_url or self.airflow_url).rstrip("/")
 
     @property
     def ca_certificate_path(self) -> Path:

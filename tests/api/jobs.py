@@ -73,7 +73,6 @@ REFUSED = {
     "arch": Refused({"arch": "x86_64"}, 422),
     "no artifact": Refused({"artifact_id": ABSENT}, 422),
     "no name": Refused({"image_root_archive_name": ABSENT}, 422),
-    "no key": Refused({"public_key_id": ABSENT}, 422),
     "artifact null": Refused({"artifact_id": None}, 422),
     "artifact no UUID": Refused({"artifact_id": "zzz"}, 422),
     "artifact number": Refused({"artifact_id": 1}, 422),

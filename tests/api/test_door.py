@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from ims.jobs import CreateJob
-from tests.api.jobs import DAG, REFUSED, RUNS, Inputs, make_inputs, runs, wrong_field
+from tests.api.jobs import ABSENT, DAG, REFUSED, RUNS, Inputs, make_inputs, runs, wrong_field
 from tests.api.wire import JSON, Refused
 from tests.service import Service
 
@@ -56,8 +56,8 @@ def test_wrong_type(api: httpx.Client, inputs: Inputs, field: str) -> None:
 
 
 CONFS = {
-    "empty": Refused({}, fields=("artifact_id", "public_key_id", "image_root_archive_name")),
-    "null": Refused(None, fields=("artifact_id", "public_key_id", "image_root_archive_name")),
+    "empty": Refused({}, fields=("artifact_id", "image_root_archive_name")),
+    "null": Refused(None, fields=("artifact_id", "image_root_archive_name")),
     "list": Refused([], fields=("conf",)),
     "text": Refused("x", fields=("conf",)),
     "name that is no text": Refused({"\ud800": 1}, fields=("conf",)),
@@ -72,6 +72,15 @@ def test_bad_conf(api: httpx.Client, name: str) -> None:
     assert answer.status_code == 422, answer.text
     for field in CONFS[name].fields:
         assert field in answer.text
+    assert runs(api) == before
+
+
+def test_debug_shell_needs_a_key(api: httpx.Client, inputs: Inputs) -> None:
+    """Without a shell there is nothing to log in to."""
+    before = runs(api)
+    answer = trigger(api, inputs.fields(public_key_id=ABSENT, enable_debug=True))
+    assert answer.status_code == 422, answer.text
+    assert "public_key_id" in answer.text
     assert runs(api) == before
 
 

@@ -37,6 +37,11 @@ DEFAULTS: dict[str, Any] = {
     "job_id": None,
     "source_image_id": None,
     "changes": None,
+    "source_recipe_id": None,
+    "checked": None,
+    "pinned": False,
+    "kernels": None,
+    "package_count": None,
 }
 MISSING = f"s3://{BUCKET}/{uuid4()}/manifest.yaml"
 
@@ -176,6 +181,11 @@ def test_every_field(api: httpx.Client, stored: str) -> None:
         "job_id": str(uuid4()),
         "source_image_id": str(uuid4()),
         "changes": {name: {"count": 21, "first": ["/etc/motd"]} for name in Changes.model_fields},
+        "source_recipe_id": str(uuid4()),
+        "checked": "2026-11-01T01:00:00Z",
+        "pinned": True,
+        "kernels": ["6.1.0-40-amd64"],
+        "package_count": 165,
     }
     image = make(api, **given)
     assert_new(image, given)
@@ -271,6 +281,8 @@ def test_link_is_unique(api: httpx.Client, stored: str) -> None:
 CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "name": ({"name": "another"}, {"name": "another"}),
     "arch": ({"arch": "aarch64"}, {"arch": "aarch64"}),
+    "pinned": ({"pinned": True}, {"pinned": True}),
+    "checked": ({"checked": "2026-11-01T02:00:00+01:00"}, {"checked": "2026-11-01T01:00:00Z"}),
     "set": ({"metadata": {"operation": "set", "key": "b", "value": "2"}}, {"metadata": {"a": "1", "b": "2"}}),
     "set again": ({"metadata": {"operation": "set", "key": "a", "value": "2"}}, {"metadata": {"a": "2"}}),
     "set nothing": ({"metadata": {"operation": "set", "key": "a", "value": ""}}, {"metadata": {"a": ""}}),

@@ -60,6 +60,8 @@ NOT_CREATED = {
     "shell without name": Refused({"ssh_containers": [{"jail": True}]}, 422, ("ssh_containers.0.name",)),
     "shell with more": Refused({"ssh_containers": [{"name": "a", "port": 22}]}, 422, ("ssh_containers.0.port",)),
     "shells a mapping": Refused({"ssh_containers": {"name": "a"}}, 422, ("ssh_containers",)),
+    "no key": Refused({"public_key_id": ABSENT}, 422, ("public_key_id",)),
+    "key null": Refused({"public_key_id": None}, 422, ("public_key_id",)),
     "id": Refused({"id": str(uuid4())}, 422, ("id",)),
     "status": Refused({"status": "success"}, 422, ("status",)),
     "two mistakes": Refused({"build_env_size": 0, "colour": "red"}, 422, ("build_env_size", "colour")),

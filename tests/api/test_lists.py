@@ -7,9 +7,14 @@ from uuid import uuid4
 
 import httpx
 import pytest
+from sqlalchemy import delete, insert
 
+from ims.api.lists import PIECE
+from ims.records.database import Database
+from ims.records.models import Image
 from tests.api.records import REQUIRED, make
 from tests.api.wire import UNVERSIONED, V2, V3, Refused, assert_deleted, assert_problem
+from tests.service import Service
 
 KINDS = tuple(REQUIRED)
 ROOTS = (V3, V2, UNVERSIONED)
@@ -111,6 +116,26 @@ def test_pages_while_records_come_and_go(api: httpx.Client) -> None:
     rest = api.get(first.links["next"]["url"])
     assert [record["id"] for record in rest.json()] == made[2:]
     assert [record["id"] for record in api.get(rest.links["next"]["url"]).json()] == [new]
+
+
+def test_long_list(api: httpx.Client, service: Service) -> None:
+    """Whole without a limit, each record once and as it is alone, though it is read in pieces."""
+    name, database = uuid4().hex, Database(service.settings.records_url)
+    made: list[str] = []
+    for count in (PIECE, PIECE + 1, 2 * PIECE, 2 * PIECE + 1):
+        new = [str(uuid4()) for _number in range(count - len(made))]
+        with database.session() as session:
+            session.execute(insert(Image), [{"id": identity, "name": name} for identity in new])
+        made += new
+        answer = api.get(f"{V3}/images", params={"name": name})
+        assert answer.headers["content-type"] == "application/json"
+        listed = answer.json()
+        assert sorted(image["id"] for image in listed) == sorted(made)
+        assert listed == sorted(listed, key=lambda image: (image["created"], image["id"]))
+        assert listed[-1] == api.get(f"{V3}/images/{listed[-1]['id']}").json()
+    with database.session() as session:
+        session.execute(delete(Image).where(Image.name == name))
+    database.engine.dispose()
 
 
 BAD = {

@@ -25,7 +25,14 @@ from tests.service import Service
 
 RECIPES = f"{V3}/recipes"
 REQUIRED = {"name": "barebones", "recipe_type": "kiwi-ng", "linux_distribution": "sles15"}
-DEFAULTS: dict[str, Any] = {"link": None, "template_dictionary": [], "require_dkms": True, "arch": "x86_64"}
+DEFAULTS: dict[str, Any] = {
+    "link": None,
+    "template_dictionary": [],
+    "require_dkms": True,
+    "arch": "x86_64",
+    "nightly": False,
+    "nightly_failures": 0,
+}
 DISTRIBUTIONS = ("sles12", "sles15", "centos7", "debian12", "debian13", "opensuse-leap15", "rocky9")
 VARIABLES = [{"key": "REPOSITORY", "value": "https://example.org/a?b=c"}, {"key": "_x1", "value": ""}]
 
@@ -94,6 +101,7 @@ BAD_CHANGES = {
     "arch": Refused({"arch": "riscv64"}, 422, ("arch",)),
     "arch null": Refused({"arch": None}, 422, ("arch",)),
     "dkms null": Refused({"require_dkms": None}, 422, ("require_dkms",)),
+    "failures below none": Refused({"nightly_failures": -1}, 422, ("nightly_failures",)),
     "dictionary null": Refused({"template_dictionary": None}, 422, ("template_dictionary",)),
     "link null": Refused({"link": None}, 422, ("link",)),
     "variable": Refused({"template_dictionary": [{"key": "A"}]}, 422, ("template_dictionary.0.value",)),
@@ -154,6 +162,8 @@ def test_every_field(api: httpx.Client, archive: str) -> None:
         "template_dictionary": VARIABLES,
         "require_dkms": False,
         "arch": "aarch64",
+        "nightly": True,
+        "nightly_failures": 2,
     }
     recipe = make(api, **given)
     assert_new(recipe, given)
@@ -264,6 +274,8 @@ CHANGES: dict[str, dict[str, Any]] = {
     "arch": {"arch": "aarch64"},
     "dkms": {"require_dkms": False},
     "dictionary": {"template_dictionary": [{"key": "OTHER", "value": "1"}]},
+    "nightly": {"nightly": True},
+    "failures": {"nightly_failures": 2},
     "no dictionary": {"template_dictionary": []},
     "all": {"arch": "aarch64", "require_dkms": False, "template_dictionary": VARIABLES[:1]},
 }
@@ -277,6 +289,13 @@ def test_change(api: httpx.Client, name: str) -> None:
     assert answer.status_code == 200, answer.text
     assert answer.json() == {**recipe, **CHANGES[name]}
     assert get(api, recipe) == answer.json()
+
+
+def test_nightly_again(api: httpx.Client) -> None:
+    """Marking a recipe forgets the nights that failed."""
+    recipe = make(api, nightly=True)
+    patch(api, recipe, nightly_failures=3)
+    assert patch(api, recipe, nightly=True).json() == recipe
 
 
 @pytest.mark.parametrize("name", BAD_CHANGES)

@@ -9,8 +9,10 @@ from typing import Any
 import boto3
 import httpx
 import pytest
+from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from ims.stack.environment import s3_environment
 from tests.api.conftest import client, mint
 from tests.api.records import put
 from tests.api.wire import JSON, assert_problem
@@ -38,6 +40,7 @@ def connected(credentials: dict[str, str], name: str = "s3") -> Any:
         aws_session_token=credentials["SessionToken"],
         endpoint_url=credentials["EndpointURL"],
         region_name="us-east-1",
+        config=Config(request_checksum_calculation="when_required"),
     )
 
 
@@ -57,7 +60,8 @@ def test_answer(api: httpx.Client, service: Service) -> None:
     left = datetime.fromisoformat(credentials["Expiration"]) - datetime.now(UTC)
     assert timedelta(minutes=50) < left <= timedelta(hours=1)
     assert credentials["EndpointURL"] == service.settings.endpoint_url
-    own = {service.credentials.s3_access_key, service.credentials.s3_secret_key}
+    environment = s3_environment(service.settings, service.credentials)
+    own = {environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"]}
     assert not own & {credentials["AccessKeyId"], credentials["SecretAccessKey"]}
     assert not any(secret in credentials["SessionToken"] for secret in own)
 
@@ -94,7 +98,7 @@ def test_no_more_rights_from_them(service: Service) -> None:
     with client(service, mint(service, "viewer")) as http:
         credentials = given(http)
     service_of_tokens, users = connected(credentials, "sts"), connected(credentials, "iam")
-    role = "arn:aws:iam::role/ims"
+    role = service.settings.sts_role_arn
     assert refused(lambda: service_of_tokens.assume_role(RoleArn=role, RoleSessionName="eve"))
     assert refused(lambda: service_of_tokens.get_federation_token(Name="eve"))
     assert refused(lambda: users.create_user(UserName="eve"))

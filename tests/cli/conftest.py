@@ -60,10 +60,12 @@ class Cli:
         return done.stderr.removeprefix("Error: ").rstrip("\n")
 
     def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
-        """Start it, for tests that do something meanwhile."""
-        return subprocess.Popen(
-            [IMS, *arguments], env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
+        """Start it, for tests that do something meanwhile.
+
+        Ctrl-C is not ignored, though the shell may have told the tests to: those in the background are.
+        """
+        words = ("env", "--default-signal=INT", IMS, *arguments)
+        return subprocess.Popen(words, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def but(self, **changes: str | None) -> Cli:
         """The same with other variables; None takes one away."""

@@ -7,6 +7,7 @@ from uuid import uuid4
 
 import pytest
 
+from tests.api.test_inventory import debs, link_to, listed, sbom_of
 from tests.cli.conftest import Cli, Key
 from tests.flows.conftest import RECIPES
 from tests.service import PUBLIC_KEY, Service
@@ -70,11 +71,43 @@ def test_image(cli: Cli, name: str) -> None:
     assert cli.json(*change, "remove", "--metadata-key", "project")["metadata"] == {"a": "b=c"}
     assert "--metadata-operation" in cli.refused("images", "update", name, "--metadata-key", "a")
     assert cli.json("images", "update", name, "--arch", "aarch64")["arch"] == "aarch64"
+    assert cli.json("images", "update", name, "--pinned", "True")["pinned"] is True
+    assert cli.json("images", "update", name, "--pinned", "False")["pinned"] is False
     assert "nothing to change" in cli.refused("images", "update", name)
     cli.ok("images", "delete", made["id"])
     assert [image["id"] for image in cli.json("deleted", "images", "list", "--name", name)] == [made["id"]]
     cli.ok("deleted", "images", "delete", name)
     assert cli.json("deleted", "images", "list", "--name", name) == []
+
+
+def test_what_is_in_an_image(cli: Cli, service: Service, name: str) -> None:
+    """Images by package, the packages of one, the differences of two; names do for ids."""
+    names = [f"{name}-1", f"{name}-2"]
+    ids = []
+    for image, version in zip(names, ("3.0.9-1", "3.0.15-1"), strict=True):
+        link = link_to(service, sbom_of(debs(**{name: version})), files=listed((f"/{version}", 1)))["path"]
+        ids.append(cli.json("images", "create", "--name", image, "--link-path", link)["id"])
+    assert [image["id"] for image in cli.json("images", "list", "--package", name)] == ids
+    below = ("images", "list", "--package", name, "--package-below", "3.0.15")
+    assert [image["id"] for image in cli.json(*below)] == ids[:1]
+    assert "package_below" in cli.refused("images", "list", "--package-below", "3.0.15")
+    assert cli.json("images", "packages", names[0])[0]["version"] == "3.0.9-1"
+    assert cli.ok("images", "packages", ids[0]).splitlines()[1].split() == [
+        name,
+        "3.0.9-1",
+        "amd64",
+        "deb",
+        name,
+        "MIT",
+    ]
+    assert cli.json("images", "diff", names[0], ids[1])["rootfs"]["difference"] == 0
+    assert [line.split() for line in cli.ok("images", "diff", *names).splitlines()] == [
+        ["WHAT", "NAME", "BEFORE", "AFTER"],
+        ["package", "changed", name, "(amd64)", "3.0.9-1", "3.0.15-1"],
+        ["file", "added", "/3.0.15-1", "1"],
+        ["file", "removed", "/3.0.9-1", "1"],
+        ["size", "rootfs", "6", "6"],
+    ]
 
 
 def test_public_key(cli: Cli, name: str, tmp_path: Path) -> None:

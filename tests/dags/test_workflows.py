@@ -27,6 +27,7 @@ def test_workflows_are_the_same_whenever_they_are_read(tmp_path: Path) -> None:
         ).stdout.splitlines()[-1]
         for _ in range(2)
     ]
-    assert '"create_image"' in read[0]
+    for name in ("create_image", "customize_image", "nightly_images"):
+        assert f'"{name}"' in read[0]
     assert read[0] == read[1]
     assert "object at 0x" not in read[0]

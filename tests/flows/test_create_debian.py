@@ -8,6 +8,7 @@ from pathlib import Path
 from tests.flows.boot import boot, boot_marker
 from tests.flows.debian import DebianImage
 from tests.flows.rpm_repository import PrivateCA
+from tests.service import Service
 
 
 def test_expected_files(debian: DebianImage) -> None:
@@ -19,6 +20,16 @@ def test_expected_files(debian: DebianImage) -> None:
     assert not list((root / "var/lib/apt/lists").glob("*"))
     assert not list((root / "etc/ssh").glob("ssh_host_*"))
     assert (root / "etc/machine-id").read_text() == ""
+
+
+def test_what_it_holds_is_known(service: Service, debian: DebianImage) -> None:
+    """The record counts every installed package and names the kernel; both lists are beside the manifest."""
+    status = (debian.root / "var/lib/dpkg/status").read_text()
+    assert debian.record["package_count"] == status.count("\nStatus: install ok installed\n")
+    assert debian.record["kernels"] == [path.name for path in (debian.root / "usr/lib/modules").iterdir()]
+    assert {"sbom.cdx.json", "files.jsonl.gz"} <= set(debian.files)
+    held = {item["name"]: item for item in service.client.get(f"images/{debian.record['id']}/packages")}
+    assert held["bash"]["license"]
 
 
 def test_site_ca_is_trusted(debian: DebianImage, site_ca: PrivateCA) -> None:
@@ -33,11 +44,12 @@ def test_site_ca_is_trusted(debian: DebianImage, site_ca: PrivateCA) -> None:
 def test_steps_are_shown(debian: DebianImage) -> None:
     """The job tells its steps in their order, with times and logs."""
     names = [step["name"] for step in debian.job["steps"]]
-    assert names[:6] == [
+    assert names[:7] == [
         "open_workspace",
         "fetch_recipe",
         "wait_for_repositories",
         "build_ca_package",
+        "resolve_packages",
         "build_image",
         "package_artifacts",
     ]

@@ -12,7 +12,7 @@ from jinja2 import Template
 from tests.flows.artifacts import fetch, unpack
 from tests.flows.conftest import RECIPES
 from tests.flows.leftovers import Leftovers
-from tests.flows.rpm_repository import PrivateCA, RepositoryServer, address, build_stand_in
+from tests.flows.rpm_repository import KERNEL_VERSION, PrivateCA, RepositoryServer, address, build_stand_in
 from tests.service import Service
 
 SHIPPED = Path(__file__).parents[2] / "include" / "recipes" / "sles15-barebones"
@@ -26,7 +26,9 @@ def check_image(service: Service, job_id: str, folder: Path, site_ca: PrivateCA)
     image = service.client.get(f"images/{job['resultant_image_id']}")
     assert image["name"] == job["image_root_archive_name"]
     files = fetch(service, image, folder)
-    assert set(files) >= {"rootfs", "kernel", "initrd"}
+    assert set(files) >= {"rootfs", "kernel", "initrd", "sbom.cdx.json", "files.jsonl.gz"}
+    assert image["package_count"] >= 5  # the recipe's four, and the site's CA
+    assert image["kernels"] == [KERNEL_VERSION]
     root = unpack(files["rootfs"], folder / "root")
     assert (root / CA_FILE).read_bytes() == site_ca.certificate.read_bytes()
     bundle = (root / "var/lib/ca-certificates/ca-bundle.pem").read_text()

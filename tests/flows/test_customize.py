@@ -1,9 +1,11 @@
-"""Customize an image over SSH, with the real client, as CFS and as an administrator do."""
+"""Customize an image over SSH, with the real client, as an administrator and as CFS do."""
 
 from __future__ import annotations
 
+import subprocess
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -11,6 +13,7 @@ from tests.flows.artifacts import fetch, unpack
 from tests.flows.leftovers import Leftovers
 from tests.flows.rpm_repository import PrivateCA
 from tests.flows.shells import Key, customize, ssh
+from tests.flows.test_interrupted import wait_for
 from tests.service import Service
 
 
@@ -42,6 +45,34 @@ def test_change_and_complete(
 def names(root: Path) -> set[str]:
     """All paths below a root."""
     return {str(path.relative_to(root)) for path in root.rglob("*")}
+
+
+def test_as_cfs_does(service: Service, small: dict[str, Any], tmp_path: Path) -> None:
+    """Paths without a version; a key of its own, deleted while the shell is open; then it waits for the image's id."""
+
+    def call(method: str, path: str, **body: Any) -> Any:
+        answer = service.http.request(method, f"/apis/ims/{path}", json=body or None)
+        assert answer.is_success, answer.text
+        return answer.json() if answer.content else None
+
+    subprocess.run(["ssh-keygen", "-q", "-t", "rsa", "-b", "3072", "-N", "", "-f", tmp_path / "id"], check=True)
+    name = f"cfs-{uuid4()}"
+    registered = call("POST", "public-keys", name=name, public_key=(tmp_path / "id.pub").read_text())["id"]
+    asked = {"public_key_id": registered, "artifact_id": small["id"], "image_root_archive_name": name}
+    shell = {"name": "customize", "jail": True}
+    path = f"jobs/{call('POST', 'jobs', job_type='customize', **asked, ssh_containers=[shell])['id']}"
+    wait_for(lambda: call("GET", path)["status"] == "waiting_on_user", 600)
+    call("DELETE", f"public-keys/{registered}")
+    job, key = call("GET", path), Key(tmp_path / "id", registered)
+    ssh(job, key, "echo by cfs > /etc/motd")
+    ssh(job, key, "touch /tmp/complete")
+    wait_for(lambda: call("GET", path)["resultant_image_id"], 600)
+    ended = service.wait(job["id"])
+    assert ended["status"] == "success", ended["reason"]
+    made = call("GET", f"images/{ended['resultant_image_id']}")
+    assert (made["name"], made["source_image_id"]) == (name, small["id"])
+    files = fetch(service, made, tmp_path)
+    assert (unpack(files["rootfs"], tmp_path / "root") / "etc/motd").read_text() == "by cfs\n"
 
 
 def test_given_up(service: Service, image: dict[str, Any], key: Key, leftovers: Leftovers) -> None:

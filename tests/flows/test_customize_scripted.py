@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gzip
+import json
 import tarfile
 from io import BytesIO
 from pathlib import Path
@@ -92,7 +94,12 @@ def test_script(service: Service, small: dict[str, Any], tmp_path: Path) -> None
         "files_changed": (1, ["/etc/motd"]),
         "files_removed": (1, ["/usr/sbin/getcap"]),
     }
+    assert (made["package_count"], made["kernels"]) == (0, [])  # it has no package manager
     files = fetch(service, made, tmp_path)
+    with gzip.open(files["files.jsonl.gz"], "rt") as lines:
+        listed = {json.loads(line)["path"] for line in lines}
+    assert "/etc/issue" in listed
+    assert "/usr/sbin/getcap" not in listed
     assert files["changes.txt"].read_text().splitlines() == [
         "file added: /etc/issue",
         "file changed: /etc/motd",

@@ -7,18 +7,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
-from playwright.sync_api import Page, sync_playwright
+from playwright.sync_api import Locator, Page, sync_playwright
 
-from ims.stack.lifecycle import token
 from tests.flows.conftest import RECIPES
 from tests.flows.rpm_repository import RepositoryServer
-from tests.flows.shells import Key, customize
+from tests.flows.shells import Key
 from tests.flows.test_interrupted import wait_for
 from tests.service import Service
 
@@ -28,7 +26,7 @@ FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--
 @pytest.fixture
 def page(service: Service) -> Iterator[Page]:
     """A browser page, logged in as the administrator."""
-    bearer = token(service.settings, service.settings.admin_user, service.credentials.admin_password)
+    bearer = service.client.token(service.settings.admin_user, service.credentials.admin_password)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path="/usr/bin/chromium", args=list(FLAGS))
         context = browser.new_context(viewport={"width": 1400, "height": 900})
@@ -45,23 +43,43 @@ def keep(page: Page, name: str) -> None:
         page.screenshot(path=Path(folder) / f"{name}.png")
 
 
+def open_form(service: Service, page: Page, workflow: str) -> Locator:
+    """The trigger form of a workflow, its first section open."""
+    page.goto(f"{service.settings.airflow_url}/dags/{workflow}")
+    page.get_by_role("button", name="Trigger").first.click()
+    dialog = page.locator("[role=dialog][data-state=open]")
+    dialog.get_by_role("button", name="Image", exact=False).first.click()
+    return dialog
+
+
+def fill(dialog: Locator, **values: str) -> None:
+    """Write into the fields of a form."""
+    for field, value in values.items():
+        dialog.locator(f"[name=element_{field}]").fill(value)
+
+
+def send(dialog: Locator) -> None:
+    """Start the run."""
+    dialog.get_by_role("button", name="Trigger", exact=True).last.click()
+
+
+def job_named(service: Service, name: str) -> dict[str, Any]:
+    """The job that makes the image of a name."""
+    return next(job for job in service.client.get("jobs") if job["image_root_archive_name"] == name)
+
+
 def test_trigger_form(service: Service, page: Page, http_server: RepositoryServer) -> None:
     """The form alone is enough to make an image; the run's graph then shows every task green."""
     recipe = service.push(RECIPES / "zypper", "sles15", REPOSITORY=http_server.url)
     name = f"from-the-form-{uuid4().hex[:8]}"
-    page.goto(f"{service.settings.airflow_url}/dags/create_image")
-    page.get_by_role("button", name="Trigger").first.click()
-    dialog = page.locator("[role=dialog][data-state=open]")
+    dialog = open_form(service, page, "create_image")
     for section in ("Image", "Build", "Boot files"):
         assert dialog.get_by_role("button", name=section, exact=False).first.is_visible()
-    dialog.get_by_role("button", name="Image", exact=False).first.click()
-    fields = {"artifact_id": recipe["id"], "image_root_archive_name": name, "public_key_id": service.public_key()}
-    for field, value in fields.items():
-        dialog.locator(f"[name=element_{field}]").fill(value)
+    fill(dialog, artifact_id=recipe["id"], image_root_archive_name=name, public_key_id=service.public_key())
     keep(page, "create-image-form")
-    dialog.get_by_role("button", name="Trigger", exact=True).last.click()
+    send(dialog)
     dialog.wait_for(state="hidden")
-    job = next(job for job in service.client.get("jobs") if job["image_root_archive_name"] == name)
+    job = job_named(service, name)
     ended = service.wait(job["id"])
     assert ended["status"] == "success", ended["reason"]
     assert service.client.get(f"images/{ended['resultant_image_id']}")["name"] == name
@@ -77,35 +95,37 @@ def test_trigger_form(service: Service, page: Page, http_server: RepositoryServe
 def test_wrong_value_in_the_form(service: Service, page: Page) -> None:
     """A recipe that does not exist is refused in the form, which says which field; no run is made."""
     runs = len(service.client.get("jobs"))
-    page.goto(f"{service.settings.airflow_url}/dags/create_image")
-    page.get_by_role("button", name="Trigger").first.click()
-    dialog = page.locator("[role=dialog][data-state=open]")
-    dialog.get_by_role("button", name="Image", exact=False).first.click()
-    fields = {"artifact_id": str(uuid4()), "image_root_archive_name": "x", "public_key_id": service.public_key()}
-    for field, value in fields.items():
-        dialog.locator(f"[name=element_{field}]").fill(value)
-    dialog.get_by_role("button", name="Trigger", exact=True).last.click()
+    dialog = open_form(service, page, "create_image")
+    fill(dialog, artifact_id=str(uuid4()), image_root_archive_name="x", public_key_id=service.public_key())
+    send(dialog)
     page.get_by_text("there is no recipe with the id").first.wait_for()
     keep(page, "refused-form")
     assert len(service.client.get("jobs")) == runs
 
 
 def test_shell_on_the_images_page(service: Service, page: Page, small: dict[str, Any], key: Key) -> None:
-    """An open shell is listed with how to log in; it is kept and finished with a click, and then gone."""
-    job = customize(service, small, key, jail=True, lease=3600)
+    """A shell that the form opens is listed with how to log in; it is kept and finished with a click, and then gone."""
+    name = f"from-the-form-{uuid4().hex[:8]}"
+    dialog = open_form(service, page, "customize_image")
+    fill(dialog, artifact_id=small["id"], image_root_archive_name=name, public_key_id=key.identity)
+    send(dialog)
+    dialog.wait_for(state="hidden")
+    job = service.wait(job_named(service, name)["id"], until=("waiting_on_user", "error"))
+    assert job["status"] == "waiting_on_user", job["reason"]
     page.goto(f"{service.settings.airflow_url}/plugin/images")
     frame = page.frame_locator("iframe")
     row = frame.get_by_role("row").filter(has_text=job["ssh_containers"][0]["command"])
     row.wait_for()
     assert frame.get_by_text(job["ssh_containers"][0]["fingerprint"]).is_visible()
     keep(page, "open-shells")
+    shell = f"jobs/{job['id']}/shell"
+    before = service.client.get(shell)["until"]
     row.get_by_role("button", name="Keep a day more").click()
-    tomorrow = datetime.now(UTC) + timedelta(hours=23)
-    wait_for(lambda: datetime.fromisoformat(service.client.get(f"jobs/{job['id']}/shell")["until"]) > tomorrow)
+    wait_for(lambda: service.client.get(shell)["until"] > before)
     row.get_by_role("button", name="Finish").click()
     assert service.wait(job["id"])["status"] == "success"
     page.reload()
-    frame.get_by_text("customized-").first.wait_for()
+    frame.get_by_text(name).first.wait_for()
     assert row.count() == 0
 
 

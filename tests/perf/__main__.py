@@ -1,4 +1,7 @@
-"""`make bench`: the workflows against their yardsticks, ways to pack, and the API under load, as Markdown."""
+"""`make bench`: the workflows against their yardsticks, ways to pack, and the API under load, as Markdown.
+
+`python -m tests.perf flows|incremental|load` measures a part.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,8 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -23,6 +28,7 @@ from ims.steps.package_artifacts import LEFT_OUT, squashfs_command
 from tests.conftest import HOME  # an installation of its own, apart from any other on this machine
 from tests.perf import load
 from tests.perf.customize import one_file_table, prompt_table
+from tests.perf.incremental import incremental_table
 from tests.perf.measure import Cost, measured, table
 from tests.service import Service
 
@@ -30,10 +36,26 @@ ROUNDS = 2
 
 
 def main() -> None:
-    """Measure everything and print it."""
-    service = Service(settings(), lifecycle.up(settings(), _say))
-    workspace = HOME / "bare"
+    """Measure the part that the argument names, or all, each in a process and an installation of its own."""
+    if len(sys.argv) > 1:
+        PARTS[sys.argv[1]]()
+        return
+    for part in PARTS:
+        subprocess.run([sys.executable, "-m", "tests.perf", part], check=True)
+
+
+@contextmanager
+def _stack() -> Iterator[Service]:
     try:
+        yield Service(settings(), lifecycle.up(settings(), _say))
+    finally:
+        lifecycle.reset(settings())
+
+
+def flows() -> None:
+    """Whole jobs: create and customize."""
+    workspace = HOME / "bare"
+    with _stack() as service:
         recipe = service.push(RECIPE, "debian12", **debian_mirrors())["id"]
         _say("filling the package caches")
         _, cold = _flow(service, recipe)
@@ -43,6 +65,7 @@ def main() -> None:
         for number in range(ROUNDS):
             _say(f"round {number + 1} of {ROUNDS}")
             costs["bare"].append(_bare(service, workspace))
+            shutil.rmtree(settings().home / "cache" / "roots", ignore_errors=True)  # bare kiwi-ng has none either
             job, cost = _flow(service, recipe)
             costs["flow"].append(cost)
             jobs.append(job)
@@ -53,10 +76,16 @@ def main() -> None:
         image = service.client.get(f"images/{jobs[-1]['resultant_image_id']}")
         creates = {"create_image, warm package cache": costs["flow"][-1], "create_image, cold": cold}
         print(one_file_table(service, image, HOME / "one-file", creates))
-        print(prompt_table(HOME / "prompt"))
-    finally:
-        lifecycle.reset(settings())
-    load.main()
+        print(prompt_table(HOME / "prompt"), flush=True)
+
+
+def incremental() -> None:
+    """Builds after small changes, and a night without any."""
+    with _stack() as service:
+        print(incremental_table(service, HOME / "incremental"), flush=True)
+
+
+PARTS: dict[str, Callable[[], None]] = {"flows": flows, "incremental": incremental, "load": load.main}
 
 
 def _say(text: str) -> None:
@@ -98,7 +127,8 @@ def _share_table(jobs: list[dict[str, Any]]) -> str:
     """How a job's time is spent: in each step, and between them."""
     shares: dict[str, list[float]] = {}
     for job in jobs:
-        times = {step["name"]: (_moment(step["started"]), _moment(step["ended"])) for step in job["steps"]}
+        ran = [step for step in job["steps"] if step["started"]]  # the steps of a shell that nobody asked for did not
+        times = {step["name"]: (_moment(step["started"]), _moment(step["ended"])) for step in ran}
         whole = max(end for _, end in times.values()) - min(start for start, _ in times.values())
         spans = {name: end - start for name, (start, end) in times.items() if "[" not in name}
         uploads = [span for name, span in times.items() if "[" in name]

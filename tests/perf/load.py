@@ -19,7 +19,7 @@ from typing import Any
 from uuid import uuid4
 
 import httpx
-from sqlalchemy import insert
+from sqlalchemy import insert, text
 
 from ims.records.database import Database
 from ims.records.models import Image, ImageObject
@@ -104,8 +104,17 @@ def fill(url: str) -> list[str]:
                 insert(ImageObject),
                 [{"image_id": name, "path": f"s3://boot-images/{name}/{file}"} for _, name in part for file in FILES],
             )
-    database.engine.dispose()
+    _settle(database)
     return ids
+
+
+def _settle(database: Database) -> None:
+    """What filling left to be written would be written during the requests."""
+    if database.engine.dialect.name == "postgresql":
+        with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            for statement in ("VACUUM ANALYZE", "CHECKPOINT"):
+                connection.execute(text(statement))
+    database.engine.dispose()
 
 
 def _image(number: int, identity: str, begin: datetime) -> dict[str, Any]:

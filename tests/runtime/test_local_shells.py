@@ -6,6 +6,7 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from platform import machine
 from typing import Any
 
 import pytest
@@ -35,8 +36,8 @@ def wanted(workspace: Path, rootfs: Path | None) -> dict[str, Any]:
 def test_opened_again(workspace: Path, tmp_path: Path) -> None:
     """A task that is tried again after its worker died gets the same address and host key."""
     rootfs = pack(write_root(tmp_path / "root"), tmp_path / "rootfs")
-    first = LocalShells().open(wanted(workspace, rootfs))
-    assert LocalShells().open(wanted(workspace, rootfs)) == first
+    first = LocalShells().open(wanted(workspace, rootfs), machine())
+    assert LocalShells().open(wanted(workspace, rootfs), machine()) == first
     assert LocalShells().outcome(workspace.name, jail=True) is None
     (workspace / "changes" / "upper" / "tmp").mkdir(exist_ok=True)
     (workspace / "changes" / "upper" / "tmp" / "complete").touch()
@@ -48,7 +49,7 @@ def test_what_cannot_be_shown(workspace: Path, tmp_path: Path) -> None:
     (tmp_path / "rootfs").write_bytes(b"no squashfs")
     started = time.monotonic()
     with pytest.raises(ImsError, match="rootfs is not a squashfs"):
-        LocalShells().open(wanted(workspace, tmp_path / "rootfs"))
+        LocalShells().open(wanted(workspace, tmp_path / "rootfs"), machine())
     assert time.monotonic() - started < START_SECONDS / 2
     with pytest.raises(MissingError):
-        LocalShells().open(wanted(workspace, None))
+        LocalShells().open(wanted(workspace, None), machine())

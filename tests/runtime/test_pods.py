@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,11 @@ import pytest
 import yaml
 from kubernetes.client import ApiClient
 from kubernetes.client import models as k8s
+from kubernetes.client.exceptions import ApiException
 
-from ims.errors import InputError
+from ims.errors import ConfigurationError, ImsError, InputError, UnavailableError
 from ims.runtime import pods
-from ims.runtime.kubernetes import explain, outcome
+from ims.runtime.kubernetes import cluster_errors, core_api, explain, outcome
 from ims.settings import settings
 from ims.steps.step import load_step
 
@@ -45,7 +47,7 @@ def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
 
 def sent(name: str, **arguments: Any) -> dict[str, Any]:
     """A step's pod as JSON."""
-    pod = pods.step_pod(load_step(name), DATA, **arguments)
+    pod = pods.step_pod(load_step(name), DATA, **{"arch": "x86_64", **arguments})
     return dict(ApiClient().sanitize_for_serialization(pod))
 
 
@@ -89,13 +91,15 @@ def test_resources(configure: Callable[..., None]) -> None:
     }
     assert pod["spec"]["nodeSelector"]["role"] == "builder"
     assert pod["spec"]["nodeSelector"]["kubernetes.io/arch"] == "amd64"
+    assert sent("build_image", arch="aarch64")["spec"]["nodeSelector"]["kubernetes.io/arch"] == "arm64"
 
 
 def test_shell() -> None:
     """It is started again when it fails, and what makes it reachable selects nothing else."""
-    pod = pods.shell_pod(load_step("serve_shell"), {**DATA, "rootfs": None})
+    pod = pods.shell_pod(load_step("serve_shell"), {**DATA, "rootfs": None}, "aarch64")
     service = pods.shell_service(JOB)
     assert pod.spec.restart_policy == "OnFailure"
+    assert pod.spec.node_selector["kubernetes.io/arch"] == "arm64"
     assert service.spec.selector.items() <= pod.metadata.labels.items()
     assert service.spec.selector["ims.job"] == JOB
     assert json.loads(pod.spec.containers[0].args[1])["until_marked"] is True
@@ -126,40 +130,100 @@ def test_outcome() -> None:
     assert outcome(k8s.V1Pod(status=k8s.V1PodStatus())) == (None, {})
 
 
+def waiting(reason: str, message: str = "") -> k8s.V1PodStatus:
+    """Of a pod whose container does not start."""
+    state = k8s.V1ContainerState(waiting=k8s.V1ContainerStateWaiting(reason=reason, message=message))
+    status = k8s.V1ContainerStatus(name="step", state=state, image="", image_id="", ready=False, restart_count=0)
+    return k8s.V1PodStatus(phase="Pending", container_statuses=[status])
+
+
+def condition(kind: str, status: str, reason: str, message: str) -> k8s.V1PodStatus:
+    """Of a pod of which the cluster says something."""
+    return k8s.V1PodStatus(
+        phase="Pending", conditions=[k8s.V1PodCondition(type=kind, status=status, reason=reason, message=message)]
+    )
+
+
 @pytest.mark.parametrize(
-    ("status", "words"),
+    ("status", "sentence"),
     [
-        (ended(137, reason="OOMKilled").status, "more memory than its limit"),
-        (k8s.V1PodStatus(reason="Evicted", message="low on ephemeral-storage"), "low on ephemeral-storage"),
+        (ended(137, reason="OOMKilled").status, "the step used more memory than its limit and was killed"),
         (
-            k8s.V1PodStatus(
-                conditions=[k8s.V1PodCondition(type="PodScheduled", status="False", message="0/3 nodes are available")]
-            ),
-            "0/3 nodes are available",
+            k8s.V1PodStatus(phase="Failed", reason="Evicted", message="low on ephemeral-storage"),
+            "the pod was ended by its node (Evicted): low on ephemeral-storage",
         ),
         (
-            k8s.V1PodStatus(
-                container_statuses=[
-                    k8s.V1ContainerStatus(
-                        name="step",
-                        state=k8s.V1ContainerState(
-                            waiting=k8s.V1ContainerStateWaiting(reason="ErrImagePull", message="no such image")
-                        ),
-                        image="",
-                        image_id="",
-                        ready=False,
-                        restart_count=0,
-                    )
-                ]
-            ),
-            "ErrImagePull",
+            k8s.V1PodStatus(phase="Failed", reason="NodeLost", message="node n1 is unresponsive"),
+            "the pod was ended by its node (NodeLost): node n1 is unresponsive",
         ),
+        (
+            k8s.V1PodStatus(phase="Failed", reason="OutOfmemory"),
+            "the pod was ended by its node (OutOfmemory): no reason given",
+        ),
+        (
+            condition("DisruptionTarget", "True", "DeletionByTaintManager", "node n1 is gone"),
+            "the pod was ended by the cluster (DeletionByTaintManager): node n1 is gone",
+        ),
+        (
+            condition("PodScheduled", "False", "Unschedulable", "0/3 nodes are available"),
+            "no node takes the pod: 0/3 nodes are available",
+        ),
+        (waiting("ErrImagePull", "no such image"), "the pod does not start (ErrImagePull): no such image"),
+        (waiting("ImagePullBackOff"), "the pod does not start (ImagePullBackOff)"),
+        (
+            waiting("CreateContainerConfigError", 'secret "ims-s3" not found'),
+            'the pod does not start (CreateContainerConfigError): secret "ims-s3" not found',
+        ),
+        (waiting("ContainerCreating"), "the pod does not start: a volume, Secret or ConfigMap of it may be missing"),
     ],
-    ids=["memory", "evicted", "unschedulable", "image"],
+    ids=lambda value: value[:60] if isinstance(value, str) else "",
 )
-def test_explained(status: k8s.V1PodStatus, words: str) -> None:
+def test_explained(status: k8s.V1PodStatus, sentence: str) -> None:
     """One sentence for what keeps a pod from doing its work."""
-    assert words in str(explain(k8s.V1Pod(status=status)))
+    assert str(explain(k8s.V1Pod(status=status))).startswith(sentence)
+
+
+def test_nothing_to_explain() -> None:
+    """A step that failed by itself says why."""
+    assert explain(ended(65)) is None
+
+
+@pytest.mark.parametrize(
+    ("status", "said", "kind", "sentence"),
+    [
+        (403, "exceeded quota: jobs", UnavailableError, "the cluster has no room: exceeded quota: jobs"),
+        (403, "pods is forbidden", ConfigurationError, "the cluster refuses: pods is forbidden"),
+        (401, "Unauthorized", ConfigurationError, "the cluster refuses: Unauthorized"),
+        (422, "name is too long", InputError, "the cluster does not take it: name is too long"),
+        (429, "too many requests", UnavailableError, "the cluster does not do it: too many requests"),
+        (500, "etcd is away", UnavailableError, "the cluster does not do it: etcd is away"),
+    ],
+)
+def test_refused(status: int, said: str, kind: type[ImsError], sentence: str) -> None:
+    """What a cluster answers reads as one sentence, and decides whether the task is tried again."""
+    error = ApiException(status=status)
+    error.body = json.dumps({"message": said})
+    with pytest.raises(kind) as caught, cluster_errors():
+        raise error
+    assert caught.value.reason == sentence
+
+
+@pytest.mark.parametrize("content", [None, "", "apiVersion: v1", "[", "{}"])
+def test_no_cluster(content: str | None, tmp_path: Path, configure: Callable[..., None]) -> None:
+    """A kubeconfig that is not there, or none, is said in one sentence."""
+    path = tmp_path / "config"
+    if content is not None:
+        path.write_text(content)
+    configure(kubernetes_config=str(path))
+    with pytest.raises(ConfigurationError, match=re.escape(f"the kubeconfig {path} cannot be used")):
+        core_api()
+
+
+def test_not_in_a_cluster(configure: Callable[..., None]) -> None:
+    """Without a kubeconfig the service is a pod itself."""
+    configure(kubernetes_config="")
+    with pytest.raises(ConfigurationError, match="this is no pod of a cluster"):
+        core_api()
 
 
 def test_outcome_of_the_program(tmp_path: Path) -> None:

@@ -1,8 +1,9 @@
-"""Scripts and playbooks in the jail, without a workflow around them."""
+"""Scripts and playbooks in the jail, without a workflow around them; Ansible of a user's own in both kinds of shell."""
 
 from __future__ import annotations
 
 import shutil
+import sys
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +18,7 @@ from ims.steps.fetch_image import PLAYBOOK
 from ims.steps.list_changes import CHANGES
 from ims.steps.run_script import STEP
 from tests.shell.small_image import pack, write_root
+from tests.shell.test_shell import Shell, make_key
 
 MODULES = """\
 - hosts: all
@@ -110,3 +112,18 @@ def test_playbook_with_modules(workspace: Path, with_python: Path) -> None:
     assert (upper / "etc/issue").read_text().startswith("image has Python 3.11")
     assert (upper / "etc/issue").stat().st_mode & 0o777 == 0o600
     assert "hpc:x:4000:" in (upper / "etc/group").read_text()
+
+
+@pytest.mark.parametrize("jail", [True, False], ids=["jailed", "unjailed"])
+def test_ansible_over_ssh(with_python: Path, tmp_path: Path, jail: bool) -> None:
+    """A module with a file to copy, sent by a user's Ansible to the shell as to any host."""
+    shell = Shell(make_key(tmp_path, "user"), with_python, jail=jail).start()
+    (tmp_path / "motd").write_text("by ansible\n")
+    shell.client(
+        *(Path(sys.executable).with_name("ansible"), "all", "-i", "127.0.0.1,", "-u", "root"),
+        f"--ssh-common-args={' '.join(map(str, shell.options()))}",
+        *("-m", "ansible.builtin.copy", "-a", f"src={tmp_path}/motd dest={shell.image}/etc/motd mode=0600"),
+    )
+    assert (shell.upper / "etc/motd").read_text() == "by ansible\n"
+    assert (shell.upper / "etc/motd").stat().st_mode & 0o777 == 0o600
+    shell.remove()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -33,3 +34,13 @@ def test_home_is_prepared_whatever_the_umask(umask: str) -> None:
     assert closed >= {"s3", "secrets"}
     assert (home / "postgres" / "data").stat().st_mode & 0o077 == 0
     assert Path(home / "s3" / "security.toml").stat().st_mode & 0o077 == 0
+
+
+def test_env_without_a_stack(tmp_path: Path) -> None:
+    """Who asks for the shell's exports before `make up` is told so, in a line."""
+    environment = {**os.environ, "IMS_HOME": str(tmp_path), "IMS_PORT": "1"}
+    command = [sys.executable, "-m", "ims.stack", "env"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.returncode == 69
+    assert "make up" in done.stdout
+    assert "Traceback" not in done.stdout + done.stderr

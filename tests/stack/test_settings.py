@@ -43,6 +43,9 @@ def test_setting_is_described(name: str) -> None:
         ("IMS_REPOSITORY_POLL", "0"),
         ("IMS_RUNTIME", "cloud"),
         ("IMS_LOG_LEVEL", "debug"),
+        ("IMS_NIGHTLY_SCHEDULE", "1 o'clock"),
+        ("IMS_NIGHTLY_TIMEZONE", "Mars/Olympus"),
+        ("IMS_NIGHTLY_PARALLELISM", "0"),
     ],
 )
 def test_wrong_value_is_refused(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import json
 import os
 import random
 import shutil
@@ -236,12 +238,16 @@ def test_step_describes_its_artifacts(tmp_path: Path) -> None:
     (tmp_path / "image-root/boot/kernel-parameters").write_text("quiet\n")
     (tmp_path / "artifacts").mkdir()
     (tmp_path / "artifacts" / "half").touch()
-    result = run(step(tmp_path))
-    assert {item["name"]: item["type"].removeprefix("application/vnd.cray.image.") for item in result} == {
-        "rootfs": "rootfs.squashfs",
-        "kernel": "kernel",
-        "initrd": "initrd",
-        "boot_parameters": "parameters.boot",
+    rootfs, others = run(step(tmp_path))
+    result = [*rootfs, *others]
+    assert [item["name"] for item in rootfs] == ["rootfs"]
+    assert {item["name"]: item["type"].removeprefix("application/vnd.") for item in result} == {
+        "rootfs": "cray.image.rootfs.squashfs",
+        "kernel": "cray.image.kernel",
+        "initrd": "cray.image.initrd",
+        "boot_parameters": "cray.image.parameters.boot",
+        "sbom.cdx.json": "cyclonedx+json",
+        "files.jsonl.gz": "ims.image.files",
     }
     for item in result:
         data = (tmp_path / "artifacts" / item["name"]).read_bytes()
@@ -249,4 +255,13 @@ def test_step_describes_its_artifacts(tmp_path: Path) -> None:
         assert item["size"] == len(data)
         assert item["sha256"] == hashlib.sha256(data).hexdigest()
         assert item["md5"] == hashlib.md5(data, usedforsecurity=False).hexdigest()
-    assert len(list((tmp_path / "artifacts").iterdir())) == 4
+    assert len(list((tmp_path / "artifacts").iterdir())) == len(result)
+
+
+def test_list_of_files_is_that_of_the_rootfs(tmp_path: Path) -> None:
+    """What is left out of the one is left out of the other."""
+    write_root(tmp_path / "image-root")
+    run(step(tmp_path))
+    with gzip.open(tmp_path / "artifacts/files.jsonl.gz", "rt") as lines:
+        listed = {json.loads(line)["path"].lstrip("/") for line in lines}
+    assert listed == set(unpacked(tmp_path / "artifacts/rootfs")) - {"."}

@@ -17,7 +17,9 @@ class Api:
 
     logins = 0
     away = False
-    until = datetime.now(UTC) + timedelta(hours=1)
+
+    def __init__(self) -> None:
+        self.until = datetime.now(UTC) + timedelta(hours=1)
 
     def login(self) -> Api:
         """A new client."""

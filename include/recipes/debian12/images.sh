@@ -16,8 +16,3 @@ VERSION=${kiwi_iversion:-unknown}
 KERNEL=$(readlink /boot/vmlinuz | sed 's/^vmlinuz-//')
 PACKAGES=$(dpkg-query --show | wc -l)
 EOF
-
-# The same packages give the same bytes, when the build says which time it is.
-if [ -n "${SOURCE_DATE_EPOCH:-}" ]; then
-    find / -xdev -newermt "@$SOURCE_DATE_EPOCH" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
-fi

@@ -8,9 +8,24 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI
 
-from ims.api import deletion, images, jobs, logs, openapi, overview, problems, public_keys, recipes, shells
+from ims.api import (
+    contents,
+    deletion,
+    images,
+    jobs,
+    logs,
+    maintenance,
+    nights,
+    openapi,
+    overview,
+    plans,
+    problems,
+    public_keys,
+    recipes,
+    shells,
+)
 from ims.api.gate import Gate
-from ims.api.lists import by_arch, by_labels, by_name
+from ims.api.lists import by_arch, by_name, by_packages
 from ims.api.services import RecordsService
 from ims.records.models import Image, PublicKey, Recipe
 from ims.records.selection import Selection
@@ -42,7 +57,7 @@ def versioned_routes(number: int) -> APIRouter:
     router = APIRouter()
     kinds: tuple[tuple[str, Any, APIRouter, Any, Any], ...] = (
         ("recipes", Recipe, recipes.router, recipes.DeletedRecipeOut, by_arch),
-        ("images", Image, images.router, images.DeletedImageOut, by_labels),
+        ("images", Image, images.router, images.DeletedImageOut, by_packages),
         ("public-keys", PublicKey, public_keys.router, public_keys.DeletedPublicKeyOut, by_name),
     )
     for path, kind, common, out, selected in kinds:
@@ -51,8 +66,11 @@ def versioned_routes(number: int) -> APIRouter:
             router.include_router(routes, prefix=f"/{path}", tags=[path])
         if number == 3:
             router.include_router(deletion.deleted(path, kind, out, selected))
-    for resource in (jobs, logs, shells):
+    router.include_router(contents.router, prefix="/images", tags=["images"])
+    for resource in (jobs, logs, plans, shells, *((nights,) if number == 3 else ())):
         router.include_router(resource.router)
+    if number == 3:
+        router.include_router(maintenance.router)
     return router
 
 

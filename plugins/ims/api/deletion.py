@@ -126,7 +126,7 @@ def deleted(path: str, kind: type[RecordType], out: type[RecordOut], selected: C
         request: Request, response: Response, records: RecordsService, selection: Selection = wanted
     ) -> Any:
         """What was deleted, in the order of making."""
-        return page(request, response, records, kind, replace(selection, deleted=True))
+        return page(request, response, records, kind, out, replace(selection, deleted=True))
 
     @router.get("/{id}", dependencies=[may_read()], response_model=out)
     def get_deleted(identity: Id, records: RecordsService) -> Any:

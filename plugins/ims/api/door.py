@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
 
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
@@ -17,12 +16,15 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ims.api import references
 from ims.api.access import caller, may, may_run
+from ims.api.night_view import NIGHTLY
 from ims.api.problems import Problem, problem_response
 from ims.api.requests import once_more, read_body
 from ims.api.runs import WORKFLOWS
 from ims.api.services import object_store, records
+from ims.jobs import CleanUp, Job, Night
 
 MAX_BODY = 1024 * 1024
+CONFS: dict[str, type[Job | CleanUp | Night]] = {**WORKFLOWS, "image_maintenance": CleanUp, NIGHTLY: Night}
 _TRIGGER = re.compile(r"/api/v2/dags/(?P<dag_id>[^/]+)/dagRuns/?")
 
 
@@ -35,7 +37,7 @@ class Door:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer it if the run that it asks for cannot be."""
         match = _TRIGGER.fullmatch(scope.get("path", "")) if scope["type"] == "http" else None
-        if match is None or scope["method"] != "POST" or match["dag_id"] not in WORKFLOWS:
+        if match is None or scope["method"] != "POST" or match["dag_id"] not in CONFS:
             await self.app(scope, receive, send)
             return
         try:
@@ -53,13 +55,16 @@ class Door:
 
 
 def check_conf(dag_id: str, body: bytes) -> None:
-    """Raises Problem: the conf in the body is not a job's. A body that is not JSON is left to Airflow to refuse."""
+    """Raises Problem: the conf in the body is not the workflow's. What is not JSON is left to Airflow to refuse."""
     try:
         conf = json.loads(body).get("conf")
     except (ValueError, AttributeError, RecursionError):
         return
     try:
-        job: Any = WORKFLOWS[dag_id].model_validate({} if conf is None else conf)
+        wanted = CONFS[dag_id].model_validate({} if conf is None else conf)
     except ValidationError as error:
         raise references.invalid(error, "conf") from None
-    references.check(job, records(), object_store())
+    if isinstance(wanted, Night):
+        references.check_night(wanted, records())
+    elif isinstance(wanted, Job):
+        references.check(wanted, records(), object_store())

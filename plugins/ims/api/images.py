@@ -9,20 +9,20 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import BeforeValidator, Field
 
 from ims.api.access import may_read, may_write
-from ims.api.links import check_image_link, set_link
-from ims.api.lists import PAGE, by_labels, page
+from ims.api.links import Linked, check_image_link, set_link
+from ims.api.lists import PAGE, by_packages, page
 from ims.api.problems import Problem
-from ims.api.schemas import Arch, ArtifactLink, Id, LinkOut, Name, PatchBody, RecordOut, RequestBody, Text
+from ims.api.schemas import Arch, ArtifactLink, Id, LinkOut, Moment, Name, PatchBody, RecordOut, RequestBody, Text
 from ims.api.services import RecordsService, StoreService
 from ims.errors import MissingError
 from ims.images.changes import Changes
 from ims.jobs import Identity
-from ims.records.models import Image, ImageObject
+from ims.records.models import Image, ImageObject, ImagePackage
 from ims.records.selection import Selection
 from ims.records.store import IdTakenError
 
 router = APIRouter()
-Selected = Annotated[Selection, Depends(by_labels)]
+Selected = Annotated[Selection, Depends(by_packages)]
 
 
 def _pairs(value: Any) -> Any:
@@ -36,7 +36,10 @@ Labels = Annotated[dict[Text, Text], BeforeValidator(_pairs), Field(max_length=1
 
 
 class ImageIn(RequestBody):
-    """A new image; its link names the manifest. `job_id` is the job that made it, the rest says of what and how."""
+    """A new image; its link names the manifest. `job_id` is the job that made it, the rest says of what and how.
+
+    All that `GET` answers is taken but `id` and `created`, so that records can be moved.
+    """
 
     name: Name
     link: ArtifactLink | None = None
@@ -45,6 +48,11 @@ class ImageIn(RequestBody):
     job_id: Identity | None = None
     source_image_id: Identity | None = None
     changes: Changes | None = None
+    source_recipe_id: Identity | None = None
+    checked: Moment | None = None
+    pinned: bool = False
+    kernels: Annotated[list[Annotated[Text, Field(max_length=255)]], Field(max_length=100)] | None = None
+    package_count: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
 
 
 class MetadataChange(RequestBody):
@@ -62,6 +70,8 @@ class ImagePatch(PatchBody):
     link: ArtifactLink | None = None
     arch: Arch | None = None
     metadata: MetadataChange | None = None
+    pinned: bool | None = None
+    checked: Moment | None = None
 
 
 class ImageOut(RecordOut):
@@ -73,6 +83,11 @@ class ImageOut(RecordOut):
     job_id: str | None
     source_image_id: str | None
     changes: Changes | None
+    source_recipe_id: str | None
+    checked: datetime | None
+    pinned: bool
+    kernels: list[str] | None
+    package_count: int | None
 
 
 class DeletedImageOut(ImageOut):
@@ -82,9 +97,9 @@ class DeletedImageOut(ImageOut):
 
 
 @router.get("", dependencies=[may_read()], response_model=list[ImageOut], responses=PAGE)
-def list_images(request: Request, response: Response, records: RecordsService, selection: Selected) -> list[Image]:
+def list_images(request: Request, response: Response, records: RecordsService, selection: Selected) -> Any:
     """The images, oldest first."""
-    return page(request, response, records, Image, selection)
+    return page(request, response, records, Image, ImageOut, selection)
 
 
 @router.post("", status_code=201, dependencies=[may_write()], response_model=ImageOut)
@@ -126,15 +141,13 @@ def put_image(
 def update_image(identity: Id, body: ImagePatch, records: RecordsService, store: StoreService) -> Image:
     """Change an image."""
     records.get(Image, identity)
-    objects = check_image_link(store, body.link) if body.link is not None else set()
+    linked = check_image_link(store, body.link) if body.link is not None else None
 
     def change(image: Image) -> None:
-        if body.link is not None:
-            _link(image, body.link, objects)
-        if body.name is not None:
-            image.name = body.name
-        if body.arch is not None:
-            image.arch = body.arch
+        if body.link is not None and linked is not None:
+            _link(image, body.link, linked)
+        for field, value in body.model_dump(exclude={"link", "metadata"}, exclude_none=True).items():
+            setattr(image, field, value)
         if body.metadata is not None:
             image.labels = _changed(image.labels, body.metadata)
 
@@ -142,16 +155,19 @@ def update_image(identity: Id, body: ImagePatch, records: RecordsService, store:
 
 
 def _image(body: ImageIn, store: StoreService) -> Image:
-    known = body.model_dump(include={"name", "arch", "job_id", "source_image_id", "changes"})
-    image = Image(**known, labels=body.metadata)
+    image = Image(**body.model_dump(exclude={"link", "metadata"}), labels=body.metadata)
     if body.link is not None:
         _link(image, body.link, check_image_link(store, body.link))
     return image
 
 
-def _link(image: Image, link: ArtifactLink, objects: set[str]) -> None:
+def _link(image: Image, link: ArtifactLink, linked: Linked) -> None:
     set_link(image, link)
-    image.objects = [ImageObject(path=path) for path in sorted(objects)]
+    image.objects = [ImageObject(path=path) for path in sorted(linked.objects)]
+    if linked.inventory is not None:
+        image.kernels = linked.inventory.kernels
+        image.packages = [ImagePackage(**package._asdict()) for package in linked.inventory.packages]
+        image.package_count = len(image.packages)
 
 
 def _changed(labels: dict[str, str], change: MetadataChange) -> dict[str, str]:

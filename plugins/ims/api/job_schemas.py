@@ -9,7 +9,7 @@ from pydantic import BaseModel, Field
 
 from ims.api.schemas import PatchBody, RequestBody, Text
 from ims.images.changes import Changes
-from ims.jobs import CreateJob, CustomizeJob
+from ims.jobs import CreateJob, CustomizeJob, Identity
 
 Status = Literal[
     "creating",
@@ -35,6 +35,7 @@ class SshContainer(RequestBody):
 class CreateJobIn(CreateJob):
     """A new job of the type create."""
 
+    public_key_id: Identity
     job_type: Literal["create"]
     ssh_containers: list[SshContainer] | None = None
 

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import base64
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import datetime
 from typing import Annotated
 from urllib.parse import urlencode
 
 from fastapi import Depends, Query, Request, Response
+from fastapi.responses import StreamingResponse
+from pydantic import TypeAdapter
 
 from ims.api.problems import field_problem
-from ims.api.schemas import Arch, Moment, Name, Text, in_utc
+from ims.api.schemas import Arch, Moment, Name, RecordOut, Text, in_utc
 from ims.api.services import RecordsService
+from ims.errors import InputError
+from ims.images.versions import check_version, is_below
 from ims.records.models import RecordType
 from ims.records.selection import Position, Selection, position
+from ims.records.store import Records
 
 CreatedAfter = Annotated[Moment | None, Query(description="made later than this; without a time zone it is UTC")]
 CreatedBefore = Annotated[Moment | None, Query(description="made earlier than this; without a time zone it is UTC")]
@@ -22,6 +28,7 @@ Limit = Annotated[int | None, Query(ge=1, le=1000, description="at most so many;
 After = Annotated[Text | None, Query(description="where the page before ended, as its `Link` says")]
 
 LINK = {"Link": {"description": 'the next page, `<…>; rel="next"`, if there is one', "schema": {"type": "string"}}}
+PIECE = 1000  # records of a whole list that are read at once
 PAGE: dict[int | str, dict[str, object]] = {200: {"headers": LINK}}
 
 
@@ -76,7 +83,7 @@ def by_labels(
     base: Annotated[Selection, Depends(by_arch)],
     metadata: Annotated[list[Text] | None, Query(description="key=value; all that are given have to hold")] = None,
 ) -> Selection:
-    """What images can be selected by."""
+    """What records with metadata can be selected by."""
     pairs = [item.partition("=") for item in metadata or ()]
     for key, equals, _ in pairs:
         if not equals:
@@ -84,14 +91,64 @@ def by_labels(
     return replace(base, labels=tuple((key, value) for key, _, value in pairs))
 
 
+def by_packages(
+    records: RecordsService,
+    base: Annotated[Selection, Depends(by_labels)],
+    package: Annotated[Name | None, Query(description="the name of a package that it holds")] = None,
+    package_below: Annotated[
+        Text | None, Query(description="in a version below this, in the order of rpm or dpkg")
+    ] = None,
+) -> Selection:
+    """What images can be selected by."""
+    if package_below is None:
+        return replace(base, package=package)
+    if package is None:
+        raise field_problem("package_below", "of which package? Give package too")
+    held = records.versions(package)
+    kinds = sorted({kind for kind, _ in held})
+    try:
+        below = tuple((kind, tuple(_below(kind, held, package_below))) for kind in kinds)
+        if not kinds:
+            check_version(package_below)
+    except InputError as error:
+        raise field_problem("package_below", str(error)) from None
+    return replace(base, package=package, versions=below)
+
+
+def _below(kind: str, held: Iterable[tuple[str, str]], limit: str) -> list[str]:
+    return [version for found, version in held if found == kind and is_below(kind, version, limit)]
+
+
 def page(
-    request: Request, response: Response, records: RecordsService, kind: type[RecordType], selection: Selection
-) -> list[RecordType]:
-    """The records that are selected; where there are more than the limit, the answer names the next page."""
+    request: Request,
+    response: Response,
+    records: RecordsService,
+    kind: type[RecordType],
+    out: type[RecordOut],
+    selection: Selection,
+) -> list[RecordType] | StreamingResponse:
+    """The records that are selected; where there are more than the limit, the answer names the next page.
+
+    A long list without a limit is written while it is read: nobody else waits for it, and it is never in memory whole.
+    """
+    size = selection.limit or PIECE
+    found = records.list(kind, replace(selection, limit=size + 1))
+    if len(found) <= size:
+        return found
     if selection.limit is None:
-        return records.list(kind, selection)
-    found = records.list(kind, replace(selection, limit=selection.limit + 1))
-    shown = found[: selection.limit]
-    if len(found) > len(shown):
-        add_link(request, response, position(shown[-1]))
-    return shown
+        return StreamingResponse(_written(records, kind, out, selection, found), media_type="application/json")
+    add_link(request, response, position(found[size - 1]))
+    return found[:size]
+
+
+def _written(
+    records: Records, kind: type[RecordType], out: type[RecordOut], selection: Selection, found: list[RecordType]
+) -> Iterator[bytes]:
+    """The list that begins with `found`, as JSON. What is made meanwhile is at its end."""
+    some = TypeAdapter(list[out])  # type: ignore[valid-type]
+    before = b"["
+    while found:
+        yield before + some.dump_json(some.validate_python(found))[1:-1]
+        before = b","
+        found = records.list(kind, replace(selection, after=position(found[-1]), limit=PIECE))
+    yield b"]"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
@@ -52,11 +52,9 @@ class DeletedPublicKeyOut(PublicKeyOut):
 
 
 @router.get("", dependencies=[may_read()], response_model=list[PublicKeyOut], responses=PAGE)
-def list_public_keys(
-    request: Request, response: Response, records: RecordsService, selection: Selected
-) -> list[PublicKey]:
+def list_public_keys(request: Request, response: Response, records: RecordsService, selection: Selected) -> Any:
     """The keys, oldest first."""
-    return page(request, response, records, PublicKey, selection)
+    return page(request, response, records, PublicKey, PublicKeyOut, selection)
 
 
 @router.post("", status_code=201, dependencies=[may_write()], response_model=PublicKeyOut)

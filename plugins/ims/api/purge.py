@@ -14,6 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from ims.api.airflow import AirflowService
 from ims.api.links import needed_by
+from ims.api.orphans import keep_folder
 from ims.api.schemas import ArtifactLink
 from ims.api.services import RecordsService, RemovalsService, StoreService
 from ims.api.usage import records_in_use, refuse_in_use
@@ -57,7 +58,21 @@ class Purge:
 
     async def check(self, found: Sequence[AnyRecord]) -> None:
         """Raises Problem: 409, a running job works with one of them."""
-        refuse_in_use(await records_in_use(self._airflow), (record.id for record in found))
+        names = (name for record in found for name in (record.id, getattr(record, "link_path", None)) if name)
+        refuse_in_use(await records_in_use(self._airflow), names)
+
+    def remove(self, record: AnyRecord) -> bool:
+        """Remove a tombstone that no job works with; False if it is none any more."""
+        try:
+            self._purge([record])
+        except MissingError:
+            return False
+        return True
+
+    def named(self) -> set[str]:
+        """Addresses of all the objects that records name, tombstones too."""
+        self._learn_objects()
+        return self._removals.named()
 
     def objects(self, record: AnyRecord) -> list[str]:
         """Addresses of the objects that would go with a record."""
@@ -74,6 +89,8 @@ class Purge:
     def _purge(self, found: Sequence[AnyRecord], cascade: bool = True) -> None:
         for record in found:
             kind = _kind(record)
+            if not cascade and (path := getattr(record, "link_path", None)) is not None:
+                keep_folder(self._store, path)
             if cascade:
                 for path in self._removals.begin_purge(kind, record.id, self._own(record)):
                     with suppress(MissingError):  # its bucket is gone too

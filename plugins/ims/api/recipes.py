@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import Field
 
 from ims.api.access import may_read, may_write
+from ims.api.images import ImageOut
 from ims.api.links import check_recipe_link, set_link
 from ims.api.lists import PAGE, by_arch, page
 from ims.api.schemas import Arch, ArtifactLink, Id, LinkOut, Name, PatchBody, RecordOut, RequestBody, Text
 from ims.api.services import RecordsService, StoreService
-from ims.records.models import Recipe
+from ims.records.models import Image, Recipe
 from ims.records.selection import Selection
 
 router = APIRouter()
@@ -54,16 +55,23 @@ class RecipeIn(RequestBody):
     template_dictionary: list[TemplateVariable] = Field(default_factory=list, max_length=1000)
     require_dkms: bool = True
     arch: Arch = "x86_64"
+    nightly: bool = False
+    nightly_failures: Annotated[int, Field(ge=0, le=1_000_000)] = 0
 
 
 class RecipePatch(PatchBody):
-    """What of a recipe can be changed; `template_dictionary` is replaced whole."""
+    """What of a recipe can be changed; `template_dictionary` is replaced whole.
+
+    Setting `nightly` forgets the nights that failed.
+    """
 
     name: Name | None = None
     link: ArtifactLink | None = None
     template_dictionary: Annotated[list[TemplateVariable], Field(max_length=1000)] | None = None
     require_dkms: bool | None = None
     arch: Arch | None = None
+    nightly: bool | None = None
+    nightly_failures: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
 
 
 class RecipeOut(RecordOut):
@@ -75,6 +83,8 @@ class RecipeOut(RecordOut):
     template_dictionary: list[dict[str, str]]
     require_dkms: bool
     arch: str
+    nightly: bool
+    nightly_failures: int
 
 
 class DeletedRecipeOut(RecipeOut):
@@ -84,9 +94,9 @@ class DeletedRecipeOut(RecipeOut):
 
 
 @router.get("", dependencies=[may_read()], response_model=list[RecipeOut], responses=PAGE)
-def list_recipes(request: Request, response: Response, records: RecordsService, selection: Selected) -> list[Recipe]:
+def list_recipes(request: Request, response: Response, records: RecordsService, selection: Selected) -> Any:
     """The recipes, oldest first."""
-    return page(request, response, records, Recipe, selection)
+    return page(request, response, records, Recipe, RecipeOut, selection)
 
 
 @router.post("", status_code=201, dependencies=[may_write()], response_model=RecipeOut)
@@ -105,6 +115,12 @@ def get_recipe(identity: Id, records: RecordsService) -> Recipe:
     return records.get(Recipe, identity)
 
 
+@router.get("/{id}/image", dependencies=[may_read()], response_model=ImageOut)
+def get_newest_image(identity: Id, records: RecordsService) -> Image:
+    """The newest image that was built from the recipe, or from another recipe of its name and architecture."""
+    return records.newest_image(records.get(Recipe, identity))
+
+
 @router.patch("/{id}", dependencies=[may_write()], response_model=RecipeOut)
 def update_recipe(identity: Id, body: RecipePatch, records: RecordsService, store: StoreService) -> Recipe:
     """Change a recipe."""
@@ -115,6 +131,8 @@ def update_recipe(identity: Id, body: RecipePatch, records: RecordsService, stor
     def change(recipe: Recipe) -> None:
         if body.link is not None:
             set_link(recipe, body.link)
+        if body.nightly is not None:
+            recipe.nightly_failures = 0
         for field, value in body.model_dump(exclude={"link"}, exclude_none=True).items():
             setattr(recipe, field, value)
 

@@ -8,7 +8,7 @@ from pydantic import ValidationError
 
 from ims.api.problems import Problem, field_problem
 from ims.errors import InputError, MissingError
-from ims.jobs import CustomizeJob, Job
+from ims.jobs import CustomizeJob, Job, Night
 from ims.records.models import Image, PublicKey, Recipe, RecordType
 from ims.records.store import Records
 from ims.settings import settings
@@ -19,25 +19,36 @@ def check(job: Job, records: Records, store: ObjectStore) -> None:
     """Raises Problem: 400, the job names something that is not there or that cannot be worked on here."""
     artifact: Recipe | Image
     if isinstance(job, CustomizeJob):
-        artifact = _named(records, Image, job, "artifact_id")
+        artifact = _named(records, Image, job.artifact_id, "artifact_id")
     else:
-        artifact = _named(records, Recipe, job, "artifact_id")
-    _named(records, PublicKey, job, "public_key_id")
-    if artifact.link is None:
-        raise field_problem("artifact_id", f"{artifact.name} has no link to an object in S3", 400)
-    if isinstance(artifact, Recipe) and artifact.recipe_type != "kiwi-ng":
-        raise field_problem("artifact_id", f"{artifact.recipe_type} recipes cannot be built, only kiwi-ng", 400)
-    if artifact.arch != platform.machine():
-        raise field_problem("artifact_id", f"{artifact.name} is for {artifact.arch}, not {platform.machine()}", 400)
+        artifact = _named(records, Recipe, job.artifact_id, "artifact_id")
+    if job.public_key_id is not None:
+        _named(records, PublicKey, job.public_key_id, "public_key_id")
+    _usable(artifact, "artifact_id")
     if isinstance(job, CustomizeJob) and job.playbook is not None:
         _stored(store, job.playbook)
 
 
-def _named(records: Records, kind: type[RecordType], job: Job, field: str) -> RecordType:
+def check_night(night: Night, records: Records) -> None:
+    """Raises Problem: 400, the night names a recipe that is not there or that cannot be built here."""
+    for identity in night.recipes:
+        _usable(_named(records, Recipe, identity, "recipes"), "recipes")
+
+
+def _named(records: Records, kind: type[RecordType], identity: str, field: str) -> RecordType:
     try:
-        return records.get(kind, getattr(job, field))
+        return records.get(kind, identity)
     except MissingError as error:
         raise field_problem(field, str(error), 400) from None
+
+
+def _usable(artifact: Recipe | Image, field: str) -> None:
+    if artifact.link is None:
+        raise field_problem(field, f"{artifact.name} has no link to an object in S3", 400)
+    if isinstance(artifact, Recipe) and artifact.recipe_type != "kiwi-ng":
+        raise field_problem(field, f"{artifact.recipe_type} recipes cannot be built, only kiwi-ng", 400)
+    if settings().runtime == "local" and artifact.arch != platform.machine():
+        raise field_problem(field, f"{artifact.name} is for {artifact.arch}, not {platform.machine()}", 400)
 
 
 def _stored(store: ObjectStore, path: str) -> None:

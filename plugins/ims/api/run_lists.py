@@ -48,7 +48,7 @@ async def pages_of_runs(airflow: AirflowApi, wanted: RunFilter, after: Position 
         if begin is not None:
             body["run_after_gte"] = begin.isoformat()
         found = [run_of(item) for item in (await airflow.call("POST", "dags/~/dagRuns/list", json=body))["dag_runs"]]
-        runs = _behind(found, after)
+        runs = behind(found, after)
         await _add_steps(airflow, runs)
         yield runs
         if len(found) < PAGE:
@@ -59,7 +59,8 @@ async def pages_of_runs(airflow: AirflowApi, wanted: RunFilter, after: Position 
         begin, after = last, None
 
 
-def _behind(runs: list[Run], after: Position | None) -> list[Run]:
+def behind(runs: list[Run], after: Position | None) -> list[Run]:
+    """Those of the runs that come after the one at a position; all if it is not among them."""
     positions = [position(run) for run in runs]
     return runs[positions.index(after) + 1 :] if after in positions else runs
 

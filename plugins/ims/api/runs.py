@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
@@ -25,6 +25,7 @@ STATUSES: dict[str, dict[str, str]] = {
         "fetch_recipe": "fetching_recipe",
         "wait_for_repositories": "waiting_for_repos",
         "build_ca_package": "waiting_for_repos",
+        "resolve_packages": "waiting_for_repos",
         "build_image": "building_image",
         "package_artifacts": "packaging_artifacts",
         "upload_artifacts": "packaging_artifacts",
@@ -86,6 +87,8 @@ class Run(BaseModel):
     run_id: str
     state: str
     created: datetime
+    started: datetime | None
+    ended: datetime | None
     conf: dict[str, Any]
     steps: list[StepState] = []
     reason: str | None = None
@@ -130,19 +133,25 @@ class Run(BaseModel):
 
 
 async def find_run(airflow: AirflowApi, identity: str) -> Run | None:
-    """The run that is the job `identity`: by its id where they are the same, else by looking through all."""
+    """The run that is the job `identity`, with its tasks."""
+    run = await find_run_of(airflow, tuple(WORKFLOWS), identity)
+    return None if run is None else await with_steps(airflow, run)
+
+
+async def find_run_of(airflow: AirflowApi, workflows: Sequence[str], identity: str) -> Run | None:
+    """As `find_run` among some workflows, without tasks: by the run's own id, else by looking through all."""
     if not _RUN_ID.fullmatch(identity):
         return None
-    for dag_id in WORKFLOWS:
+    for dag_id in workflows:
         found = await airflow.find(f"dags/{dag_id}/dagRuns/{identity}")
         if found is not None:
-            return await with_steps(airflow, run_of(found))
+            return run_of(found)
     if not is_made_id(identity):
         return None  # thousands of runs need not be looked through
-    for dag_id in WORKFLOWS:
+    for dag_id in workflows:
         for item in await airflow.pages(f"dags/{dag_id}/dagRuns", "dag_runs", order_by="-run_after"):
             if job_id(item["dag_run_id"]) == identity:
-                return await with_steps(airflow, run_of(item))
+                return run_of(item)
     return None
 
 
@@ -169,6 +178,8 @@ def run_of(item: Mapping[str, Any]) -> Run:
         run_id=item["dag_run_id"],
         state=item["state"],
         created=item["run_after"],  # never changes, unlike the time it was queued
+        started=item["start_date"],
+        ended=item["end_date"],
         conf=item["conf"] or {},
     )
 
@@ -201,12 +212,16 @@ async def _reason(airflow: AirflowApi, run: Run) -> str | None:
     step = run.failed
     if step is None:
         return "the job was cancelled" if run.cancelled or run.state == "failed" else None
-    entry = await airflow.find(
-        f"dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/{step.name}/xcomEntries/{FAILURE}",
-        params={"map_index": step.map_index},
-    )
-    if entry is None and run.cancelled:
+    reason = await xcom(airflow, run, step.name, FAILURE, step.map_index)
+    if reason is None and run.cancelled:
         return f"{step.label}: the job was cancelled"
-    if entry is None:
+    if reason is None:
         return f"{step.label} ended without a reason: a process was killed"
-    return f"{step.label}: {entry['value']}"
+    return f"{step.label}: {reason}"
+
+
+async def xcom(airflow: AirflowApi, run: Run, task: str, key: str, map_index: int = -1) -> Any | None:
+    """What a task of a run has left under a key; None if it has not."""
+    path = f"dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/{task}/xcomEntries/{key}"
+    entry = await airflow.find(path, params={"map_index": map_index})
+    return None if entry is None else entry["value"]

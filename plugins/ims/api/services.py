@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from functools import cache
-from typing import Annotated
+from collections.abc import Callable
+from functools import cache, wraps
+from threading import RLock
+from typing import Annotated, TypeVar
 
 from fastapi import Depends
 
@@ -14,32 +16,47 @@ from ims.records.store import Records
 from ims.settings import settings
 from ims.storage.objects import ObjectStore
 
+Made = TypeVar("Made")
+_MAKING = RLock()
 
-@cache
+
+def once(make: Callable[[], Made]) -> Callable[[], Made]:
+    """Keep what a function makes. Unlike with `cache` alone, a burst of first requests does not make it many times."""
+    kept = cache(make)
+
+    @wraps(make)
+    def get() -> Made:
+        with _MAKING:
+            return kept()
+
+    return get
+
+
+@once
 def database() -> Database:
     """The database of the records; its schema is migrated at the first call."""
     return Database(settings().records_url)
 
 
-@cache
+@once
 def records() -> Records:
     """Recipes, images and public keys."""
     return Records(database())
 
 
-@cache
+@once
 def removals() -> Removals:
     """What was deleted and is to go for ever."""
     return Removals(database())
 
 
-@cache
+@once
 def shells() -> Shells:
     """The shells of jobs."""
     return Shells(database())
 
 
-@cache
+@once
 def object_store() -> ObjectStore:
     """S3. Few attempts: a caller waits."""
     return ObjectStore.from_environment(attempts=3)

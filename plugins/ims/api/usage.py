@@ -1,28 +1,52 @@
-"""Which records running jobs work with."""
+"""What running jobs work with and make."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import asyncio
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from ims.api.airflow import AirflowApi
 from ims.api.problems import Problem
-from ims.api.runs import WORKFLOWS
 from ims.jobs import job_id
 
-_FIELDS = ("artifact_id", "public_key_id")
+_FIELDS = ("artifact_id", "public_key_id", "playbook")
+
+
+async def running_jobs(airflow: AirflowApi) -> list[dict[str, Any]]:
+    """The runs that have not ended, those too that wait for their turn, as Airflow describes them.
+
+    Those of all workflows: whichever it is, it may have a workspace.
+    """
+    return await airflow.search("dags/~/dagRuns/list", "dag_runs", states=["queued", "running"])
+
+
+def used_by(runs: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Ids of the records, and addresses of the objects, that runs work with, each with one of these jobs."""
+    return {
+        str(value): job_id(run["dag_run_id"])
+        for run in runs
+        for field in _FIELDS
+        if (value := (run["conf"] or {}).get(field)) is not None
+    }
 
 
 async def records_in_use(airflow: AirflowApi) -> dict[str, str]:
-    """Ids of the records that jobs work with that have not ended, each with one of these jobs."""
-    running = await airflow.search(
-        "dags/~/dagRuns/list", "dag_runs", dag_ids=list(WORKFLOWS), states=["queued", "running"]
+    """What `used_by` says of the jobs that have not ended."""
+    return used_by(await running_jobs(airflow))
+
+
+async def images_in_making(airflow: AirflowApi, runs: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Ids of the images that runs are uploading, or will: those that they have given one already."""
+    entries = await asyncio.gather(
+        *(
+            airflow.find(
+                f"dags/{run['dag_id']}/dagRuns/{run['dag_run_id']}/taskInstances/open_workspace/xcomEntries/image_id"
+            )
+            for run in runs
+        )
     )
-    return {
-        str(identity): job_id(run["dag_run_id"])
-        for run in running
-        for field in _FIELDS
-        if (identity := (run["conf"] or {}).get(field)) is not None
-    }
+    return {str(entry["value"]) for entry in entries if entry is not None}
 
 
 def refuse_in_use(used: Mapping[str, str], identities: Iterable[str]) -> None:

@@ -4,22 +4,25 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import Any
+from typing import Annotated, Any
 
+import typer
 from typer.exceptions import Abort, TyperException
 
-from ims.cli import auth, deleted, images, jobs, login, public_keys, recipes
+from ims.cli import auth, deleted, images, jobs, login, nights, public_keys, recipes
 from ims.cli.following import JobFailedError
-from ims.cli.options import group
-from ims.cli.output import FormatOption, clean, show_record
+from ims.cli.options import given, group
+from ims.cli.output import FormatOption, clean, show_list, show_record
 from ims.errors import ImsError, LoginError, MissingError, UnavailableError
 
 USAGE = 2
 """Also of whatever the service refuses: `cray` ends so."""
 DEFECT = os.EX_SOFTWARE
+MAINTENANCE_SECONDS = 3600
+"""The service looks at every object."""
 
 app = group("ims", "Create and customize bootable images. The words are those of `cray ims`.")
-for part in (auth, recipes, images, public_keys, jobs, deleted):
+for part in (auth, recipes, images, public_keys, jobs, nights, deleted):
     app.add_typer(part.app)
 
 
@@ -27,6 +30,23 @@ for part in (auth, recipes, images, public_keys, jobs, deleted):
 def version(_format: FormatOption = None) -> None:
     """Show the version of the service."""
     show_record(login.connect().send("GET", "/apis/ims/version").json())
+
+
+@app.command()
+def maintenance(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be freed.")] = False,
+    orphan_hours: Annotated[
+        int | None, typer.Option(min=0, help="Age of objects that nobody needs, in place of the setting.")
+    ] = None,
+    _format: FormatOption = None,
+) -> None:
+    """Free what nobody needs in S3, and delete images that need not stay; show how much that is, in bytes.
+
+    Workspaces, shells and caches are cleaned up where steps run, by the workflow image_maintenance.
+    """
+    fields = given(dry_run=dry_run, orphan_hours=orphan_hours)
+    answer = login.connect().call("POST", "maintenance", json=fields, timeout=MAINTENANCE_SECONDS)
+    show_list(answer["freed"], ("kind", "count", "bytes"))
 
 
 def main() -> int:

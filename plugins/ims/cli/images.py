@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from ims.cli.differences import difference_rows
 from ims.cli.login import connect
 from ims.cli.options import (
     ArchOption,
@@ -16,11 +17,14 @@ from ims.cli.options import (
     LinkType,
     NameOption,
     NewNameOption,
+    OnlyName,
+    Truth,
     given,
     group,
     link,
+    truth,
 )
-from ims.cli.output import FormatOption, show_record
+from ims.cli.output import FormatOption, for_people, show_list, show_record
 from ims.cli.resources import IMAGES, add_verbs, change
 from ims.errors import InputError
 
@@ -29,6 +33,46 @@ add_verbs(app, IMAGES)
 
 MetadataKey = Annotated[str | None, typer.Option(help="Name of a label.")]
 MetadataValue = Annotated[str | None, typer.Option(help="Its value.")]
+
+
+@app.command("list")
+def list_images(
+    name: OnlyName = None,
+    package: Annotated[str | None, typer.Option(help="Only those that hold this package.")] = None,
+    package_below: Annotated[
+        str | None, typer.Option(help="In a version below this, in the order of rpm or dpkg.")
+    ] = None,
+    _format: FormatOption = None,
+) -> None:
+    """List all images."""
+    query = given(name=name, package=package, package_below=package_below)
+    show_list(connect().get(IMAGES.path, **query), IMAGES.columns)
+
+
+@app.command()
+def packages(identity: Identity, _format: FormatOption = None) -> None:
+    """List the packages of an image."""
+    client = connect()
+    show_list(
+        client.get(f"{IMAGES.path}/{IMAGES.identify(client, identity)}/packages"),
+        ("name", "version", "arch", "type", "source", "license"),
+    )
+
+
+@app.command()
+def diff(
+    before: Annotated[str, typer.Argument(metavar="BEFORE", help="An id, or a name that only one has.")],
+    after: Annotated[str, typer.Argument(metavar="AFTER", help="The other.")],
+    _format: FormatOption = None,
+) -> None:
+    """Show what is different in another image: packages, files, size."""
+    client = connect()
+    ids = [IMAGES.identify(client, image) for image in (before, after)]
+    found = client.get(f"{IMAGES.path}/{ids[0]}/diff/{ids[1]}")
+    if for_people():
+        show_list(list(difference_rows(found)), ("what", "name", "before", "after"))
+    else:
+        show_record(found)
 
 
 @app.command()
@@ -61,13 +105,22 @@ def update(
     ] = None,
     metadata_key: MetadataKey = None,
     metadata_value: MetadataValue = None,
+    pinned: Annotated[
+        Truth | None, typer.Option(help="Whether no clean-up may remove it.", case_sensitive=False)
+    ] = None,
     _format: FormatOption = None,
 ) -> None:
     """Change an image. A link is set once."""
     metadata = given(operation=metadata_operation, key=metadata_key, value=metadata_value)
     if metadata and not (metadata_operation and metadata_key):
         raise InputError("a label needs its name and what to do", "Give --metadata-operation and --metadata-key")
-    fields = given(name=name, arch=arch, link=link(link_type, link_path, link_etag), metadata=metadata or None)
+    fields = given(
+        name=name,
+        arch=arch,
+        link=link(link_type, link_path, link_etag),
+        metadata=metadata or None,
+        pinned=truth(pinned),
+    )
     change(IMAGES, identity, fields)
 
 

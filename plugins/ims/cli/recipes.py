@@ -19,6 +19,7 @@ from ims.cli.options import (
     NewNameOption,
     TemplateKeys,
     TemplateValues,
+    Truth,
     given,
     group,
     link,
@@ -32,6 +33,10 @@ from ims.cli.resources import RECIPES, add_verbs, change
 app = group("recipes", "Recipes, which images are built from.")
 add_verbs(app, RECIPES)
 
+Nightly = Annotated[
+    Truth | None,
+    typer.Option(help="Whether it is built every night; True goes on with a paused one.", case_sensitive=False),
+]
 Distribution = Annotated[str, typer.Option(help="As sles15 or debian12.", show_default=False)]
 
 
@@ -42,6 +47,7 @@ def create(
     linux_distribution: Distribution,
     arch: ArchOption = None,
     require_dkms: DkmsOption = None,
+    nightly: Nightly = None,
     link_type: LinkType = None,
     link_path: LinkPath = None,
     link_etag: LinkEtag = None,
@@ -56,6 +62,7 @@ def create(
         linux_distribution=linux_distribution,
         arch=arch,
         require_dkms=truth(require_dkms),
+        nightly=truth(nightly),
         link=link(link_type, link_path, link_etag),
         template_dictionary=pairs(template_keys, template_values),
     )
@@ -68,6 +75,7 @@ def update(
     name: NewNameOption = None,
     arch: ArchOption = None,
     require_dkms: DkmsOption = None,
+    nightly: Nightly = None,
     link_type: LinkType = None,
     link_path: LinkPath = None,
     link_etag: LinkEtag = None,
@@ -80,6 +88,7 @@ def update(
         name=name,
         arch=arch,
         require_dkms=truth(require_dkms),
+        nightly=truth(nightly),
         link=link(link_type, link_path, link_etag),
         template_dictionary=pairs(template_keys, template_values),
     )
@@ -87,23 +96,39 @@ def update(
 
 
 @app.command()
+def plan(identity: Identity, _format: FormatOption = None) -> None:
+    """Tell whether a recipe has to be built, and why: skip, repack or build. Nothing is built."""
+    client = connect()
+    show_record(client.call("POST", f"{RECIPES.path}/{RECIPES.identify(client, identity)}/plan"))
+
+
+@app.command()
 def push(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder with config.xml.", show_default=False)],
-    name: Annotated[str | None, typer.Option(help="Its name; that of the folder if not given.")] = None,
-    distribution: Annotated[str, typer.Option(help="As sles15 or debian12.")] = "sles15",
+    name: Annotated[str | None, typer.Option(help="Its name; else the folder's own, or the folder's.")] = None,
+    distribution: Annotated[str | None, typer.Option(help="As sles15, which it is if nothing else is said.")] = None,
     var: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A template variable; repeat it.")] = None,
     arch: ArchOption = None,
+    nightly: Nightly = None,
     _format: FormatOption = None,
 ) -> None:
     """Pack a recipe folder, upload it and register it.
 
-    Every push makes a new record, for what an image was built from does not change. An older one of the same name
-    stays: delete it, or put a version into the name.
+    Name, distribution and whether it is built every night are those of the folder's `.ims_recipe.yaml`, if it has one;
+    options go before. Every push makes a new record, for what an image was built from does not change. An older one of
+    the same name stays; nightly builds take the newest.
     """
     from ims.cli import s3
     from ims.cli.pushing import push as push_folder
+    from ims.recipes.registration import read_registration
 
-    fields = given(name=name or folder.resolve().name, linux_distribution=distribution, arch=arch)
+    said = given(name=name, linux_distribution=distribution, arch=arch, nightly=truth(nightly))
+    fields = {
+        "name": folder.resolve().name,
+        "linux_distribution": "sles15",
+        **read_registration(folder).model_dump(exclude_none=True),
+        **said,
+    }
     client = connect()
     recipe = push_folder(client, s3.store(client), folder, template_dictionary=variables(var or []), **fields)
     others = [other["id"] for other in client.get(RECIPES.path, name=recipe["name"]) if other["name"] == recipe["name"]]

@@ -39,30 +39,41 @@ class Resource:
 
         Raises MissingError: there is none of that name; InputError: there are several.
         """
-        if _ID.fullmatch(text):
-            return text.lower()
-        found = client.get(self.path, name=text)
-        # A service that does not know the filter gives all.
-        ids = [record["id"] for record in found if text == record.get("name", record.get(_JOB_NAME))]
-        if not ids:
-            raise MissingError(f"there is no {self.noun} with the id or name {text}", f"See {self.command} list")
+        ids = self._named(client, text)
         if len(ids) > 1:
             raise InputError(f"{len(ids)} {self.noun}s have the name {text}", f"Give the id: {', '.join(ids)}")
-        return str(ids[0])
+        return ids[0]
+
+    def newest(self, client: ImsClient, text: str) -> str:
+        """As `identify`; of several of that name the newest."""
+        return self._named(client, text)[-1]
+
+    def _named(self, client: ImsClient, text: str) -> list[str]:
+        if _ID.fullmatch(text):
+            return [text.lower()]
+        found = client.get(self.path, name=text)
+        # A service that does not know the filter gives all.
+        ids = [str(record["id"]) for record in found if text == record.get("name", record.get(_JOB_NAME))]
+        if not ids:
+            raise MissingError(f"there is no {self.noun} with the id or name {text}", f"See {self.command} list")
+        return ids
 
 
 JOBS = Resource("jobs", "job", ("id", "created", "job_type", "status", "image_root_archive_name", "resultant_image_id"))
-RECIPES = Resource("recipes", "recipe", ("id", "name", "linux_distribution", "arch", "created"))
+RECIPES = Resource(
+    "recipes", "recipe", ("id", "name", "linux_distribution", "arch", "created", "nightly", "nightly_failures")
+)
 IMAGES = Resource("images", "image", ("id", "name", "arch", "created"))
 PUBLIC_KEYS = Resource("public-keys", "public key", ("id", "name", "created"))
 
 
 def add_verbs(app: typer.Typer, resource: Resource) -> None:
-    """Give a group the verbs that all records have."""
+    """Give a group the verbs that all records have; images have a `list` of their own."""
+    if resource is not IMAGES:
 
-    @app.command("list", help=f"List all {resource.noun}s.")
-    def list_all(name: OnlyName = None, _format: FormatOption = None) -> None:
-        show_list(connect().get(resource.path, **given(name=name)), resource.columns)
+        @app.command("list", help=f"List all {resource.noun}s.")
+        def list_all(name: OnlyName = None, _format: FormatOption = None) -> None:
+            show_list(connect().get(resource.path, **given(name=name)), resource.columns)
 
     @app.command("describe", help=f"Show one {resource.noun}.")
     def describe(identity: Identity, _format: FormatOption = None) -> None:

@@ -13,6 +13,7 @@ from pydantic import BaseModel
 
 from ims.images.overlay import NOTES, extended_attributes
 from ims.images.packages import DPKG, RPM, Packages, installed
+from ims.images.root import printable
 
 # What is in them is not part of an image at rest.
 VOLATILE = frozenset({"dev", "proc", "run", "sys", "tmp"})
@@ -93,22 +94,22 @@ def _compare(found: Difference, lower: Path | None, upper: Path, name: str, hidd
     elif stat.S_ISDIR(now.st_mode):
         _compare_folder(found, lower, upper, name, hidden)
     elif lower is None:
-        found.files_added.append(_text(name))
+        found.files_added.append(printable(name))
     elif stat.S_ISDIR(lower.lstat().st_mode):
         found.files_removed.extend(_tree(lower, name))
-        found.files_added.append(_text(name))
+        found.files_added.append(printable(name))
     elif _attributes(lower) != _attributes(upper) or not _same_content(lower, upper):
-        found.files_changed.append(_text(name))
+        found.files_changed.append(printable(name))
 
 
 def _compare_folder(found: Difference, lower: Path | None, upper: Path, name: str, hidden: bool) -> None:
     if lower is not None and not stat.S_ISDIR(lower.lstat().st_mode):
-        found.files_removed.append(_text(name))
+        found.files_removed.append(printable(name))
         lower = None
     if lower is None:
-        found.files_added.append(_text(name) + "/")
+        found.files_added.append(printable(name) + "/")
     elif _attributes(lower) != _attributes(upper):
-        found.files_changed.append(_text(name) + "/")
+        found.files_changed.append(printable(name) + "/")
     hidden = hidden or _is_opaque(upper)
     names = _names(upper)
     for child in names:
@@ -131,9 +132,9 @@ def _tree(path: Path | None, name: str) -> Iterator[str]:
     if path is None:
         return
     if path.is_symlink() or not path.is_dir():
-        yield _text(name)
+        yield printable(name)
         return
-    yield _text(name) + "/"
+    yield printable(name) + "/"
     for child in _names(path):
         yield from _tree(path / child, f"{name}/{child}")
 
@@ -155,12 +156,6 @@ def _same_content(first: Path, second: Path) -> bool:
     if first.is_symlink():
         return first.readlink() == second.readlink()
     return not first.is_file() or filecmp.cmp(first, second, shallow=False)
-
-
-def _text(name: str) -> str:
-    """A file's name as one line of text, whatever its bytes are."""
-    text = os.fsencode(name).decode(errors="backslashreplace")
-    return text if text.isprintable() else text.encode("unicode_escape").decode()
 
 
 def _compare_packages(found: Difference, before: Packages, after: Packages) -> None:

@@ -3,46 +3,88 @@
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 import subprocess
 import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 
-from ims.images.root import resolve_inside
+from ims.images.root import read_inside, resolve_inside
 
 log = logging.getLogger(__name__)
 
 DPKG = "var/lib/dpkg/status"
 RPM = ("usr/lib/sysimage/rpm", "var/lib/rpm")
+MAX_STATUS = 256 * 1024 * 1024
+MAX_COPYRIGHT = 1024 * 1024
+MAX_LICENSE = 4096
 
 Packages = dict[str, str]
 """Versions by package and architecture; versions that are installed side by side are separated by a comma."""
 
+_FORM = r"%{NAME}\t%|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE}\t%{ARCH}\t%{SOURCERPM}\t%{LICENSE}\n"
+_LICENSE = re.compile(r"^License:[ \t]*(\S.*)$", re.MULTILINE | re.IGNORECASE)
+_MACHINE_READABLE = re.compile(r"Format(-Specification)?:", re.IGNORECASE)
+
+
+class Package(NamedTuple):
+    """A package: `type` is rpm or deb, `version` the whole, `source` the name of the package it was built from."""
+
+    name: str
+    version: str
+    arch: str
+    type: str
+    source: str = ""
+    license: str = ""
+
+
+def packages(root: Path) -> list[Package]:
+    """All packages of an image root, sorted; none where there is no package manager."""
+    return sorted({*_dpkg(root), *_rpm(root)})
+
 
 def installed(root: Path) -> Packages:
-    """All packages of an image root; none where there is no package manager."""
+    """The versions of all packages of an image root, by what people call a package: name and architecture."""
     versions = defaultdict(set)
-    for name, version in [*_dpkg(root), *_rpm(root)]:
-        versions[name].add(version)
+    for package in [*_dpkg(root, licenses=False), *_rpm(root)]:
+        versions[label(package.type, package.name, package.arch)].add(package.version)
     return {name: ", ".join(sorted(versions[name])) for name in sorted(versions)}
 
 
-def _dpkg(root: Path) -> Iterator[tuple[str, str]]:
-    status = resolve_inside(root, DPKG)
-    if status is None:
-        return
-    for paragraph in status.read_text(errors="replace").split("\n\n"):
+def label(kind: str, name: str, arch: str) -> str:
+    """A package and its architecture, as its package manager writes them."""
+    return f"{name}:{arch}" if kind == "deb" else f"{name}.{arch}"
+
+
+def _dpkg(root: Path, *, licenses: bool = True) -> Iterator[Package]:
+    for paragraph in (read_inside(root, DPKG, MAX_STATUS) or "").split("\n\n"):
         # Lines of a field that goes on start with a space.
         lines = [line.partition(": ") for line in paragraph.splitlines() if not line.startswith(" ")]
         fields = {name: value for name, _, value in lines}
-        if fields.get("Status", "").endswith(" installed"):
-            yield f"{fields['Package']}:{fields['Architecture']}", fields["Version"]
+        name, version, arch = (fields.get(field, "") for field in ("Package", "Version", "Architecture"))
+        if fields.get("Status", "").endswith(" installed") and name and version and arch:
+            # Where the source has another version, it follows in brackets.
+            source = fields.get("Source", name).partition(" ")[0]
+            known = _debian_license(root, name) if licenses else ""
+            yield Package(name, version, arch, "deb", source, known)
 
 
-def _rpm(root: Path) -> Iterator[tuple[str, str]]:
-    folder = next((found for name in RPM if (found := resolve_inside(root, name)) and any(found.iterdir())), None)
+def _debian_license(root: Path, package: str) -> str:
+    """The licences that the package's machine-readable copyright file names; empty where it is not of that form."""
+    if "/" in package:
+        return ""
+    text = read_inside(root, f"usr/share/doc/{package}/copyright", MAX_COPYRIGHT) or ""
+    if not _MACHINE_READABLE.match(text):
+        return ""
+    names = dict.fromkeys(" ".join(name.split()) for name in _LICENSE.findall(text))
+    return ", ".join(names)[:MAX_LICENSE]
+
+
+def _rpm(root: Path) -> Iterator[Package]:
+    folder = next((found for name in RPM if (found := _filled(root, name))), None)
     if folder is None:
         return
     # SQLite has to write even to read: rpm gets a copy.
@@ -50,13 +92,18 @@ def _rpm(root: Path) -> Iterator[tuple[str, str]]:
         for file in folder.iterdir():
             if file.is_file() and not file.is_symlink():
                 shutil.copy(file, copy)
-        form = r"%{NAME}.%{ARCH}\t%|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE}\n"
-        query = ["rpm", "--dbpath", copy, "--query", "--all", "--queryformat", form]
+        query = ["rpm", "--dbpath", copy, "--query", "--all", "--queryformat", _FORM]
         done = subprocess.run(query, capture_output=True, text=True, errors="replace", check=False)
     if done.returncode != 0:
         log.warning("the image's rpm database cannot be read: %s", done.stderr.strip())
         return
-    for line in done.stdout.splitlines():
-        name, _, version = line.partition("\t")
-        if not name.startswith("gpg-pubkey."):
-            yield name, version
+    for line in done.stdout.split("\n"):
+        fields = line.split("\t", maxsplit=4)
+        if len(fields) == 5 and all(fields[:3]) and fields[0] != "gpg-pubkey":
+            name, version, arch, source, known = fields
+            yield Package(name, version, arch, "rpm", source.rsplit("-", 2)[0], known[:MAX_LICENSE])
+
+
+def _filled(root: Path, name: str) -> Path | None:
+    found = resolve_inside(root, name)
+    return found if found is not None and found.is_dir() and any(found.iterdir()) else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path, PurePosixPath
 
 _MAX_LINKS = 40
@@ -36,3 +37,18 @@ def _resolve(root: Path, name: str) -> Path | None:
         else:
             found = found / part
     return found if found.exists() else None
+
+
+def read_inside(root: Path, name: str, limit: int) -> str | None:
+    """The first `limit` bytes, as text, of the regular file that `name` means inside `root`; None if there is none."""
+    path = resolve_inside(root, name)
+    if path is None or not path.is_file():
+        return None
+    with path.open("rb") as file:
+        return file.read(limit).decode(errors="replace").replace("\0", "\N{REPLACEMENT CHARACTER}")
+
+
+def printable(name: str) -> str:
+    """A file's name as one line of text, whatever its bytes are."""
+    text = os.fsencode(name).decode(errors="backslashreplace")
+    return text if text.isprintable() else text.encode("unicode_escape").decode()

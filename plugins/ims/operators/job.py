@@ -9,7 +9,7 @@ from airflow.sdk import BaseOperator, Context
 
 from ims.connections import api_client, object_store
 from ims.errors import InputError, MissingError
-from ims.jobs import job_id
+from ims.jobs import job_id, lineage
 from ims.operators.errors import task_errors
 from ims.runtime.choice import workspaces
 from ims.settings import settings
@@ -21,7 +21,7 @@ class OpenWorkspaceOperator(BaseOperator):
     """Looks up what the job works on and makes its workspace.
 
     Results: `workspace`, `job_id`, `image_id` and `image_name` of the image to be made, and of the record: `path`,
-    `arch`, `variables`.
+    `arch`, `lineage`, `variables`.
     """
 
     template_fields = ("artifact_id", "size_gib")
@@ -51,6 +51,7 @@ class OpenWorkspaceOperator(BaseOperator):
             "image_name": context["params"]["image_root_archive_name"],
             "path": record["link"]["path"],
             "arch": record["arch"],
+            "lineage": lineage(record["name"], record["arch"]),
             "variables": {item["key"]: item["value"] for item in record.get("template_dictionary", [])},
         }
 

@@ -11,9 +11,9 @@ from kubernetes.client import models as k8s
 
 from ims.errors import PERMANENT_EXIT_CODES, ImsError, InputError
 from ims.operators.errors import task_errors
-from ims.operators.step import StepTask
+from ims.operators.step import StepTask, architecture
 from ims.runtime import pods
-from ims.runtime.kubernetes import explain, outcome
+from ims.runtime.kubernetes import cluster_errors, explain, outcome
 from ims.steps.step import load_step
 
 
@@ -38,8 +38,8 @@ class PodStepOperator(StepTask, KubernetesPodOperator):
         """Run the step; its result is the task's."""
         self.skip_unless_wanted()
         step = load_step(self.task_id)
-        self.full_pod_spec = pods.step_pod(step, self.data, self.memory_gib)
-        with task_errors(context):
+        self.full_pod_spec = pods.step_pod(step, self.data, architecture(context), self.memory_gib)
+        with task_errors(context), cluster_errors():
             return super().execute(context)["result"]
 
     def cleanup(self, pod: k8s.V1Pod, remote_pod: k8s.V1Pod, *arguments: Any, **named: Any) -> None:

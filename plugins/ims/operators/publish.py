@@ -37,7 +37,7 @@ def publish_image(job: BaseOperator, package: BaseOperator, origin: dict[str, An
         aws_conn_id=S3_CONNECTION,
         s3_bucket=settings().images_bucket,
         s3_key=f"{image_id}/{MANIFEST_NAME}",
-        data="{{ write_manifest(ti.xcom_pull('upload_artifacts')) }}",
+        data="{{ write_manifest(ti.xcom_pull('upload_artifacts') | sum(start=[])) }}",
         replace=True,
     )
     record = SaveImageRecordOperator(

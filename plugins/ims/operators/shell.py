@@ -13,6 +13,7 @@ from ims.connections import api_client
 from ims.errors import MissingError
 from ims.jobs import job_id
 from ims.operators.errors import task_errors
+from ims.operators.step import architecture
 from ims.runtime.choice import shells
 from ims.settings import settings
 
@@ -63,11 +64,11 @@ class StartShellOperator(BaseOperator):
                 "name": self.name,
             }
             try:
-                shell = shells().open(data)
+                shell = shells().open(data, architecture(context))
             except MissingError as error:
                 raise AirflowSkipException(str(error)) from None
             until = datetime.now(UTC) + timedelta(seconds=self.lease)
-            run_url = f"{settings().airflow_url}/dags/{context['dag'].dag_id}/runs/{context['run_id']}"
+            run_url = f"{settings().ui_url}/dags/{context['dag'].dag_id}/runs/{context['run_id']}"
             known = {"name": self.name, "jail": self.jail, "until": until.isoformat(), "run_url": run_url}
             client.call("PUT", f"jobs/{job_id(str(context['run_id']))}/shell", json={**known, **shell})
         self.log.info("log in with: %s", shell["command"])

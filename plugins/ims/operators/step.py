@@ -48,6 +48,11 @@ class StepTask(BaseOperator):
             raise AirflowSkipException("the job does not ask for it")
 
 
+def architecture(context: Context) -> str:
+    """The architecture of what the job works on, as `open_workspace` found it."""
+    return str(context["ti"].xcom_pull(task_ids="open_workspace", key="arch"))
+
+
 class LocalStepOperator(StepTask):
     """Runs the step named like the task as a process of this machine."""
 

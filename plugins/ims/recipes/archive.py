@@ -11,7 +11,7 @@ import posixpath
 import shutil
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
@@ -56,14 +56,15 @@ def unpack(archive: Path, folder: Path, *, max_bytes: int, max_files: int, entry
         raise
 
 
-def digest(folder: Path) -> str:
+def digest(folder: Path, *, without: Collection[str] = ()) -> str:
     """SHA-256 of a recipe's content: paths, file bytes, link targets and whether a file is executable.
 
-    The order in the archive, times and owners do not count.
+    The order in the archive, times and owners do not count, nor do the paths `without`.
     """
     total = hashlib.sha256()
     for path in sorted(folder.rglob("*"), key=lambda path: path.relative_to(folder).as_posix()):
-        for part in (path.relative_to(folder).as_posix(), *_content(path)):
+        name = path.relative_to(folder).as_posix()
+        for part in (name, *_content(path)) if name not in without else ():
             total.update(len(part).to_bytes(8, "big") + os.fsencode(part))
     return total.hexdigest()
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -55,8 +56,8 @@ def redact(url: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
-def read_description(folder: Path) -> Description:
-    """Read `config.xml` with a parser that takes nothing from outside the file.
+def read_xml(folder: Path) -> etree._Element:
+    """The root of `config.xml`, read by a parser that takes nothing from outside the file.
 
     Raises InputError: it is not XML, not an image description, or it has a document type, which kiwi does not use.
     """
@@ -73,6 +74,12 @@ def read_description(folder: Path) -> Description:
     root = tree.getroot()
     if root.tag != "image":
         raise InputError(f"{CONFIG} is not a kiwi description: its root is <{root.tag}>")
+    return root
+
+
+def read_description(folder: Path) -> Description:
+    """Read `config.xml`. Raises InputError: as `read_xml`, or it names no package manager."""
+    root = read_xml(folder)
     manager = (root.findtext("preferences/packagemanager") or "").strip()
     if not manager:
         raise InputError(f"{CONFIG} names no <packagemanager>", "Add one to <preferences>")
@@ -80,7 +87,7 @@ def read_description(folder: Path) -> Description:
         name=root.get("name", ""),
         version=(root.findtext("preferences/version") or "").strip(),
         package_manager=manager,
-        repositories=tuple(_repositories(root, manager)),
+        repositories=tuple(repository for _, repository in machine_repositories(root, manager) if repository),
         packages=tuple(element.get("name", "") for element in root.iterfind("packages/package")),
     )
 
@@ -101,18 +108,18 @@ def check_description(folder: Path) -> None:
         raise InputError(f"kiwi-ng does not accept {CONFIG}: {schema_reason(done.stdout + done.stderr)}")
 
 
-def _repositories(root: etree._Element, manager: str) -> list[Repository]:
-    """The repositories that the build uses and that are reached over the network."""
-    found = []
-    for repository in root.iterfind("repository"):
-        source = repository.find("source")
+def machine_repositories(root: etree._Element, manager: str) -> Iterator[tuple[etree._Element, Repository | None]]:
+    """The repositories that kiwi takes packages from here; None for those that are not reached by http or https."""
+    for element in root.iterfind("repository"):
+        source = element.find("source")
         url = (source.get("path", "") if source is not None else "").strip()
+        if not _used(element):
+            continue
         try:
-            if urlsplit(url).scheme in ("http", "https") and _used(repository):
-                found.append(Repository(url, _metadata_url(url, manager, repository)))
+            remote = urlsplit(url).scheme in ("http", "https")
+            yield element, Repository(url, _metadata_url(url, manager, element)) if remote else None
         except ValueError as error:
             raise InputError(f"{CONFIG} names a repository whose address is wrong: {url}: {error}") from None
-    return found
 
 
 def _used(repository: etree._Element) -> bool:

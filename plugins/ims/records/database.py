@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 from alembic import command
@@ -25,13 +26,15 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.engine = _engine(url)
+        # Waiting writers of SQLite look again now and then, and some wait for seconds: here each gets its turn.
+        self._turn: AbstractContextManager[object] = Lock() if self.engine.dialect.name == "sqlite" else nullcontext()
         with _answering():
             migrate(self.engine)
 
     @contextmanager
     def session(self) -> Iterator[Session]:
         """A transaction: committed at the end of the block, rolled back if it raises."""
-        with _answering(), Session(self.engine, expire_on_commit=False) as session, session.begin():
+        with self._turn, _answering(), Session(self.engine, expire_on_commit=False) as session, session.begin():
             yield session
 
     @contextmanager

@@ -101,6 +101,8 @@ class Recipe(Linked, Record):
     linux_distribution: Mapped[str] = mapped_column(String(64))
     template_dictionary: Mapped[list[dict[str, str]]] = mapped_column(JSON, default=list)
     require_dkms: Mapped[bool] = mapped_column(default=True)
+    nightly: Mapped[bool] = mapped_column(default=False, server_default=false())
+    nightly_failures: Mapped[int] = mapped_column(default=0, server_default="0")
 
 
 class Image(Linked, Record):
@@ -114,6 +116,13 @@ class Image(Linked, Record):
     labels: Mapped[dict[str, str]] = mapped_column("metadata", JSON, default=dict)
     source_image_id: Mapped[str | None] = mapped_column(String(36), default=None, index=True)
     changes: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True), default=None)
+    source_recipe_id: Mapped[str | None] = mapped_column(String(36), default=None, index=True)
+    # When it was last seen that building its recipe again would make the same.
+    checked: Mapped[datetime | None] = mapped_column(UtcDateTime, default=None)
+    pinned: Mapped[bool] = mapped_column(default=False, server_default=false())
+    kernels: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True), default=None)
+    package_count: Mapped[int | None] = mapped_column(default=None)
+    packages: Mapped[list[ImagePackage]] = relationship(cascade="all, delete-orphan", passive_deletes=True)
     objects: Mapped[list[ImageObject]] = relationship(cascade="all, delete-orphan", passive_deletes=True)
 
 
@@ -124,6 +133,20 @@ class ImageObject(Base):
 
     image_id: Mapped[str] = mapped_column(ForeignKey("images.id", ondelete="CASCADE"), primary_key=True)
     path: Mapped[str] = mapped_column(Text, primary_key=True, index=True)
+
+
+class ImagePackage(Base):
+    """A package that an image holds. `type` is rpm or deb, `version` the whole: `[epoch:]version[-release]`."""
+
+    __tablename__ = "image_packages"
+
+    image_id: Mapped[str] = mapped_column(ForeignKey("images.id", ondelete="CASCADE"), primary_key=True)
+    name: Mapped[str] = mapped_column(Text, primary_key=True, index=True)
+    version: Mapped[str] = mapped_column(Text, primary_key=True)
+    arch: Mapped[str] = mapped_column(String(32), primary_key=True)
+    type: Mapped[str] = mapped_column(String(8))
+    source: Mapped[str] = mapped_column(Text, default="")
+    license: Mapped[str] = mapped_column(Text, default="")
 
 
 class Shell(Base):

@@ -45,6 +45,23 @@ class Removals:
         with self._database.reading() as session:
             return set(session.scalars(select(ImageObject.path).where(ImageObject.image_id == image.id)))
 
+    def named(self) -> set[str]:
+        """Addresses of all the objects that records name, tombstones too."""
+        columns = (Recipe.link_path, Image.link_path, ImageObject.path)
+        with self._database.reading() as session:
+            return {path for column in columns for path in session.scalars(select(column)) if path is not None}
+
+    def is_named(self, path: str) -> bool:
+        """Whether a record names the object, a tombstone too."""
+        columns = (Recipe.link_path, Image.link_path, ImageObject.path)
+        with self._database.reading() as session:
+            return any(session.scalars(select(column).where(column == path)).first() for column in columns)
+
+    def ids(self) -> set[str]:
+        """Ids of all recipes and images, tombstones too."""
+        with self._database.reading() as session:
+            return {identity for kind in (Recipe, Image) for identity in session.scalars(select(kind.id))}
+
     def images_of_unknown_objects(self) -> list[Image]:
         """Images with a link, tombstones too, that were registered before objects were remembered."""
         if self._all_known:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from ims.errors import InputError, MissingError
 from ims.records.database import Database, lock_links
-from ims.records.models import Image, ImageObject, PublicKey, Recipe, RecordType
+from ims.records.models import Image, ImageObject, ImagePackage, PublicKey, Recipe, RecordType
 from ims.records.selection import Selection
 
 NAMES: dict[type, str] = {PublicKey: "public key", Recipe: "recipe", Image: "image"}
@@ -58,6 +58,33 @@ class Records:
         with self._database.reading() as session:
             return {record.id: record for record in session.scalars(select(kind).where(known.in_(wanted)))}
 
+    def newest_image(self, recipe: Recipe) -> Image:
+        """The newest image built from the recipe or, since a push makes a new one, from another of its name.
+
+        Raises MissingError: there is none.
+        """
+        same = select(Recipe.id).where(Recipe.name == recipe.name, Recipe.arch == recipe.arch)
+        images = select(Image).where(Image.deleted.is_(None), Image.source_recipe_id.in_(same))
+        with self._database.reading() as session:
+            image = session.scalars(images.order_by(Image.created.desc(), Image.id.desc()).limit(1)).first()
+        if image is None:
+            raise MissingError(f"there is no image of the recipe {recipe.name} ({recipe.id})")
+        return image
+
+    def packages(self, identity: str) -> Sequence[ImagePackage]:
+        """The packages of an image, by name. Raises MissingError: there is no image with that id."""
+        order = (ImagePackage.name, ImagePackage.version, ImagePackage.arch)
+        with self._database.reading() as session:
+            expect(by_id(session, Image, identity), Image, identity)
+            query = select(ImagePackage).where(ImagePackage.image_id == identity).order_by(*order)
+            return session.scalars(query).all()
+
+    def versions(self, package: str) -> Sequence[tuple[str, str]]:
+        """The types and versions in which images, tombstones too, hold a package."""
+        query = select(ImagePackage.type, ImagePackage.version).where(ImagePackage.name == package).distinct()
+        with self._database.reading() as session:
+            return [(kind, version) for kind, version in session.execute(query)]
+
     def images_of_jobs(self, job_ids: Iterable[str]) -> dict[str, Image]:
         """The images that jobs made, tombstones too, by job."""
         with self._database.reading() as session:
@@ -100,6 +127,15 @@ class Records:
     def delete(self, kind: type[RecordType], identity: str) -> None:
         """Make a record a tombstone. Raises MissingError: there is none with that id."""
         self.change(kind, identity, _bury)
+
+    def retire(self, identity: str) -> bool:
+        """Make an image a tombstone unless somebody has pinned or deleted it meanwhile; returns whether it was done."""
+        with self._database.session() as session:
+            image = by_id(session, Image, identity, lock=True)
+            if image is None or image.pinned or image.deleted is not None:
+                return False
+            _bury(image)
+            return True
 
     def delete_all(self, kind: type[RecordType]) -> None:
         """Make all records of a kind tombstones."""

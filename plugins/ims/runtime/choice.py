@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Any, Protocol
 
+from ims.cleaning import Finding
 from ims.settings import settings
 
 
@@ -21,10 +23,11 @@ class Workspaces(Protocol):
 class Shells(Protocol):
     """Opens and closes the shells of jobs."""
 
-    def open(self, data: dict[str, Any]) -> dict[str, Any]:
+    def open(self, data: dict[str, Any], arch: str) -> dict[str, Any]:
         """Serve a shell until it is closed; returns host, port, fingerprint and the command that logs in.
 
-        `data` is the input of the step `serve_shell`, without host and port. Open already is no error.
+        `data` is the input of the step `serve_shell`, without host and port; `arch` is the image's. Open already is
+        no error.
         Raises MissingError: there is nothing to show; ImsError: it does not open.
         """
 
@@ -55,3 +58,18 @@ def shells() -> Shells:
     from ims.runtime.local_shells import LocalShells
 
     return LocalShells()
+
+
+def leftovers(running: Callable[[], Collection[str]], hours: int) -> list[Finding]:
+    """What ended jobs left, and caches that have grown too large. What is younger than `hours` stays.
+
+    `running` tells the jobs that have not ended; it is asked after all else was looked at, so a job that begins
+    meanwhile is not taken for one that has ended.
+    """
+    if settings().runtime == "kubernetes":
+        from ims.runtime.kubernetes import KubernetesWorkspaces
+
+        return KubernetesWorkspaces().leftovers(running, hours)
+    from ims.runtime import local_leftovers
+
+    return local_leftovers.find(running, hours)

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from kubernetes import client, config
 from kubernetes.client import models as k8s
 from kubernetes.client.exceptions import ApiException
+from kubernetes.config import ConfigException
+from yaml import YAMLError
 
+from ims.cleaning import Finding
 from ims.errors import ConfigurationError, ImsError, InputError, UnavailableError
 from ims.runtime import pods
 from ims.settings import settings
@@ -21,10 +26,18 @@ CLOSE_SECONDS = 120
 
 
 def core_api() -> client.CoreV1Api:
-    """The cluster that the settings name, or the one that this process runs in."""
-    if (path := settings().kubernetes_config) is not None:
-        return client.CoreV1Api(config.new_client_from_config(str(path)))
-    config.load_incluster_config()
+    """The cluster that the settings name, or the one that this process runs in.
+
+    Raises ConfigurationError: there is none.
+    """
+    path = settings().kubernetes_config
+    try:
+        if path is not None:
+            return client.CoreV1Api(config.new_client_from_config(str(path)))
+        config.load_incluster_config()
+    except (ConfigException, OSError, YAMLError) as error:
+        where = f"the kubeconfig {path} cannot be used" if path is not None else "this is no pod of a cluster"
+        raise ConfigurationError(f"{where}: {error}", "Set IMS_KUBERNETES_CONFIG to a kubeconfig") from None
     return client.CoreV1Api()
 
 
@@ -66,6 +79,32 @@ class KubernetesWorkspaces:
                     )
                 time.sleep(0.5)
 
+    def leftovers(self, running: Callable[[], Collection[str]], hours: int) -> list[Finding]:
+        """What ended jobs left in the namespace; see `ims.runtime.choice`. Caches go with their job's volume."""
+        ours = {"label_selector": f"{pods.PART_OF}=ims"}
+        newest: dict[str, datetime] = {}
+        sizes: dict[str, int] = {}
+        with cluster_errors():
+            claims = self._core.list_namespaced_persistent_volume_claim(self._namespace, **ours).items
+            found = self._core.list_namespaced_pod(self._namespace, **ours).items
+            found += self._core.list_namespaced_service(self._namespace, **ours).items
+        for item in (*claims, *found):
+            job, made = item.metadata.labels.get("ims.job"), item.metadata.creation_timestamp
+            if job is not None:
+                newest[job] = max(made, newest.get(job, made))
+        for claim in claims:
+            sizes[claim.metadata.labels.get("ims.job")] = _bytes(claim.spec.resources.requests["storage"])
+        jobs, until = set(running()), datetime.now(UTC) - timedelta(hours=hours)
+        return [
+            Finding("workspaces", job, sizes.get(job, 0), partial(self._close, job))
+            for job, made in newest.items()
+            if job not in jobs and made < until
+        ]
+
+    def _close(self, job_id: str) -> bool:
+        self.close_workspace(job_id)
+        return True
+
 
 @contextmanager
 def cluster_errors() -> Iterator[None]:
@@ -97,9 +136,11 @@ def _message(error: ApiException) -> str:
 def explain(pod: k8s.V1Pod) -> str | None:
     """Why a pod failed, or does not start, in one sentence; None if it says nothing."""
     status = pod.status
-    if status.reason in ("Evicted", "NodeLost", "Shutdown", "Terminated"):
+    if status.reason:  # Evicted, NodeLost, OutOfmemory and the like; a pod that ended by itself has none
         return f"the pod was ended by its node ({status.reason}): {status.message or 'no reason given'}"
     for condition in status.conditions or []:
+        if condition.type == "DisruptionTarget" and condition.status == "True":
+            return f"the pod was ended by the cluster ({condition.reason}): {condition.message or 'no reason given'}"
         if condition.type == "PodScheduled" and condition.status == "False":
             return f"no node takes the pod: {condition.message}"
     for state in _states(pod):
@@ -107,6 +148,8 @@ def explain(pod: k8s.V1Pod) -> str | None:
             return f"the pod does not start ({state.waiting.reason}): {state.waiting.message or ''}".rstrip(": ")
         if state.terminated is not None and state.terminated.reason == "OOMKilled":
             return "the step used more memory than its limit and was killed; set job_mem_size"
+    if status.phase == "Pending":
+        return "the pod does not start: a volume, Secret or ConfigMap of it may be missing; see kubectl describe pod"
     return None
 
 
@@ -121,6 +164,11 @@ def outcome(pod: k8s.V1Pod) -> tuple[int | None, dict[str, Any]]:
                 said = {}
             return ended.exit_code, said if isinstance(said, dict) else {}
     return None, {}
+
+
+def _bytes(quantity: str) -> int:
+    """The size of a volume as `open_workspace` asks for it."""
+    return int(quantity.removesuffix("Gi")) * 1024**3 if quantity.endswith("Gi") else 0
 
 
 def _states(pod: k8s.V1Pod) -> Iterator[k8s.V1ContainerState]:

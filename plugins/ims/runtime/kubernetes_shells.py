@@ -28,12 +28,12 @@ class KubernetesShells:
         self._namespace = settings().kubernetes_namespace
         self._core = core_api()
 
-    def open(self, data: dict[str, Any]) -> dict[str, Any]:
+    def open(self, data: dict[str, Any], arch: str) -> dict[str, Any]:
         """Serve a shell until it is closed; see `ims.runtime.choice`."""
         workspace = PurePosixPath(data["workspace"])
         name = pods.shell_name(workspace.name)
         with cluster_errors():
-            self._make(self._core.create_namespaced_pod, pods.shell_pod(load_step(pods.SHELL), data))
+            self._make(self._core.create_namespaced_pod, pods.shell_pod(load_step(pods.SHELL), data, arch))
             self._make(self._core.create_namespaced_service, pods.shell_service(workspace.name))
             self._wait_until_ready(name)
             command = ["cat", str(workspace / "shell.json")]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -23,6 +22,7 @@ USER = 1000
 SHELL = "serve_shell"
 SHELL_PORT = 2022
 CONTAINER = "step"
+PART_OF = "app.kubernetes.io/part-of"
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 # Settings that mean something to a step; where things are is other in a pod.
 _SETTINGS = (
@@ -41,8 +41,8 @@ def volume_name(job_id: str) -> str:
     return f"ims-{job_id}"
 
 
-def step_pod(step: Step[Any], data: dict[str, Any], memory_gib: int | None = None) -> k8s.V1Pod:
-    """The pod that runs a step on its input, which names the workspace."""
+def step_pod(step: Step[Any], data: dict[str, Any], arch: str, memory_gib: int | None = None) -> k8s.V1Pod:
+    """The pod that runs a step on its input, which names the workspace. `arch` is what the job works on."""
     own = settings()
     job_id = PurePosixPath(data["workspace"]).name
     return k8s.V1Pod(
@@ -55,7 +55,7 @@ def step_pod(step: Step[Any], data: dict[str, Any], memory_gib: int | None = Non
             restart_policy="Never",
             automount_service_account_token=False,
             enable_service_links=False,
-            node_selector=_nodes(own),
+            node_selector=_nodes(own, arch),
             tolerations=[k8s.V1Toleration(**item) for item in own.kubernetes_tolerations],
             runtime_class_name=own.kubernetes_runtime_class or None,
             init_containers=[] if step.privileged else [_opener(own, job_id)],
@@ -66,9 +66,9 @@ def step_pod(step: Step[Any], data: dict[str, Any], memory_gib: int | None = Non
     )
 
 
-def shell_pod(step: Step[Any], data: dict[str, Any]) -> k8s.V1Pod:
+def shell_pod(step: Step[Any], data: dict[str, Any], arch: str) -> k8s.V1Pod:
     """The pod of a shell: it is ready when ssh answers, starts again when it fails, and ends when its user is done."""
-    pod = step_pod(step, {**data, "host": "0.0.0.0", "port": SHELL_PORT, "until_marked": True})  # noqa: S104
+    pod = step_pod(step, {**data, "host": "0.0.0.0", "port": SHELL_PORT, "until_marked": True}, arch)  # noqa: S104
     (container,) = pod.spec.containers
     container.args = [*container.args[:2], "--result", f"{data['workspace']}/serve_shell.json", "--outcome", OUTCOME]
     container.ports = [k8s.V1ContainerPort(container_port=SHELL_PORT)]
@@ -102,12 +102,11 @@ def shell_service(job_id: str) -> k8s.V1Service:
 
 def labels(job_id: str, step_name: str) -> dict[str, str]:
     """How the pods of a job are found."""
-    return {"app.kubernetes.io/part-of": "ims", "ims.job": job_id, "ims.step": step_name}
+    return {PART_OF: "ims", "ims.job": job_id, "ims.step": step_name}
 
 
-def _nodes(own: Settings) -> dict[str, str]:
-    machine = platform.machine()
-    return {"kubernetes.io/arch": _ARCHITECTURES.get(machine, machine), **own.kubernetes_node_selector}
+def _nodes(own: Settings, arch: str) -> dict[str, str]:
+    return {"kubernetes.io/arch": _ARCHITECTURES.get(arch, arch), **own.kubernetes_node_selector}
 
 
 def _seccomp(step: Step[Any]) -> k8s.V1SeccompProfile:

@@ -53,6 +53,13 @@ def stop(step_name: str, job_id: str) -> None:
         log.unlink()
 
 
+def started(step_name: str) -> list[str]:
+    """The jobs whose step was started and not stopped."""
+    prefix = service_name(step_name, "")
+    found = supervision.services_folder(settings()).glob(f"{prefix}*.conf")
+    return sorted(path.stem.removeprefix(prefix) for path in found)
+
+
 def log_file(step_name: str, job_id: str) -> Path:
     """Where the output of the step of a job goes while it runs."""
     return supervision.services_folder(settings()) / f"{service_name(step_name, job_id)}.log"

@@ -10,6 +10,7 @@ from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 
+from ims.client import ImsClient
 from ims.errors import ImsError
 from ims.settings import settings
 from ims.stack import demo as demo_module
@@ -46,7 +47,7 @@ def env() -> None:
     credentials = ensure_credentials(own)
     exports = {
         "IMS_URL": f"{own.airflow_url}/apis/ims",
-        "IMS_TOKEN": lifecycle.token(own, own.admin_user, credentials.admin_password),
+        "IMS_TOKEN": ImsClient(own.airflow_url).token(own.admin_user, credentials.admin_password),
         "AIRFLOW_URL": own.airflow_url,
         **s3_environment(own, credentials),
     }

@@ -24,6 +24,7 @@ INHERITED = (
     "http_proxy",
     "https_proxy",
     "no_proxy",
+    "AIRFLOW_CONN_IMS_NOTIFY",  # where messages go; it holds secrets, which no step is given
 )
 
 
@@ -88,7 +89,7 @@ def airflow_environment(settings: Settings, credentials: Credentials) -> dict[st
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": postgres.url(settings),
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": postgres.url(settings),
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(settings.home / "logs" / "tasks"),
-        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.2",
+        "AIRFLOW__SCHEDULER__SCHEDULER_IDLE_SLEEP_TIME": "0.5",
         "AIRFLOW__WORKERS__EXECUTION_API_TIMEOUT": "60",
         "AIRFLOW_CONN_IMS_API": json.dumps(
             {

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import httpx
 
+from ims.client import ImsClient
 from ims.errors import ConfigurationError, ImsError, UnavailableError
 from ims.settings import Settings
 from ims.stack import postgres, supervision
@@ -20,7 +21,9 @@ from ims.stack.roles import write_roles
 from ims.storage.objects import ObjectName, ObjectStore
 
 START_SECONDS = 300
-WORKFLOWS = ("create_image", "customize_image")
+LOOK_SECONDS = 3
+WORKFLOWS = ("create_image", "customize_image", "plan_images", "nightly_images", "image_maintenance")
+POOL = "nightly"
 SECURITY = """\
 # Without these keys the filer's own port would take requests from anybody on this machine.
 [jwt.signing]
@@ -67,6 +70,18 @@ def await_all(settings: Settings, credentials: Credentials, say: Say) -> None:
     for what, ready in checks(settings, credentials):
         say(f"waiting for {what}")
         wait(settings, what, ready)
+    set_nightly_pool(settings, credentials)
+
+
+def set_nightly_pool(settings: Settings, credentials: Credentials) -> None:
+    """Make Airflow's pool of nightly builds, or give it the size that is set now. Who waits in it counts."""
+    pool = {"description": "Builds of a night", "slots": settings.nightly_parallelism, "include_deferred": True}
+    with _airflow_client(settings, credentials) as client:
+        answer = client.post("/api/v2/pools", json={"name": POOL, **pool})
+        if answer.status_code == httpx.codes.CONFLICT:
+            # Airflow wants the whole, and calls the name otherwise here.
+            answer = client.patch(f"/api/v2/pools/{POOL}", json={"pool": POOL, **pool})
+        answer.raise_for_status()
 
 
 def down(settings: Settings) -> None:
@@ -132,7 +147,7 @@ def checks(settings: Settings, credentials: Credentials) -> Iterator[tuple[str, 
     yield "the API server", lambda: client.get("/execution/health").status_code == 200
     yield "the records", lambda: client.get("/apis/ims/healthz/ready").status_code == 200
     yield "the scheduler, the DAG processor and the triggerer", lambda: _airflow_healthy(client)
-    yield "the workflows", lambda: _workflows_parsed(client, settings, credentials)
+    yield "the workflows", lambda: _workflows_parsed(settings, credentials)
 
 
 def wait(settings: Settings, what: str, ready: Callable[[], bool]) -> None:
@@ -140,17 +155,18 @@ def wait(settings: Settings, what: str, ready: Callable[[], bool]) -> None:
 
     Raises UnavailableError: it does not within START_SECONDS, or a program gave up before.
     """
-    deadline = time.monotonic() + START_SECONDS
+    begin = look = time.monotonic()
     while True:
         try:
             if ready():
                 return
-        except httpx.TransportError:
+        except (httpx.TransportError, UnavailableError):
             pass  # not listening yet: that is what is waited for
-        states = supervision.states(settings)
-        # A shell that does not come back is its job's affair.
-        dead = [part.name for part in supervision.programs(settings) if states.get(part.name) == "FATAL"]
-        if dead or time.monotonic() > deadline:
+        now = time.monotonic()
+        dead = []
+        if now >= look:  # supervisord is asked by a program, whose start takes from those that are waited for
+            dead, look = _dead(settings), now + LOOK_SECONDS
+        if dead or now > begin + START_SECONDS:
             raise UnavailableError(
                 f"{what} did not start" + (f": {', '.join(dead)} ended" if dead else f" in {START_SECONDS} s"),
                 f"See the logs in {settings.home}/logs",
@@ -158,17 +174,16 @@ def wait(settings: Settings, what: str, ready: Callable[[], bool]) -> None:
         time.sleep(0.2)
 
 
+def _dead(settings: Settings) -> list[str]:
+    """The programs that gave up. A shell that does not come back is its job's affair."""
+    states = supervision.states(settings)
+    return [part.name for part in supervision.programs(settings) if states.get(part.name) == "FATAL"]
+
+
 def reset(settings: Settings) -> None:
     """Stop the stack and remove all its data."""
     down(settings)
     shutil.rmtree(settings.home, ignore_errors=True)
-
-
-def token(settings: Settings, user: str, password: str) -> str:
-    """A bearer token of Airflow's for `user`."""
-    answer = httpx.post(f"{settings.airflow_url}/auth/token", json={"username": user, "password": password}, timeout=60)
-    answer.raise_for_status()
-    return str(answer.json()["access_token"])
 
 
 def _s3_works(settings: Settings, credentials: Credentials) -> bool:
@@ -187,11 +202,16 @@ def _airflow_healthy(client: httpx.Client) -> bool:
     return all(health[part]["status"] == "healthy" for part in ("scheduler", "dag_processor", "triggerer"))
 
 
-def _workflows_parsed(client: httpx.Client, settings: Settings, credentials: Credentials) -> bool:
-    bearer = token(settings, settings.admin_user, credentials.admin_password)
-    headers = {"Authorization": f"Bearer {bearer}"}
-    for dag_id in WORKFLOWS:
-        answer = client.get(f"/api/v2/dags/{dag_id}", headers=headers)
-        if answer.status_code != 200 or answer.json()["has_import_errors"]:
-            return False
+def _workflows_parsed(settings: Settings, credentials: Credentials) -> bool:
+    with _airflow_client(settings, credentials) as client:
+        for dag_id in WORKFLOWS:
+            answer = client.get(f"/api/v2/dags/{dag_id}")
+            if answer.status_code != 200 or answer.json()["has_import_errors"]:
+                return False
     return True
+
+
+def _airflow_client(settings: Settings, credentials: Credentials) -> httpx.Client:
+    """A client of Airflow's API, as the administrator."""
+    bearer = ImsClient(settings.airflow_url).token(settings.admin_user, credentials.admin_password)
+    return httpx.Client(base_url=settings.airflow_url, headers={"Authorization": f"Bearer {bearer}"}, timeout=60)

@@ -10,6 +10,7 @@ from ims.errors import InputError
 from ims.recipes import archive
 from ims.settings import settings
 from ims.shell import ansible
+from ims.steps import image_cache
 from ims.steps.step import Step, StepInput
 from ims.storage.manifest import MAX_BYTES, ROOTFS, Artifact, read_manifest
 from ims.storage.objects import ObjectName, ObjectStore
@@ -51,11 +52,10 @@ def fetch_rootfs(store: ObjectStore, name: ObjectName, workspace: Path) -> Path:
     found = read_manifest(store.read_bytes(name, MAX_BYTES), name).of_type(ROOTFS)
     if len(found) != 1:
         raise InputError(f"the manifest {name} has {len(found)} artifacts of the type {ROOTFS}, not one")
-    rootfs = cached(found[0])
-    if rootfs.exists():
+    rootfs = cached(store, found[0])
+    if image_cache.claim(rootfs, workspace):
         log.info("%s is here already", found[0].link.path)
         return rootfs
-    rootfs.parent.mkdir(parents=True, exist_ok=True)
     # Beside its last place, since the workspace is another mount; LocalRuntime.close_workspace removes it.
     fetched = rootfs.with_name(f"{workspace.name}.fetched")
     digests = store.download(ObjectName.parse(found[0].link.path), fetched)
@@ -66,10 +66,12 @@ def fetch_rootfs(store: ObjectStore, name: ObjectName, workspace: Path) -> Path:
     return rootfs
 
 
-def cached(rootfs: Artifact) -> Path:
+def cached(store: ObjectStore, rootfs: Artifact) -> Path:
     """Where a rootfs is kept: by its checksum, or by its address and etag where the manifest has no checksum."""
-    key = rootfs.md5.lower() or hashlib.sha256(f"{rootfs.link.path} {rootfs.link.etag}".encode()).hexdigest()
-    return settings().home / "cache" / "images" / key
+    path = rootfs.link.path
+    known = rootfs.md5.lower() or f"{path} {store.stat(ObjectName.parse(path)).etag}"
+    # The manifest says what it likes: as it stands it could name a file anywhere.
+    return image_cache.folder() / hashlib.sha256(known.encode()).hexdigest()
 
 
 STEP = Step("fetch_image", Input, run, s3=True)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from pydantic import Field
@@ -26,15 +28,8 @@ class Input(StepInput):
 
 def run(step: Input) -> dict[str, Any]:
     """Leaves the rendered recipe in `recipe/`; returns its digest and what its description says."""
-    name = ObjectName.parse(step.path)
-    packed, folder = step.workspace / "recipe.tar.gz", step.workspace / "recipe"
-    digests = ObjectStore.from_environment().download(name, packed)
-    log.info("fetched %s: %d bytes, sha256 %s", name, digests.size, digests.sha256)
-    limits = settings()
-    archive.unpack(packed, folder, max_bytes=limits.recipe_max_mib * 1024 * 1024, max_files=limits.recipe_max_files)
-    packed.unlink()
-    digest = archive.digest(folder)
-    rendered = render(folder, step.variables)
+    store, folder = ObjectStore.from_environment(), step.workspace / "recipe"
+    digest, rendered = fetch(store, step.path, step.variables, folder)
     description = read_description(folder)
     check_description(folder)
     log.info(
@@ -48,6 +43,21 @@ def run(step: Input) -> dict[str, Any]:
         ", ".join(rendered) or "none",
     )
     return {"digest": digest, **description.as_dict()}
+
+
+def fetch(store: ObjectStore, path: str, variables: Mapping[str, str], folder: Path) -> tuple[str, list[str]]:
+    """Leave the recipe that lies at `path` in `folder`, rendered.
+
+    Returns its digest, of what was packed, and the names of the files that were templates.
+    Raises InputError, UnavailableError: it is not there, or not a recipe.
+    """
+    name, packed, limits = ObjectName.parse(path), folder.with_suffix(".tar.gz"), settings()
+    digests = store.download(name, packed)
+    log.info("fetched %s: %d bytes, sha256 %s", name, digests.size, digests.sha256)
+    archive.unpack(packed, folder, max_bytes=limits.recipe_max_mib * 1024 * 1024, max_files=limits.recipe_max_files)
+    packed.unlink()
+    digest = archive.digest(folder)
+    return digest, render(folder, variables)
 
 
 STEP = Step("fetch_recipe", Input, run, s3=True)

@@ -9,16 +9,24 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ims.errors import ImsError, InputError
 from ims.images import site_ca
-from ims.images.changes import FIRST, VOLATILE
-from ims.images.overlay import extended_attributes, mount_image
+from ims.images.changes import VOLATILE
+from ims.images.files import LIST as FILES
+from ims.images.files import write_files
+from ims.images.inventory import read_inventory
+from ims.images.overlay import mount_image
+from ims.images.reproducible import files_with_acls, lost_acls
 from ims.images.root import resolve_inside
+from ims.images.sbom import SBOM, write_sbom
+from ims.recipes.provenance import NAME as PROVENANCE
 from ims.settings import settings
+from ims.steps import provenance
 from ims.steps.build_host import kernel_file_systems
 from ims.steps.list_changes import CHANGES, LIST
 from ims.steps.step import Step, StepInput
@@ -28,10 +36,8 @@ from ims.storage.digests import digest_file
 log = logging.getLogger(__name__)
 
 # What kiwi leaves in the root for its own use, and what is not part of a file system at rest.
-LEFT_OUT = (
-    *("image", ".profile", ".kconfig"),
-    *(f"{folder}/{names}" for folder in ("dev", "proc", "run", "sys", "tmp") for names in ("*", ".*")),
-)
+KIWIS_OWN = ("image", ".profile", ".kconfig")
+LEFT_OUT = (*KIWIS_OWN, *(f"{folder}/{names}" for folder in sorted(VOLATILE) for names in ("*", ".*")))
 DEFAULT_KERNEL = {"aarch64": "Image"}
 # mksquashfs does not say of which file.
 _LOST_ACL = "Unrecognised xattr prefix system.posix_acl_"
@@ -51,8 +57,11 @@ class Input(StepInput):
     kernel_parameters_file_name: str
 
 
-def run(step: Input) -> list[dict[str, Any]]:
-    """Leaves the artifacts in `artifacts/`; returns name, media type, path, size and digests of each."""
+def run(step: Input) -> list[list[dict[str, Any]]]:
+    """Leaves the artifacts in `artifacts/`; returns name, media type, path, size and digests of each.
+
+    They come in two parts, to be uploaded beside each other: the rootfs, and all that is small.
+    """
     root, folder = step.workspace / "image-root", step.workspace / "artifacts"
     if step.rootfs is not None:
         show_changed_image(step.rootfs, step.workspace, root)
@@ -60,17 +69,26 @@ def run(step: Input) -> list[dict[str, Any]]:
     folder.mkdir()
     for name, source in boot_files(root, step).items():
         shutil.copyfile(source, folder / name)
-    make_rootfs(root, folder / "rootfs")
-    if (changes := step.workspace / LIST).exists():
-        shutil.copyfile(changes, folder / LIST)
+    provenance.confirm(step.workspace, root, finished=True)
+    with ThreadPoolExecutor(1) as beside:  # mksquashfs is a program of its own
+        described = beside.submit(describe_contents, root, folder)
+        make_rootfs(root, folder / "rootfs")
+        described.result()
+    for name in (LIST, PROVENANCE):
+        if (told := step.workspace / name).exists():
+            shutil.copyfile(told, folder / name)
     types = {
         "rootfs": manifest.ROOTFS,
         "kernel": manifest.KERNEL,
         "initrd": manifest.INITRD,
         "boot_parameters": manifest.BOOT_PARAMETERS,
         LIST: manifest.CHANGES,
+        PROVENANCE: manifest.PROVENANCE,
+        SBOM: manifest.SBOM,
+        FILES: manifest.FILES,
     }
-    return [_describe(folder / name, kind) for name, kind in types.items() if (folder / name).exists()]
+    rootfs, *others = [_describe(folder / name, kind) for name, kind in types.items() if (folder / name).exists()]
+    return [[rootfs], others]
 
 
 def show_changed_image(rootfs: Path, workspace: Path, root: Path) -> None:
@@ -124,19 +142,17 @@ def make_rootfs(root: Path, rootfs: Path) -> None:
     if process.wait() != 0:
         raise ImsError(f"mksquashfs ended with {process.returncode}: {last}", "See the log above")
     if has_acls:
-        lost = list(files_with_acls(root))
-        log.warning(
-            "a squashfs holds no POSIX ACLs: %d files lose theirs: %s", len(lost), ", ".join(map(repr, lost[:FIRST]))
-        )
+        log.warning(lost_acls(root, list(files_with_acls(root))))
 
 
-def files_with_acls(root: Path) -> Iterator[str]:
-    """The names, in the image, of files that have a POSIX ACL."""
-    for folder, folders, files in os.walk(root):
-        folders[:] = sorted(name for name in folders if folder != str(root) or name not in VOLATILE)
-        for path in (Path(folder, name) for name in sorted(folders + files)):
-            if any(name.startswith("system.posix_acl_") for name in extended_attributes(path)):
-                yield f"/{path.relative_to(root)}"
+def describe_contents(root: Path, folder: Path) -> None:
+    """Write the SBOM of an image root and the list of its files."""
+    inventory = read_inventory(root)
+    (folder / SBOM).write_text(write_sbom(inventory))
+    write_files(root, folder / FILES, KIWIS_OWN)
+    log.info(
+        "the image holds %d packages, kernels: %s", len(inventory.packages), ", ".join(inventory.kernels) or "none"
+    )
 
 
 def squashfs_command(root: Path, rootfs: Path) -> list[str]:

@@ -25,7 +25,7 @@ def run_logged(
     seconds: float | None = None,
     descriptors: Iterable[int] = (),
 ) -> tuple[int, collections.deque[str]]:
-    """Run a program, its output line by line to the log and into `copy`; returns its exit code and the last lines.
+    """Run a program, its output line by line to the log and to the end of `copy`; returns exit code and last lines.
 
     After `seconds` it is killed, and the exit code is negative. It inherits `descriptors`.
     """
@@ -41,7 +41,7 @@ def run_logged(
             errors="replace",
             pass_fds=tuple(descriptors),
         ) as process,
-        (copy or Path(os.devnull)).open("w") as file,
+        (copy or Path(os.devnull)).open("a") as file,
     ):
         assert process.stdout is not None
         limit = threading.Timer(seconds, process.kill) if seconds is not None else None

@@ -1,4 +1,4 @@
-"""Seed step 11: upload one artifact to S3 and see that it arrived whole."""
+"""Seed step 11: upload artifacts to S3 and see that they arrived whole."""
 
 from __future__ import annotations
 
@@ -28,25 +28,29 @@ class PackedArtifact(BaseModel):
 
 
 class Input(StepInput):
-    """One artifact, and the image and job it belongs to."""
+    """Some of the artifacts, and the image and job they belong to."""
 
     image_id: str
     image_name: str
     job_id: str
-    each: PackedArtifact
+    each: list[PackedArtifact]
 
 
-def run(step: Input) -> dict[str, Any]:
-    """Returns type, S3 path, etag, size and digests of the stored artifact."""
-    artifact = step.each
-    name = ObjectName(settings().images_bucket, f"{step.image_id}/{artifact.name}")
+def run(step: Input) -> list[dict[str, Any]]:
+    """Returns type, S3 path, etag, size and digests of each stored artifact."""
+    store = ObjectStore.from_environment()
     labels = {
         # S3 carries metadata in headers: the name of an image may have letters that those cannot hold.
         "x-shasta-ims-image-name": step.image_name.encode("ascii", "replace").decode(),
         "x-shasta-ims-image-id": step.image_id,
         "x-shasta-ims-job-id": step.job_id,
     }
-    stored = ObjectStore.from_environment().upload(artifact.path, name, labels)
+    return [_upload(store, artifact, step.image_id, labels) for artifact in step.each]
+
+
+def _upload(store: ObjectStore, artifact: PackedArtifact, image_id: str, labels: dict[str, str]) -> dict[str, Any]:
+    name = ObjectName(settings().images_bucket, f"{image_id}/{artifact.name}")
+    stored = store.upload(artifact.path, name, labels)
     if stored.metadata.get("sha256") != artifact.sha256:
         raise ImsError(f"{artifact.path} changed after it was packed", "Start the job again")
     log.info("uploaded %s: %d bytes, verified", name, stored.size)

@@ -20,8 +20,12 @@ ROOTFS = "application/vnd.cray.image.rootfs.squashfs"
 KERNEL = "application/vnd.cray.image.kernel"
 INITRD = "application/vnd.cray.image.initrd"
 BOOT_PARAMETERS = "application/vnd.cray.image.parameters.boot"
+# Ours: what was changed in the image that this one was made of, what decided the image (see `ims.recipes.provenance`),
+# what it holds, and all of its files. Readers pass over types that they do not know.
 CHANGES = "text/vnd.ims.image.changes"
-"""Ours: what was changed in the image that this one was made of. Readers pass over types that they do not know."""
+PROVENANCE = "application/vnd.ims.image.provenance+json"
+SBOM = "application/vnd.cyclonedx+json"
+FILES = "application/vnd.ims.image.files"
 
 
 class Link(BaseModel):

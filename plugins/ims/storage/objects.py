@@ -6,10 +6,11 @@ import os
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from itertools import chain
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import boto3
 from boto3.s3.transfer import TransferConfig
@@ -54,6 +55,24 @@ class StoredObject:
     size: int
     etag: str
     metadata: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class ListedObject:
+    """What a list says of an object."""
+
+    name: ObjectName
+    size: int
+    modified: datetime
+
+
+@dataclass(frozen=True)
+class UnfinishedUpload:
+    """An upload in parts of which no object has come yet."""
+
+    name: ObjectName
+    id: str
+    begun: datetime
 
 
 class ObjectStore:
@@ -188,19 +207,39 @@ class ObjectStore:
     def delete_prefix(self, bucket: str, prefix: str) -> int:
         """Remove every object and every unfinished upload below `prefix`; returns how many there were."""
         removed = 0
-        with storage_errors(f"s3://{bucket}/{prefix}"):
-            for upload in self._unfinished(bucket, prefix):
-                self._client.abort_multipart_upload(Bucket=bucket, Key=upload[0], UploadId=upload[1])
-                removed += 1
-            for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
-                for item in page.get("Contents", []):
-                    self._client.delete_object(Bucket=bucket, Key=item["Key"])
-                    removed += 1
+        for upload in list(self.uploads(bucket, prefix)):
+            self.abort(upload)
+            removed += 1
+        for item in self.objects(bucket, prefix):
+            self.delete(item.name)
+            removed += 1
         return removed
 
-    def _unfinished(self, bucket: str, prefix: str) -> list[tuple[str, str]]:
-        pages = self._client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix)
-        return [(upload["Key"], upload["UploadId"]) for page in pages for upload in page.get("Uploads", [])]
+    def objects(self, bucket: str, prefix: str = "") -> Iterator[ListedObject]:
+        """The objects whose keys begin with `prefix`."""
+        with storage_errors(f"s3://{bucket}/{prefix}"):
+            for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+                for item in page.get("Contents", []):
+                    yield ListedObject(ObjectName(bucket, item["Key"]), item["Size"], item["LastModified"])
+
+    def uploads(self, bucket: str, prefix: str = "") -> Iterator[UnfinishedUpload]:
+        """The uploads to keys that begin with `prefix` that were neither finished nor given up."""
+        with storage_errors(f"s3://{bucket}/{prefix}"):
+            for page in self._client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix):
+                for item in page.get("Uploads", []):
+                    yield UnfinishedUpload(ObjectName(bucket, item["Key"]), item["UploadId"], item["Initiated"])
+
+    def parts_size(self, upload: UnfinishedUpload) -> int:
+        """The bytes that have come of an upload."""
+        where: Any = {"Bucket": upload.name.bucket, "Key": upload.name.key, "UploadId": upload.id}
+        with storage_errors(str(upload.name)):
+            pages = self._client.get_paginator("list_parts").paginate(**where)
+            return sum(part["Size"] for page in pages for part in page.get("Parts", []))
+
+    def abort(self, upload: UnfinishedUpload) -> None:
+        """Give an upload up, with the parts that have come."""
+        with storage_errors(str(upload.name)):
+            self._client.abort_multipart_upload(Bucket=upload.name.bucket, Key=upload.name.key, UploadId=upload.id)
 
 
 def partial_of(path: Path) -> Path:

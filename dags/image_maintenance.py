@@ -1,0 +1,35 @@
+"""Clean Up: images that need not stay, what was deleted long ago, and what jobs left behind. It is shown first."""
+
+from datetime import timedelta
+
+from airflow.sdk import DAG, CronTriggerTimetable
+
+from ims.jobs import CleanUp
+from ims.operators.maintenance import CleanRecordsOperator, CleanWorkspacesOperator
+from ims.operators.params import job_params
+from ims.settings import settings
+
+with DAG(
+    "image_maintenance",
+    description="Free what nobody needs any more",
+    doc_md=__doc__,
+    schedule=(
+        None
+        if settings().maintenance_schedule == "none"
+        else CronTriggerTimetable(settings().maintenance_schedule, timezone=settings().nightly_timezone)
+    ),
+    catchup=False,
+    max_active_runs=1,
+    params=job_params(CleanUp),
+    default_args={"retries": 2, "retry_delay": timedelta(seconds=10)},
+    tags=["images"],
+) as dag:
+    shown = [
+        CleanRecordsOperator(task_id="list_records", frees=False),
+        CleanWorkspacesOperator(task_id="list_workspaces", frees=False),
+    ]
+    records = CleanRecordsOperator(task_id="sweep_records", frees=True, only_show=dag.param("dry_run"))
+    workspaces = CleanWorkspacesOperator(task_id="sweep_workspaces", frees=True, only_show=dag.param("dry_run"))
+
+    for sweep in (records, workspaces):
+        shown >> sweep

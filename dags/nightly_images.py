@@ -1,0 +1,55 @@
+"""Nightly Images: builds every recipe that is marked for it, but those whose image would come out as it is."""
+
+from datetime import timedelta
+
+from airflow.sdk import DAG, CronTriggerTimetable, TriggerRule, XComArg
+
+from ims.jobs import DEFAULT_BOOT_FILES, Night
+from ims.operators.messages import NotifyOperator
+from ims.operators.nights import POOL, BuildRecipeOperator, ChooseBuildsOperator, SummarizeOperator
+from ims.operators.params import job_params
+from ims.operators.plan import ChooseRecipesOperator, RemoveWorkspaceOperator
+from ims.operators.step import StepOperator
+from ims.settings import settings
+
+with DAG(
+    "nightly_images",
+    description="Build the recipes that are marked for it, where something changed",
+    doc_md=__doc__,
+    schedule=(
+        None
+        if settings().nightly_schedule == "none"
+        else CronTriggerTimetable(settings().nightly_schedule, timezone=settings().nightly_timezone)
+    ),
+    catchup=False,
+    max_active_runs=1,
+    params=job_params(Night),
+    default_args={"retries": 2, "retry_delay": timedelta(seconds=10)},
+    tags=["images"],
+) as dag:
+    chosen = ChooseRecipesOperator(task_id="choose_recipes", recipes=dag.param("recipes"))
+    recipes = XComArg(chosen, "recipes")
+    plan = StepOperator(
+        task_id="plan_images",
+        inputs={
+            "workspace": XComArg(chosen, "workspace"),
+            "recipes": recipes,
+            "boot_files": DEFAULT_BOOT_FILES,
+            "force": dag.param("force"),
+        },
+    )
+    close = RemoveWorkspaceOperator(task_id="close_workspace").as_teardown()
+    builds = ChooseBuildsOperator(
+        task_id="choose_builds",
+        trigger_rule=TriggerRule.ALL_DONE,
+        recipes=recipes,
+        plans=plan.output,
+    )
+    build = BuildRecipeOperator.partial(
+        task_id="build_images", pool=POOL, map_index_template="{{ task.build['name'] }}"
+    ).expand(build=builds.output)
+    summary = SummarizeOperator(task_id="summarize", trigger_rule=TriggerRule.ALL_DONE)
+    notify = NotifyOperator(task_id="notify", summary=summary.output).as_teardown()
+
+    chosen >> plan >> [close, builds]
+    builds >> build >> summary >> notify

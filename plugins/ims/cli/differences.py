@@ -1,0 +1,44 @@
+"""The differences of two images as lines of a table."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+Row = dict[str, str | None]
+_KINDS = ("added", "removed", "changed")
+
+
+def difference_rows(found: dict[str, Any]) -> Iterator[Row]:
+    """Packages with their versions, files with their sizes, the rootfs; what is not known of both images says so."""
+    yield from _packages(found["packages"])
+    yield from _files(found["files"])
+    if (rootfs := found["rootfs"]) is not None:
+        yield _row("size", "rootfs", rootfs["before"], rootfs["after"])
+
+
+def _packages(found: dict[str, Any] | None) -> Iterator[Row]:
+    if found is None:
+        yield _row("packages", "not known of both images")
+        return
+    for kind in _KINDS:
+        for package in found[kind]:
+            name = f"{package['name']} ({package['arch']})"
+            yield _row(f"package {kind}", name, package["before"], package["after"])
+
+
+def _files(found: dict[str, Any] | None) -> Iterator[Row]:
+    if found is None:
+        yield _row("files", "not known of both images")
+        return
+    for kind in _KINDS:
+        for file in found[kind]["first"]:
+            yield _row(f"file {kind}", file["path"], file["before"], file["after"])
+        rest = found[kind]["count"] - len(found[kind]["first"])
+        if rest:
+            yield _row(f"file {kind}", f"and {rest} more")
+
+
+def _row(what: str, name: str, before: Any = None, after: Any = None) -> Row:
+    shown = {"before": before, "after": after}
+    return {"what": what, "name": name, **{key: None if value is None else str(value) for key, value in shown.items()}}

@@ -1,0 +1,145 @@
+"""What is different between two images, by their lists of packages and files."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
+
+from pydantic import BaseModel, ValidationError
+
+from ims.errors import InputError
+from ims.images.changes import FIRST
+from ims.images.files import File
+from ims.images.packages import Package
+
+_Pair = tuple[File | None, File | None]
+
+
+class PackageChange(BaseModel):
+    """A package of one image or of both. Versions that are installed side by side are separated by a comma."""
+
+    name: str
+    arch: str
+    type: str
+    before: str | None = None
+    after: str | None = None
+
+
+class PackageDifferences(BaseModel):
+    """Packages that only the one or only the other image holds, or in another version."""
+
+    added: list[PackageChange]
+    removed: list[PackageChange]
+    changed: list[PackageChange]
+
+
+class FileChange(BaseModel):
+    """A file of one image or of both, and its size in bytes."""
+
+    path: str
+    before: int | None = None
+    after: int | None = None
+
+
+class FileChanges(BaseModel):
+    """How many files, by how many bytes they make the image larger, and the first of them."""
+
+    count: int = 0
+    size: int = 0
+    first: list[FileChange] = []
+
+    def add(self, change: FileChange) -> None:
+        """Count one more."""
+        self.count += 1
+        self.size += (change.after or 0) - (change.before or 0)
+        if len(self.first) < FIRST:
+            self.first.append(change)
+
+
+class FileDifferences(BaseModel):
+    """Files that only the one or only the other image has, or with another content, type, mode or owner."""
+
+    added: FileChanges
+    removed: FileChanges
+    changed: FileChanges
+
+
+def compare_packages(before: Iterable[Package], after: Iterable[Package]) -> PackageDifferences:
+    """From the one image to the other."""
+    left, right = _versions(before), _versions(after)
+    found = PackageDifferences(added=[], removed=[], changed=[])
+    for key in sorted(left.keys() | right.keys()):
+        if left.get(key) != right.get(key):
+            kind = found.added if key not in left else found.removed if key not in right else found.changed
+            name, arch, manager = key
+            kind.append(PackageChange(name=name, arch=arch, type=manager, before=left.get(key), after=right.get(key)))
+    return found
+
+
+def compare_files(before: Iterator[bytes], after: Iterator[bytes]) -> FileDifferences:
+    """From the one image to the other, by the lines of their lists, of which one each is in memory.
+
+    Raises InputError: a line is none of such a list.
+    """
+    found = FileDifferences(added=FileChanges(), removed=FileChanges(), changed=FileChanges())
+    for old, new in _unequal(before, after):
+        kind = found.added if old is None else found.removed if new is None else found.changed
+        kind.add(FileChange(path=_path(old, new), before=old and old.size, after=new and new.size))
+    return found
+
+
+def _path(*files: File | None) -> str:
+    return next(file.path for file in files if file is not None)
+
+
+def _versions(packages: Iterable[Package]) -> dict[tuple[str, str, str], str]:
+    found = defaultdict(list)
+    for package in packages:
+        found[package.name, package.arch, package.type].append(package.version)
+    return {key: ", ".join(sorted(versions)) for key, versions in found.items()}
+
+
+def _unequal(before: Iterator[bytes], after: Iterator[bytes]) -> Iterator[_Pair]:
+    """The files that differ, those of one path together."""
+    left, right = _Lines(before), _Lines(after)
+    while left.line is not None or right.line is not None:
+        order = 0 if left.line == right.line else _order(left.file, right.file)
+        if left.line != right.line:
+            yield (left.file if order <= 0 else None), (right.file if order >= 0 else None)
+        if order <= 0:
+            left.go_on()
+        if order >= 0:
+            right.go_on()
+
+
+class _Lines:
+    """A place in a list of files; `line` is None at its end. A line is read only when `file` is asked for."""
+
+    def __init__(self, lines: Iterator[bytes]) -> None:
+        self._lines = lines
+        self.go_on()
+
+    def go_on(self) -> None:
+        self.line = next(self._lines, None)
+        self._file: File | None = None
+
+    @property
+    def file(self) -> File | None:
+        if self._file is None and self.line is not None:
+            self._file = _read(self.line)
+        return self._file
+
+
+def _read(line: bytes) -> File:
+    try:
+        return File.model_validate_json(line)
+    except ValidationError:
+        raise InputError("a list of files has a line that is none of such a list") from None
+
+
+def _order(old: File | None, new: File | None) -> int:
+    """Which comes first in a list: below 0 the old one, above 0 the new one; the end comes last."""
+    if old is None or new is None:
+        return (old is None) - (new is None)
+    left, right = old.path.split("/"), new.path.split("/")
+    return (left > right) - (left < right)

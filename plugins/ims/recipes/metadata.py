@@ -1,0 +1,57 @@
+"""Checksums of repositories' indexes: as long as one stays the same, so does what the repository holds."""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import httpx
+
+from ims.errors import UnavailableError
+from ims.recipes.availability import REQUEST_SECONDS, trust
+from ims.recipes.description import Repository
+
+MAX_BYTES = 64 * 1024 * 1024
+
+
+def index_digests(repositories: Sequence[Repository], ca_certificate: Path) -> dict[str, str]:
+    """SHA-256 of the index of each repository, by its address without a login.
+
+    Raises UnavailableError: one does not answer with its index.
+    """
+    return asyncio.run(_all(repositories, ca_certificate))
+
+
+async def _all(repositories: Sequence[Repository], ca_certificate: Path) -> dict[str, str]:
+    async with httpx.AsyncClient(verify=trust(ca_certificate), timeout=REQUEST_SECONDS) as client:
+        digests = await asyncio.gather(*(_digest(client, repository) for repository in repositories))
+    # An address may stand for several repositories: apt's distributions.
+    return {_index(repository): digest for repository, digest in zip(repositories, digests, strict=True)}
+
+
+def _index(repository: Repository) -> str:
+    return Repository(repository.metadata_url, "").name
+
+
+async def _digest(client: httpx.AsyncClient, repository: Repository) -> str:
+    total, size = hashlib.sha256(), 0
+    try:
+        async with client.stream("GET", repository.metadata_url, follow_redirects=True) as answer:
+            if answer.status_code != 200:
+                raise UnavailableError(
+                    f"the repository {repository.name} answers {answer.status_code} {answer.reason_phrase}"
+                )
+            async for chunk in answer.aiter_bytes():
+                total.update(chunk)
+                size += len(chunk)
+                if size > MAX_BYTES:
+                    raise UnavailableError(
+                        f"the index of the repository {repository.name} is larger than {MAX_BYTES} bytes"
+                    )
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        raise UnavailableError(
+            f"the repository {repository.name} does not answer: {error or type(error).__name__}"
+        ) from None
+    return total.hexdigest()

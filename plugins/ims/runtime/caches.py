@@ -1,0 +1,103 @@
+"""The caches of this machine: bounded, what was used last stays longest, and what is in use stays."""
+
+from __future__ import annotations
+
+import fcntl
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from ims.cleaning import Finding
+from ims.settings import settings
+from ims.steps import image_cache
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A part of a cache: a folder whose build locks it, or a file without a lock that workspaces claim."""
+
+    path: Path
+    size: int
+    used: float
+    lock: Path | None = None
+
+
+def too_much(limit: int) -> list[Finding]:
+    """What has to go until all caches together have at most `limit` bytes, used longest ago first."""
+    found = sorted(entries(), key=lambda entry: entry.used)
+    excess = sum(entry.size for entry in found) - limit
+    going = []
+    for entry in found:
+        if excess <= 0:
+            break
+        if in_use(entry):
+            continue
+        going.append(Finding("caches", _name(entry), entry.size, partial(remove, entry)))
+        excess -= entry.size
+    return going
+
+
+def entries() -> Iterator[Entry]:
+    """All that is cached. What is being fetched belongs to its job, which removes it if it fails."""
+    home = settings().home / "cache"
+    packages, indexes = home / "packages", home / "indexes"
+    for folder in (*packages.glob("*/"), *(home / "roots").glob("*/"), *indexes.glob("*/")):
+        lock = (indexes if folder.parent == indexes else packages) / f"{folder.name}.lock"
+        used = max(path.stat().st_mtime for path in (folder, lock) if path.exists())
+        yield Entry(folder, size_of(folder), used, lock)
+    for path in image_cache.folder().glob("*"):
+        if path.suffix != ".fetched" and path.name != image_cache.LOCK:
+            yield Entry(path, path.stat().st_size, path.stat().st_mtime)
+
+
+def in_use(entry: Entry) -> bool:
+    """Whether a build or another job works with it now."""
+    with held(entry) as free:
+        return not free
+
+
+def remove(entry: Entry) -> bool:
+    """Remove it unless it is in use."""
+    with held(entry) as free:
+        if free and entry.lock is None:
+            entry.path.unlink(missing_ok=True)
+        elif free:
+            shutil.rmtree(entry.path)
+        return free
+
+
+@contextmanager
+def held(entry: Entry) -> Iterator[bool]:
+    """Keep an entry from being taken into use; False if it is in use."""
+    if entry.lock is None:
+        with image_cache.locked():
+            yield entry.path not in image_cache.claimed()
+        return
+    entry.lock.parent.mkdir(parents=True, exist_ok=True)
+    with entry.lock.open("a") as lock:  # its time says when it was used last
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield True
+
+
+def size_of(path: Path) -> int:
+    """Bytes of the disk that a file or folder takes."""
+    found = [path, *path.rglob("*")] if path.is_dir() and not path.is_symlink() else [path]
+    return sum(_size(item) for item in found)
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.lstat().st_blocks * 512
+    except FileNotFoundError:  # somebody else is at work
+        return 0
+
+
+def _name(entry: Entry) -> str:
+    return str(entry.path.relative_to(settings().home / "cache"))

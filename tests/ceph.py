@@ -1,0 +1,210 @@
+"""A real Ceph for a run of the tests: one monitor, one disk in memory, and the RADOS Gateway over TLS.
+
+Over plain http the gateway hides its main fault: over https it refuses every write whose body has a trailing checksum.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from secrets import token_hex
+from types import TracebackType
+from typing import Any, Self
+from uuid import uuid4
+
+import httpx
+
+from ims.storage.objects import ObjectStore
+from tests.flows.rpm_repository import ServerCertificate
+
+ADDRESS = "127.0.0.1"
+SECONDS = 60
+DISK_BYTES = 8 * 1024**3
+_KEYS = {
+    "mon.": ("mon", "allow *"),
+    "client.admin": ("mon", "allow *", "osd", "allow *", "mgr", "allow *"),
+    "osd.0": ("mon", "allow profile osd", "mgr", "allow profile osd", "osd", "allow *"),
+    "client.rgw": ("mon", "allow rw", "osd", "allow rwx"),
+}
+_CONFIGURATION = """\
+[global]
+fsid = {fsid}
+mon_host = v2:{address}:{monitor_port}
+public_addr = {address}
+cluster_addr = {address}
+keyring = {folder}/keyring
+run_dir = {folder}/run
+pid_file = {folder}/run/$name.pid
+admin_socket = {folder}/run/$name.asok
+log_file = {folder}/log/$name.log
+crash_dir = {folder}/log
+osd_pool_default_size = 1
+osd_pool_default_min_size = 1
+osd_pool_default_pg_num = 4
+osd_pool_default_pgp_num = 4
+osd_pool_default_pg_autoscale_mode = off
+osd_crush_chooseleaf_type = 0
+mon_allow_pool_size_one = true
+mon_max_pg_per_osd = 1000
+mon_data_avail_warn = 2
+mon_data_avail_crit = 1
+ms_bind_ipv6 = false
+
+[mon]
+mon_data = {folder}/mon
+mon_cluster_log_file = {folder}/log/cluster.log
+paxos_propose_interval = 0.05
+paxos_min_wait = 0.01
+
+[osd]
+osd_data = {folder}/osd
+osd_objectstore = memstore
+memstore_device_bytes = {disk_bytes}
+osd_class_load_list = *
+osd_class_default_list = *
+
+[client]
+rgw_data = {folder}/rgw
+rgw_frontends = beast ssl_endpoint={address}:{port} ssl_certificate={certificate} ssl_private_key={key}
+rgw_dns_name = localhost
+rgw_s3_auth_use_sts = true
+rgw_sts_key = {session_key}
+"""
+ROLE = "arn:aws:iam:::role/ims"
+# Who has taken the role still counts as the user that took it: it must not be taken again, without limits.
+_TRUST = [
+    {"Effect": "Allow", "Principal": {"AWS": ["arn:aws:iam:::user/ims"]}, "Action": ["sts:AssumeRole"]},
+    {"Effect": "Deny", "Principal": {"AWS": [ROLE]}, "Action": ["sts:AssumeRole"]},
+]
+_RIGHTS = [{"Effect": "Allow", "Action": ["s3:*"], "Resource": ["arn:aws:s3:::*"]}]
+
+
+class CephGateway:
+    """Runs while it is a context; then nothing of it is left but its folder. `stop` and `start` are an outage."""
+
+    def __init__(self, folder: Path, certificate: ServerCertificate, port: int, monitor_port: int) -> None:
+        self.folder = folder
+        self.url = f"https://{ADDRESS}:{port}"
+        self.access_key, self.secret_key = token_hex(10), token_hex(20)
+        self._processes: dict[str, subprocess.Popen[bytes]] = {}
+        for name in ("mon", "osd", "rgw", "run", "log"):
+            (folder / name).mkdir(parents=True)
+        self._fsid, self._monitor = str(uuid4()), f"[v2:{ADDRESS}:{monitor_port}]"
+        (folder / "ceph.conf").write_text(
+            _CONFIGURATION.format(
+                folder=folder,
+                fsid=self._fsid,
+                address=ADDRESS,
+                monitor_port=monitor_port,
+                disk_bytes=DISK_BYTES,
+                port=port,
+                certificate=certificate.certificate,
+                key=certificate.key,
+                session_key=token_hex(8),
+            )
+        )
+
+    def __enter__(self) -> Self:
+        try:
+            self._make()
+        except BaseException:
+            self._end()
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end()
+
+    def make_buckets(self, buckets: Sequence[str]) -> None:
+        """Make buckets, as an administrator of Ceph does before the service is started."""
+        client = ObjectStore.connect(self.url, self.access_key, self.secret_key)._client
+        for bucket in buckets:
+            client.create_bucket(Bucket=bucket)
+
+    def start(self) -> None:
+        """Start the gateway; returns when it answers."""
+        self._start("radosgw", "-n", "client.rgw")
+        self._wait("the gateway", self._answers)
+
+    def stop(self) -> None:
+        """Stop the gateway, as a crash would."""
+        process = self._processes.pop("radosgw")
+        process.kill()
+        process.wait()
+
+    def _make(self) -> None:
+        folder = self.folder
+        keyring = folder / "keyring"
+        keyring.touch(0o600)
+        for name, rights in _KEYS.items():
+            caps = [word for pair in zip(rights[::2], rights[1::2], strict=True) for word in ("--cap", *pair)]
+            _run("ceph-authtool", keyring, "--gen-key", "-n", name, *caps)
+        monitors = folder / "monmap"
+        _run("monmaptool", "--create", "--addv", "a", self._monitor, "--fsid", self._fsid, monitors)
+        self._ceph("ceph-mon", "-i", "a", "--mkfs", "--monmap", monitors, "--keyring", keyring)
+        self._start("ceph-mon", "-i", "a")
+        self._wait("the monitor", lambda: self._says("mon", "stat"))
+        self._ceph("ceph", "osd", "create", disk := str(uuid4()), "0")
+        self._ceph("ceph-osd", "-i", "0", "--mkfs", "--osd-uuid", disk)
+        self._ceph("ceph", "osd", "crush", "add", "0", "1.0", "host=localhost", "root=default")
+        self._start("ceph-osd", "-i", "0")
+        self._wait("the disk", lambda: "1 up" in self._says("osd", "stat"))
+        keys = (f"--access-key={self.access_key}", f"--secret-key={self.secret_key}")
+        self._ceph("radosgw-admin", "user", "create", "--uid=ims", "--display-name=ims", *keys)
+        self._make_role()
+        self.start()
+
+    def _make_role(self) -> None:
+        """What credentials that are given out come from: only the service's own user may take the role."""
+        name = "--role-name=ims"
+        self._ceph("radosgw-admin", "role", "create", name, f"--assume-role-policy-doc={_policy(_TRUST)}")
+        self._ceph("radosgw-admin", "role-policy", "put", name, "--policy-name=ims", f"--policy-doc={_policy(_RIGHTS)}")
+
+    def _ceph(self, program: str, *arguments: str | Path) -> str:
+        return _run(program, "--conf", self.folder / "ceph.conf", *arguments)
+
+    def _says(self, *question: str) -> str:
+        try:
+            return self._ceph("ceph", "--connect-timeout", "5", *question)
+        except RuntimeError:
+            return ""
+
+    def _start(self, program: str, *arguments: str) -> None:
+        with (self.folder / "log" / f"{program}.out").open("ab") as log:
+            command = [program, "--conf", str(self.folder / "ceph.conf"), "-f", *arguments]
+            self._processes[program] = subprocess.Popen(command, stdout=log, stderr=log)
+
+    def _wait(self, what: str, ready: Callable[[], object]) -> None:
+        deadline = time.monotonic() + SECONDS
+        while not ready():
+            if time.monotonic() > deadline:
+                raise TimeoutError(f"{what} of Ceph does not answer; see {self.folder}/log")
+            time.sleep(0.2)
+
+    def _answers(self) -> bool:
+        try:
+            return httpx.get(self.url, verify=False).status_code == 200  # noqa: S501  (whether it is up, no more)
+        except httpx.HTTPError:
+            return False
+
+    def _end(self) -> None:
+        for process in reversed(self._processes.values()):
+            process.kill()
+            process.wait()
+        self._processes.clear()
+
+
+def _policy(statements: Sequence[dict[str, Any]]) -> str:
+    return json.dumps({"Version": "2012-10-17", "Statement": statements})
+
+
+def _run(program: str, *arguments: str | Path) -> str:
+    done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise RuntimeError(f"{program} {arguments[0]}: {done.stderr.strip()[-500:]}")
+    return done.stdout

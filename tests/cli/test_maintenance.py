@@ -1,0 +1,28 @@
+"""Cleaning up by the program."""
+
+from __future__ import annotations
+
+from uuid import uuid4
+
+from tests.api.records import IMAGES_BUCKET, put
+from tests.api.test_deleted import exists
+from tests.cli.conftest import Cli
+from tests.service import Service
+
+
+def test_maintenance(cli: Cli, service: Service) -> None:
+    """What nobody needs is shown first, and then goes; what is young stays."""
+    orphan = put(service, f"s3://{IMAGES_BUCKET}/{uuid4()}/rootfs")
+    young = cli.json("maintenance", "--dry-run")
+    assert orphan not in [item for kind in young for item in kind["items"]]
+    shown = cli.json("maintenance", "--dry-run", "--orphan-hours", "0")
+    assert [kind["kind"] for kind in shown if orphan in kind["items"]] == ["objects"]
+    assert exists(service, orphan)
+    table = cli.ok("maintenance", "--orphan-hours", "0")
+    assert table.splitlines()[0].split() == ["KIND", "COUNT", "BYTES"]
+    assert not exists(service, orphan)
+
+
+def test_age_that_is_none(cli: Cli) -> None:
+    """Refused before anything is asked."""
+    assert "orphan-hours" in cli.refused("maintenance", "--orphan-hours", "-1")

@@ -1,0 +1,104 @@
+"""docker-compose.yaml: what can be said of it without Docker."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from ims.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+TEXT = (ROOT / "docker-compose.yaml").read_text()
+COMPOSE: dict[str, Any] = yaml.safe_load(TEXT)
+SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
+ONCE = {name for name in SERVICES if name.endswith("-init")}
+EXAMPLE = re.findall(r"(?m)^([A-Z0-9_]+)=(.*)$", (ROOT / ".env.example").read_text())
+
+
+def test_every_secret_is_required() -> None:
+    """No variable has a default, and .env.example has all of them, empty."""
+    used = re.findall(r"(?<!\$)\$\{(\w+)(:\?[^}]*)?\}", TEXT)
+    assert {name for name, required in used if not required} == set()
+    assert {name for name, _ in used} == {name for name, _ in EXAMPLE}
+    assert {value for _, value in EXAMPLE} == {""}
+
+
+def test_no_secret_is_written() -> None:
+    """What is called a password or a key comes from .env."""
+    for name, service in SERVICES.items():
+        for variable, value in service.get("environment", {}).items():
+            if re.search(r"PASSWORD|SECRET|TOKEN|FERNET|ACCESS_KEY", variable):
+                assert re.fullmatch(r"\$\{\w+:\?\}", value), f"{name}: {variable}"
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_image_is_pinned(name: str) -> None:
+    """To a whole version; our own to the project's."""
+    image, _, tag = SERVICES[name]["image"].rpartition(":")
+    assert re.match(r"v?\d+\.\d+", tag)
+    if image.startswith("localhost/"):
+        assert tag == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+
+
+@pytest.mark.parametrize("name", sorted(SERVICES.keys() - ONCE))
+def test_health(name: str) -> None:
+    """Every service that stays says whether it works, and comes back after a restart."""
+    assert SERVICES[name]["healthcheck"]["test"][0] in ("CMD", "CMD-SHELL")
+    assert SERVICES[name]["restart"] == "unless-stopped"
+
+
+@pytest.mark.parametrize("name", SERVICES)
+def test_rights(name: str) -> None:
+    """Only k3s is privileged; Airflow's parts have no capabilities; only the shells' ports are open to others."""
+    service = SERVICES[name]
+    assert service.get("privileged", False) is (name == "k3s")
+    if "ims-airflow" in service["image"]:
+        assert service["cap_drop"] == ["ALL"]
+    if name != "k3s":
+        assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
+
+
+def test_only_the_api_server_has_the_records() -> None:
+    """Tasks go through the API."""
+    assert [name for name in SERVICES if "IMS_DATABASE_URL" in SERVICES[name].get("environment", {})] == ["api-server"]
+
+
+def test_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The variables are settings of ours, their values can be used, and the connections are JSON."""
+    given = SERVICES["api-server"]["environment"]
+    for name, value in given.items():
+        if name.startswith("IMS_"):
+            assert name.removeprefix("IMS_").lower() in Settings.model_fields
+            monkeypatch.setenv(name, value)
+        if name.startswith("AIRFLOW_CONN_"):
+            assert "conn_type" in json.loads(value)
+    settings = Settings()
+    assert settings.runtime == "kubernetes"
+    kubernetes = json.loads(given["AIRFLOW_CONN_KUBERNETES_DEFAULT"])["extra"]
+    assert kubernetes["kube_config_path"] == str(settings.kubernetes_config)
+    assert kubernetes["xcom_sidecar_container_image"] == settings.kubernetes_image
+    addresses = {service["networks"]["ims"]["ipv4_address"] for service in (SERVICES["s3"],)}
+    assert settings.endpoint_url in {f"http://{address}:8333" for address in addresses}
+
+
+@pytest.mark.parametrize("name", sorted(ONCE))
+def test_script(name: str) -> None:
+    """The scripts that set up are shell."""
+    script = SERVICES[name]["command"][-1].replace("$$", "$")
+    done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_everything_waits_for_what_it_needs() -> None:
+    """Conditions name services that are there, and are those that these can fulfil."""
+    for name, service in SERVICES.items():
+        for other, how in service.get("depends_on", {}).items():
+            ends = "service_completed_successfully" if other in ONCE else "service_healthy"
+            assert how["condition"] == ends, f"{name} waits for {other}"

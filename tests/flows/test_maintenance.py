@@ -1,0 +1,81 @@
+"""The workflow `image_maintenance`: it shows what would go, and the next run frees it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import uuid4
+
+from ims.errors import MissingError
+from ims.records.database import Database
+from ims.records.models import Recipe
+from ims.stack import supervision
+from ims.storage.objects import ObjectName
+from tests.flows.test_interrupted import wait_for
+from tests.service import Service
+
+RUNS = "/api/v2/dags/image_maintenance/dagRuns"
+SWEEPS = ("sweep_records", "sweep_workspaces")
+
+
+def run(service: Service, **conf: Any) -> dict[str, str]:
+    """Start the workflow; the states of its tasks when it has ended, with success."""
+    answer = service.http.post(RUNS, json={"logical_date": None, "conf": conf})
+    assert answer.status_code == 200, answer.text
+    path = f"{RUNS}/{answer.json()['dag_run_id']}"
+    wait_for(lambda: service.http.get(path).json()["state"] in ("success", "failed"), 600)
+    tasks = service.http.get(f"{path}/taskInstances").json()["task_instances"]
+    states = {task["task_id"]: str(task["state"]) for task in tasks}
+    assert service.http.get(path).json()["state"] == "success", states
+    for name in ("list_records", "list_workspaces"):
+        result = service.http.get(f"{path}/taskInstances/{name}/xcomEntries/return_value").json()["value"]
+        states[name] = str(result)
+    return states
+
+
+def start_shell(service: Service) -> str:
+    """Something that runs as a shell whose job is not there; returns that job's id."""
+    job = str(uuid4())
+    name = f"serve_shell-{job}"
+    configuration = supervision.services_folder(service.settings) / f"{name}.conf"
+    configuration.write_text(f"[program:{name}]\ncommand={sys.executable} -c 'import time; time.sleep(9999)'\n")
+    supervision.update(service.settings, name)
+    return job
+
+
+def test_maintenance(service: Service) -> None:
+    """A dry run leaves all; then a tombstone goes with its object, and a workspace and a shell of jobs that ended."""
+    answer = service.http.post(RUNS, json={"logical_date": None, "conf": {"colour": "red"}})
+    assert answer.status_code == 422, answer.text
+    path = service.upload_recipe(b"garbage")
+    recipe = service.register(path)["id"]
+    service.client.delete(f"recipes/{recipe}")
+    database = Database(service.settings.records_url)
+    with database.session() as session:
+        session.get_one(Recipe, recipe).deleted = datetime.now(UTC) - timedelta(days=8)
+    database.engine.dispose()
+    workspace, shell = service.workspace(str(uuid4())), start_shell(service)
+    workspace.mkdir(parents=True)
+    os.utime(workspace, (time.time() - 2 * 86400,) * 2)
+
+    states = run(service, dry_run=True)
+    assert [states[name] for name in SWEEPS] == ["skipped", "skipped"]
+    assert recipe in states["list_records"]
+    assert workspace.name in states["list_workspaces"]
+    assert shell in states["list_workspaces"]
+    assert service.client.get(f"deleted/recipes/{recipe}")["id"] == recipe
+    assert workspace.exists()
+    assert supervision.states(service.settings)[f"serve_shell-{shell}"] in ("STARTING", "RUNNING")
+
+    assert [run(service)[name] for name in SWEEPS] == ["success", "success"]
+    assert service.http.get(f"/apis/ims/v3/deleted/recipes/{recipe}").status_code == 404
+    assert not workspace.exists()
+    assert f"serve_shell-{shell}" not in supervision.states(service.settings)
+    try:
+        service.store.stat(ObjectName.parse(path))
+    except MissingError:
+        return
+    raise AssertionError(f"{path} is still there")

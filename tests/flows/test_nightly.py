@@ -1,0 +1,189 @@
+"""Nights: several recipes, one of which cannot be built; what nobody changed is not built again."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ims.recipes import archive
+from ims.stack import supervision
+from tests.flows.conftest import RECIPES
+from tests.flows.leftovers import Leftovers
+from tests.flows.rpm_repository import RepositoryServer
+from tests.flows.test_interrupted import wait_for
+from tests.service import Service
+
+SHARED, NEW, BROKEN = "night-a", ("night-b", "night-c"), ("night-x", "night-y")
+CURRENT = tuple(f"night-{number:02}" for number in range(15))
+NAMES = (SHARED, *NEW, *CURRENT, *BROKEN)
+SECRET = "a-word-that-nobody-may-see"
+
+
+class Inbox(ThreadingHTTPServer):
+    """Takes what is posted to it, as a webhook does."""
+
+    daemon_threads = True
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), _Post)
+        self.messages: list[dict[str, Any]] = []
+
+
+class _Post(BaseHTTPRequestHandler):
+    server: Inbox
+
+    def do_POST(self) -> None:
+        self.server.messages.append(json.loads(self.rfile.read(int(self.headers["Content-Length"]))))
+        self.send_response(204)
+        self.end_headers()
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (its name in the base class)
+        """Nothing is said."""
+
+
+@contextmanager
+def inbox(service: Service) -> Iterator[Inbox]:
+    """A webhook that Airflow's connection `ims_notify` names, with a secret in its address."""
+    with Inbox() as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        address = f"json://user:{SECRET}@127.0.0.1:{server.server_port}/"
+        extra = json.dumps({"config": [{"path": address, "tag": "all"}]})
+        connection = {"connection_id": "ims_notify", "conn_type": "apprise", "extra": extra}
+        assert service.http.post("/api/v2/connections", json=connection).status_code == 201
+        yield server
+        service.http.delete("/api/v2/connections/ims_notify")
+        server.shutdown()
+
+
+def push(service: Service, name: str, url: str) -> dict[str, Any]:
+    """Push the zypper recipe under a name, to be built nightly; those of BROKEN have a script that fails."""
+    with tempfile.TemporaryDirectory() as temporary:
+        folder, packed = Path(temporary) / "recipe", Path(temporary) / "recipe.tar.gz"
+        shutil.copytree(RECIPES / "zypper", folder)
+        if name in BROKEN:
+            (folder / "config.sh").write_text("#!/bin/sh\nexit 3\n")
+        archive.pack(folder, packed)
+        path = service.upload_recipe(packed.read_bytes())
+    record = {"name": name, "recipe_type": "kiwi-ng", "linux_distribution": "sles15", "nightly": True}
+    variables = [{"key": "REPOSITORY", "value": url}]
+    return dict(service.client.create("recipes", **record, link={"path": path}, template_dictionary=variables))
+
+
+def ended(service: Service, night: str, timeout: float = 600) -> dict[str, Any]:
+    """A night when its run has ended, its message too."""
+    return dict(wait_for(lambda: _ended(service, night), timeout))
+
+
+def _ended(service: Service, night: str) -> dict[str, Any] | None:
+    found: dict[str, Any] = service.client.get(f"nights/{night}")
+    return found if found["status"] in ("success", "error") else None
+
+
+def outcomes(night: dict[str, Any]) -> dict[str, str]:
+    """What became of each recipe."""
+    return {recipe["name"]: recipe["outcome"] for recipe in night["recipes"]}
+
+
+def logs_of(service: Service, night: dict[str, Any]) -> str:
+    """All that the tasks of a night said."""
+    folder = service.settings.home / "logs" / "tasks" / "dag_id=nightly_images" / f"run_id={night['dag_run_id']}"
+    return "".join(path.read_text() for path in folder.rglob("*.log"))
+
+
+def objects(service: Service) -> set[str]:
+    """Every object of an image."""
+    return Leftovers(service).before["objects"]
+
+
+def is_shared(service: Service, night: dict[str, Any], job: dict[str, Any]) -> bool:
+    """Whether a night waits for a job."""
+    recipes = service.client.get(f"nights/{night['id']}")["recipes"]
+    return (job["id"], "building") in {(recipe["job_id"], recipe["outcome"]) for recipe in recipes}
+
+
+@pytest.fixture
+def slow_server(repository: Path) -> Iterator[RepositoryServer]:
+    """The repository once more, to be away at first."""
+    with RepositoryServer(repository) as server:
+        yield server
+
+
+def night_of(service: Service) -> dict[str, Any]:
+    """A night from its beginning to its end."""
+    return ended(service, service.client.create("nights", force=False)["id"])
+
+
+def test_nights(service: Service, slow_server: RepositoryServer, http_server: RepositoryServer) -> None:
+    """Failing recipes stop no other, a job that runs is shared, and restarts of the scheduler and of S3 lose nothing.
+
+    The next night builds only what failed, which is paused after the third one and goes on when it is marked again.
+    """
+    recipes = {name: push(service, name, (slow_server if name == SHARED else http_server).url) for name in NAMES}
+    images = make_current(service, [recipes[name] for name in CURRENT])
+    slow_server.fail()
+    with inbox(service) as box:
+        shared = service.create(recipes[SHARED]["id"])
+        night = service.client.create("nights", force=False)
+        wait_for(lambda: is_shared(service, night, shared))
+        for program in ("scheduler", "s3"):
+            supervision._control(service.settings, "stop", program)
+            supervision._control(service.settings, "start", program)
+        slow_server.recover()
+        first = ended(service, night["id"])
+        wait_for(lambda: box.messages)
+        (message,) = box.messages
+    built, failed, unchanged = (SHARED, *NEW), dict.fromkeys(BROKEN, "failed"), dict.fromkeys(CURRENT, "unchanged")
+    assert outcomes(first) == {**dict.fromkeys(built, "built"), **failed, **unchanged}
+    counts = (first["built"], first["failed"], first["unchanged"])
+    assert (first["status"], counts, first["paused"]) == ("error", (3, 2, 15), [])
+    found = {recipe["name"]: recipe for recipe in first["recipes"]}
+    assert found[SHARED]["job_id"] == shared["id"]
+    assert all("config.sh" in found[name]["reason"] for name in BROKEN)
+    assert {name: found[name]["image_id"] for name in CURRENT} == images
+    for name in built:
+        assert service.client.get(f"images/{found[name]['image_id']}")["source_recipe_id"] == recipes[name]["id"]
+        assert found[name]["seconds"] > 0
+    jobs = [job for job in service.client.get("jobs", job_type="create") if job["image_root_archive_name"] in NAMES]
+    assert sorted(job["artifact_id"] for job in jobs) == sorted(recipes[name]["id"] for name in (*NEW, *BROKEN))
+    assert message["title"] == "Nightly images: 2 failed, 3 built, 15 unchanged"
+    assert all(f"failed: {name}: {found[name]['reason']}" in message["message"] for name in BROKEN)
+    assert SECRET not in logs_of(service, first)
+
+    broken, other = BROKEN
+    service.client.update(f"recipes/{recipes[other]['id']}", nightly=False)
+    before = objects(service)
+    second = night_of(service)
+    assert outcomes(second) == {**dict.fromkeys(built, "unchanged"), broken: "failed", **unchanged}
+    assert objects(service) == before
+    for recipe in second["recipes"]:
+        if recipe["name"] != broken:
+            assert recipe["image_id"] == found[recipe["name"]]["image_id"]
+            assert service.client.get(f"images/{recipe['image_id']}")["checked"] > second["created"]
+
+    third = night_of(service)
+    assert [recipe["name"] for recipe in third["paused"]] == [broken]
+    fourth = night_of(service)
+    assert (fourth["status"], outcomes(fourth)) == ("success", dict.fromkeys((*built, *CURRENT), "unchanged"))
+    assert [recipe["failures"] for recipe in fourth["paused"]] == [3]
+    resumed = service.client.update(f"recipes/{recipes[broken]['id']}", nightly=True)
+    assert resumed["nightly_failures"] == 0
+    for recipe in recipes.values():
+        service.client.update(f"recipes/{recipe['id']}", nightly=False)
+
+
+def make_current(service: Service, recipes: list[dict[str, Any]]) -> dict[str, str]:
+    """Give every recipe an image that it need not be built for again; returns the images' ids by the recipes' names."""
+    job = service.wait(service.create(recipes[0]["id"], image_root_archive_name="of-the-day-before")["id"])
+    assert job["status"] == "success", job["reason"]
+    image = service.client.get(f"images/{job['resultant_image_id']}")
+    made = {recipe["name"]: service.adopt(image, recipe)["id"] for recipe in recipes[1:]}
+    return {recipes[0]["name"]: image["id"], **made}

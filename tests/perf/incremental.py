@@ -1,0 +1,90 @@
+"""What a build costs when little has changed, against one with empty caches."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import Any
+
+from ims.settings import settings
+from ims.stack.demo import RECIPE
+from ims.stack.host import debian_mirrors
+from tests.flows.artifacts import fetch
+from tests.flows.leftovers import Leftovers
+from tests.perf.measure import Cost, measured, table
+from tests.service import Service
+
+RECIPES = 20
+HEAD = ("", "wall s", "of cold", "target", "CPU s", "MB uploaded")
+
+
+def incremental_table(service: Service, folder: Path) -> str:
+    """One recipe with empty caches, with another script, with one more package; then a night that finds nothing new."""
+    shutil.rmtree(settings().home / "cache", ignore_errors=True)
+    shutil.copytree(RECIPE, folder)
+    changes: dict[str, tuple[str, Callable[[], None]]] = {
+        "cold": ("", lambda: None),
+        "a script changed": ("25 %", lambda: _replace(folder / "config.sh", "set -e", "echo changed\nset -e")),
+        "a package added": ("40 %", lambda: _replace(folder / "config.xml", "</image>", f"{ADDED}</image>")),
+    }
+    rows: list[list[str]] = []
+    walls: list[float] = []
+    for name, (target, change) in changes.items():
+        change()
+        record = _push(service, folder, "incremental")
+        with measured() as cost:
+            job = service.wait(service.create(record["id"])["id"], timeout=1200)
+        assert job["status"] == "success", job["reason"]
+        walls.append(cost.wall)
+        rows.append(_row(name, cost, walls[0], target, _uploaded(service, job)))
+    cost = _night(service, folder, service.client.get(f"images/{job['resultant_image_id']}"))
+    each = Cost(cost.wall / RECIPES, cost.cpu / RECIPES)
+    rows.append(_row(f"a night of {RECIPES} recipes, nothing changed: each", each, walls[0], "1 %", 0))
+    return "\n### a build after a small change\n\n" + table(HEAD, rows)
+
+
+def _row(name: str, cost: Cost, cold: float, target: str, uploaded: int) -> list[str]:
+    share = f"{100 * cost.wall / cold:.1f} %"
+    return [name, f"{cost.wall:.1f}", share, target, f"{cost.cpu:.1f}", f"{uploaded / 1e6:.1f}"]
+
+
+def _night(service: Service, folder: Path, image: dict[str, Any]) -> Cost:
+    """A night of recipes that are like the one that the image was built from, each with an image that is the same."""
+    for number in range(RECIPES):
+        service.adopt(image, _push(service, folder, f"night-{number}", nightly=True))
+    before = _objects(service)
+    with measured() as cost:
+        night = service.client.create("nights", force=False)
+        while night["status"] not in ("success", "error"):
+            time.sleep(0.1)
+            night = service.client.get(f"nights/{night['id']}")
+    assert [recipe["outcome"] for recipe in night["recipes"]] == ["unchanged"] * RECIPES, night
+    assert _objects(service) == before
+    return cost
+
+
+def _objects(service: Service) -> set[str]:
+    return set(Leftovers(service).before["objects"])
+
+
+ADDED = '<packages type="image"><package name="tree"/></packages>'
+
+
+def _replace(path: Path, old: str, new: str) -> None:
+    path.write_text(path.read_text().replace(old, new, 1))
+
+
+def _push(service: Service, folder: Path, name: str, **fields: Any) -> dict[str, Any]:
+    """Push the folder under a name; under the same it is the same recipe, however often that is done."""
+    record = service.push(folder, "debian12", **debian_mirrors())
+    return dict(service.client.update(f"recipes/{record['id']}", name=name, **fields))
+
+
+def _uploaded(service: Service, job: dict[str, Any]) -> int:
+    """Bytes of the artifacts of a job's image."""
+    image = service.client.get(f"images/{job['resultant_image_id']}")
+    with TemporaryDirectory() as temporary:
+        return sum(path.stat().st_size for path in fetch(service, image, Path(temporary)).values())

@@ -1,0 +1,169 @@
+"""When an image is built again. That a skip is never wrong is stated for any two provenances."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from ims.recipes.plan import decide, package_delta
+from ims.recipes.provenance import Package, Provenance
+from ims.recipes.wanted import UnknownPackagesError
+
+BASH = Package(name="bash", version="5.1-1", arch="amd64", checksum="a")
+CURL = Package(name="curl", version="8.0-1", arch="amd64", checksum="b")
+BEFORE = Provenance(
+    description="1",
+    bootstrap_script="",
+    files="1",
+    arch="x86_64",
+    builder={"kiwi": "11.1.6"},
+    ca_certificate="1",
+    boot_files={"initrd_file_name": "initrd"},
+    repositories={"http://one": "1"},
+).with_packages([CURL, BASH])
+OTHERS: dict[str, Any] = {
+    "description": "2",
+    "bootstrap_script": "2",
+    "arch": "aarch64",
+    "builder": {"kiwi": "11.2.0"},
+    "ca_certificate": "2",
+    "boot_files": {"initrd_file_name": "other"},
+}
+NEWER = BASH.model_copy(update={"version": "5.2-1", "checksum": "c"})
+OTHER_CONTENT = BASH.model_copy(update={"checksum": "c"})
+
+
+def other(**fields: Any) -> Provenance:
+    """What would decide an image now."""
+    return BEFORE.without_packages("").model_copy(update=fields)
+
+
+def never() -> list[Package]:
+    """For answers that must not hang on the packages."""
+    raise AssertionError("nobody should have asked")
+
+
+def unknown() -> list[Package]:
+    """For packages that cannot be told."""
+    raise UnknownPackagesError("it has <product>")
+
+
+def test_nothing_changed() -> None:
+    """Skip, without asking for packages."""
+    decision = decide(BEFORE, other(), never)
+    assert (decision.verdict, decision.reason, decision.differs) == ("skip", "nothing changed", [])
+
+
+def test_no_image() -> None:
+    """There is nothing to compare with."""
+    assert decide(None, other(), never).verdict == "build"
+
+
+@pytest.mark.parametrize("field", OTHERS)
+def test_decisive_field(field: str) -> None:
+    """Build, and the field is named, whatever else there is."""
+    decision = decide(BEFORE, other(**{field: OTHERS[field], "files": "2", "repositories": {}}), never)
+    assert decision.verdict == "build"
+    assert decision.differs == [field, "files", "repositories"]
+    assert decision.reason == f"{field.replace('_', ' ')} changed"
+
+
+def test_files() -> None:
+    """Repack: the packages stay."""
+    decision = decide(BEFORE, other(files="2"), never)
+    assert (decision.verdict, decision.differs) == ("repack", ["files"])
+
+
+CHANGED = {"repositories": {"http://one": "2"}}
+
+
+def test_index_changed_packages_did_not() -> None:
+    """Skip, or repack where files changed too."""
+    assert decide(BEFORE, other(**CHANGED), lambda: [BASH, CURL]).verdict == "skip"
+    assert decide(BEFORE, other(**CHANGED, files="2"), lambda: [CURL, BASH]).verdict == "repack"
+
+
+@pytest.mark.parametrize(
+    ("now", "line"),
+    [
+        ([NEWER, CURL], "bash.amd64 5.1-1 -> 5.2-1"),
+        ([OTHER_CONTENT, CURL], "bash.amd64 5.1-1 -> 5.1-1 (other content)"),
+        ([BASH], "curl.amd64 8.0-1 -> none"),
+        ([BASH, NEWER, CURL], "bash.amd64 5.1-1 -> 5.1-1, 5.2-1"),
+        ([BASH, CURL, Package(name="zsh", version="5", arch="all", checksum="d")], "zsh.all none -> 5"),
+    ],
+)
+def test_packages_changed(now: list[Package], line: str) -> None:
+    """Build, with the packages that differ."""
+    decision = decide(BEFORE, other(**CHANGED), lambda: now)
+    assert (decision.verdict, decision.differs, decision.packages) == ("build", ["repositories"], [line])
+    assert package_delta(BEFORE.packages or (), BEFORE.packages or ()) == []
+
+
+def test_doubt() -> None:
+    """Build where packages cannot be told, now or then, or come from other repositories."""
+    assert "it has <product>" in decide(BEFORE, other(**CHANGED), unknown).reason
+    doubted = decide(BEFORE.without_packages("a script"), other(**CHANGED), never)
+    assert (doubted.verdict, "a script" in doubted.reason) == ("build", True)
+    more = other(repositories={"http://one": "1", "http://two": "1"})
+    assert decide(BEFORE, more, never).reason == "it has other repositories"
+
+
+WORDS = st.sampled_from(["1", "2"])
+PACKAGES = st.lists(
+    st.builds(Package, name=st.sampled_from(["bash", "curl"]), version=WORDS, arch=st.just("amd64"), checksum=WORDS),
+    max_size=3,
+)
+PROVENANCES = st.builds(
+    Provenance,
+    description=WORDS,
+    bootstrap_script=WORDS,
+    files=WORDS,
+    arch=WORDS,
+    builder=st.dictionaries(WORDS, WORDS, max_size=2),
+    ca_certificate=WORDS,
+    boot_files=st.dictionaries(WORDS, st.none() | WORDS, max_size=2),
+    repositories=st.dictionaries(WORDS, WORDS, max_size=2),
+    packages=st.none(),
+)
+SAME = ("description", "bootstrap_script", "arch", "builder", "ca_certificate", "boot_files")
+
+
+@given(
+    before=PROVENANCES | st.just(BEFORE),
+    then=st.none() | PACKAGES,
+    changes=st.fixed_dictionaries({}, optional=dict.fromkeys(("files", "description", "arch"), WORDS)),
+    repositories=st.none() | st.dictionaries(WORDS | st.just("http://one"), WORDS, max_size=2),
+    packages=st.none() | PACKAGES,
+)
+def test_a_skip_is_never_wrong(
+    before: Provenance,
+    then: list[Package] | None,
+    changes: dict[str, str],
+    repositories: dict[str, str] | None,
+    packages: list[Package] | None,
+) -> None:
+    """Nothing but indexes differs, and the packages are known to be the same, to the byte."""
+    before = before.without_packages("unknown") if then is None else before.with_packages(then)
+    more = {} if repositories is None else {"repositories": repositories}
+    now = before.without_packages("").model_copy(update={**changes, **more})
+    decision = decide(before, now, unknown if packages is None else lambda: packages)
+    same_packages = before.repositories == now.repositories or (
+        before.packages is not None and packages is not None and before.packages == now.with_packages(packages).packages
+    )
+    reusable = same_packages and all(getattr(before, name) == getattr(now, name) for name in SAME)
+    if decision.verdict == "skip":
+        assert reusable
+        assert before.files == now.files
+    if decision.verdict == "repack":
+        assert reusable
+
+
+def test_provenance_is_read_as_it_was_written() -> None:
+    """And nothing else is."""
+    assert Provenance.read(BEFORE.model_dump_json().encode()) == BEFORE
+    with pytest.raises(Exception, match="cannot be read"):
+        Provenance.read(b"{}")

@@ -1,0 +1,63 @@
+"""What a recipe folder says of its record."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ims.errors import InputError
+from ims.recipes.registration import Registration, read_registration
+
+SHIPPED = Path(__file__).parents[2] / "include" / "recipes"
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", Registration()),
+        ("# nothing\n", Registration()),
+        ("nightly: true\n", Registration(nightly=True)),
+        ("name: a b\nlinux_distribution: sles15\n", Registration(name="a b", linux_distribution="sles15")),
+    ],
+)
+def test_read(tmp_path: Path, text: str, said: Registration) -> None:
+    """All keys are optional."""
+    (tmp_path / ".ims_recipe.yaml").write_text(text)
+    assert read_registration(tmp_path) == said
+
+
+@pytest.mark.parametrize(
+    ("text", "named"),
+    [
+        ("colour: red\n", "colour"),
+        ("nightly: perhaps\n", "nightly"),
+        ("nightly: 1\n", "nightly"),
+        ("name: ''\n", "name"),
+        ("name: [x]\n", "name"),
+        ("- nightly\n", "it: "),
+        ("nightly\n", "it: "),
+        ("nightly: {\n", "not YAML"),
+        ("name: !!python/object/apply:os.system [id]\n", "not YAML"),
+        ("\x00", "not YAML"),
+        ("[" * 10000, "not YAML"),
+    ],
+)
+def test_refused(tmp_path: Path, text: str, named: str) -> None:
+    """What is wrong is named with the file."""
+    (tmp_path / ".ims_recipe.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"\.ims_recipe\.yaml") as error:
+        read_registration(tmp_path)
+    assert named in str(error.value)
+
+
+def test_no_file(tmp_path: Path) -> None:
+    """Then nothing is said."""
+    assert read_registration(tmp_path) == Registration()
+
+
+@pytest.mark.parametrize("recipe", sorted(SHIPPED.iterdir()), ids=lambda path: path.name)
+def test_shipped(recipe: Path) -> None:
+    """Shipped recipes are pushed under their folders' names, and not built nightly unless somebody asks for it."""
+    said = read_registration(recipe)
+    assert (said.name, said.nightly) == (recipe.name, None)

@@ -1,0 +1,111 @@
+"""What the package managers' solvers say of real repositories: all that would be installed, by version and content."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ims.recipes.resolving import resolve
+from ims.recipes.wanted import Source, UnknownPackagesError, Wanted
+from tests.flows.deb_repository import SUITE, Deb, write_repository
+from tests.flows.rpm_repository import Package, PrivateCA, RepositoryServer, address, build_repository
+
+APT = [
+    Deb("base", essential=True),
+    Deb("apt", "2.6.1"),
+    Deb("tool", "2:1.4-1~rc1", depends="library (>= 1)"),
+    Deb("library", "1.1-1"),
+    Deb("unrelated"),
+]
+RPM = [
+    Package("tool", version="1.4", requires=("library",)),
+    Package("library", version="1.1"),
+    Package("unrelated"),
+]
+
+
+def deb_source(url: str) -> Source:
+    """The suite of the tests."""
+    return Source(url, f"{url}/dists/{SUITE}/InRelease", 0, SUITE, "main")
+
+
+def rpm_source(url: str) -> Source:
+    """A repository of rpms."""
+    return Source(url, f"{url}/repodata/repomd.xml", 0, None, "main")
+
+
+def names(wanted: Wanted, folder: Path, bundle: Path = Path("/etc/ssl/certs/ca-certificates.crt")) -> dict[str, str]:
+    """What is resolved: versions by name."""
+    return {package.name: package.version for package in resolve(wanted, folder, bundle)}
+
+
+def test_apt(tmp_path: Path) -> None:
+    """apt-get takes what is essential, what is asked for and what that needs; newer versions and other content show."""
+    served = tmp_path / "served"
+    write_repository(served, APT)
+    with RepositoryServer(served) as server:
+        wanted = Wanted("apt", (deb_source(server.url),), ("tool",), frozenset(), False)
+        first = resolve(wanted, tmp_path / "indexes", Path("/dev/null"))
+        assert {package.name: package.version for package in first} == {
+            "base": "1.0-1",
+            "apt": "2.6.1",
+            "tool": "2:1.4-1~rc1",
+            "library": "1.1-1",
+        }
+        write_repository(served, [*APT[:-1], Deb("unrelated", "2.0-1")])
+        assert resolve(wanted, tmp_path / "indexes", Path("/dev/null")) == first
+        write_repository(served, [*APT[:3], Deb("library", "1.2-1")])
+        assert names(wanted, tmp_path / "indexes")["library"] == "1.2-1"
+        write_repository(served, [*APT[:3], replace(APT[3], content="built again")])
+        again = resolve(wanted, tmp_path / "indexes", Path("/dev/null"))
+        assert [package.version for package in again] == [package.version for package in first]
+        assert again != first
+
+
+@pytest.mark.parametrize("manager", ["zypper", "dnf4"])
+def test_rpm(tmp_path: Path, manager: str, site_ca: PrivateCA) -> None:
+    """The same for the rpm family, over https with the site's CA."""
+    served = build_repository(tmp_path / "served", RPM)
+    with RepositoryServer(served, site_ca.issue(address())) as server:
+        wanted = Wanted(manager, (rpm_source(server.url),), ("tool",), frozenset(), False)
+        first = resolve(wanted, tmp_path / "indexes", site_ca.certificate)
+        assert {package.name: package.version for package in first} == {"tool": "1.4-1", "library": "1.1-1"}
+        build_repository(served, [Package("unrelated", version="2.0")])
+        assert resolve(wanted, tmp_path / "indexes", site_ca.certificate) == first
+        build_repository(served, [Package("library", version="1.2")])
+        assert names(wanted, tmp_path / "indexes", site_ca.certificate)["library"] == "1.2-1"
+
+
+def test_untrusted_server(tmp_path: Path, site_ca: PrivateCA) -> None:
+    """A server that is not verified is not believed."""
+    served = build_repository(tmp_path / "served", RPM[1:2])
+    write_repository(served, APT)
+    with RepositoryServer(served, site_ca.issue(address())) as server:
+        for manager, source in (("apt", deb_source(server.url)), ("dnf4", rpm_source(server.url))):
+            wanted = Wanted(manager, (source,), ("library",), frozenset(), False)
+            with pytest.raises(UnknownPackagesError, match=r"certificate|All mirrors were tried"):
+                names(wanted, tmp_path / manager)
+            assert names(wanted, tmp_path / manager, site_ca.certificate)["library"]
+
+
+@pytest.mark.parametrize("manager", ["apt", "dnf4"])
+def test_what_is_not_there(tmp_path: Path, manager: str) -> None:
+    """A package or a repository that is not there is said."""
+    served = build_repository(tmp_path / "served", RPM[1:2])
+    write_repository(served, APT)
+    with RepositoryServer(served) as server:
+        source = deb_source(server.url) if manager == "apt" else rpm_source(server.url)
+        wanted = Wanted(manager, (source,), ("nothing-like-it",), frozenset(), False)
+        with pytest.raises(UnknownPackagesError, match="nothing-like-it"):
+            names(wanted, tmp_path / "indexes")
+        server.fail(404)
+        with pytest.raises(UnknownPackagesError, match=r"404|All mirrors were tried"):
+            names(wanted, tmp_path / "others")
+
+
+def test_other_package_managers(tmp_path: Path) -> None:
+    """What nobody here can resolve is not guessed."""
+    with pytest.raises(UnknownPackagesError, match="pacman"):
+        names(Wanted("pacman", (), ("tool",), frozenset(), False), tmp_path)

@@ -1,0 +1,74 @@
+"""What a description asks package managers for; what only kiwi can tell is refused."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ims.recipes.wanted import UnknownPackagesError, Wanted, wanted_packages
+
+HEAD = "<preferences><packagemanager>{manager}</packagemanager></preferences>"
+RPM = '<repository type="rpm-md" priority="4"><source path="https://nexus/repo"/></repository>'
+DEB = '<repository type="apt-deb" distribution="bookworm" components="main contrib"><source path="http://m/d/"/></repository>'
+PACKAGES = '<packages type="image"><package name="bash"/></packages>'
+
+
+def wanted(folder: Path, body: str, manager: str = "zypper") -> Wanted:
+    """What a description of these elements wants."""
+    (folder / "config.xml").write_text(f"<image>{HEAD.format(manager=manager)}{body}</image>")
+    return wanted_packages(folder, "x86_64")
+
+
+def test_rpm(tmp_path: Path) -> None:
+    """All sections that install, and names that are removed again; packages of other architectures are not wanted."""
+    found = wanted(
+        tmp_path,
+        RPM
+        + '<packages type="bootstrap"><package name="filesystem"/><package name="grub" arch="aarch64"/></packages>'
+        + '<packages type="image"><package name="gtk+"/></packages>'
+        + '<packages type="delete"><package name="cracklib"/></packages>',
+    )
+    assert found.packages == ("filesystem", "gtk+")
+    assert found.removed == {"cracklib"}
+    assert not found.recommended
+    (source,) = found.sources
+    assert (source.metadata_url, source.priority) == ("https://nexus/repo/repodata/repomd.xml", 4)
+
+
+def test_apt(tmp_path: Path) -> None:
+    """Suites and components are kept."""
+    found = wanted(tmp_path, DEB + '<packages type="image" patternType="plusRecommended"/>', "apt")
+    (source,) = found.sources
+    assert (source.distribution, source.components) == ("bookworm", "main contrib")
+    assert found.recommended
+
+
+DOUBTFUL = {
+    "pattern": '<packages type="image"><namedCollection name="base"/></packages>',
+    "product": '<packages type="image"><product name="SLES"/></packages>',
+    "ignored": '<packages type="image"><ignore name="bash"/></packages>',
+    "archive": '<packages type="image"><archive name="more.tar"/></packages>',
+    "include": '<include from="file://other.xml"/>',
+    "profile": '<packages type="image" profiles="small"><package name="bash"/></packages>',
+    "repository of a profile": '<repository profiles="small"><source path="http://x"/></repository>',
+    "option": '<packages type="image"><package name="--root=/"/></packages>',
+    "removed by a suffix": '<packages type="image"><package name="bash-"/></packages>',
+    "capability": '<packages type="image"><package name="perl(Encode)"/></packages>',
+    "other type": '<packages type="iso"><package name="bash"/></packages>',
+    "two pattern types": PACKAGES + '<packages type="bootstrap" patternType="plusRecommended"/>',
+    "local": '<repository><source path="dir:///srv/repo"/></repository>',
+    "metalink": '<repository sourcetype="metalink"><source path="http://x"/></repository>',
+    "script": '<repository customize="x.sh"><source path="http://x"/></repository>',
+    "line break": '<repository><source path="http://x/&#10;Trusted: yes"/></repository>',
+    "blank": '<repository><source path="http://x/a b"/></repository>',
+    "components": '<repository distribution="a&#10;b"><source path="http://x"/></repository>',
+    "family": '<repository type="apt-deb"><source path="http://x"/></repository>',
+}
+
+
+@pytest.mark.parametrize("name", DOUBTFUL)
+def test_doubtful(tmp_path: Path, name: str) -> None:
+    """What package managers would make of it is not known here, or it could be made to say something else."""
+    with pytest.raises(UnknownPackagesError):
+        wanted(tmp_path, DOUBTFUL[name])

@@ -1,0 +1,154 @@
+"""What ended jobs left on this machine goes, and caches are bounded; what is in use stays."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from uuid import uuid4
+
+import pytest
+
+from ims.runtime import caches, choice
+from ims.runtime.local import LocalRuntime
+from ims.settings import settings
+from ims.steps import image_cache
+
+DAY = 86400
+MIB = 1024**2
+
+
+@pytest.fixture(autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A home of its own: other tests leave caches in theirs."""
+    monkeypatch.setenv("IMS_HOME", str(tmp_path))
+    settings.cache_clear()
+    yield
+    monkeypatch.undo()
+    settings.cache_clear()
+
+
+def cache() -> Path:
+    """Where the caches lie."""
+    return settings().home / "cache"
+
+
+def aged(path: Path, days: float) -> Path:
+    """Make a file or folder look as if nobody had touched it for so long."""
+    then = time.time() - days * DAY
+    for item in (path, path / "run"):
+        if item.exists():
+            os.utime(item, (then, then))
+    return path
+
+
+def workspace(days: float) -> Path:
+    """The workspace of a job."""
+    folder = LocalRuntime().open_workspace(str(uuid4()), 0)
+    (folder / "rootfs").write_bytes(os.urandom(MIB))
+    return aged(folder, days)
+
+
+def cached(name: str, days: float) -> Path:
+    """A MiB of a cache; its build's lock is as old."""
+    path = cache() / name
+    path.parent.mkdir(parents=True, exist_ok=True)
+    if path.parent.name == "images":
+        path.write_bytes(os.urandom(MIB))
+        return aged(path, days)
+    path.mkdir()
+    (path / "package").write_bytes(os.urandom(MIB))
+    lock = cache() / "packages" / f"{path.name}.lock"
+    lock.parent.mkdir(exist_ok=True)
+    lock.touch()
+    aged(lock, days)
+    return aged(path, days)
+
+
+@pytest.fixture
+def folders() -> Iterator[list[Path]]:
+    """Workspaces, which are closed whatever happens: two old, one young."""
+    made = [workspace(days) for days in (2, 2, 0)]
+    yield made
+    for folder in made:
+        LocalRuntime().close_workspace(folder.name)
+
+
+def test_workspaces(folders: list[Path]) -> None:
+    """Of an ended job it goes with what was half-fetched for it, of a running one or a young one it stays."""
+    ended, running, _young = folders
+    for folder in folders:
+        image_cache.folder().mkdir(parents=True, exist_ok=True)
+        aged_file = image_cache.folder() / f"{folder.name}.fetched"
+        aged_file.touch()
+    asked = []
+
+    def jobs() -> set[str]:
+        asked.append(workspace(2))  # of a job that begins just now
+        return {running.name}
+
+    found = [item for item in choice.leftovers(jobs, 24) if item.kind == "workspaces"]
+    assert [item.name for item in found] == [ended.name]
+    assert found[0].size >= MIB
+    assert ended.exists()
+    assert found[0].remove()
+    assert [folder.exists() for folder in folders] == [False, True, True]
+    assert not (image_cache.folder() / f"{ended.name}.fetched").exists()
+    assert (image_cache.folder() / f"{running.name}.fetched").exists()
+    assert asked[0].exists()
+    LocalRuntime().close_workspace(asked[0].name)
+
+
+def test_half_fetched() -> None:
+    """What a job without a workspace left."""
+    image_cache.folder().mkdir(parents=True, exist_ok=True)
+    left = aged(image_cache.folder() / f"{uuid4()}.fetched", 2)
+    left.touch()
+    aged(left, 2)
+    (found,) = [item for item in choice.leftovers(set, 24) if item.name == left.name]
+    assert found.remove()
+    assert not left.exists()
+
+
+def test_caches(folders: list[Path]) -> None:
+    """Used longest ago goes first, until the rest has room; what is locked or claimed stays."""
+    everything = ("packages/a", "roots/a", "packages/b", "images/c", "images/d", "packages/e")
+    made = [cached(name, 9 - number) for number, name in enumerate(everything)]
+    image = made[3]
+    image_cache.claim(image, folders[2])
+    aged(image, 6)
+    with (cache() / "packages" / "b.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        all_of_them = sum(entry.size for entry in caches.entries())
+        assert caches.too_much(all_of_them) == []
+        found = caches.too_much(all_of_them - 5 * MIB // 2)
+        assert [item.name for item in found] == ["packages/a", "roots/a", "images/d"]
+        assert all(path.exists() for path in made)
+        assert all(item.remove() for item in found)
+    assert [path.exists() for path in made] == [False, False, True, True, False, True]
+    later = {item.name: item for item in caches.too_much(0)}
+    assert set(later) == {"packages/b", "packages/e"}
+    with (cache() / "packages" / "b.lock").open("a") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        assert not later["packages/b"].remove()
+    assert later["packages/b"].remove()
+    LocalRuntime().close_workspace(folders[2].name)
+    assert {item.name for item in caches.too_much(0)} == {"packages/e", "images/c"}
+    for item in caches.too_much(0):
+        assert item.remove()
+    assert not any(path.exists() for path in made)
+
+
+def test_use_counts(folders: list[Path]) -> None:
+    """A claim makes a cached image young, a build that takes the lock a package cache."""
+    image, packages, root = cached("images/x", 9), cached("packages/x", 9), cached("roots/x", 9)
+    assert image_cache.claim(image, folders[2])
+    (cache() / "packages" / "x.lock").open("w").close()  # as a build does
+    used = {entry.path: entry.used for entry in caches.entries()}
+    assert min(used[path] for path in (image, packages, root)) > time.time() - DAY
+    assert not image_cache.claim(cache() / "images" / "absent", folders[0])
+    LocalRuntime().close_workspace(folders[2].name)
+    for item in caches.too_much(0):
+        item.remove()

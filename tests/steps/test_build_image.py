@@ -1,0 +1,121 @@
+"""The build itself, by kiwi-ng and package managers on a real repository: what it is made of decides its bytes."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from ims.runtime.local import NAMESPACES
+from ims.settings import settings
+from ims.steps import build_ca_package, resolve_packages
+from ims.steps.package_artifacts import make_rootfs
+from tests.flows.conftest import RECIPES
+from tests.flows.rpm_repository import Package, RepositoryServer, basic_packages, build_repository
+
+HOSTS = "127.0.0.1 localhost\n192.0.2.1 nexus\n"
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RepositoryServer]:
+    """A repository that has a package with a file that kiwi takes for its own."""
+    hosts = Package("hosts", files={"/etc/hosts": HOSTS.encode()}, requires=("filesystem",))
+    folder = build_repository(tmp_path_factory.mktemp("repository"), [*basic_packages(), hosts])
+    with RepositoryServer(folder) as running:
+        yield running
+
+
+@dataclass
+class Built:
+    """A root, its squashfs and what the build said."""
+
+    root: Path
+    rootfs: bytes
+    log: str
+
+
+class Builder:
+    """Builds a recipe again and again, each time in another workspace."""
+
+    def __init__(self, recipe: Path, manager: str, folder: Path) -> None:
+        self.recipe, self.manager, self.folder = recipe, manager, folder
+        self._count = 0
+
+    def build(self, packages: str | None = None, hours: int | None = None, told: bool = True) -> Built:
+        """Run the step; `hours` later than now, if given, with a word for the packages, which were `told` or not."""
+        self._count += 1
+        packages = packages and f"{packages} {self.folder}"
+        workspace = self.folder / f"job-{self._count}"
+        shutil.copytree(self.recipe, workspace / "recipe", symlinks=True)
+        if packages is not None and told:
+            resolve_packages.run(resolve_packages.Input(workspace=workspace, arch=platform.machine(), boot_files={}))
+        made = build_ca_package.run(build_ca_package.Input(workspace=workspace, package_manager=self.manager))
+        data = {"workspace": str(workspace), "lineage": self.folder.name, "package_manager": self.manager}
+        data |= {"ca_package": made} | ({} if packages is None else {"packages": packages})
+        program = ["tests.steps.build_later", str(hours), json.dumps(data)]
+        if hours is None:
+            program = ["ims.steps", "build_image", json.dumps(data), "--result", str(workspace / "result")]
+        command = [*NAMESPACES, sys.executable, "-m", *program]
+        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        assert done.returncode == 0, done.stdout
+        make_rootfs(workspace / "image-root", workspace / "rootfs")
+        return Built(workspace / "image-root", (workspace / "rootfs").read_bytes(), done.stdout)
+
+
+@pytest.fixture(params=["zypper", "dnf4"])
+def builder(request: pytest.FixtureRequest, server: RepositoryServer, tmp_path: Path) -> Builder:
+    """A small recipe of each package manager."""
+    recipe = tmp_path / "recipe"
+    shutil.copytree(RECIPES / request.param.rstrip("4"), recipe)
+    config = (recipe / "config.xml").read_text().replace("{{ REPOSITORY }}", server.url)
+    more = '<package name="hosts"/></packages>'
+    (recipe / "config.xml").write_text(config.replace("</packages>", more))
+    return Builder(recipe, request.param, tmp_path)
+
+
+REUSED = "its root is used again"
+
+
+def test_same_bytes_later_and_from_what_is_kept(builder: Builder) -> None:
+    """Neither the hour, nor the workspace, nor a root that was kept makes a difference; a script does."""
+    first = builder.build(packages="known")
+    assert (first.root / "etc/hosts").read_text() == HOSTS
+    assert (first.root / "etc/flow-test-images").exists()
+    assert builder.build(hours=30).rootfs == first.rootfs
+    (builder.recipe / "root/etc").mkdir(parents=True)
+    (builder.recipe / "root/etc/motd").write_text("welcome\n")
+    (builder.recipe / "config.sh").write_text("#!/bin/bash\ncat /etc/motd > /etc/issue; echo 1 >> /etc/hosts\n")
+    again, cold = builder.build(packages="known"), builder.build()
+    assert REUSED in again.log
+    assert REUSED not in first.log + cold.log
+    assert (again.root / "etc/issue").read_text() == "welcome\n"
+    assert (again.root / "etc/hosts").read_text() == HOSTS
+    assert again.rootfs == cold.rootfs != first.rootfs
+
+
+@pytest.mark.parametrize("builder", ["zypper"], indirect=True)
+def test_root_is_kept_for_what_it_was_made_of(builder: Builder) -> None:
+    """Other packages, or another description of them, are installed; the root kept last is the only one.
+
+    One of which it is not known that it holds what its key says is not kept.
+    """
+    builder.build(packages="one")
+    folder = settings().home / "cache" / "roots" / builder.folder.name
+    (before,) = folder.iterdir()
+    assert REUSED not in builder.build(packages="two").log
+    (after,) = folder.iterdir()
+    assert after != before
+    builder.build(packages="three", told=False)
+    assert list(folder.iterdir()) == [after]
+    config = builder.recipe / "config.xml"
+    config.write_text(config.read_text().replace('<package name="hosts"/>', ""))
+    built = builder.build(packages="two")
+    assert REUSED not in built.log
+    assert not (built.root / "etc/hosts").exists()

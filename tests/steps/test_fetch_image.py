@@ -1,0 +1,64 @@
+"""Fetching the rootfs of an image from the real S3, and keeping it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from ims.errors import ImsError
+from ims.steps.fetch_image import fetch_rootfs
+from ims.storage import manifest
+from ims.storage.objects import ObjectName
+from tests.service import Service
+
+Rootfs = tuple[ObjectName, str, bytes]
+
+
+@pytest.fixture
+def rootfs(service: Service, tmp_path: Path) -> Iterator[Rootfs]:
+    """An object with its md5 and content, which no other has."""
+    name, content = ObjectName(service.settings.images_bucket, f"test-{uuid4()}/rootfs"), uuid4().bytes
+    (tmp_path / "rootfs").write_bytes(content)
+    yield name, service.store.upload(tmp_path / "rootfs", name, {}).metadata["md5sum"], content
+    service.store.delete_prefix(name.bucket, name.key)
+
+
+def write(service: Service, rootfs: ObjectName, **fields: Any) -> ObjectName:
+    """Write a manifest that names a rootfs; returns its name."""
+    artifact = {"type": manifest.ROOTFS, "link": {"type": "s3", "path": str(rootfs)}, **fields}
+    name = ObjectName(rootfs.bucket, f"{rootfs.key}-{uuid4()}.yaml")
+    service.store.write_bytes(name, json.dumps({"version": "1.0", "artifacts": [artifact]}).encode())
+    return name
+
+
+def test_fetched_once(service: Service, rootfs: Rootfs, tmp_path: Path) -> None:
+    """Of two images with the same rootfs one is fetched; the other does not ask S3 for it."""
+    name, md5, content = rootfs
+    first = fetch_rootfs(service.store, write(service, name, md5=md5), tmp_path)
+    assert first.read_bytes() == content
+    elsewhere = ObjectName(name.bucket, f"{name.key}-that-is-not-there")
+    assert fetch_rootfs(service.store, write(service, elsewhere, md5=md5.upper()), tmp_path) == first
+
+
+def test_without_a_checksum(service: Service, rootfs: Rootfs, tmp_path: Path) -> None:
+    """It is kept too, until there is another object in its place."""
+    name, _, content = rootfs
+    image = write(service, name)
+    assert fetch_rootfs(service.store, image, tmp_path).read_bytes() == content
+    service.store.write_bytes(name, b"another")
+    assert fetch_rootfs(service.store, image, tmp_path).read_bytes() == b"another"
+
+
+@pytest.mark.parametrize("md5", ["0" * 32, "/etc/passwd", "../" * 20 + "etc/passwd", "../images"])
+def test_another_checksum(service: Service, rootfs: Rootfs, md5: str, tmp_path: Path) -> None:
+    """What the manifest says of it is compared, never taken for a path; nothing is kept."""
+    kept = service.settings.home / "cache" / "images"
+    before = set(kept.glob("*"))
+    with pytest.raises(ImsError, match="is damaged: its md5 is"):
+        fetch_rootfs(service.store, write(service, rootfs[0], md5=md5), tmp_path)
+    assert {path.name for path in set(kept.glob("*")) - before} <= {f"{tmp_path.name}.fetched"}

@@ -1,0 +1,161 @@
+"""What a job writes down of what decides its image, before and after the build."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from ims.recipes.provenance import NAME, Provenance
+from ims.recipes.provenance import Package as Resolved
+from ims.recipes.resolving import resolve
+from ims.recipes.template import render
+from ims.recipes.wanted import Wanted
+from ims.steps import provenance, resolve_packages
+from ims.steps.resolve_packages import Input
+from tests.flows.conftest import RECIPES
+from tests.flows.rpm_repository import Package, RepositoryServer, basic_packages, build_repository
+
+BOOT_FILES: dict[str, str | None] = {"kernel_file_name": None, "initrd_file_name": "initrd"}
+
+
+@pytest.fixture(scope="module")
+def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What the recipe needs, and a package that it does not name."""
+    return build_repository(tmp_path_factory.mktemp("repository"), [*basic_packages(), Package("more")])
+
+
+def resolved(workspace: Path, url: str) -> Provenance:
+    """What the step leaves for the zypper recipe of the tests."""
+    shutil.copytree(RECIPES / "zypper", workspace / "recipe")
+    render(workspace / "recipe", {"REPOSITORY": url})
+    digest = resolve_packages.run(Input(workspace=workspace, arch="x86_64", boot_files=BOOT_FILES))
+    found = Provenance.read((workspace / NAME).read_bytes())
+    assert found.packages_digest == digest
+    return found
+
+
+def install(workspace: Path, served: Path, *names: str) -> None:
+    """Fill an image root's rpm database."""
+    database = workspace / "image-root/var/lib/rpm"
+    database.mkdir(parents=True)
+    files = [path for name in names for path in served.rglob(f"{name}-*.rpm")]
+    command: list[str | Path] = [
+        "rpm",
+        "--dbpath",
+        database,
+        "--install",
+        "--justdb",
+        "--nodeps",
+        "--noscripts",
+        *files,
+    ]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def test_provenance(tmp_path: Path, repository: Path) -> None:
+    """Everything that has a say is there; the packages are believed once the image holds just them."""
+    with RepositoryServer(repository) as server:
+        found = resolved(tmp_path, server.url)
+        assert list(found.repositories) == [f"{server.url}/repodata/repomd.xml"]
+    names = [package.name for package in found.packages or ()]
+    assert names == ["busybox", "ca-certificates", "filesystem", "kernel-default"]
+    assert found.builder["kiwi"] == "11.1.6"
+    assert {"zypper", "rpm", "squashfs-tools"} <= set(found.builder)
+    assert found.boot_files == BOOT_FILES
+    install(tmp_path, repository, *names)
+    assert provenance.confirm(tmp_path, tmp_path / "image-root")
+    assert Provenance.read((tmp_path / NAME).read_bytes()) == found
+
+
+def test_scripts_remove_packages(tmp_path: Path, repository: Path) -> None:
+    """Of a finished image that is no reason for doubt: they will the next time, too."""
+    with RepositoryServer(repository) as server:
+        found = resolved(tmp_path, server.url)
+    install(tmp_path, repository, "busybox")
+    assert provenance.confirm(tmp_path, tmp_path / "image-root", finished=True)
+    assert Provenance.read((tmp_path / NAME).read_bytes()) == found
+
+
+@pytest.mark.parametrize(
+    "others", [("busybox", "ca-certificates", "filesystem", "kernel-default", "more"), ("busybox",)]
+)
+def test_image_that_holds_others(tmp_path: Path, repository: Path, others: tuple[str, ...]) -> None:
+    """What was told is not believed: the next build cannot be foretold from it."""
+    with RepositoryServer(repository) as server:
+        resolved(tmp_path, server.url)
+    install(tmp_path, repository, *others)
+    assert not provenance.confirm(tmp_path, tmp_path / "image-root")
+    found = Provenance.read((tmp_path / NAME).read_bytes())
+    assert found.packages is None
+    assert "more.x86_64 1.0-1" in found.unknown or "filesystem" in found.unknown
+
+
+def test_repository_that_is_away(tmp_path: Path, repository: Path) -> None:
+    """The job goes on, without a provenance."""
+    shutil.copytree(RECIPES / "zypper", tmp_path / "recipe")
+    with RepositoryServer(repository) as server:
+        render(tmp_path / "recipe", {"REPOSITORY": server.url})
+        server.fail(404)
+        step = Input(workspace=tmp_path, arch="x86_64", boot_files=BOOT_FILES)
+        assert resolve_packages.run(step) is None
+    assert not (tmp_path / NAME).exists()
+
+
+def test_packages_that_cannot_be_told(tmp_path: Path, repository: Path) -> None:
+    """The rest is written down, and why they cannot."""
+    with RepositoryServer(repository) as server:
+        shutil.copytree(RECIPES / "zypper", tmp_path / "recipe")
+        path = tmp_path / "recipe/config.xml"
+        path.write_text(path.read_text().replace("</packages>", '<product name="SLES"/></packages>'))
+        render(tmp_path / "recipe", {"REPOSITORY": server.url})
+        step = Input(workspace=tmp_path, arch="x86_64", boot_files=BOOT_FILES)
+        assert resolve_packages.run(step) is None
+    found = Provenance.read((tmp_path / NAME).read_bytes())
+    assert (found.packages, found.unknown) == (None, "it has <product>")
+
+
+def again(workspace: Path, url: str) -> set[str]:
+    """Names and versions that the step tells in a new workspace."""
+    workspace.mkdir()
+    return {f"{package.name} {package.version}" for package in resolved(workspace, url).packages or ()}
+
+
+def newer_busybox() -> Package:
+    """The same with a higher version."""
+    (busybox,) = (package for package in basic_packages() if package.name == "busybox")
+    return replace(busybox, version="2.0")
+
+
+def test_solver_is_not_asked_twice(tmp_path: Path) -> None:
+    """Only the index is fetched as long as it says the same; what is published while the solver works is seen."""
+    served = build_repository(tmp_path / "served", basic_packages())
+    with RepositoryServer(served) as server:
+        first = again(tmp_path / "1", server.url)
+        server.requests.clear()
+        assert again(tmp_path / "2", server.url) == first
+        assert server.requests == ["GET /repodata/repomd.xml 200"]
+        build_repository(served, [newer_busybox()])
+        assert "busybox 2.0-1" in again(tmp_path / "3", server.url)
+
+
+def test_published_while_the_solver_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What was said may be of the repository before or after: it is not kept."""
+    served = build_repository(tmp_path / "served", basic_packages())
+
+    def publish(wanted: Wanted, folder: Path, certificates: Path) -> list[Resolved]:
+        build_repository(served, [newer_busybox()])
+        return resolve(wanted, folder, certificates)
+
+    before = (served / "repodata/repomd.xml").read_bytes()
+    with RepositoryServer(served) as server:
+        monkeypatch.setattr(provenance, "resolve", publish)
+        assert "busybox 2.0-1" in again(tmp_path / "1", server.url)
+        monkeypatch.undo()
+        (served / "repodata/repomd.xml").write_bytes(before)
+        server.requests.clear()
+        again(tmp_path / "2", server.url)
+        assert len(server.requests) > 1
