@@ -49,6 +49,7 @@ with DAG(
     )
     build = StepOperator(
         task_id="build_image",
+        long=True,
         retries=1,
         memory_gib=dag.param("job_mem_size"),
         inputs={
@@ -61,6 +62,7 @@ with DAG(
     )
     package = StepOperator(
         task_id="package_artifacts",
+        long=True,
         inputs={
             **workspace,
             "arch": XComArg(job, "arch"),

@@ -39,6 +39,7 @@ with DAG(
     rootfs = {"rootfs": image.output}
     script = StepOperator(
         task_id="run_script",
+        long=True,
         retries=0,
         only_if=scripted,
         inputs={**workspace, **rootfs, "script": dag.param("script"), "seconds": dag.param("lease")},
@@ -62,6 +63,7 @@ with DAG(
     )
     package = StepOperator(
         task_id="package_artifacts",
+        long=True,
         inputs={
             **workspace,
             **rootfs,

@@ -22,6 +22,7 @@ from kubernetes.utils import create_from_dict
 
 from ims.settings import Settings
 from ims.stack.credentials import Credentials
+from ims.stack.environment import s3_environment
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 ACCOUNT = "airflow-worker"
@@ -44,7 +45,8 @@ def prepared_cluster(settings: Settings, credentials: Credentials) -> Iterator[N
             create_from_dict(api, document)
     assert settings.kubernetes_config is not None
     write_config(core, namespace, settings.kubernetes_config)
-    keys = {"AWS_ACCESS_KEY_ID": credentials.s3_access_key, "AWS_SECRET_ACCESS_KEY": credentials.s3_secret_key}
+    environment = s3_environment(settings, credentials)
+    keys = {name: environment[name] for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")}
     secret = k8s.V1Secret(metadata=k8s.V1ObjectMeta(name=settings.kubernetes_s3_secret), string_data=keys)
     core.create_namespaced_secret(namespace, secret)
     certificate = {"ca.crt": settings.ca_certificate_path.read_text()}

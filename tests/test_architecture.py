@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ ROOT = Path(__file__).parents[1]
 PLUGINS = ROOT / "plugins"
 IMS = PLUGINS / "ims"
 
-# What a part may import of the others; `errors` is everybody's. The lowest come first.
+# What a part may import of the others; `errors` and the version are everybody's. The lowest come first.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "files": set(),
@@ -92,7 +93,7 @@ def test_tables_have_no_circle() -> None:
 def test_part_imports_what_it_may(part: str) -> None:
     """And nothing that stands above it."""
     found = {name.split(".")[1] for importer, name in IMPORTS if importer == part and name.startswith("ims.")}
-    assert found - {part, "errors"} <= MAY_IMPORT[part]
+    assert found - {part, "errors", "__version__"} <= MAY_IMPORT[part]
 
 
 @pytest.mark.parametrize("library", MAY_USE)
@@ -115,6 +116,20 @@ def test_steps_run_without_airflow() -> None:
     assert len(names) > 4
     imports = "\n".join(f"import ims.steps.{name}" for name in names)
     run(f"import sys\nimport ims.runtime.local\n{imports}\nassert 'airflow' not in sys.modules")
+
+
+def test_containers_of_steps_have_what_steps_import() -> None:
+    """Every library of theirs is in the lock file that the container image is made of; httpx can do without click."""
+    locked = re.findall(r"^([a-z0-9.-]+)==", (ROOT / "requirements-steps.lock").read_text(), re.MULTILINE)
+    imports = "\n".join(f"import ims.steps.{path.stem}" for path in (IMS / "steps").glob("*.py"))
+    run(
+        f"import sys\nfrom importlib.metadata import packages_distributions\nbefore = set(sys.modules)\n{imports}\n"
+        "names = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
+        "projects = (project for name in names for project in packages_distributions().get(name, ()))\n"
+        "found = {project.lower().replace('_', '-') for project in projects}\n"
+        f"missing = found - set({locked!r}) - {{'ims', 'click'}}\n"
+        "assert 'boto3' in found and not missing, missing"
+    )
 
 
 def test_plugin_is_cheap_to_load() -> None:

@@ -78,6 +78,9 @@ class Settings(BaseSettings):
         default_factory=list, description="Tolerations of the steps' pods, as JSON."
     )
     kubernetes_runtime_class: str = Field("", description="Runtime class of the steps' pods.")
+    kubernetes_keep_failed: bool = Field(
+        False, description="Keep the pods of failed steps to be looked at, for `IMS_ORPHAN_HOURS`."
+    )
     kubernetes_resources: dict[str, dict[str, dict[str, str]]] = Field(
         default_factory=dict,
         description='Requests and limits by step, as JSON: `{"build_image": {"limits": {"memory": "8Gi"}}}`.',

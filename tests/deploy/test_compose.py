@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import re
 import subprocess
-import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from ims import __version__
 from ims.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -44,7 +44,7 @@ def test_image_is_pinned(name: str) -> None:
     image, _, tag = SERVICES[name]["image"].rpartition(":")
     assert re.match(r"v?\d+\.\d+", tag)
     if image.startswith("localhost/"):
-        assert tag == tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
+        assert tag == __version__
 
 
 @pytest.mark.parametrize("name", sorted(SERVICES.keys() - ONCE))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 import pytest
 import yaml
 
+from ims import __version__
 from ims.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -62,10 +62,9 @@ def test_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_versions() -> None:
     """Of Airflow that of the lock, of the images that of the project."""
     lock = (ROOT / "requirements-airflow.lock").read_text()
-    version = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["version"]
     assert f"\napache-airflow=={VALUES['airflowVersion']} " in lock
-    assert VALUES["defaultAirflowTag"] == version
-    assert environment(VALUES["env"])["IMS_KUBERNETES_IMAGE"].endswith(f"/ims-builder:{version}")
+    assert VALUES["defaultAirflowTag"] == __version__
+    assert environment(VALUES["env"])["IMS_KUBERNETES_IMAGE"].endswith(f"/ims-builder:{__version__}")
 
 
 def test_connection() -> None:

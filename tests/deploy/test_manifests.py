@@ -20,7 +20,7 @@ VERBS = {
     "pods": {"create", "get", "list", "watch", "patch", "delete", "deletecollection"},
     "pods/log": {"get"},
     "pods/exec": {"create", "get"},
-    "events": {"list"},
+    "events": {"list", "watch"},
     "services": {"create", "get", "list", "delete"},
     "persistentvolumeclaims": {"create", "list", "deletecollection"},
 }

@@ -27,13 +27,13 @@ def push(service: Service, url: str, folder: Path, script: str) -> dict[str, Any
     return service.push(folder, "sles15", REPOSITORY=url)
 
 
-def wait_for(condition: Callable[[], Any], timeout: float = 120) -> Any:
-    """What `condition` gives as soon as that is true."""
+def wait_for(condition: Callable[[], Any], timeout: float = 120, pause: float = 0.2) -> Any:
+    """What `condition` gives as soon as that is true; between two looks there is a `pause` in seconds."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         if found := condition():
             return found
-        time.sleep(0.2)
+        time.sleep(pause)
     raise TimeoutError
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from functools import cache
-from importlib.metadata import version
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
 
+from ims import __version__
 from ims.api import (
     contents,
     deletion,
@@ -36,7 +36,7 @@ general = APIRouter(tags=["service"])
 @general.get("/version")
 def get_version() -> dict[str, str]:
     """The version of the service."""
-    return {"version": version("ims")}
+    return {"version": __version__}
 
 
 @general.get("/healthz/live")
@@ -77,7 +77,7 @@ def versioned_routes(number: int) -> APIRouter:
 @cache
 def build_app() -> FastAPI:
     """The application; made once, at the first request."""
-    app = FastAPI(title="Image Management Service", version=version("ims"), docs_url="/docs", redoc_url=None)
+    app = FastAPI(title="Image Management Service", version=__version__, docs_url="/docs", redoc_url=None)
     problems.install(app)
     openapi.install(app)
     app.add_middleware(Gate)

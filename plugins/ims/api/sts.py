@@ -7,13 +7,13 @@ from __future__ import annotations
 
 from datetime import datetime
 from functools import cache
-from importlib.metadata import version
 from typing import Any
 
 from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import APIRouter, FastAPI, Request
 from pydantic import BaseModel
 
+from ims import __version__
 from ims.api import problems
 from ims.api.access import DELETE, WRITE, may, may_read
 from ims.api.gate import Gate
@@ -62,7 +62,7 @@ def get_token(request: Request, user: GetUserDep) -> dict[str, Any]:
 @cache
 def build_app() -> FastAPI:
     """The application; made once, at the first request."""
-    app = FastAPI(title="Temporary S3 credentials", version=version("ims"), docs_url=None, redoc_url=None)
+    app = FastAPI(title="Temporary S3 credentials", version=__version__, docs_url=None, redoc_url=None)
     problems.install(app)
     app.add_middleware(Gate)
     app.include_router(router)

@@ -5,34 +5,46 @@ from __future__ import annotations
 from typing import Any
 
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+from airflow.providers.cncf.kubernetes.utils.pod_manager import PodNotFoundException
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowException
 from kubernetes.client import models as k8s
 
-from ims.errors import PERMANENT_EXIT_CODES, ImsError, InputError
+from ims.errors import PERMANENT_EXIT_CODES, ImsError, InputError, UnavailableError
 from ims.operators.errors import task_errors
 from ims.operators.step import StepTask, architecture
 from ims.runtime import pods
-from ims.runtime.kubernetes import cluster_errors, explain, outcome
+from ims.runtime.kubernetes import GONE, cluster_errors, explain, outcome
+from ims.settings import settings
 from ims.steps.step import load_step
+
+LOG_SECONDS = 5
 
 
 class PodStepOperator(StepTask, KubernetesPodOperator):
-    """Runs the step named like the task in a pod on the job's volume."""
+    """Runs the step named like the task in a pod on the job's volume.
+
+    The pod of a `long` one is watched by the triggerer, which logs what it says, and holds no worker.
+    """
 
     template_fields = StepTask.template_fields
 
-    def __init__(self, **arguments: Any) -> None:
+    def __init__(self, *, long: bool = False, **arguments: Any) -> None:
         super().__init__(
+            deferrable=long,
+            poll_interval=1,
+            logging_interval=LOG_SECONDS,
             base_container_name=pods.CONTAINER,
             do_xcom_push=True,
             get_logs=True,
             log_pod_spec_on_failure=False,
+            on_finish_action="delete_succeeded_pod" if settings().kubernetes_keep_failed else "delete_pod",
             startup_check_interval_seconds=1,
             startup_timeout_seconds=600,
             container_name_log_prefix_enabled=False,
             **arguments,
         )
+        self._result: Any = None
 
     def execute(self, context: Context) -> Any:
         """Run the step; its result is the task's."""
@@ -40,7 +52,21 @@ class PodStepOperator(StepTask, KubernetesPodOperator):
         step = load_step(self.task_id)
         self.full_pod_spec = pods.step_pod(step, self.data, architecture(context), self.memory_gib)
         with task_errors(context), cluster_errors():
-            return super().execute(context)["result"]
+            result = super().execute(context)
+        # A pod that has ended before it was watched is looked at at once, and its result dropped by the base class.
+        return self._result if self.deferrable else result["result"]
+
+    def trigger_reentry(self, context: Context, event: dict[str, Any]) -> Any:
+        """Take the result of a pod that the triggerer saw end."""
+        with task_errors(context), cluster_errors():
+            try:
+                found = super().trigger_reentry(context, event)
+            except PodNotFoundException:
+                found = None
+            if found is None:
+                raise UnavailableError(*GONE)
+        self._result = found["result"]
+        return self._result
 
     def cleanup(self, pod: k8s.V1Pod, remote_pod: k8s.V1Pod, *arguments: Any, **named: Any) -> None:
         """Remove the pod. Raises ImsError: the step's own reason, or what the cluster says of the pod."""

@@ -54,9 +54,9 @@ def architecture(context: Context) -> str:
 
 
 class LocalStepOperator(StepTask):
-    """Runs the step named like the task as a process of this machine."""
+    """Runs the step named like the task as a process of this machine, whose worker waits for it, `long` or not."""
 
-    def __init__(self, **arguments: Any) -> None:
+    def __init__(self, *, long: bool = False, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._runtime = LocalRuntime()
 

@@ -10,6 +10,7 @@ from typing import Self
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from ims import __version__
 from ims.errors import InputError
 from ims.recipes import archive
 from ims.recipes.archive import CONFIG
@@ -92,4 +93,4 @@ def file_digest(path: Path) -> str:
 
 def own_versions() -> dict[str, str]:
     """The versions of kiwi-ng and of this project."""
-    return {name: version(name) for name in ("ims", "kiwi")}
+    return {"ims": __version__, "kiwi": version("kiwi")}

@@ -23,6 +23,7 @@ from ims.runtime import pods
 from ims.settings import settings
 
 CLOSE_SECONDS = 120
+GONE = ("the step's pod is gone", "Somebody deleted it, or its node is lost")
 
 
 def core_api() -> client.CoreV1Api:
@@ -64,10 +65,18 @@ class KubernetesWorkspaces:
         return Path(pods.workspace(job_id))
 
     def close_workspace(self, job_id: str) -> None:
-        """Remove the pods, services and volume of a job. None there is no error."""
+        """Remove the services and the volume of a job, and its pods but those that the settings keep.
+
+        None there is no error.
+        """
+        self._remove(job_id, "status.phase!=Failed" if settings().kubernetes_keep_failed else "")
+
+    def _remove(self, job_id: str, which_pods: str = "") -> None:
         mine = {"label_selector": f"ims.job={job_id}"}
         with cluster_errors():
-            self._core.delete_collection_namespaced_pod(self._namespace, grace_period_seconds=0, **mine)
+            self._core.delete_collection_namespaced_pod(
+                self._namespace, grace_period_seconds=0, field_selector=which_pods, **mine
+            )
             for service in self._core.list_namespaced_service(self._namespace, **mine).items:
                 self._core.delete_namespaced_service(service.metadata.name, self._namespace)
             self._core.delete_collection_namespaced_persistent_volume_claim(self._namespace, **mine)
@@ -96,13 +105,13 @@ class KubernetesWorkspaces:
             sizes[claim.metadata.labels.get("ims.job")] = _bytes(claim.spec.resources.requests["storage"])
         jobs, until = set(running()), datetime.now(UTC) - timedelta(hours=hours)
         return [
-            Finding("workspaces", job, sizes.get(job, 0), partial(self._close, job))
+            Finding("workspaces", job, sizes.get(job, 0), partial(self._sweep, job))
             for job, made in newest.items()
             if job not in jobs and made < until
         ]
 
-    def _close(self, job_id: str) -> bool:
-        self.close_workspace(job_id)
+    def _sweep(self, job_id: str) -> bool:
+        self._remove(job_id)
         return True
 
 
@@ -119,6 +128,8 @@ def cluster_errors() -> Iterator[None]:
             ) from None
         if error.status in (401, 403):
             raise ConfigurationError(f"the cluster refuses: {said}", "See the RBAC rules in deploy/") from None
+        if error.status == 404 and said.startswith("pods "):
+            raise UnavailableError(*GONE) from None
         if error.status is not None and 400 <= error.status < 500 and error.status not in (408, 409, 429):
             raise InputError(f"the cluster does not take it: {said}") from None
         raise UnavailableError(f"the cluster does not do it: {said}") from None

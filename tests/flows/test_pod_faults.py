@@ -1,0 +1,176 @@
+"""What goes wrong in a cluster while a job works: it goes on, or ends with the reason; nothing is left."""
+
+from __future__ import annotations
+
+import os
+import time
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import pytest
+from kubernetes import client, config
+from kubernetes.client import models as k8s
+from kubernetes.client.exceptions import ApiException
+
+from ims.runtime.kubernetes import KubernetesWorkspaces
+from ims.settings import settings
+from ims.stack import supervision
+from tests.flows.rpm_repository import RepositoryServer
+from tests.flows.test_interrupted import push, wait_for
+from tests.service import ENDED, Service
+
+
+class Cluster:
+    """The cluster as its administrator sees it."""
+
+    def __init__(self, namespace: str) -> None:
+        self.namespace = namespace
+        self.core = client.CoreV1Api(config.new_client_from_config(os.environ["KUBECONFIG"]))
+
+    def pods(self, job_id: str, step: str | None = None) -> list[k8s.V1Pod]:
+        """Those of a job, or of one step of it."""
+        selector = f"ims.job={job_id}" + (f",ims.step={step}" if step is not None else "")
+        return list(self.core.list_namespaced_pod(self.namespace, label_selector=selector).items)
+
+    def builds(self, job_id: str) -> k8s.V1Pod | None:
+        """The pod that builds a job's image, when the recipe's script runs."""
+        return next((pod for pod in self.pods(job_id, "build_image") if "the script runs" in self._log(pod)), None)
+
+    def _log(self, pod: k8s.V1Pod) -> str:
+        try:
+            return str(self.core.read_namespaced_pod_log(pod.metadata.name, self.namespace, container="step"))
+        except ApiException:  # it has not begun, or is gone
+            return ""
+
+    def assert_nothing_of(self, job_id: str) -> None:
+        """No pod, service or volume claim of a job."""
+        selector = {"label_selector": f"ims.job={job_id}"}
+        wait_for(lambda: not self.pods(job_id), 30)
+        assert self.core.list_namespaced_service(self.namespace, **selector).items == []
+        assert self.core.list_namespaced_persistent_volume_claim(self.namespace, **selector).items == []
+
+
+@pytest.fixture
+def cluster(service: Service) -> Cluster:
+    """The one of KUBECONFIG."""
+    if service.settings.runtime != "kubernetes":
+        pytest.skip("needs make test-kubernetes")
+    return Cluster(service.settings.kubernetes_namespace)
+
+
+def started(
+    service: Service, server: RepositoryServer, folder: Path, script: str, **fields: Any
+) -> tuple[dict[str, Any], Cluster]:
+    """A job whose recipe has come to its script."""
+    recipe = push(service, server.url, folder / "recipe", f"echo the script runs\n{script}")
+    job, cluster = service.create(recipe["id"], **fields), Cluster(service.settings.kubernetes_namespace)
+    wait_for(lambda: cluster.builds(job["id"]) or _has_ended(service, job), 300, pause=1)
+    assert not _has_ended(service, job), service.client.get(f"jobs/{job['id']}")["reason"]
+    return job, cluster
+
+
+def _has_ended(service: Service, job: dict[str, Any]) -> bool:
+    return service.client.get(f"jobs/{job['id']}")["status"] in ENDED
+
+
+def tries(job: dict[str, Any], name: str) -> int:
+    """How often a step was tried."""
+    return int(next(step["try_number"] for step in job["steps"] if step["name"] == name))
+
+
+@pytest.mark.usefixtures("cluster")
+def test_pod_is_deleted(service: Service, http_server: RepositoryServer, tmp_path: Path) -> None:
+    """Its step is tried again."""
+    job, cluster = started(service, http_server, tmp_path, "sleep 15")
+    (pod,) = cluster.pods(job["id"], "build_image")
+    cluster.core.delete_namespaced_pod(pod.metadata.name, cluster.namespace, grace_period_seconds=0)
+    ended = service.wait(job["id"])
+    assert ended["status"] == "success", ended["reason"]
+    assert tries(ended, "build_image") == 2
+    cluster.assert_nothing_of(job["id"])
+
+
+@pytest.mark.usefixtures("cluster")
+def test_triggerer_restarts(service: Service, http_server: RepositoryServer, tmp_path: Path) -> None:
+    """The build goes on meanwhile, and is not begun again."""
+    job, cluster = started(service, http_server, tmp_path, "sleep 30")
+    (pod,) = cluster.pods(job["id"], "build_image")
+    supervision._control(service.settings, "stop", "triggerer")
+    (same,) = cluster.pods(job["id"], "build_image")
+    assert same.metadata.uid == pod.metadata.uid
+    supervision._control(service.settings, "start", "triggerer")
+    ended = service.wait(job["id"])
+    assert ended["status"] == "success", ended["reason"]
+    assert tries(ended, "build_image") == 1
+    cluster.assert_nothing_of(job["id"])
+
+
+@pytest.mark.usefixtures("cluster")
+def test_cancelled_in_the_ui(service: Service, http_server: RepositoryServer, tmp_path: Path) -> None:
+    """The pod ends at once."""
+    job, cluster = started(service, http_server, tmp_path, "sleep 600")
+    path = f"/api/v2/dags/{job['dag_id']}/dagRuns/{job['dag_run_id']}"
+    assert service.http.patch(path, json={"state": "failed"}).status_code == 200
+    ended = service.wait(job["id"])
+    assert (ended["status"], ended["failed_step"]) == ("error", "build_image")
+    cluster.assert_nothing_of(job["id"])
+
+
+@pytest.mark.usefixtures("cluster")
+def test_out_of_memory(service: Service, http_server: RepositoryServer, tmp_path: Path) -> None:
+    """The limit that the job asked for is named."""
+    job, cluster = started(
+        service, http_server, tmp_path, "sleep 3; dd if=/dev/zero of=/dev/null bs=1900M count=1", job_mem_size=1
+    )
+    ended = service.wait(job["id"])
+    assert (ended["status"], ended["failed_step"]) == ("error", "build_image")
+    assert "memory" in ended["reason"], ended["reason"]
+    assert "job_mem_size" in ended["reason"]
+    cluster.assert_nothing_of(job["id"])
+
+
+@pytest.mark.usefixtures("cluster")
+def test_log_comes_while_it_builds(service: Service, http_server: RepositoryServer, tmp_path: Path) -> None:
+    """Though no worker waits."""
+    job, _cluster = started(service, http_server, tmp_path, "sleep 20")
+    steps = {step["name"]: step["state"] for step in service.client.get(f"jobs/{job['id']}")["steps"]}
+    assert steps["build_image"] == "deferred"
+    path = f"/apis/ims/v3/jobs/{job['id']}/logs/build_image"
+    wait_for(lambda: "the script runs" in service.http.get(path).text, 15, pause=1)
+    assert service.client.get(f"jobs/{job['id']}")["status"] == "building_image"
+    assert service.wait(job["id"])["status"] == "success"
+    assert service.http.get(path).text.count("the script runs") == 1
+
+
+def test_failed_pods_are_kept(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the settings say so, until the maintenance; the volume goes at once."""
+    monkeypatch.setenv("IMS_KUBERNETES_KEEP_FAILED", "true")
+    settings.cache_clear()
+    job, workspaces = str(uuid4()), KubernetesWorkspaces()
+    workspaces.open_workspace(job, 1)
+    claim = k8s.V1PersistentVolumeClaimVolumeSource(claim_name=f"ims-{job}")
+    for name, command in (("failed", "false"), ("works", "sleep 600")):
+        container = k8s.V1Container(
+            name="step",
+            image=settings().kubernetes_image,
+            command=["sh", "-c", command],
+            volume_mounts=[k8s.V1VolumeMount(name="workspace", mount_path="/mnt")],
+        )
+        spec = k8s.V1PodSpec(
+            restart_policy="Never",
+            containers=[container],
+            volumes=[k8s.V1Volume(name="workspace", persistent_volume_claim=claim)],
+        )
+        labels = {"ims.job": job, "ims.step": name, "app.kubernetes.io/part-of": "ims"}
+        pod = k8s.V1Pod(metadata=k8s.V1ObjectMeta(name=f"{name}-{job}", labels=labels), spec=spec)
+        cluster.core.create_namespaced_pod(cluster.namespace, pod)
+    wait_for(lambda: {pod.status.phase for pod in cluster.pods(job)} == {"Failed", "Running"})
+    workspaces.close_workspace(job)
+    time.sleep(1)
+    assert [pod.metadata.labels["ims.step"] for pod in cluster.pods(job)] == ["failed"]
+    (found,) = (item for item in workspaces.leftovers(set, -1) if item.name == job)
+    found.remove()
+    cluster.assert_nothing_of(job)
+    monkeypatch.undo()
+    settings.cache_clear()
