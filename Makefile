@@ -37,7 +37,7 @@ test-ceph: ## run the tests of S3 and the flows against a real Ceph RADOS Gatewa
 	@IMS_TEST_S3=ceph $(PYTHON) -m pytest tests/storage tests/api/test_sts.py $(FLOWS) tests/flows/test_s3_outage.py
 
 test-kubernetes: setup-test ## run the flow tests on the cluster of KUBECONFIG; see docs/deploy.md
-	@IMS_RUNTIME=kubernetes $(PYTHON) -m pytest $(FLOWS)
+	@IMS_RUNTIME=kubernetes $(PYTHON) -m pytest $(FLOWS) tests/flows/test_plan.py -k 'not debian' tests/flows/test_pod_faults.py
 
 containers: ## build the container images: Airflow's and that of the steps
 	@scripts/containers

@@ -18,7 +18,7 @@ import yaml
 from kubernetes import client, config
 from kubernetes.client import models as k8s
 from kubernetes.client.exceptions import ApiException
-from kubernetes.utils import create_from_dict
+from kubernetes.dynamic import DynamicClient
 
 from ims.settings import Settings
 from ims.stack.credentials import Credentials
@@ -35,14 +35,15 @@ def prepared_cluster(settings: Settings, credentials: Credentials) -> Iterator[N
     The service has the rights of deploy/rbac.yaml there, and no others.
     """
     api, namespace = config.new_client_from_config(os.environ["KUBECONFIG"]), settings.kubernetes_namespace
-    core = client.CoreV1Api(api)
+    core, dynamic = client.CoreV1Api(api), DynamicClient(api)
     for name in ("namespace", "rbac", "network"):
         for document in yaml.safe_load_all(
             (DEPLOY / f"{name}.yaml").read_text().replace("namespace: ims", f"namespace: {namespace}")
         ):
             if name == "namespace":
                 document["metadata"]["name"] = namespace
-            create_from_dict(api, document)
+            kind = dynamic.resources.get(api_version=document["apiVersion"], kind=document["kind"])
+            dynamic.server_side_apply(kind, body=document, field_manager="kubectl")
     assert settings.kubernetes_config is not None
     write_config(core, namespace, settings.kubernetes_config)
     environment = s3_environment(settings, credentials)

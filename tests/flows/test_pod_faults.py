@@ -20,6 +20,9 @@ from tests.flows.rpm_repository import RepositoryServer
 from tests.flows.test_interrupted import push, wait_for
 from tests.service import ENDED, Service
 
+SCRIPT = "Calling config.sh script"
+"""What kiwi-ng says when it runs a recipe's script; what that prints comes when it has ended."""
+
 
 class Cluster:
     """The cluster as its administrator sees it."""
@@ -35,7 +38,7 @@ class Cluster:
 
     def builds(self, job_id: str) -> k8s.V1Pod | None:
         """The pod that builds a job's image, when the recipe's script runs."""
-        return next((pod for pod in self.pods(job_id, "build_image") if "the script runs" in self._log(pod)), None)
+        return next((pod for pod in self.pods(job_id, "build_image") if SCRIPT in self._log(pod)), None)
 
     def _log(self, pod: k8s.V1Pod) -> str:
         try:
@@ -63,7 +66,7 @@ def started(
     service: Service, server: RepositoryServer, folder: Path, script: str, **fields: Any
 ) -> tuple[dict[str, Any], Cluster]:
     """A job whose recipe has come to its script."""
-    recipe = push(service, server.url, folder / "recipe", f"echo the script runs\n{script}")
+    recipe = push(service, server.url, folder / "recipe", script)
     job, cluster = service.create(recipe["id"], **fields), Cluster(service.settings.kubernetes_namespace)
     wait_for(lambda: cluster.builds(job["id"]) or _has_ended(service, job), 300, pause=1)
     assert not _has_ended(service, job), service.client.get(f"jobs/{job['id']}")["reason"]
@@ -137,14 +140,14 @@ def test_log_comes_while_it_builds(service: Service, http_server: RepositoryServ
     steps = {step["name"]: step["state"] for step in service.client.get(f"jobs/{job['id']}")["steps"]}
     assert steps["build_image"] == "deferred"
     path = f"/apis/ims/v3/jobs/{job['id']}/logs/build_image"
-    wait_for(lambda: "the script runs" in service.http.get(path).text, 15, pause=1)
+    wait_for(lambda: SCRIPT in service.http.get(path).text, 15, pause=1)
     assert service.client.get(f"jobs/{job['id']}")["status"] == "building_image"
     assert service.wait(job["id"])["status"] == "success"
-    assert service.http.get(path).text.count("the script runs") == 1
+    assert service.http.get(path).text.count(SCRIPT) == 1
 
 
 def test_failed_pods_are_kept(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
-    """If the settings say so, until the maintenance; the volume goes at once."""
+    """If the settings say so, until the maintenance."""
     monkeypatch.setenv("IMS_KUBERNETES_KEEP_FAILED", "true")
     settings.cache_clear()
     job, workspaces = str(uuid4()), KubernetesWorkspaces()

@@ -1,6 +1,6 @@
 """`make bench`: the workflows against their yardsticks, ways to pack, and the API under load, as Markdown.
 
-`python -m tests.perf flows|incremental|load` measures a part.
+`python -m tests.perf flows|incremental|steps|load` measures a part.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from tests.perf import load
 from tests.perf.customize import one_file_table, prompt_table
 from tests.perf.incremental import incremental_table
 from tests.perf.measure import Cost, measured, table
+from tests.perf.steps import steps_table
 from tests.service import Service
 
 ROUNDS = 2
@@ -85,7 +86,18 @@ def incremental() -> None:
         print(incremental_table(service, HOME / "incremental"), flush=True)
 
 
-PARTS: dict[str, Callable[[], None]] = {"flows": flows, "incremental": incremental, "load": load.main}
+def steps() -> None:
+    """What a step costs besides its own work."""
+    with _stack() as service:
+        print(steps_table(service, HOME / "repository"), flush=True)
+
+
+PARTS: dict[str, Callable[[], None]] = {
+    "flows": flows,
+    "incremental": incremental,
+    "steps": steps,
+    "load": load.main,
+}
 
 
 def _say(text: str) -> None:

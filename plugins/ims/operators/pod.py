@@ -78,7 +78,7 @@ class PodStepOperator(StepTask, KubernetesPodOperator):
     def _failure(self, pod: k8s.V1Pod) -> ImsError:
         code, said = outcome(pod)
         kind = InputError if code in PERMANENT_EXIT_CODES else ImsError
+        why = explain(pod)
         if "error" in said:
-            return kind(said["error"], said.get("hint", ""))
-        why = explain(pod) or f"{self.task_id} ended with exit code {code} without giving a reason"
-        return kind(why, "See its log")
+            return kind(": ".join(filter(None, (why, said["error"]))), said.get("hint", ""))
+        return kind(why or f"{self.task_id} ended with exit code {code} without giving a reason", "See its log")

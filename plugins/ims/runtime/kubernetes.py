@@ -67,11 +67,20 @@ class KubernetesWorkspaces:
     def close_workspace(self, job_id: str) -> None:
         """Remove the services and the volume of a job, and its pods but those that the settings keep.
 
-        None there is no error.
+        None there is no error. A pod that is kept keeps the volume: Kubernetes removes it after its last pod.
         """
-        self._remove(job_id, "status.phase!=Failed" if settings().kubernetes_keep_failed else "")
+        mine = self._remove(job_id, "status.phase!=Failed" if settings().kubernetes_keep_failed else "")
+        with cluster_errors():
+            deadline = time.monotonic() + CLOSE_SECONDS
+            while self._claims(mine) and not (settings().kubernetes_keep_failed and self._pods(mine)):
+                if time.monotonic() > deadline:
+                    raise ImsError(
+                        f"the volume {pods.volume_name(job_id)} is not removed", "A pod holds it: kubectl get pods"
+                    )
+                time.sleep(0.5)
 
-    def _remove(self, job_id: str, which_pods: str = "") -> None:
+    def _remove(self, job_id: str, which_pods: str = "") -> dict[str, str]:
+        """Ask for the removal of all that is a job's; returns what selects it."""
         mine = {"label_selector": f"ims.job={job_id}"}
         with cluster_errors():
             self._core.delete_collection_namespaced_pod(
@@ -80,13 +89,13 @@ class KubernetesWorkspaces:
             for service in self._core.list_namespaced_service(self._namespace, **mine).items:
                 self._core.delete_namespaced_service(service.metadata.name, self._namespace)
             self._core.delete_collection_namespaced_persistent_volume_claim(self._namespace, **mine)
-            deadline = time.monotonic() + CLOSE_SECONDS
-            while self._core.list_namespaced_persistent_volume_claim(self._namespace, **mine).items:
-                if time.monotonic() > deadline:
-                    raise ImsError(
-                        f"the volume {pods.volume_name(job_id)} is not removed", "A pod holds it: kubectl get pods"
-                    )
-                time.sleep(0.5)
+        return mine
+
+    def _claims(self, which: dict[str, str]) -> list[k8s.V1PersistentVolumeClaim]:
+        return list(self._core.list_namespaced_persistent_volume_claim(self._namespace, **which).items)
+
+    def _pods(self, which: dict[str, str]) -> list[k8s.V1Pod]:
+        return list(self._core.list_namespaced_pod(self._namespace, **which).items)
 
     def leftovers(self, running: Callable[[], Collection[str]], hours: int) -> list[Finding]:
         """What ended jobs left in the namespace; see `ims.runtime.choice`. Caches go with their job's volume."""
@@ -94,9 +103,8 @@ class KubernetesWorkspaces:
         newest: dict[str, datetime] = {}
         sizes: dict[str, int] = {}
         with cluster_errors():
-            claims = self._core.list_namespaced_persistent_volume_claim(self._namespace, **ours).items
-            found = self._core.list_namespaced_pod(self._namespace, **ours).items
-            found += self._core.list_namespaced_service(self._namespace, **ours).items
+            claims = self._claims(ours)
+            found = self._pods(ours) + self._core.list_namespaced_service(self._namespace, **ours).items
         for item in (*claims, *found):
             job, made = item.metadata.labels.get("ims.job"), item.metadata.creation_timestamp
             if job is not None:
