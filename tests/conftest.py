@@ -53,6 +53,7 @@ os.environ |= {
     "IMS_S3_INTERNAL_PORT": str(_INTERNAL[0]),
     "IMS_REPOSITORY_POLL": "1",
     "IMS_NIGHTLY_SCHEDULE": "none",
+    "IMS_NIGHTLY_PAUSE_AFTER": "2",
 }
 if os.environ.get("IMS_RUNTIME") == "kubernetes":
     os.environ |= {

@@ -70,5 +70,5 @@ def try_ssh(job: dict[str, Any], key: Key, command: str, timeout: float = 60) ->
 def ssh(job: dict[str, Any], key: Key, command: str, timeout: float = 60) -> str:
     """What a command prints in a job's shell. It has to succeed."""
     done = try_ssh(job, key, command, timeout)
-    assert done.returncode == 0, done.stderr
+    assert done.returncode == 0, f"ssh ended with {done.returncode}: {done.stderr}"
     return done.stdout

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import re
+import socket
+import threading
 from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +16,12 @@ import yaml
 from kubernetes.client import ApiClient
 from kubernetes.client import models as k8s
 from kubernetes.client.exceptions import ApiException
+from urllib3 import HTTPConnectionPool
+from urllib3.exceptions import MaxRetryError
 
 from ims.errors import ConfigurationError, ImsError, InputError, UnavailableError
 from ims.runtime import pods
-from ims.runtime.kubernetes import cluster_errors, core_api, explain, outcome
+from ims.runtime.kubernetes import await_cluster, cluster_errors, core_api, explain, outcome
 from ims.settings import settings
 from ims.steps.step import load_step
 
@@ -92,6 +97,7 @@ def test_resources(configure: Callable[..., None]) -> None:
     assert pod["spec"]["nodeSelector"]["role"] == "builder"
     assert pod["spec"]["nodeSelector"]["kubernetes.io/arch"] == "amd64"
     assert sent("build_image", arch="aarch64")["spec"]["nodeSelector"]["kubernetes.io/arch"] == "arm64"
+    assert sent("plan_images", arch=None)["spec"]["nodeSelector"] == {"role": "builder"}
 
 
 def test_shell() -> None:
@@ -206,6 +212,64 @@ def test_refused(status: int, said: str, kind: type[ImsError], sentence: str) ->
     with pytest.raises(kind) as caught, cluster_errors():
         raise error
     assert caught.value.reason == sentence
+
+
+@pytest.mark.parametrize("error", [ConnectionRefusedError(), MaxRetryError(HTTPConnectionPool("cluster"), "/api")])
+def test_no_answer(error: Exception) -> None:
+    """It may come later."""
+    with pytest.raises(UnavailableError, match="the cluster does not answer"), cluster_errors():
+        raise error
+
+
+def test_pod_is_gone() -> None:
+    """The step is tried again. A namespace that is not there is a fault of the settings."""
+    for said, kind in (
+        ('pods "build-image-1" not found', UnavailableError),
+        ('namespaces "ims" not found', InputError),
+    ):
+        error = ApiException(status=404)
+        error.body = json.dumps({"message": said})
+        with pytest.raises(kind), cluster_errors():
+            raise error
+
+
+class _Version(BaseHTTPRequestHandler):
+    status = 200
+
+    def do_GET(self) -> None:
+        self.send_response(self.status)
+        self.send_header("Content-Type", "application/json")
+        self.end_headers()
+        self.wfile.write(b'{"major": "1", "minor": "20", "gitVersion": "v1.20.2", "gitCommit": "", "gitTreeState": "",')
+        self.wfile.write(b'"buildDate": "", "goVersion": "", "compiler": "", "platform": ""}')
+
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (its name in the base class)
+        """Nothing is said."""
+
+
+@pytest.mark.parametrize("status", [200, 403])
+def test_cluster_is_awaited(tmp_path: Path, configure: Callable[..., None], status: int) -> None:
+    """Until it answers, be it that it refuses; not for ever."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        address = probe.getsockname()
+    path = tmp_path / "config"
+    cluster = {"name": "c", "cluster": {"server": f"http://{address[0]}:{address[1]}"}}
+    context = {"name": "c", "context": {"cluster": "c", "user": "c"}}
+    users = [{"name": "c", "user": {"token": "t"}}]
+    path.write_text(json.dumps({"clusters": [cluster], "contexts": [context], "users": users, "current-context": "c"}))
+    configure(kubernetes_config=str(path))
+    with pytest.raises(UnavailableError, match="the cluster does not answer"):
+        await_cluster(0)
+    waiting = threading.Thread(target=await_cluster)
+    waiting.start()
+    waiting.join(1)
+    assert waiting.is_alive()
+    with ThreadingHTTPServer(address, type("Answer", (_Version,), {"status": status})) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        waiting.join(30)
+        server.shutdown()
+    assert not waiting.is_alive()
 
 
 @pytest.mark.parametrize("content", [None, "", "apiVersion: v1", "[", "{}"])

@@ -14,7 +14,7 @@ from ims.errors import PERMANENT_EXIT_CODES, ImsError, InputError, UnavailableEr
 from ims.operators.errors import task_errors
 from ims.operators.step import StepTask, architecture
 from ims.runtime import pods
-from ims.runtime.kubernetes import GONE, cluster_errors, explain, outcome
+from ims.runtime.kubernetes import GONE, await_cluster, cluster_errors, explain, outcome
 from ims.settings import settings
 from ims.steps.step import load_step
 
@@ -52,6 +52,7 @@ class PodStepOperator(StepTask, KubernetesPodOperator):
         step = load_step(self.task_id)
         self.full_pod_spec = pods.step_pod(step, self.data, architecture(context), self.memory_gib)
         with task_errors(context), cluster_errors():
+            await_cluster()
             result = super().execute(context)
         # A pod that has ended before it was watched is looked at at once, and its result dropped by the base class.
         return self._result if self.deferrable else result["result"]
@@ -59,6 +60,7 @@ class PodStepOperator(StepTask, KubernetesPodOperator):
     def trigger_reentry(self, context: Context, event: dict[str, Any]) -> Any:
         """Take the result of a pod that the triggerer saw end."""
         with task_errors(context), cluster_errors():
+            await_cluster()
             try:
                 found = super().trigger_reentry(context, event)
             except PodNotFoundException:

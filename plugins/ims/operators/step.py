@@ -48,9 +48,10 @@ class StepTask(BaseOperator):
             raise AirflowSkipException("the job does not ask for it")
 
 
-def architecture(context: Context) -> str:
-    """The architecture of what the job works on, as `open_workspace` found it."""
-    return str(context["ti"].xcom_pull(task_ids="open_workspace", key="arch"))
+def architecture(context: Context) -> str | None:
+    """The architecture of what the job works on, as `open_workspace` found it; None for plans, which any node makes."""
+    found: str | None = context["ti"].xcom_pull(task_ids="open_workspace", key="arch")
+    return found
 
 
 class LocalStepOperator(StepTask):

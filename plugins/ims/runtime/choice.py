@@ -23,11 +23,11 @@ class Workspaces(Protocol):
 class Shells(Protocol):
     """Opens and closes the shells of jobs."""
 
-    def open(self, data: dict[str, Any], arch: str) -> dict[str, Any]:
+    def open(self, data: dict[str, Any], arch: str | None) -> dict[str, Any]:
         """Serve a shell until it is closed; returns host, port, fingerprint and the command that logs in.
 
-        `data` is the input of the step `serve_shell`, without host and port; `arch` is the image's. Open already is
-        no error.
+        `data` is the input of the step `serve_shell`, without host and port; `arch` is the image's, if it is
+        known. Open already is no error.
         Raises MissingError: there is nothing to show; ImsError: it does not open.
         """
 

@@ -15,6 +15,7 @@ from kubernetes import client, config
 from kubernetes.client import models as k8s
 from kubernetes.client.exceptions import ApiException
 from kubernetes.config import ConfigException
+from urllib3.exceptions import HTTPError
 from yaml import YAMLError
 
 from ims.cleaning import Finding
@@ -23,6 +24,7 @@ from ims.runtime import pods
 from ims.settings import settings
 
 CLOSE_SECONDS = 120
+PATIENCE_SECONDS = 300
 GONE = ("the step's pod is gone", "Somebody deleted it, or its node is lost")
 
 
@@ -40,6 +42,22 @@ def core_api() -> client.CoreV1Api:
         where = f"the kubeconfig {path} cannot be used" if path is not None else "this is no pod of a cluster"
         raise ConfigurationError(f"{where}: {error}", "Set IMS_KUBERNETES_CONFIG to a kubeconfig") from None
     return client.CoreV1Api()
+
+
+def await_cluster(seconds: float = PATIENCE_SECONDS) -> None:
+    """Return when the cluster answers, whatever it says. Raises UnavailableError: it did not, so many seconds long."""
+    version, deadline = client.VersionApi(core_api().api_client), time.monotonic() + seconds
+    while True:
+        try:
+            with cluster_errors():
+                version.get_code(_request_timeout=10)
+            return
+        except UnavailableError:
+            if time.monotonic() > deadline:
+                raise
+        except ImsError:
+            return
+        time.sleep(1)
 
 
 class KubernetesWorkspaces:
@@ -141,7 +159,7 @@ def cluster_errors() -> Iterator[None]:
         if error.status is not None and 400 <= error.status < 500 and error.status not in (408, 409, 429):
             raise InputError(f"the cluster does not take it: {said}") from None
         raise UnavailableError(f"the cluster does not do it: {said}") from None
-    except OSError as error:
+    except (OSError, HTTPError) as error:
         raise UnavailableError(f"the cluster does not answer: {error}") from None
 
 

@@ -28,7 +28,7 @@ class KubernetesShells:
         self._namespace = settings().kubernetes_namespace
         self._core = core_api()
 
-    def open(self, data: dict[str, Any], arch: str) -> dict[str, Any]:
+    def open(self, data: dict[str, Any], arch: str | None) -> dict[str, Any]:
         """Serve a shell until it is closed; see `ims.runtime.choice`."""
         workspace = PurePosixPath(data["workspace"])
         name = pods.shell_name(workspace.name)

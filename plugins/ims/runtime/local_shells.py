@@ -21,7 +21,7 @@ START_SECONDS = 60
 class LocalShells:
     """Each listens on a port of its own."""
 
-    def open(self, data: dict[str, Any], arch: str) -> dict[str, Any]:
+    def open(self, data: dict[str, Any], arch: str | None) -> dict[str, Any]:
         """Serve a shell until it is closed; see `ims.runtime.choice`."""
         workspace = Path(data["workspace"])
         if data["rootfs"] is None and not (workspace / "image-root").is_dir():

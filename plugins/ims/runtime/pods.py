@@ -41,8 +41,11 @@ def volume_name(job_id: str) -> str:
     return f"ims-{job_id}"
 
 
-def step_pod(step: Step[Any], data: dict[str, Any], arch: str, memory_gib: int | None = None) -> k8s.V1Pod:
-    """The pod that runs a step on its input, which names the workspace. `arch` is what the job works on."""
+def step_pod(step: Step[Any], data: dict[str, Any], arch: str | None, memory_gib: int | None = None) -> k8s.V1Pod:
+    """The pod that runs a step on its input, which names the workspace.
+
+    `arch` is that of what the job works on; None: any node will do.
+    """
     own = settings()
     job_id = PurePosixPath(data["workspace"]).name
     return k8s.V1Pod(
@@ -66,7 +69,7 @@ def step_pod(step: Step[Any], data: dict[str, Any], arch: str, memory_gib: int |
     )
 
 
-def shell_pod(step: Step[Any], data: dict[str, Any], arch: str) -> k8s.V1Pod:
+def shell_pod(step: Step[Any], data: dict[str, Any], arch: str | None) -> k8s.V1Pod:
     """The pod of a shell: it is ready when ssh answers, starts again when it fails, and ends when its user is done."""
     pod = step_pod(step, {**data, "host": "0.0.0.0", "port": SHELL_PORT, "until_marked": True}, arch)  # noqa: S104
     (container,) = pod.spec.containers
@@ -105,8 +108,9 @@ def labels(job_id: str, step_name: str) -> dict[str, str]:
     return {PART_OF: "ims", "ims.job": job_id, "ims.step": step_name}
 
 
-def _nodes(own: Settings, arch: str) -> dict[str, str]:
-    return {"kubernetes.io/arch": _ARCHITECTURES.get(arch, arch), **own.kubernetes_node_selector}
+def _nodes(own: Settings, arch: str | None) -> dict[str, str]:
+    wanted = {} if arch is None else {"kubernetes.io/arch": _ARCHITECTURES.get(arch, arch)}
+    return {**wanted, **own.kubernetes_node_selector}
 
 
 def _seccomp(step: Step[Any]) -> k8s.V1SeccompProfile:
