@@ -12,12 +12,14 @@ from ims.operators.shell import StartShellOperator, StopShellOperator
 from ims.operators.step import StepOperator
 from ims.sensors.completion import CompletionSensor
 from ims.sensors.repositories import RepositoriesSensor
+from ims.settings import settings
 
 with DAG(
     "create_image",
     description="Create an image from a kiwi-ng recipe",
     doc_md=__doc__,
     schedule=None,
+    max_active_runs=settings().max_create_jobs,
     params=job_params(CreateJob),
     default_args={"retries": 2, "retry_delay": timedelta(seconds=10)},
     user_defined_macros=MACROS,

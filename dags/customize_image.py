@@ -11,12 +11,14 @@ from ims.operators.publish import MACROS, publish_image
 from ims.operators.shell import StartShellOperator, StopShellOperator
 from ims.operators.step import StepOperator
 from ims.sensors.completion import CompletionSensor
+from ims.settings import settings
 
 with DAG(
     "customize_image",
     description="Customize an image over SSH",
     doc_md=__doc__,
     schedule=None,
+    max_active_runs=settings().max_customize_jobs,
     params=job_params(CustomizeJob),
     default_args={"retries": 2, "retry_delay": timedelta(seconds=10)},
     user_defined_macros=MACROS,

@@ -86,6 +86,12 @@ class Settings(BaseSettings):
         description='Requests and limits by step, as JSON: `{"build_image": {"limits": {"memory": "8Gi"}}}`.',
     )
     parallelism: int = Field(4, ge=1, description="Tasks that may run at the same time.")
+    max_create_jobs: int = Field(
+        16, ge=1, description="Create jobs that may run at the same time; others wait in the order in which they came."
+    )
+    max_customize_jobs: int = Field(
+        64, ge=1, description="Customize jobs, open shells among them, that may run at the same time; others wait."
+    )
     ca_certificate: Path | None = Field(
         None,
         description="Root CA certificate of the site (PEM); installed in every image. Empty: one is made at start.",

@@ -47,7 +47,7 @@ OF_IMS: dict[str, Any] = {
     "kubernetes_secret": None,
     "remote_build_node": "",
 }
-OURS = {"changes", "failed_step", "reason", "log_url", "dag_id", "dag_run_id", "steps"}
+OURS = {"changes", "failed_step", "queue_position", "reason", "log_url", "dag_id", "dag_run_id", "steps"}
 GIVEN = {"artifact_id", "public_key_id", "image_root_archive_name"}
 
 NOT_CREATED = {
@@ -385,6 +385,22 @@ def test_waiting_job(api: httpx.Client, inputs: Inputs, failed: dict[str, Any]) 
     assert job["id"] not in listed(api, status="error")
     assert_problem(api.patch(f"{JOBS}/{job['id']}", json={"status": "success"}), 409)
     assert api.get(f"{JOBS}/{job['id']}").json()["status"] == "creating"
+
+
+@pytest.mark.usefixtures("paused")
+def test_queue_position(api: httpx.Client, inputs: Inputs, failed: dict[str, Any]) -> None:
+    """Jobs wait in the order in which they came; one that does not wait, or is cancelled, has no place."""
+    jobs = [create(api, inputs)["id"] for _ in range(3)]
+
+    def positions() -> list[int | None]:
+        found = {job["id"]: job["queue_position"] for job in api.get(JOBS).json()}
+        assert all(found[job] == api.get(f"{JOBS}/{job}").json()["queue_position"] for job in jobs)
+        assert found[failed["id"]] is None
+        return [found[job] for job in jobs]
+
+    assert positions() == [1, 2, 3]
+    assert api.patch(f"{JOBS}/{jobs[0]}", json={"status": "error"}).status_code == 200
+    assert positions() == [None, 2, 3]
 
 
 def cancelled(api: httpx.Client, job: dict[str, Any]) -> dict[str, Any]:

@@ -113,6 +113,10 @@ class JobOut(BaseModel):
     remote_build_node: str = ""
 
     changes: Changes | None
+    queue_position: int | None = Field(
+        None,
+        description="Which of the jobs that wait for others of their type to end this one is; 1 is the next to begin.",
+    )
     failed_step: str | None
     reason: str | None
     log_url: str

@@ -8,7 +8,9 @@ from typing import Annotated, Any
 from fastapi import Depends
 from starlette.concurrency import run_in_threadpool
 
+from ims.api.airflow import AirflowService
 from ims.api.job_schemas import Address, JobOut, ShellState, Step
+from ims.api.run_lists import queue_positions
 from ims.api.runs import JOB_TYPES, Run, StepState
 from ims.api.services import RecordsService, ShellsService
 from ims.jobs import ShellWanted
@@ -21,7 +23,8 @@ ARTIFACTS: dict[str, Any] = {"create_image": Recipe, "customize_image": Image}
 class Describe:
     """Makes answers of runs."""
 
-    def __init__(self, records: RecordsService, shells: ShellsService) -> None:
+    def __init__(self, airflow: AirflowService, records: RecordsService, shells: ShellsService) -> None:
+        self._airflow = airflow
         self._records = records
         self._shells = shells
 
@@ -31,7 +34,9 @@ class Describe:
 
     async def all(self, runs: Sequence[Run]) -> list[JobOut]:
         """Jobs, in the order of their runs."""
-        return await run_in_threadpool(self._all, runs)
+        positions = await queue_positions(self._airflow, runs)
+        jobs = await run_in_threadpool(self._all, runs)
+        return [job.model_copy(update={"queue_position": positions.get(job.dag_run_id)}) for job in jobs]
 
     def _all(self, runs: Sequence[Run]) -> list[JobOut]:
         jobs = [run.job_id for run in runs]

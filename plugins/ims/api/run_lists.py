@@ -59,6 +59,21 @@ async def pages_of_runs(airflow: AirflowApi, wanted: RunFilter, after: Position 
         begin, after = last, None
 
 
+async def queue_positions(airflow: AirflowApi, runs: Sequence[Run]) -> dict[str, int]:
+    """Of those runs that wait for others of their workflow to end the place in its queue, by their ids; 1 is the next.
+
+    Airflow starts them in this order: DagRun.get_queued_dag_runs_to_set_running. One that is cancelled keeps its place
+    until then, and is told none.
+    """
+    positions: dict[str, int] = {}
+    waiting = [run for run in runs if run.state == "queued" and run.status == "creating"]
+    for dag_id in {run.dag_id for run in waiting}:
+        wanted = RunFilter(workflows=(dag_id,), states=("queued",)).body()
+        queued = await airflow.search("dags/~/dagRuns/list", "dag_runs", **wanted)
+        positions |= {item["dag_run_id"]: number for number, item in enumerate(queued, 1)}
+    return {run.run_id: positions[run.run_id] for run in waiting if run.run_id in positions}
+
+
 def behind(runs: list[Run], after: Position | None) -> list[Run]:
     """Those of the runs that come after the one at a position; all if it is not among them."""
     positions = [position(run) for run in runs]
