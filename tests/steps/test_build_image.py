@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import platform
 import shutil
 import subprocess
@@ -15,7 +16,7 @@ import pytest
 
 from ims.runtime.local import NAMESPACES
 from ims.settings import settings
-from ims.steps import build_ca_package, resolve_packages
+from ims.steps import build_ca_package, build_image, resolve_packages
 from ims.steps.package_artifacts import make_rootfs
 from tests.flows.conftest import RECIPES
 from tests.flows.rpm_repository import Package, RepositoryServer, basic_packages, build_repository
@@ -91,6 +92,8 @@ def test_same_bytes_later_and_from_what_is_kept(builder: Builder) -> None:
     assert builder.build(hours=30).rootfs == first.rootfs
     (builder.recipe / "root/etc").mkdir(parents=True)
     (builder.recipe / "root/etc/motd").write_text("welcome\n")
+    # Recipes are older than builds: what is as young as the build counts as made by it.
+    os.utime(builder.recipe / "root/etc/motd", (build_image.SOURCE_DATE_EPOCH + 1,) * 2)
     (builder.recipe / "config.sh").write_text("#!/bin/bash\ncat /etc/motd > /etc/issue; echo 1 >> /etc/hosts\n")
     again, cold = builder.build(packages="known"), builder.build()
     assert REUSED in again.log
