@@ -2,22 +2,19 @@
 
 from datetime import timedelta
 
-from airflow.sdk import DAG, CronTriggerTimetable
+from airflow.sdk import DAG
 
 from ims.jobs import CleanUp
 from ims.operators.maintenance import CleanRecordsOperator, CleanWorkspacesOperator
 from ims.operators.params import job_params
+from ims.operators.schedules import timetable
 from ims.settings import settings
 
 with DAG(
     "image_maintenance",
     description="Free what nobody needs any more",
     doc_md=__doc__,
-    schedule=(
-        None
-        if settings().maintenance_schedule == "none"
-        else CronTriggerTimetable(settings().maintenance_schedule, timezone=settings().nightly_timezone)
-    ),
+    schedule=timetable(settings().maintenance_schedule),
     catchup=False,
     max_active_runs=1,
     params=job_params(CleanUp),

@@ -2,13 +2,14 @@
 
 from datetime import timedelta
 
-from airflow.sdk import DAG, CronTriggerTimetable, TriggerRule, XComArg
+from airflow.sdk import DAG, TriggerRule, XComArg
 
 from ims.jobs import DEFAULT_BOOT_FILES, Night
 from ims.operators.messages import NotifyOperator
 from ims.operators.nights import POOL, BuildRecipeOperator, ChooseBuildsOperator, SummarizeOperator
 from ims.operators.params import job_params
 from ims.operators.plan import ChooseRecipesOperator, RemoveWorkspaceOperator
+from ims.operators.schedules import timetable
 from ims.operators.step import StepOperator
 from ims.settings import settings
 
@@ -16,11 +17,7 @@ with DAG(
     "nightly_images",
     description="Build the recipes that are marked for it, where something changed",
     doc_md=__doc__,
-    schedule=(
-        None
-        if settings().nightly_schedule == "none"
-        else CronTriggerTimetable(settings().nightly_schedule, timezone=settings().nightly_timezone)
-    ),
+    schedule=timetable(settings().nightly_schedule),
     catchup=False,
     max_active_runs=1,
     params=job_params(Night),

@@ -15,6 +15,7 @@ from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 EMBEDDED_ROLE = "arn:aws:iam::role/ims"
+_CRON = r"^(none|@(hourly|daily|weekly|monthly)|[^\s]+( [^\s]+){4})$"
 
 
 class Settings(BaseSettings):
@@ -132,12 +133,12 @@ class Settings(BaseSettings):
     )
     maintenance_schedule: str = Field(
         "0 4 * * *",
-        pattern=r"^(none|@(hourly|daily|weekly|monthly)|[^\s]+( [^\s]+){4})$",
+        pattern=_CRON,
         description="When what nobody needs is cleaned up, as a cron expression; `none` for never by itself.",
     )
     nightly_schedule: str = Field(
         "0 1 * * *",
-        pattern=r"^(none|@(hourly|daily|weekly|monthly)|[^\s]+( [^\s]+){4})$",
+        pattern=_CRON,
         description="When recipes marked `nightly` are built, as a cron expression; `none` for never by itself.",
     )
     nightly_parallelism: int = Field(2, ge=1, le=1000, description="Builds that a night runs at the same time.")
@@ -175,6 +176,10 @@ class Settings(BaseSettings):
     def ui_url(self) -> str:
         """URL of the UI, for people."""
         return str(self.public_url or self.airflow_url).rstrip("/")
+
+    def run_url(self, dag_id: str, run_id: str) -> str:
+        """The UI's page of a run."""
+        return f"{self.ui_url}/dags/{dag_id}/runs/{run_id}"
 
     @property
     def ca_certificate_path(self) -> Path:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import get_args
 
@@ -15,18 +15,13 @@ from ims.jobs import CreateJob
 from ims.records.database import Database
 from ims.records.models import PublicKey, Recipe
 from ims.records.store import Records
-from ims.settings import settings
 from ims.storage.objects import ObjectStore
 
 
 @pytest.fixture
-def runtime(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def runtime(request: pytest.FixtureRequest, configure: Callable[..., None]) -> None:
     """The setting for one test."""
-    monkeypatch.setenv("IMS_RUNTIME", request.param)
-    settings.cache_clear()
-    yield
-    monkeypatch.undo()
-    settings.cache_clear()
+    configure(runtime=request.param)
 
 
 @pytest.mark.parametrize(

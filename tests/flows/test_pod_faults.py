@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -63,56 +64,50 @@ def cluster(service: Service) -> Cluster:
 
 
 def started(
-    service: Service, server: RepositoryServer, folder: Path, script: str, **fields: Any
-) -> tuple[dict[str, Any], Cluster]:
+    service: Service, cluster: Cluster, server: RepositoryServer, folder: Path, script: str, **fields: Any
+) -> dict[str, Any]:
     """A job whose recipe has come to its script."""
     recipe = push(service, server.url, folder / "recipe", script)
-    job, cluster = service.create(recipe["id"], **fields), Cluster(service.settings.kubernetes_namespace)
+    job = service.create(recipe["id"], **fields)
     wait_for(lambda: cluster.builds(job["id"]) or _has_ended(service, job), 300, pause=1)
     assert not _has_ended(service, job), service.client.get(f"jobs/{job['id']}")["reason"]
-    return job, cluster
+    return job
 
 
 def _has_ended(service: Service, job: dict[str, Any]) -> bool:
     return service.client.get(f"jobs/{job['id']}")["status"] in ENDED
 
 
-def tries(job: dict[str, Any], name: str) -> int:
-    """How often a step was tried."""
-    return int(next(step["try_number"] for step in job["steps"] if step["name"] == name))
-
-
-@pytest.mark.usefixtures("cluster")
-def test_pod_is_deleted(service: Service, http_server: RepositoryServer, tmp_path: Path) -> None:
-    """Its step is tried again."""
-    job, cluster = started(service, http_server, tmp_path, "sleep 15")
-    (pod,) = cluster.pods(job["id"], "build_image")
-    cluster.core.delete_namespaced_pod(pod.metadata.name, cluster.namespace, grace_period_seconds=0)
+def assert_success(service: Service, cluster: Cluster, job: dict[str, Any], tries: int) -> None:
+    """A job ends well, its build was tried so often, and nothing of it is left."""
     ended = service.wait(job["id"])
     assert ended["status"] == "success", ended["reason"]
-    assert tries(ended, "build_image") == 2
+    assert next(step["try_number"] for step in ended["steps"] if step["name"] == "build_image") == tries
     cluster.assert_nothing_of(job["id"])
 
 
-@pytest.mark.usefixtures("cluster")
-def test_triggerer_restarts(service: Service, http_server: RepositoryServer, tmp_path: Path) -> None:
+def test_pod_is_deleted(service: Service, cluster: Cluster, http_server: RepositoryServer, tmp_path: Path) -> None:
+    """Its step is tried again."""
+    job = started(service, cluster, http_server, tmp_path, "sleep 15")
+    (pod,) = cluster.pods(job["id"], "build_image")
+    cluster.core.delete_namespaced_pod(pod.metadata.name, cluster.namespace, grace_period_seconds=0)
+    assert_success(service, cluster, job, tries=2)
+
+
+def test_triggerer_restarts(service: Service, cluster: Cluster, http_server: RepositoryServer, tmp_path: Path) -> None:
     """The build goes on meanwhile, and is not begun again."""
-    job, cluster = started(service, http_server, tmp_path, "sleep 30")
+    job = started(service, cluster, http_server, tmp_path, "sleep 30")
     (pod,) = cluster.pods(job["id"], "build_image")
     supervision._control(service.settings, "stop", "triggerer")
     (same,) = cluster.pods(job["id"], "build_image")
     assert same.metadata.uid == pod.metadata.uid
     supervision._control(service.settings, "start", "triggerer")
-    ended = service.wait(job["id"])
-    assert ended["status"] == "success", ended["reason"]
-    assert tries(ended, "build_image") == 1
-    cluster.assert_nothing_of(job["id"])
+    assert_success(service, cluster, job, tries=1)
 
 
-@pytest.mark.usefixtures("cluster")
-def test_cancelled_in_the_ui(service: Service, http_server: RepositoryServer, tmp_path: Path) -> None:
+def test_cancelled_in_the_ui(service: Service, cluster: Cluster, http_server: RepositoryServer, tmp_path: Path) -> None:
     """The pod ends at once."""
-    job, cluster = started(service, http_server, tmp_path, "sleep 600")
+    job = started(service, cluster, http_server, tmp_path, "sleep 600")
     path = f"/api/v2/dags/{job['dag_id']}/dagRuns/{job['dag_run_id']}"
     assert service.http.patch(path, json={"state": "failed"}).status_code == 200
     ended = service.wait(job["id"])
@@ -120,11 +115,15 @@ def test_cancelled_in_the_ui(service: Service, http_server: RepositoryServer, tm
     cluster.assert_nothing_of(job["id"])
 
 
-@pytest.mark.usefixtures("cluster")
-def test_out_of_memory(service: Service, http_server: RepositoryServer, tmp_path: Path) -> None:
+def test_out_of_memory(service: Service, cluster: Cluster, http_server: RepositoryServer, tmp_path: Path) -> None:
     """The limit that the job asked for is named."""
-    job, cluster = started(
-        service, http_server, tmp_path, "sleep 3; dd if=/dev/zero of=/dev/null bs=1900M count=1", job_mem_size=1
+    job = started(
+        service,
+        cluster,
+        http_server,
+        tmp_path,
+        "sleep 3; dd if=/dev/zero of=/dev/null bs=1900M count=1",
+        job_mem_size=1,
     )
     ended = service.wait(job["id"])
     assert (ended["status"], ended["failed_step"]) == ("error", "build_image")
@@ -133,10 +132,11 @@ def test_out_of_memory(service: Service, http_server: RepositoryServer, tmp_path
     cluster.assert_nothing_of(job["id"])
 
 
-@pytest.mark.usefixtures("cluster")
-def test_log_comes_while_it_builds(service: Service, http_server: RepositoryServer, tmp_path: Path) -> None:
+def test_log_comes_while_it_builds(
+    service: Service, cluster: Cluster, http_server: RepositoryServer, tmp_path: Path
+) -> None:
     """Though no worker waits."""
-    job, _cluster = started(service, http_server, tmp_path, "sleep 20")
+    job = started(service, cluster, http_server, tmp_path, "sleep 20")
     steps = {step["name"]: step["state"] for step in service.client.get(f"jobs/{job['id']}")["steps"]}
     assert steps["build_image"] == "deferred"
     path = f"/apis/ims/v3/jobs/{job['id']}/logs/build_image"
@@ -146,10 +146,9 @@ def test_log_comes_while_it_builds(service: Service, http_server: RepositoryServ
     assert service.http.get(path).text.count(SCRIPT) == 1
 
 
-def test_failed_pods_are_kept(cluster: Cluster, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_failed_pods_are_kept(cluster: Cluster, configure: Callable[..., None]) -> None:
     """If the settings say so, until the maintenance."""
-    monkeypatch.setenv("IMS_KUBERNETES_KEEP_FAILED", "true")
-    settings.cache_clear()
+    configure(kubernetes_keep_failed="true")
     job, workspaces = str(uuid4()), KubernetesWorkspaces()
     workspaces.open_workspace(job, 1)
     claim = k8s.V1PersistentVolumeClaimVolumeSource(claim_name=f"ims-{job}")
@@ -175,5 +174,3 @@ def test_failed_pods_are_kept(cluster: Cluster, monkeypatch: pytest.MonkeyPatch)
     (found,) = (item for item in workspaces.leftovers(set, -1) if item.name == job)
     found.remove()
     cluster.assert_nothing_of(job)
-    monkeypatch.undo()
-    settings.cache_clear()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from uuid import uuid4
 
@@ -21,13 +21,9 @@ MIB = 1024**2
 
 
 @pytest.fixture(autouse=True)
-def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _home(tmp_path: Path, configure: Callable[..., None]) -> None:
     """A home of its own: other tests leave caches in theirs."""
-    monkeypatch.setenv("IMS_HOME", str(tmp_path))
-    settings.cache_clear()
-    yield
-    monkeypatch.undo()
-    settings.cache_clear()
+    configure(home=tmp_path)
 
 
 def cache() -> Path:

@@ -8,7 +8,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,7 @@ class Probe:
 
 
 @pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, configure: Callable[..., None]) -> Settings:
     """An installation of its own, and Python processes that know the probe among the steps."""
     steps, python = tmp_path / "steps", tmp_path / "python"
     steps.mkdir()
@@ -96,11 +96,8 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
     python.write_text(f'#!/bin/sh\nPYTHONPATH="{path}" exec "{sys.executable}" "$@"\n')
     python.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(python))
-    monkeypatch.setenv("IMS_HOME", str(tmp_path / "home"))
-    settings.cache_clear()
-    yield settings()
-    monkeypatch.undo()
-    settings.cache_clear()
+    configure(home=tmp_path / "home")
+    return settings()
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import json
 import re
 import socket
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,6 @@ from urllib3.exceptions import MaxRetryError
 from ims.errors import ConfigurationError, ImsError, InputError, UnavailableError
 from ims.runtime import pods
 from ims.runtime.kubernetes import await_cluster, cluster_errors, core_api, explain, outcome
-from ims.settings import settings
 from ims.steps.step import load_step
 
 JOB = "0c7d1a52-91f5-4a53-8f0e-6a3f0a2c5b11"
@@ -34,20 +33,6 @@ STEPS = [
 ]
 PRIVILEGED = {"build_image", "list_changes", "package_artifacts", "run_script", "serve_shell"}
 DEPLOY = Path(__file__).parents[2] / "deploy"
-
-
-@pytest.fixture
-def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
-    """Change settings for one test."""
-
-    def change(**values: str) -> None:
-        for name, value in values.items():
-            monkeypatch.setenv(f"IMS_{name.upper()}", value)
-        settings.cache_clear()
-
-    yield change
-    monkeypatch.undo()
-    settings.cache_clear()
 
 
 def sent(name: str, **arguments: Any) -> dict[str, Any]:

@@ -10,14 +10,13 @@ import random
 import shutil
 import stat
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ims.errors import ImsError, InputError
-from ims.settings import settings
 from ims.steps.package_artifacts import Input, boot_files, make_rootfs, run
 from tests.images.trees import snapshot
 
@@ -27,20 +26,6 @@ IN_USE = ("dev", "proc", "run", "sys", "tmp")
 KIWIS_OWN = ("image", ".profile", ".kconfig")
 
 Configure = Callable[..., None]
-
-
-@pytest.fixture
-def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Configure]:
-    """Change settings for one test."""
-
-    def change(**values: object) -> None:
-        for name, value in values.items():
-            monkeypatch.setenv(f"IMS_{name.upper()}", str(value))
-        settings.cache_clear()
-
-    yield change
-    monkeypatch.undo()
-    settings.cache_clear()
 
 
 def write_root(root: Path) -> Path:

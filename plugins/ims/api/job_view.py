@@ -102,7 +102,7 @@ def _step(run: Run, step: StepState) -> Step:
 
 
 def _run_url(run: Run) -> str:
-    return f"{settings().ui_url}/dags/{run.dag_id}/runs/{run.run_id}"
+    return settings().run_url(run.dag_id, run.run_id)
 
 
 def _log_url(run: Run, step: StepState) -> str:

@@ -107,7 +107,7 @@ class DescribeNight:
             unchanged=outcomes.count("unchanged"),
             failed=outcomes.count("failed"),
             reason=await self._reason(run),
-            log_url=f"{settings().ui_url}/dags/{run.dag_id}/runs/{run.run_id}",
+            log_url=settings().run_url(run.dag_id, run.run_id),
             dag_run_id=run.run_id,
         )
 

@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from ims.api.access import may_write
 from ims.api.airflow import AirflowApi, AirflowService
 from ims.api.problems import Problem, field_problem
-from ims.api.runs import FAILURE
+from ims.api.runs import FAILURE, Run, run_of, xcom
 from ims.api.schemas import Id
 from ims.api.services import RecordsService
 from ims.records.models import Recipe
@@ -44,25 +44,22 @@ async def plan_recipe(identity: Id, airflow: AirflowService, records: RecordsSer
     recipe = await run_in_threadpool(records.get, Recipe, identity)
     if recipe.link is None:
         raise field_problem("link", f"{recipe.name} has no link to an object in S3", 400)
-    run_id = str(uuid.uuid4())
-    run = {"dag_run_id": run_id, "logical_date": None, "conf": {"recipes": [identity]}}
-    await airflow.call("POST", f"dags/{WORKFLOW}/dagRuns", json=run)
+    wanted = {"dag_run_id": str(uuid.uuid4()), "logical_date": None, "conf": {"recipes": [identity]}}
+    run = run_of(await airflow.call("POST", f"dags/{WORKFLOW}/dagRuns", json=wanted))
     try:
         async with asyncio.timeout(SECONDS):
-            return await _answer(airflow, run_id)
+            return await _answer(airflow, run)
     except TimeoutError:
-        raise Problem(503, f"the plan is not there after {SECONDS} s; its run is {run_id}") from None
+        raise Problem(503, f"the plan is not there after {SECONDS} s; its run is {run.run_id}") from None
 
 
-async def _answer(airflow: AirflowApi, run_id: str) -> Any:
-    path = f"dags/{WORKFLOW}/dagRuns/{run_id}"
+async def _answer(airflow: AirflowApi, run: Run) -> Any:
+    path = f"dags/{WORKFLOW}/dagRuns/{run.run_id}"
     state, results = "", None
     async for line in airflow.lines(f"{path}/wait", params={"interval": 0.5, "result": TASK}):
         message = json.loads(line)
         state, results = message["state"], message.get("results") or results
     if state == "success" and results is not None:
         return results[TASK][0]
-    entry = await airflow.find(f"{path}/taskInstances/{TASK}/xcomEntries/{FAILURE}")
-    raise Problem(
-        503, f"the plan failed: {entry['value'] if entry is not None else 'see the log of its run'} ({run_id})"
-    )
+    reason = await xcom(airflow, run, TASK, FAILURE)
+    raise Problem(503, f"the plan failed: {'see the log of its run' if reason is None else reason} ({run.run_id})")

@@ -8,6 +8,7 @@ from typing import Any
 
 from ims.api.airflow import AirflowApi
 from ims.api.problems import Problem
+from ims.api.runs import run_of, xcom
 from ims.jobs import job_id
 
 _FIELDS = ("artifact_id", "public_key_id", "playbook")
@@ -38,15 +39,8 @@ async def records_in_use(airflow: AirflowApi) -> dict[str, str]:
 
 async def images_in_making(airflow: AirflowApi, runs: Sequence[Mapping[str, Any]]) -> set[str]:
     """Ids of the images that runs are uploading, or will: those that they have given one already."""
-    entries = await asyncio.gather(
-        *(
-            airflow.find(
-                f"dags/{run['dag_id']}/dagRuns/{run['dag_run_id']}/taskInstances/open_workspace/xcomEntries/image_id"
-            )
-            for run in runs
-        )
-    )
-    return {str(entry["value"]) for entry in entries if entry is not None}
+    found = await asyncio.gather(*(xcom(airflow, run_of(run), "open_workspace", "image_id") for run in runs))
+    return {str(image_id) for image_id in found if image_id is not None}
 
 
 def refuse_in_use(used: Mapping[str, str], identities: Iterable[str]) -> None:

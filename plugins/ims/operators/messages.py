@@ -40,7 +40,7 @@ class NotifyOperator(BaseOperator):
         # It takes a second to import: only who sends messages pays.
         from airflow.providers.apprise.notifications.apprise import AppriseNotifier
 
-        url = f"{settings().ui_url}/dags/{context['dag'].dag_id}/runs/{context['run_id']}"
+        url = settings().run_url(context["dag"].dag_id, str(context["run_id"]))
         summary = self.summary or {"recipes": [], "paused": []}
         AppriseNotifier(title=title(summary), body=body(summary, url), apprise_conn_id=CONNECTION).notify(context)
 

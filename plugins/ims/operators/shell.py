@@ -68,7 +68,7 @@ class StartShellOperator(BaseOperator):
             except MissingError as error:
                 raise AirflowSkipException(str(error)) from None
             until = datetime.now(UTC) + timedelta(seconds=self.lease)
-            run_url = f"{settings().ui_url}/dags/{context['dag'].dag_id}/runs/{context['run_id']}"
+            run_url = settings().run_url(context["dag"].dag_id, str(context["run_id"]))
             known = {"name": self.name, "jail": self.jail, "until": until.isoformat(), "run_url": run_url}
             client.call("PUT", f"jobs/{job_id(str(context['run_id']))}/shell", json={**known, **shell})
         self.log.info("log in with: %s", shell["command"])

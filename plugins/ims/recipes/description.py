@@ -56,13 +56,15 @@ def redact(url: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
-def read_xml(folder: Path) -> etree._Element:
-    """The root of `config.xml`, read by a parser that takes nothing from outside the file.
+def read_xml(folder: Path, *, comments: bool = True) -> etree._Element:
+    """The root of `config.xml`, its `comments` too, read by a parser that takes nothing from outside the file.
 
     Raises InputError: it is not XML, not an image description, or it has a document type, which kiwi does not use.
     """
     path = folder / CONFIG
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False)
+    parser = etree.XMLParser(
+        resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, remove_comments=not comments
+    )
     if path.stat().st_size > MAX_CONFIG:
         raise InputError(f"{CONFIG} is larger than {MAX_CONFIG} bytes")
     try:

@@ -14,6 +14,7 @@ from pathlib import Path
 from lxml import etree
 
 from ims.recipes.archive import CONFIG
+from ims.recipes.description import read_xml
 
 # kiwi imports and runs these when all packages are installed.
 LATER = ("README.md", "config.sh", "images.sh", "root", "root.tar.gz")
@@ -36,7 +37,7 @@ def write_package_part(recipe: Path, folder: Path) -> None:
 
     Files whose part in it is not known stay: they may count.
     """
-    config = _read(recipe)
+    config = read_xml(recipe, comments=False)
     for element in [*config.iterfind("users"), *_packages(config, lambda kind: kind in _REMOVED_LATER)]:
         config.remove(element)
     _drop(config.iterfind("packages/file"))
@@ -49,7 +50,7 @@ def write_image_part(recipe: Path, folder: Path) -> None:
 
     Scripts find the whole `config.xml` in `/image`, as if there had been one description.
     """
-    config = _read(recipe)
+    config = read_xml(recipe, comments=False)
     for section in _packages(config, lambda kind: kind not in _REMOVED_LATER):
         _drop(element for element in section if element.tag != "file")
         section.set("type", "image")
@@ -59,11 +60,6 @@ def write_image_part(recipe: Path, folder: Path) -> None:
     etree.SubElement(whole, "file", name=_WHOLE, target=f"/image/{CONFIG}")
     _write(recipe, folder, config, leave_out=_EARLIER)
     os.link(recipe / CONFIG, folder / _WHOLE)
-
-
-def _read(recipe: Path) -> etree._Element:
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, remove_comments=True)
-    return etree.parse(recipe / CONFIG, parser).getroot()
 
 
 def _packages(config: etree._Element, wanted: Callable[[str], bool]) -> list[etree._Element]:

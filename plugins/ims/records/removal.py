@@ -9,6 +9,9 @@ from ims.records.database import Database, lock_links
 from ims.records.models import Image, ImageObject, PublicKey, Recipe, RecordType
 from ims.records.store import by_id, expect
 
+_NAMING = (Recipe.link_path, Image.link_path, ImageObject.path)
+"""Where records name objects."""
+
 
 class Removals:
     """The tombstones of a database. Each call is a transaction of its own."""
@@ -47,15 +50,13 @@ class Removals:
 
     def named(self) -> set[str]:
         """Addresses of all the objects that records name, tombstones too."""
-        columns = (Recipe.link_path, Image.link_path, ImageObject.path)
         with self._database.reading() as session:
-            return {path for column in columns for path in session.scalars(select(column)) if path is not None}
+            return {path for column in _NAMING for path in session.scalars(select(column)) if path is not None}
 
     def is_named(self, path: str) -> bool:
         """Whether a record names the object, a tombstone too."""
-        columns = (Recipe.link_path, Image.link_path, ImageObject.path)
         with self._database.reading() as session:
-            return any(session.scalars(select(column).where(column == path)).first() for column in columns)
+            return any(session.scalars(select(column).where(column == path)).first() for column in _NAMING)
 
     def ids(self) -> set[str]:
         """Ids of all recipes and images, tombstones too."""

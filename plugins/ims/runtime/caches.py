@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ from pathlib import Path
 from ims.cleaning import Finding
 from ims.settings import settings
 from ims.steps import image_cache
+from ims.steps.locks import taken
 
 
 @dataclass(frozen=True)
@@ -77,13 +77,8 @@ def held(entry: Entry) -> Iterator[bool]:
             yield entry.path not in image_cache.claimed()
         return
     entry.lock.parent.mkdir(parents=True, exist_ok=True)
-    with entry.lock.open("a") as lock:  # its time says when it was used last
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield False
-        else:
-            yield True
+    with taken(entry.lock, uses=False) as free:
+        yield free
 
 
 def size_of(path: Path) -> int:

@@ -87,19 +87,20 @@ class KubernetesWorkspaces:
 
         None there is no error. A pod that is kept keeps the volume: Kubernetes removes it after its last pod.
         """
-        mine = self._remove(job_id, "status.phase!=Failed" if settings().kubernetes_keep_failed else "")
+        keeps, mine = settings().kubernetes_keep_failed, _of_job(job_id)
+        self._remove(job_id, "status.phase!=Failed" if keeps else "")
         with cluster_errors():
             deadline = time.monotonic() + CLOSE_SECONDS
-            while self._claims(mine) and not (settings().kubernetes_keep_failed and self._pods(mine)):
+            while self._claims(mine) and not (keeps and self._pods(mine)):
                 if time.monotonic() > deadline:
                     raise ImsError(
                         f"the volume {pods.volume_name(job_id)} is not removed", "A pod holds it: kubectl get pods"
                     )
                 time.sleep(0.5)
 
-    def _remove(self, job_id: str, which_pods: str = "") -> dict[str, str]:
-        """Ask for the removal of all that is a job's; returns what selects it."""
-        mine = {"label_selector": f"ims.job={job_id}"}
+    def _remove(self, job_id: str, which_pods: str = "") -> None:
+        """Ask for the removal of all that is a job's, of its pods those of the field selector `which_pods`."""
+        mine = _of_job(job_id)
         with cluster_errors():
             self._core.delete_collection_namespaced_pod(
                 self._namespace, grace_period_seconds=0, field_selector=which_pods, **mine
@@ -107,7 +108,6 @@ class KubernetesWorkspaces:
             for service in self._core.list_namespaced_service(self._namespace, **mine).items:
                 self._core.delete_namespaced_service(service.metadata.name, self._namespace)
             self._core.delete_collection_namespaced_persistent_volume_claim(self._namespace, **mine)
-        return mine
 
     def _claims(self, which: dict[str, str]) -> list[k8s.V1PersistentVolumeClaim]:
         return list(self._core.list_namespaced_persistent_volume_claim(self._namespace, **which).items)
@@ -139,6 +139,10 @@ class KubernetesWorkspaces:
     def _sweep(self, job_id: str) -> bool:
         self._remove(job_id)
         return True
+
+
+def _of_job(job_id: str) -> dict[str, str]:
+    return {"label_selector": f"ims.job={job_id}"}
 
 
 @contextmanager

@@ -7,7 +7,6 @@ what any other gives. The recipe's `images.sh`, which kiwi runs when it creates,
 
 from __future__ import annotations
 
-import fcntl
 import json
 import logging
 import os
@@ -27,6 +26,7 @@ from ims.recipes import kiwi_log, phases
 from ims.recipes.description import APT
 from ims.settings import settings
 from ims.steps import build_host, package_root, provenance
+from ims.steps.locks import taken
 from ims.steps.programs import run_logged
 from ims.steps.step import Step, StepInput
 
@@ -77,14 +77,10 @@ def package_cache(step: Input) -> Iterator[Path]:
     """
     shared = settings().home / "cache" / "packages" / step.lineage
     shared.mkdir(parents=True, exist_ok=True)
-    with shared.with_suffix(".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+    with taken(shared.with_suffix(".lock")) as ours:
+        if not ours:
             log.info("another job uses the package cache of this recipe: packages are fetched again")
-            yield step.workspace / "cache"
-        else:
-            yield shared
+        yield shared if ours else step.workspace / "cache"
 
 
 def install_packages(step: Input, root: Path, cache: Path, started: int) -> None:

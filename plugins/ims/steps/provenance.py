@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import logging
 import subprocess
@@ -12,7 +11,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ims.errors import ConfigurationError
-from ims.images.packages import installed
+from ims.images.packages import installed, label
 from ims.recipes import answers
 from ims.recipes.description import Description, read_description
 from ims.recipes.metadata import index_digests
@@ -21,6 +20,7 @@ from ims.recipes.resolving import resolve
 from ims.recipes.wanted import wanted_packages
 from ims.settings import settings
 from ims.steps.build_ca_package import NAME as CA_PACKAGE
+from ims.steps.locks import taken
 
 log = logging.getLogger(__name__)
 
@@ -81,8 +81,8 @@ def other_packages(found: Provenance, root: Path, finished: bool) -> list[str]:
 
     The package of the site's CA is none of the repositories'.
     """
-    separator = ":" if "dpkg" in found.builder else "."
-    told = Counter(f"{package.name}{separator}{package.arch} {package.version}" for package in found.packages or ())
+    kind = "deb" if "dpkg" in found.builder else "rpm"
+    told = Counter(f"{label(kind, package.name, package.arch)} {package.version}" for package in found.packages or ())
     there = Counter(
         f"{name} {version}"
         for name, versions in installed(root).items()
@@ -120,13 +120,8 @@ def _index_folder(sources: object, scratch: Path) -> Iterator[Path]:
     except OSError:  # a pod has no place that it shares with others
         yield scratch / "indexes"
         return
-    with shared.with_suffix(".lock").open("w") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            yield scratch / "indexes"
-        else:
-            yield shared
+    with taken(shared.with_suffix(".lock")) as ours:
+        yield shared if ours else scratch / "indexes"
 
 
 def _certificates(scratch: Path) -> Path:
