@@ -6,7 +6,7 @@ FLOWS := tests/flows/test_create_rpm.py tests/flows/test_customize.py tests/flow
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo up down env test test-ceph test-kubernetes containers lint bench docs
+.PHONY: help setup setup-test demo up down env test test-ceph test-kubernetes node test-node containers lint bench docs
 
 help: ## show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -36,8 +36,16 @@ test-ceph: ## run the tests of S3 and the flows against a real Ceph RADOS Gatewa
 	@scripts/setup --test --ceph
 	@IMS_TEST_S3=ceph $(PYTHON) -m pytest tests/storage tests/api/test_sts.py $(FLOWS) tests/flows/test_s3_outage.py
 
-test-kubernetes: setup-test ## run the flow tests on the cluster of KUBECONFIG; see docs/deploy.md
-	@IMS_RUNTIME=kubernetes $(PYTHON) -m pytest $(FLOWS) tests/flows/test_plan.py -k 'not debian' tests/flows/test_pod_faults.py
+test-kubernetes: setup-test ## run the flows on the cluster of KUBECONFIG; see docs/deploy.md
+	@IMS_RUNTIME=kubernetes $(PYTHON) -m pytest -m kubernetes tests/flows
+
+node: ## build a Kubernetes of one node, once, and see that it starts
+	@scripts/setup --test --ceph --kubernetes
+	@$(PYTHON) -m tests.node run kubectl get nodes
+
+test-node: ## run the flows on such a node, with Ceph for S3
+	@scripts/setup --test --ceph --kubernetes
+	@IMS_TEST_S3=ceph $(PYTHON) -m tests.node run $(MAKE) test-kubernetes
 
 containers: ## build the container images: Airflow's and that of the steps
 	@scripts/containers

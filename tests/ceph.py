@@ -6,6 +6,7 @@ Over plain http the gateway hides its main fault: over https it refuses every wr
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
 from collections.abc import Callable, Sequence
@@ -20,7 +21,7 @@ import httpx
 from ims.storage.objects import ObjectStore
 from tests.flows.rpm_repository import ServerCertificate
 
-ADDRESS = "127.0.0.1"
+ADDRESS = os.environ.get("IMS_HOST", "127.0.0.1")
 SECONDS = 60
 DISK_BYTES = 8 * 1024**3
 _KEYS = {

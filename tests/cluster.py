@@ -8,6 +8,7 @@ from __future__ import annotations
 import base64
 import os
 import shutil
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -75,9 +76,9 @@ def write_config(core: client.CoreV1Api, namespace: str, path: Path) -> None:
 
 
 class Volumes(threading.Thread):
-    """Makes a volume, a folder of this machine, for every claim, and removes it with the claim.
+    """Makes a volume, a file system of this machine, for every claim, and removes it with the claim.
 
-    It stands in for the provisioner that clusters have.
+    It stands in for the provisioner that clusters have. A volume has the size that was asked for.
     """
 
     def __init__(self, core: client.CoreV1Api, namespace: str, folder: Path) -> None:
@@ -95,7 +96,7 @@ class Volumes(threading.Thread):
         self._ended.set()
         self.join()
         for volume in self._volumes():
-            self._core.delete_persistent_volume(volume.metadata.name)
+            self._remove(volume)
         shutil.rmtree(self._folder, ignore_errors=True)
 
     def _serve(self) -> None:
@@ -105,16 +106,26 @@ class Volumes(threading.Thread):
                     self._make(claim)
             for volume in self._volumes():
                 if volume.status.phase == "Released":
-                    self._core.delete_persistent_volume(volume.metadata.name)
-                    shutil.rmtree(volume.spec.host_path.path)
+                    self._remove(volume)
         except ApiException as error:
             if error.status not in (404, 409):
                 raise
 
+    def _remove(self, volume: k8s.V1PersistentVolume) -> None:
+        self._core.delete_persistent_volume(volume.metadata.name)
+        folder = Path(volume.spec.host_path.path)
+        subprocess.run(["umount", "--lazy", folder], check=True)
+        folder.rmdir()
+        folder.with_suffix(".ext4").unlink()
+
     def _make(self, claim: k8s.V1PersistentVolumeClaim) -> None:
         name = f"{self._namespace}-{claim.metadata.uid}"
-        folder = self._folder / name
-        folder.mkdir(parents=True, exist_ok=True)
+        folder, size = self._folder / name, claim.spec.resources.requests["storage"]
+        if not folder.exists():
+            folder.mkdir(parents=True)
+            file = folder.with_suffix(".ext4")
+            subprocess.run(["mkfs.ext4", "-q", "-m", "0", file, size.replace("Gi", "G")], check=True)
+            subprocess.run(["mount", "-o", "loop", file, folder], check=True)
         reference = k8s.V1ObjectReference(
             api_version="v1",
             kind="PersistentVolumeClaim",
@@ -124,7 +135,7 @@ class Volumes(threading.Thread):
         )
         spec = k8s.V1PersistentVolumeSpec(
             access_modes=claim.spec.access_modes,
-            capacity={"storage": claim.spec.resources.requests["storage"]},
+            capacity={"storage": size},
             storage_class_name=claim.spec.storage_class_name,
             persistent_volume_reclaim_policy="Retain",
             claim_ref=reference,

@@ -10,6 +10,7 @@ import shutil
 import socket
 import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
 from pathlib import Path
@@ -137,6 +138,12 @@ def service(gateway: CephGateway | None) -> Iterator[Service]:
     with prepared_cluster(settings(), credentials) if settings().runtime == "kubernetes" else nullcontext():
         yield Service(settings(), credentials)
     lifecycle.down(settings())
+
+
+def pytest_runtest_setup() -> None:
+    """IMS_TEST_UNTIL, in seconds of the clock: tests that would begin later are skipped."""
+    if time.time() > float(os.environ.get("IMS_TEST_UNTIL", "inf")):
+        pytest.skip("no time is left")
 
 
 class Scheduling(LoadScopeScheduling):  # type: ignore[misc]

@@ -68,4 +68,6 @@ def disk_full(error: OSError) -> ImsError | None:
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):
         return None
     name = f": {error.filename}" if error.filename else ""
-    return ConfigurationError(f"{error.strerror}{name}", "Make room on the disk of the workspaces, then start again")
+    return ConfigurationError(
+        f"{error.strerror}{name}", "Make room on the disk of the workspaces, or set build_env_size, then start again"
+    )

@@ -10,6 +10,7 @@ import pytest
 
 from tests.flows.debian import DebianImage, build
 from tests.flows.leftovers import Leftovers
+from tests.flows.pods import Cluster
 from tests.flows.rpm_repository import PrivateCA, RepositoryServer, address, build_repository
 from tests.flows.shells import Key, make_key
 from tests.flows.small_image import small_image
@@ -36,6 +37,14 @@ def https_server(repository: Path, site_ca: PrivateCA) -> Iterator[RepositorySer
     """The repository over https, with a certificate of the site's CA."""
     with RepositoryServer(repository, site_ca.issue(address())) as server:
         yield server
+
+
+@pytest.fixture
+def cluster(service: Service) -> Cluster:
+    """The one of KUBECONFIG."""
+    if service.settings.runtime != "kubernetes":
+        pytest.skip("needs make test-kubernetes or make test-node")
+    return Cluster(service.settings.kubernetes_namespace)
 
 
 @pytest.fixture

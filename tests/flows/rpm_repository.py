@@ -340,14 +340,15 @@ class PrivateCA:
         self.certificate = dest / "ca.pem"
         self.certificate.write_bytes(_pem(builder.sign(self._key, hashes.SHA256())))
 
-    def issue(self, host: str) -> ServerCertificate:
-        """A server certificate for a name or an address."""
+    def issue(self, host: str, *others: str) -> ServerCertificate:
+        """A server's certificate, and a client's, for names or addresses."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
         builder = self._builder(subject, key.public_key())
-        builder = builder.add_extension(x509.SubjectAlternativeName([_general_name(host)]), critical=False)
+        names = x509.SubjectAlternativeName([_general_name(name) for name in (host, *others)])
+        builder = builder.add_extension(names, critical=False)
         builder = builder.add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
-        purpose = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH])
+        purpose = x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH])
         builder = builder.add_extension(purpose, critical=False)
         issued = ServerCertificate(self._dest / f"{host}.pem", self._dest / f"{host}.key")
         issued.certificate.write_bytes(_pem(builder.sign(self._key, hashes.SHA256())))

@@ -5,10 +5,14 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
+
 from tests.flows.boot import boot, boot_marker
 from tests.flows.debian import DebianImage
 from tests.flows.rpm_repository import PrivateCA
 from tests.service import Service
+
+pytestmark = pytest.mark.kubernetes
 
 
 def test_expected_files(debian: DebianImage) -> None:

@@ -15,6 +15,8 @@ from tests.flows.leftovers import Leftovers
 from tests.flows.rpm_repository import KERNEL_VERSION, PrivateCA, RepositoryServer, address, build_stand_in
 from tests.service import Service
 
+pytestmark = pytest.mark.kubernetes
+
 SHIPPED = Path(__file__).parents[2] / "include" / "recipes" / "sles15-barebones"
 CA_FILE = "usr/share/pki/trust/anchors/site-root-ca.crt"
 

@@ -13,8 +13,10 @@ from tests.flows.artifacts import fetch, unpack
 from tests.flows.leftovers import Leftovers
 from tests.flows.rpm_repository import PrivateCA
 from tests.flows.shells import Key, customize, ssh
-from tests.flows.test_interrupted import wait_for
+from tests.flows.waiting import wait_for
 from tests.service import Service
+
+pytestmark = pytest.mark.kubernetes
 
 
 @pytest.mark.parametrize("jail", [True, False], ids=["jailed", "unjailed"])

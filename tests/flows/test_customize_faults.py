@@ -18,7 +18,7 @@ from ims.stack import supervision
 from tests.flows.artifacts import fetch, unpack
 from tests.flows.leftovers import Leftovers
 from tests.flows.shells import Key, address, customize, options, ssh, try_ssh
-from tests.flows.test_interrupted import wait_for
+from tests.flows.waiting import wait_for
 from tests.service import Service
 
 MIB = 1024**2

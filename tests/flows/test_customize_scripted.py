@@ -18,6 +18,8 @@ from tests.flows.artifacts import fetch, unpack
 from tests.flows.leftovers import Leftovers
 from tests.service import Service
 
+pytestmark = pytest.mark.kubernetes
+
 SCRIPT = """\
 #!/bin/sh -e
 echo "this is $(id -u) in $(pwd)"

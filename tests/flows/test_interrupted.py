@@ -8,7 +8,6 @@ import shutil
 import signal
 import socket
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from ims.storage.objects import ObjectName
 from tests.flows.conftest import RECIPES
 from tests.flows.leftovers import Leftovers, processes
 from tests.flows.rpm_repository import RepositoryServer
+from tests.flows.waiting import wait_for
 from tests.service import Service
 
 
@@ -25,16 +25,6 @@ def push(service: Service, url: str, folder: Path, script: str) -> dict[str, Any
     shutil.copytree(RECIPES / "zypper", folder)
     (folder / "config.sh").write_text(f"#!/bin/sh\n{script}\n")
     return service.push(folder, "sles15", REPOSITORY=url)
-
-
-def wait_for(condition: Callable[[], Any], timeout: float = 120, pause: float = 0.2) -> Any:
-    """What `condition` gives as soon as that is true; between two looks there is a `pause` in seconds."""
-    deadline = time.monotonic() + timeout
-    while time.monotonic() < deadline:
-        if found := condition():
-            return found
-        time.sleep(pause)
-    raise TimeoutError
 
 
 def builds(service: Service) -> set[str]:

@@ -14,7 +14,7 @@ from ims.records.database import Database
 from ims.records.models import Recipe
 from ims.stack import supervision
 from ims.storage.objects import ObjectName
-from tests.flows.test_interrupted import wait_for
+from tests.flows.waiting import wait_for
 from tests.service import Service
 
 RUNS = "/api/v2/dags/image_maintenance/dagRuns"

@@ -19,7 +19,7 @@ from ims.stack import supervision
 from tests.flows.conftest import RECIPES
 from tests.flows.leftovers import Leftovers
 from tests.flows.rpm_repository import RepositoryServer
-from tests.flows.test_interrupted import wait_for
+from tests.flows.waiting import wait_for
 from tests.service import Service
 
 SHARED, NEW, BROKEN = "night-a", "night-b", ("night-x", "night-y")

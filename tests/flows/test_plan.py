@@ -15,6 +15,8 @@ from tests.flows.debian import DebianImage
 from tests.flows.rpm_repository import Package, RepositoryServer, basic_packages, build_repository
 from tests.service import Service
 
+pytestmark = pytest.mark.kubernetes
+
 
 def plan(service: Service, recipe: dict[str, Any]) -> dict[str, Any]:
     """What the API says of a recipe."""

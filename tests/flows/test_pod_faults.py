@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,57 +9,24 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from kubernetes import client, config
 from kubernetes.client import models as k8s
-from kubernetes.client.exceptions import ApiException
 
 from ims.runtime.kubernetes import KubernetesWorkspaces
 from ims.settings import settings
-from ims.stack import supervision
+from ims.stack import lifecycle, supervision
+from tests.ceph import CephGateway
+from tests.flows.conftest import RECIPES
+from tests.flows.pods import SCRIPT, Cluster, require_own_node
 from tests.flows.rpm_repository import RepositoryServer
-from tests.flows.test_interrupted import push, wait_for
+from tests.flows.test_interrupted import push
+from tests.flows.waiting import wait_for
+from tests.node import STATE
 from tests.service import ENDED, Service
 
-SCRIPT = "Calling config.sh script"
-"""What kiwi-ng says when it runs a recipe's script; what that prints comes when it has ended."""
+pytestmark = pytest.mark.kubernetes
 
-
-class Cluster:
-    """The cluster as its administrator sees it."""
-
-    def __init__(self, namespace: str) -> None:
-        self.namespace = namespace
-        self.core = client.CoreV1Api(config.new_client_from_config(os.environ["KUBECONFIG"]))
-
-    def pods(self, job_id: str, step: str | None = None) -> list[k8s.V1Pod]:
-        """Those of a job, or of one step of it."""
-        selector = f"ims.job={job_id}" + (f",ims.step={step}" if step is not None else "")
-        return list(self.core.list_namespaced_pod(self.namespace, label_selector=selector).items)
-
-    def builds(self, job_id: str) -> k8s.V1Pod | None:
-        """The pod that builds a job's image, when the recipe's script runs."""
-        return next((pod for pod in self.pods(job_id, "build_image") if SCRIPT in self._log(pod)), None)
-
-    def _log(self, pod: k8s.V1Pod) -> str:
-        try:
-            return str(self.core.read_namespaced_pod_log(pod.metadata.name, self.namespace, container="step"))
-        except ApiException:  # it has not begun, or is gone
-            return ""
-
-    def assert_nothing_of(self, job_id: str) -> None:
-        """No pod, service or volume claim of a job."""
-        selector = {"label_selector": f"ims.job={job_id}"}
-        wait_for(lambda: not self.pods(job_id), 30)
-        assert self.core.list_namespaced_service(self.namespace, **selector).items == []
-        assert self.core.list_namespaced_persistent_volume_claim(self.namespace, **selector).items == []
-
-
-@pytest.fixture
-def cluster(service: Service) -> Cluster:
-    """The one of KUBECONFIG."""
-    if service.settings.runtime != "kubernetes":
-        pytest.skip("needs make test-kubernetes")
-    return Cluster(service.settings.kubernetes_namespace)
+AWAY_SECONDS = 45
+ABSENT = "localhost/absent:1"
 
 
 def started(
@@ -103,6 +69,73 @@ def test_triggerer_restarts(service: Service, cluster: Cluster, http_server: Rep
     assert same.metadata.uid == pod.metadata.uid
     supervision._control(service.settings, "start", "triggerer")
     assert_success(service, cluster, job, tries=1)
+
+
+@pytest.mark.parametrize("daemon", ["kube-apiserver", "kubelet"])
+def test_daemon_is_away(
+    service: Service, cluster: Cluster, http_server: RepositoryServer, tmp_path: Path, daemon: str
+) -> None:
+    """For most of a minute: the build goes on, or is watched again when there is somebody to ask."""
+    require_own_node()
+    job = started(service, cluster, http_server, tmp_path, "sleep 30")
+    switch = STATE / "held" / daemon
+    switch.touch()
+    time.sleep(AWAY_SECONDS)
+    switch.unlink()
+    assert_success(service, cluster, job, tries=1)
+
+
+def test_s3_is_away(
+    service: Service, cluster: Cluster, gateway: CephGateway | None, http_server: RepositoryServer, tmp_path: Path
+) -> None:
+    """When the artifacts are due: their upload waits for it."""
+    job = started(service, cluster, http_server, tmp_path, "sleep 5")
+    if gateway is not None:
+        gateway.stop()
+    else:
+        supervision._control(service.settings, "stop", "s3")
+    wait_for(lambda: cluster.pods(job["id"], "upload_artifacts"), 300, pause=1)
+    time.sleep(AWAY_SECONDS)
+    if gateway is not None:
+        gateway.start()
+    else:
+        supervision._control(service.settings, "start", "s3")
+    assert_success(service, cluster, job, tries=1)
+
+
+def test_volume_is_full(service: Service, cluster: Cluster, http_server: RepositoryServer, tmp_path: Path) -> None:
+    """The size that the job asked for is what it has."""
+    script = "sleep 3; dd if=/dev/zero of=/large bs=1M count=1100"
+    job = started(service, cluster, http_server, tmp_path, script, build_env_size=1)
+    ended = service.wait(job["id"])
+    assert (ended["status"], ended["failed_step"]) == ("error", "build_image")
+    assert "full" in ended["reason"]
+    assert "build_env_size" in ended["reason"]
+    cluster.assert_nothing_of(job["id"])
+
+
+def test_image_is_missing(
+    service: Service, cluster: Cluster, configure: Callable[..., None], http_server: RepositoryServer
+) -> None:
+    """The job ends within minutes, and says which image."""
+    recipe = service.push(RECIPES / "zypper", "sles15", REPOSITORY=http_server.url)
+    configure(kubernetes_image=ABSENT)
+    _restart()
+    try:
+        job = service.create(recipe["id"])
+        ended = service.wait(job["id"], timeout=300)
+    finally:
+        configure(kubernetes_image=service.settings.kubernetes_image)
+        _restart()
+    assert (ended["status"], ended["failed_step"]) == ("error", "fetch_recipe")
+    assert ABSENT in ended["reason"], ended["reason"]
+    cluster.assert_nothing_of(job["id"])
+
+
+def _restart() -> None:
+    """The service, with the settings as they are now."""
+    lifecycle.down(settings())
+    lifecycle.up(settings(), print)
 
 
 def test_cancelled_in_the_ui(service: Service, cluster: Cluster, http_server: RepositoryServer, tmp_path: Path) -> None:

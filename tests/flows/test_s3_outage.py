@@ -12,7 +12,7 @@ from tests.flows.conftest import RECIPES
 from tests.flows.leftovers import Leftovers
 from tests.flows.rpm_repository import RepositoryServer
 from tests.flows.shells import Key, customize, ssh
-from tests.flows.test_interrupted import wait_for
+from tests.flows.waiting import wait_for
 from tests.service import Service
 
 OUTAGE = 60

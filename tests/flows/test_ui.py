@@ -17,7 +17,7 @@ from playwright.sync_api import Locator, Page, sync_playwright
 from tests.flows.conftest import RECIPES
 from tests.flows.rpm_repository import RepositoryServer
 from tests.flows.shells import Key
-from tests.flows.test_interrupted import wait_for
+from tests.flows.waiting import wait_for
 from tests.service import Service
 
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update")

@@ -8,6 +8,7 @@ import platform
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,7 +17,7 @@ import pytest
 
 from ims.runtime.local import NAMESPACES
 from ims.settings import settings
-from ims.steps import build_ca_package, build_image, resolve_packages
+from ims.steps import build_ca_package, resolve_packages
 from ims.steps.package_artifacts import make_rootfs
 from tests.flows.conftest import RECIPES
 from tests.flows.rpm_repository import Package, RepositoryServer, basic_packages, build_repository
@@ -92,10 +93,13 @@ def test_same_bytes_later_and_from_what_is_kept(builder: Builder) -> None:
     assert builder.build(hours=30).rootfs == first.rootfs
     (builder.recipe / "root/etc").mkdir(parents=True)
     (builder.recipe / "root/etc/motd").write_text("welcome\n")
-    # Recipes are older than builds: what is as young as the build counts as made by it.
-    os.utime(builder.recipe / "root/etc/motd", (build_image.SOURCE_DATE_EPOCH + 1,) * 2)
+    now = time.time()
+    os.utime(builder.recipe / "root/etc/motd", (now, now))
     (builder.recipe / "config.sh").write_text("#!/bin/bash\ncat /etc/motd > /etc/issue; echo 1 >> /etc/hosts\n")
-    again, cold = builder.build(packages="known"), builder.build()
+    again = builder.build(packages="known")
+    # Packed once more, by somebody whose clock is ahead.
+    os.utime(builder.recipe / "root/etc/motd", (now + 86400,) * 2)
+    cold = builder.build()
     assert REUSED in again.log
     assert REUSED not in first.log + cold.log
     assert (again.root / "etc/issue").read_text() == "welcome\n"

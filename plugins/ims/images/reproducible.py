@@ -98,6 +98,14 @@ def lost_acls(root: Path, files: list[Path]) -> str:
     return f"a squashfs holds no POSIX ACLs: {len(files)} files lose theirs: {names}"
 
 
+def clamp_times(folder: Path, moment: int) -> None:
+    """Make what is younger than `moment` as old as that: when a recipe was checked out or packed says nothing of it."""
+    for place, folders, files in os.walk(folder):
+        for path in (Path(place), *(Path(place, name) for name in folders + files)):
+            if path.lstat().st_mtime > moment:
+                os.utime(path, (moment, moment), follow_symlinks=False)
+
+
 def _settle_times(root: Path, since: float, moment: int) -> None:
     """What the build wrote gets one time. What packages brought keeps theirs, which their managers compare."""
     for path in (root, *_files(root)):

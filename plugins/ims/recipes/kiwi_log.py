@@ -70,7 +70,7 @@ CAUSES = (
     ),
     Cause(r"(?P<name>\S+) : Depends: (?P<need>.+?) but it is not", "{name} needs {need}, which cannot be installed"),
     # everything else
-    Cause(r"No space left on device", "the disk is full"),
+    Cause(r"No space left on device", "the disk of the workspace is full: make room, or set build_env_size"),
     Cause(r"KiwiScriptFailed: (?P<script>\S+) failed with: (?P<why>.*)", "{script} failed: {why}"),
 )
 # These stand beside a better reason, or say little: they count only if nothing else is found.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -18,11 +19,18 @@ BUNDLE = "ca-certificates.crt"
 def isolate(package_manager: str, workspace: Path) -> None:
     """Keep the build away from the host's package database, and have it trust the site's CA."""
     _empty("/var/log")
+    _open_sysfs()
     if package_manager == APT:
         _cover_apt()
     else:
         _cover_rpm()
     _trust(settings().ca_certificate_path, workspace / "certificates")
+
+
+def _open_sysfs() -> None:
+    """A pod's /sys may be read-only, as its first container had it. Debian's first package sets a time on it."""
+    if os.statvfs("/sys").f_flag & os.ST_RDONLY:
+        _mount("-o", "remount,rw", "/sys")
 
 
 def _cover_apt() -> None:

@@ -33,7 +33,7 @@ from ims.steps.step import Step, StepInput
 log = logging.getLogger(__name__)
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-# Every file that a build makes gets this time, so that the same packages give the same image.
+# Every file that a build makes, and what is younger in a recipe, gets this time: the same packages give the same image.
 SOURCE_DATE_EPOCH = 1700000000
 # kiwi shows the machine's in the root while it works.
 INTERMEDIATE = (("etc", "resolv.conf"), ("etc", "hosts"), ("etc/sysconfig", "proxy"))
@@ -60,6 +60,7 @@ def run(step: Input) -> str:
     root, started = step.workspace / "image-root", int(time.time())
     shutil.rmtree(root, ignore_errors=True)
     (step.workspace / "kiwi.log").unlink(missing_ok=True)
+    reproducible.clamp_times(step.workspace / "recipe", SOURCE_DATE_EPOCH)
     build_host.isolate(step.package_manager, step.workspace)
     with package_cache(step) as cache:
         install_packages(step, root, cache, started)

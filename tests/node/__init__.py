@@ -1,0 +1,21 @@
+"""A Kubernetes of one node on this machine, for tests: the real programs, in namespaces of their own.
+
+`python -m tests.node run COMMAND…` builds what is not built yet, starts the node, runs the command there and ends all
+of it; `python -m tests.node exec COMMAND…` runs another one in a node that is up. Commands run in the node's
+namespaces: they have a KUBECONFIG of its administrator and reach nothing of the machine but its files; pods reach
+them at `ADDRESS`.
+
+There are no cluster DNS, no registry and no provisioner of volumes. Debian packages come by a mirror on `ADDRESS`.
+"""
+
+import os
+from pathlib import Path
+
+CACHE = Path(os.environ.get("IMS_TEST_CACHE", "/var/cache/ims-test"))
+"""What is built once and kept."""
+PROGRAMS = CACHE / "kubernetes" / "bin"
+STATE = CACHE / "node"
+"""All of a node that is up. `held/<daemon>` is a switch: while it is there, the daemon is ended and not started."""
+ADDRESS = "10.99.0.1"
+NAME = "ims-node"
+MIRROR_PORT = 3142

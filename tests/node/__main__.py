@@ -1,0 +1,105 @@
+"""The commands of the node: see `tests.node`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from ims.steps.locks import taken
+from tests.node import ADDRESS, CACHE, PROGRAMS, STATE
+from tests.node.images import STEPS, archives
+from tests.node.mirror import Mirror
+from tests.node.programs import build
+
+PATIENCE_SECONDS = 180
+# All of it ends with this process, however that ends.
+NAMESPACES = (
+    *("setpriv", "--pdeathsig", "KILL", "--"),
+    *("unshare", "--mount", "--cgroup", "--net", "--uts", "--ipc", "--propagation", "private"),
+    *("--fork", "--kill-child", "--pid", "--mount-proc"),
+)
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run a command in a node of its own (`run`) or in the one that is up (`exec`); returns its exit code."""
+    match arguments:
+        case ["run", _, *_]:
+            build()
+            with node() as pid:
+                return enter(pid, arguments[1:])
+        case ["exec", _, *_]:
+            return enter(int((STATE / "pid").read_text()), arguments[1:])
+    print("usage: python -m tests.node run|exec COMMAND…", file=sys.stderr)
+    return 64
+
+
+@contextmanager
+def node() -> Iterator[int]:
+    """A node that is up; the process id of its first process."""
+    lock = CACHE / "node.lock"
+    with taken(lock) as ours:
+        if not ours:
+            raise RuntimeError(f"{lock} is held: another run has a node")
+        yield from _started()
+
+
+def _started() -> Iterator[int]:
+    """Its files stay for a look, until the next one starts."""
+    shutil.rmtree(STATE, ignore_errors=True)
+    (STATE / "images").mkdir(parents=True)
+    archives(STATE / "images")
+    print("starting a node", flush=True)
+    with (STATE / "inside.log").open("wb") as log:
+        process = subprocess.Popen([*NAMESPACES, sys.executable, "-m", "tests.node.inside"], stdout=log, stderr=log)
+    try:
+        pid = _await(process)
+        threading.Thread(target=Mirror(pid).serve_forever, daemon=True).start()
+        yield pid
+    finally:
+        _end(process)
+
+
+def _await(process: subprocess.Popen[bytes]) -> int:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not (STATE / "ready").exists():
+        if process.poll() is not None or time.monotonic() > deadline:
+            raise RuntimeError(f"the node does not start: {(STATE / 'inside.log').read_text()[-4000:]}")
+        time.sleep(0.5)
+    pid = _first(process)
+    (STATE / "pid").write_text(str(pid))
+    return pid
+
+
+def _first(process: subprocess.Popen[bytes]) -> int:
+    """`unshare` starts it, and waits for it."""
+    return int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
+
+
+def enter(pid: int, command: Sequence[str]) -> int:
+    """Run a command in a node; returns its exit code."""
+    environment = {
+        **os.environ,
+        "PATH": f"{PROGRAMS}:{os.environ['PATH']}",
+        "KUBECONFIG": str(STATE / "admin.conf"),
+        "IMS_HOST": ADDRESS,
+        "IMS_KUBERNETES_IMAGE": STEPS,
+    }
+    enters = ("nsenter", f"--target={pid}", "--mount", "--net", "--uts", "--ipc", "--cgroup", "--pid", "--wd=.", "--")
+    return subprocess.run([*enters, *command], env=environment, check=False).returncode
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        subprocess.run(["kill", "-TERM", str(_first(process))], check=False)
+    process.wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

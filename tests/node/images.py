@@ -1,0 +1,74 @@
+"""The images of a node's pods, as archives: made here, for there is no registry."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from pathlib import Path
+
+import ims
+from ims.stack.host import debian_mirrors
+from tests.node import CACHE
+from tests.node.programs import quietly
+
+PAUSE = "localhost/pause:1"
+"""Every pod has a container that does nothing but hold its namespaces."""
+STEPS = f"localhost/ims-builder:{ims.__version__}"
+BASE = "localhost/debian:bookworm-slim"
+"""What the Dockerfiles begin with."""
+ROOT = Path(__file__).parents[2]
+_PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+# Limits that a machine in a container cannot raise, and nothing that asks for systemd.
+_CONTAINERS = """\
+[containers]
+default_ulimits = ["nofile=20000:20000", "nproc=32768:32768"]
+[engine]
+cgroup_manager = "cgroupfs"
+events_logger = "file"
+runtime = "runc"
+"""
+_STORAGE = """\
+[storage]
+driver = "overlay"
+graphroot = "{folder}/storage"
+runroot = "{folder}/running"
+"""
+
+
+def archives(folder: Path) -> list[Path]:
+    """Make the images; returns a file of each in `folder`. Layers that did not change are those of the last time."""
+    kept = CACHE / "images"
+    kept.mkdir(parents=True, exist_ok=True)
+    (kept / "containers.conf").write_text(_CONTAINERS)
+    (kept / "storage.conf").write_text(_STORAGE.format(folder=kept))
+    os.environ["CONTAINERS_CONF"] = str(kept / "containers.conf")
+    os.environ["CONTAINERS_STORAGE_CONF"] = str(kept / "storage.conf")
+    pause = folder / "busybox"
+    shutil.copy("/bin/busybox", pause)
+    _commit(pause, "/busybox", PAUSE, "--entrypoint", '["/busybox", "sleep", "1000000000"]')
+    if BASE not in quietly(["buildah", "images", "--format", "{{.Name}}:{{.Tag}}"]).split():
+        _commit(_debian(folder), "/", BASE, "--env", _PATH)
+    quietly([ROOT / "scripts" / "containers", "localhost", "builder"])
+    return [_save(PAUSE, folder / "pause.tar"), _save(STEPS, folder / "steps.tar")]
+
+
+def _debian(folder: Path) -> Path:
+    """A small Debian, as an archive."""
+    mirrors, root = debian_mirrors(), folder / "debian.tar"
+    main = f"deb {mirrors['DEBIAN_MIRROR']} bookworm main"
+    security = f"deb {mirrors['DEBIAN_SECURITY_MIRROR']} bookworm-security main"
+    quietly(["mmdebstrap", "--variant=minbase", "--include=ca-certificates", "bookworm", root, main, security])
+    return root
+
+
+def _commit(content: Path, place: str, name: str, *configuration: str) -> None:
+    """Make an image of one file, or of what an archive holds."""
+    container = quietly(["buildah", "from", "scratch"]).strip()
+    quietly(["buildah", "add", container, content, place])
+    quietly(["buildah", "config", *configuration, container])
+    quietly(["buildah", "commit", "--quiet", "--rm", container, name])
+
+
+def _save(name: str, path: Path) -> Path:
+    quietly(["buildah", "push", "--quiet", name, f"docker-archive:{path}:{name}"])
+    return path
