@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import re
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -26,6 +29,9 @@ from tests.service import ENDED, Service
 pytestmark = pytest.mark.kubernetes
 
 AWAY_SECONDS = 45
+STEP = "resolve_packages"
+"""One that a worker waits for."""
+_TASK = re.compile(rb"airflow worker -- [0-9a-f-]{36}")
 ABSENT = "localhost/absent:1"
 
 
@@ -69,6 +75,28 @@ def test_triggerer_restarts(service: Service, cluster: Cluster, http_server: Rep
     assert same.metadata.uid == pod.metadata.uid
     supervision._control(service.settings, "start", "triggerer")
     assert_success(service, cluster, job, tries=1)
+
+
+def test_worker_killed(service: Service, cluster: Cluster, http_server: RepositoryServer) -> None:
+    """The step is tried again with the pod that there is."""
+    recipe = service.push(RECIPES / "zypper", "sles15", REPOSITORY=http_server.url)
+    job = service.create(recipe["id"])
+    pod = wait_for(lambda: next(iter(cluster.pods(job["id"], STEP)), None), 120)
+    for task in wait_for(tasks):
+        os.kill(task, signal.SIGKILL)
+    seen = {pod.metadata.uid}
+    while (job := service.client.get(f"jobs/{job['id']}"))["status"] not in ENDED:
+        seen |= {pod.metadata.uid for pod in cluster.pods(job["id"], STEP)}
+    assert job["status"] == "success", job["reason"]
+    assert next(step["try_number"] for step in job["steps"] if step["name"] == STEP) == 2
+    assert seen == {pod.metadata.uid}
+    cluster.assert_nothing_of(job["id"])
+
+
+def tasks() -> list[int]:
+    """The processes of the tasks that workers are at."""
+    found = {path: path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()}
+    return [int(path.parent.name) for path, title in found.items() if _TASK.match(title)]
 
 
 @pytest.mark.parametrize("daemon", ["kube-apiserver", "kubelet"])

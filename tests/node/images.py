@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import ims
 from ims.stack.host import debian_mirrors
@@ -43,11 +43,10 @@ def archives(folder: Path) -> list[Path]:
     (kept / "storage.conf").write_text(_STORAGE.format(folder=kept))
     os.environ["CONTAINERS_CONF"] = str(kept / "containers.conf")
     os.environ["CONTAINERS_STORAGE_CONF"] = str(kept / "storage.conf")
-    pause = folder / "busybox"
-    shutil.copy("/bin/busybox", pause)
-    _commit(pause, "/busybox", PAUSE, "--entrypoint", '["/busybox", "sleep", "1000000000"]')
+    _commit(Path("/bin/busybox"), "/busybox", PAUSE, "--entrypoint", '["/busybox", "sleep", "1000000000"]')
     if BASE not in quietly(["buildah", "images", "--format", "{{.Name}}:{{.Tag}}"]).split():
-        _commit(_debian(folder), "/", BASE, "--env", _PATH)
+        with TemporaryDirectory(dir=CACHE) as scratch:
+            _commit(_debian(Path(scratch)), "/", BASE, "--env", _PATH)
     quietly([ROOT / "scripts" / "containers", "localhost", "builder"])
     return [_save(PAUSE, folder / "pause.tar"), _save(STEPS, folder / "steps.tar")]
 

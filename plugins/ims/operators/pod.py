@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import time
 from typing import Any
 
+from airflow.providers.cncf.kubernetes.kubernetes_helper_functions import PodLaunchFailedException
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
-from airflow.providers.cncf.kubernetes.utils.pod_manager import PodNotFoundException
+from airflow.providers.cncf.kubernetes.utils.pod_manager import (
+    PodNotFoundException,
+    PodPhase,
+    detect_pod_terminate_early_issues,
+)
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowException
 from kubernetes.client import models as k8s
@@ -57,6 +63,26 @@ class PodStepOperator(StepTask, KubernetesPodOperator):
         # A pod that has ended before it was watched is looked at at once, and its result dropped by the base class.
         return self._result if self.deferrable else result["result"]
 
+    def await_pod_start(self, pod: k8s.V1Pod) -> None:
+        """Wait until the pod runs. Raises AirflowException: its image cannot be had, or it takes too long."""
+        try:
+            self._await_opening(pod)
+            super().await_pod_start(pod)
+        except AirflowException:
+            self.remote_pod = self.pod_manager.read_pod(pod)  # it says why
+            raise
+
+    def _await_opening(self, pod: k8s.V1Pod) -> None:
+        """Wait for the containers that begin before the others: the base class does not look at them."""
+        deadline = time.monotonic() + self.startup_timeout_seconds
+        while pod.spec.init_containers and not _is_opened(now := self.pod_manager.read_pod(pod)):
+            first = k8s.V1Pod(status=k8s.V1PodStatus(container_statuses=now.status.init_container_statuses))
+            if why := detect_pod_terminate_early_issues(first):
+                raise PodLaunchFailedException(why)
+            if time.monotonic() > deadline:
+                raise PodLaunchFailedException(f"the pod did not start within {self.startup_timeout_seconds} s")
+            time.sleep(self.startup_check_interval_seconds)
+
     def trigger_reentry(self, context: Context, event: dict[str, Any]) -> Any:
         """Take the result of a pod that the triggerer saw end."""
         with task_errors(context), cluster_errors():
@@ -84,3 +110,9 @@ class PodStepOperator(StepTask, KubernetesPodOperator):
         if "error" in said:
             return kind(": ".join(filter(None, (why, said["error"]))), said.get("hint", ""))
         return kind(why or f"{self.task_id} ended with exit code {code} without giving a reason", "See its log")
+
+
+def _is_opened(pod: k8s.V1Pod) -> bool:
+    """Whether the containers that begin before the others have ended."""
+    states = [status.state for status in pod.status.init_container_statuses or []]
+    return pod.status.phase != PodPhase.PENDING or (states != [] and all(state.terminated for state in states))
