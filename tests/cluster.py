@@ -25,6 +25,7 @@ from urllib3.exceptions import HTTPError
 from ims.settings import Settings
 from ims.stack.credentials import Credentials
 from ims.stack.environment import s3_environment
+from tests.node import STORAGE_CLASS
 
 DEPLOY = Path(__file__).parents[1] / "deploy"
 ACCOUNT = "airflow-worker"
@@ -32,7 +33,7 @@ ACCOUNT = "airflow-worker"
 
 @contextmanager
 def prepared_cluster(settings: Settings, credentials: Credentials) -> Iterator[None]:
-    """A namespace with what steps need, and volumes for jobs; gone at the end.
+    """A namespace with what steps need, and volumes for jobs unless a storage class is given; gone at the end.
 
     The service has the rights of deploy/rbac.yaml there, and no others.
     """
@@ -56,7 +57,8 @@ def prepared_cluster(settings: Settings, credentials: Credentials) -> Iterator[N
     ca = k8s.V1ConfigMap(metadata=k8s.V1ObjectMeta(name=settings.kubernetes_ca_config_map), data=certificate)
     core.create_namespaced_config_map(namespace, ca)
     volumes = Volumes(core, namespace, settings.home / "volumes")
-    volumes.start()
+    if settings.kubernetes_storage_class == STORAGE_CLASS:
+        volumes.start()
     try:
         yield
     finally:
@@ -95,7 +97,8 @@ class Volumes(threading.Thread):
     def stop(self) -> None:
         """End it, with all volumes."""
         self._ended.set()
-        self.join()
+        if self.is_alive():
+            self.join()
         for volume in self._volumes():
             self._remove(volume)
         shutil.rmtree(self._folder, ignore_errors=True)

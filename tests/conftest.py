@@ -22,6 +22,7 @@ from tests.ceph import ADDRESS as CEPH_ADDRESS
 from tests.ceph import ROLE as CEPH_ROLE
 from tests.ceph import CephGateway
 from tests.flows.rpm_repository import PrivateCA
+from tests.node import STORAGE_CLASS
 
 
 def free_ports(count: int) -> list[int]:
@@ -60,8 +61,8 @@ if os.environ.get("IMS_RUNTIME") == "kubernetes":
     os.environ |= {
         "IMS_KUBERNETES_CONFIG": str(HOME / "kubeconfig"),
         "IMS_KUBERNETES_NAMESPACE": HOME.name.replace("_", "-") + "-0",
-        "IMS_KUBERNETES_STORAGE_CLASS": "ims-test",
     }
+    os.environ.setdefault("IMS_KUBERNETES_STORAGE_CLASS", STORAGE_CLASS)
 for name in [name for name in os.environ if name.startswith(("AWS_", "AIRFLOW_"))]:
     del os.environ[name]
 

@@ -19,3 +19,5 @@ STATE = CACHE / "node"
 ADDRESS = "10.99.0.1"
 NAME = "ims-node"
 MIRROR_PORT = 3142
+STORAGE_CLASS = "ims-test"
+"""Of the volumes that tests make, for want of a provisioner: see `tests.cluster`."""
