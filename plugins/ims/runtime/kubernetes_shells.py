@@ -19,6 +19,7 @@ from ims.shell import sshd
 from ims.steps.step import load_step
 
 START_SECONDS = 300
+SETTLE_SECONDS = 5
 
 
 class KubernetesShells:
@@ -47,6 +48,8 @@ class KubernetesShells:
             )
             said.run_forever(timeout=30)
             host, port = self._address(name)
+        # Nodes learn a moment later than the API server that the service has a pod: a login would get stuck until then.
+        sshd.await_answer(host, port, SETTLE_SECONDS)
         shell = json.loads(said.read_stdout())
         return {
             "host": host,

@@ -6,6 +6,7 @@ import shlex
 import socket
 import subprocess
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from ims.errors import ConfigurationError, ImsError, InputError, UnavailableError
@@ -105,6 +106,15 @@ def start(host: str, port: int) -> subprocess.Popen[bytes]:
             raise ImsError(f"sshd does not answer on {host} port {port}", "Its messages are in the log above")
         time.sleep(0.02)
     return process
+
+
+def await_answer(host: str, port: int, seconds: float) -> None:
+    """Return when an SSH server answers there, or after about so many seconds: it may not be reached from here."""
+    deadline = time.monotonic() + seconds
+    with suppress(InputError):
+        address, family = _resolve(host, port)
+        while not _answers(address, family) and time.monotonic() < deadline:
+            time.sleep(0.2)
 
 
 def _resolve(host: str, port: int) -> tuple[tuple[str, int], socket.AddressFamily]:
