@@ -20,6 +20,7 @@ import httpx
 
 from ims.storage.objects import ObjectStore
 from tests.flows.rpm_repository import ServerCertificate
+from tests.running import quietly
 
 ADDRESS = os.environ.get("IMS_HOST", "127.0.0.1")
 SECONDS = 60
@@ -144,9 +145,9 @@ class CephGateway:
         keyring.touch(0o600)
         for name, rights in _KEYS.items():
             caps = [word for pair in zip(rights[::2], rights[1::2], strict=True) for word in ("--cap", *pair)]
-            _run("ceph-authtool", keyring, "--gen-key", "-n", name, *caps)
+            quietly(["ceph-authtool", keyring, "--gen-key", "-n", name, *caps])
         monitors = folder / "monmap"
-        _run("monmaptool", "--create", "--addv", "a", self._monitor, "--fsid", self._fsid, monitors)
+        quietly(["monmaptool", "--create", "--addv", "a", self._monitor, "--fsid", self._fsid, monitors])
         self._ceph("ceph-mon", "-i", "a", "--mkfs", "--monmap", monitors, "--keyring", keyring)
         self._start("ceph-mon", "-i", "a")
         self._wait("the monitor", lambda: self._says("mon", "stat"))
@@ -167,7 +168,7 @@ class CephGateway:
         self._ceph("radosgw-admin", "role-policy", "put", name, "--policy-name=ims", f"--policy-doc={_policy(_RIGHTS)}")
 
     def _ceph(self, program: str, *arguments: str | Path) -> str:
-        return _run(program, "--conf", self.folder / "ceph.conf", *arguments)
+        return quietly([program, "--conf", self.folder / "ceph.conf", *arguments])
 
     def _says(self, *question: str) -> str:
         try:
@@ -202,10 +203,3 @@ class CephGateway:
 
 def _policy(statements: Sequence[dict[str, Any]]) -> str:
     return json.dumps({"Version": "2012-10-17", "Statement": statements})
-
-
-def _run(program: str, *arguments: str | Path) -> str:
-    done = subprocess.run([program, *arguments], capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise RuntimeError(f"{program} {arguments[0]}: {done.stderr.strip()[-500:]}")
-    return done.stdout

@@ -15,7 +15,6 @@ import os
 import shutil
 import ssl
 import stat
-import subprocess
 import tempfile
 import threading
 import time
@@ -34,6 +33,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from lxml import etree
+
+from tests.running import quietly
 
 TOOLS = ("rpmbuild", "createrepo_c", "busybox")
 KERNEL_VERSION = "6.4.0-150600.21-default"
@@ -141,8 +142,8 @@ def build_repository(dest: Path, packages: Iterable[Package] | None = None) -> P
             package.stage(stage)
         spec = work / "tests.spec"
         spec.write_text(_spec(wanted, stage))
-        _run(["rpmbuild", "-bb", "--quiet", "--nodeps", *_defines(work, dest), str(spec)])
-    _run(["createrepo_c", "--quiet", "--general-compress-type=gz", str(dest)])
+        quietly(["rpmbuild", "-bb", "--quiet", "--nodeps", *_defines(work, dest), str(spec)])
+    quietly(["createrepo_c", "--quiet", "--general-compress-type=gz", str(dest)])
     return dest
 
 
@@ -208,7 +209,7 @@ def _filesystem() -> Package:
 
 def _busybox() -> Package:
     busybox = Path(shutil.which("busybox") or "/bin/busybox")
-    applets = [name for name in _run([str(busybox), "--list"]).split() if name not in _NOT_APPLETS]
+    applets = [name for name in quietly([str(busybox), "--list"]).split() if name not in _NOT_APPLETS]
     programs: dict[str, bytes | Path] = {
         "/usr/bin/busybox": busybox,
         "/usr/bin/bash": b'#!/usr/bin/busybox ash\nexec /usr/bin/busybox ash "$@"\n',
@@ -237,7 +238,7 @@ def _dracut() -> Package:
 def _package_manager() -> Package:
     """zypper and rpm as this machine has them, with their libraries, so that kiwi's second phase is real."""
     found = [Path(shutil.which(name) or name) for name in PACKAGE_MANAGERS]
-    linked = _run(["ldd", *map(str, found)]).split()
+    linked = quietly(["ldd", *map(str, found)]).split()
     libraries = sorted({word for word in linked if word.startswith("/") and not word.endswith(":")})
     programs: dict[str, bytes | Path] = {f"/usr/bin/{path.name}": path.resolve() for path in found}
     programs |= {_merged(path): Path(path).resolve() for path in libraries}
@@ -293,13 +294,6 @@ def _defines(work: Path, dest: Path) -> list[str]:
         "__arch_install_post": "%{nil}",
     }
     return [word for name, value in settings.items() for word in ("--define", f"{name} {value}")]
-
-
-def _run(command: list[str]) -> str:
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise RuntimeError(f"{' '.join(command[:3])} … exited {done.returncode}: {done.stderr.strip()}")
-    return done.stdout
 
 
 @dataclass(frozen=True)

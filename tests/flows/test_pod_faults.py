@@ -8,7 +8,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 from uuid import uuid4
 
 import pytest
@@ -50,11 +50,13 @@ def _has_ended(service: Service, job: dict[str, Any]) -> bool:
     return service.client.get(f"jobs/{job['id']}")["status"] in ENDED
 
 
-def assert_success(service: Service, cluster: Cluster, job: dict[str, Any], tries: int) -> None:
-    """A job ends well, its build was tried so often, and nothing of it is left."""
+def assert_success(
+    service: Service, cluster: Cluster, job: dict[str, Any], tries: int, step: str = "build_image"
+) -> None:
+    """A job ends well, a step of it, its build, was tried so often, and nothing of it is left."""
     ended = service.wait(job["id"])
     assert ended["status"] == "success", ended["reason"]
-    assert next(step["try_number"] for step in ended["steps"] if step["name"] == "build_image") == tries
+    assert next(each["try_number"] for each in ended["steps"] if each["name"] == step) == tries
     cluster.assert_nothing_of(job["id"])
 
 
@@ -85,12 +87,10 @@ def test_worker_killed(service: Service, cluster: Cluster, http_server: Reposito
     for task in wait_for(tasks):
         os.kill(task, signal.SIGKILL)
     seen = {pod.metadata.uid}
-    while (job := service.client.get(f"jobs/{job['id']}"))["status"] not in ENDED:
+    while not _has_ended(service, job):
         seen |= {pod.metadata.uid for pod in cluster.pods(job["id"], STEP)}
-    assert job["status"] == "success", job["reason"]
-    assert next(step["try_number"] for step in job["steps"] if step["name"] == STEP) == 2
+    assert_success(service, cluster, job, tries=2, step=STEP)
     assert seen == {pod.metadata.uid}
-    cluster.assert_nothing_of(job["id"])
 
 
 def tasks() -> list[int]:
@@ -118,17 +118,21 @@ def test_s3_is_away(
 ) -> None:
     """When the artifacts are due: their upload waits for it."""
     job = started(service, cluster, http_server, tmp_path, "sleep 5")
-    if gateway is not None:
-        gateway.stop()
-    else:
-        supervision._control(service.settings, "stop", "s3")
+    control_s3(service, gateway, "stop")
     wait_for(lambda: cluster.pods(job["id"], "upload_artifacts"), 300, pause=1)
     time.sleep(AWAY_SECONDS)
-    if gateway is not None:
-        gateway.start()
-    else:
-        supervision._control(service.settings, "start", "s3")
+    control_s3(service, gateway, "start")
     assert_success(service, cluster, job, tries=1)
+
+
+def control_s3(service: Service, gateway: CephGateway | None, action: Literal["start", "stop"]) -> None:
+    """Start or stop Ceph's gateway, or the embedded S3."""
+    if gateway is None:
+        supervision._control(service.settings, action, "s3")
+    elif action == "stop":
+        gateway.stop()
+    else:
+        gateway.start()
 
 
 def test_volume_is_full(service: Service, cluster: Cluster, http_server: RepositoryServer, tmp_path: Path) -> None:

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import os
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from kubernetes import client, config
 from kubernetes.client import models as k8s
 
 from ims.runtime import pods
 from ims.steps.step import load_step
-from tests.deploy.test_docs import block
+from tests.deploy.test_docs import block, run
+from tests.deploy.test_manifests import DEPLOY, documents
 from tests.flows.conftest import RECIPES
 from tests.flows.pods import Cluster, require_own_node
 from tests.flows.rpm_repository import RepositoryServer
@@ -22,7 +21,7 @@ from tests.service import ENDED, Service
 
 pytestmark = pytest.mark.kubernetes
 
-DEPLOY = Path(__file__).parents[2] / "deploy"
+NAMESPACES = ("ims", "airflow")
 VERBS = ("create", "get", "list", "watch", "update", "patch", "delete", "deletecollection")
 # What somebody could do harm with besides, in the namespace of the jobs, elsewhere, and in the whole cluster.
 OTHERS = (
@@ -53,9 +52,8 @@ def may(worker: client.AuthorizationV1Api, namespace: str, kind: str, verb: str)
 
 def declared() -> set[tuple[str, str]]:
     """(kind, verb) of the role in deploy/rbac.yaml."""
-    documents = yaml.safe_load_all((DEPLOY / "rbac.yaml").read_text())
-    rules = next(document["rules"] for document in documents if document["kind"] == "Role")
-    return {(kind, verb) for rule in rules for kind in rule["resources"] for verb in rule["verbs"]}
+    (role,) = documents("Role")
+    return {(kind, verb) for rule in role["rules"] for kind in rule["resources"] for verb in rule["verbs"]}
 
 
 def test_role_is_all(worker: client.AuthorizationV1Api, cluster: Cluster) -> None:
@@ -110,9 +108,6 @@ def assert_rights(pod: k8s.V1Pod, *, privileged: bool, s3: bool) -> None:
         )
 
 
-NAMESPACES = ("ims", "airflow")
-
-
 def test_documented_commands(cluster: Cluster, tmp_path: Path) -> None:
     """Those of docs/deploy.md that make namespaces, rights and Secrets leave what the values name."""
     require_own_node()
@@ -135,11 +130,8 @@ def test_documented_commands(cluster: Cluster, tmp_path: Path) -> None:
         "create secret generic ims-s3",
         "secret generic airflow-broker",
     )
-    commands = "\n".join(block(text) for text in texts)
     try:
-        command = ["bash", "-euo", "pipefail", "-c", commands]
-        done = subprocess.run(command, cwd=tmp_path, env=given, capture_output=True, text=True, check=False)
-        assert done.returncode == 0, done.stdout + done.stderr
+        run("\n".join(block(text) for text in texts), tmp_path, **given)
         made = {name: names(cluster, name) for name in NAMESPACES}
         assert made["ims"] >= {"ims-s3", "ims-site-ca"}
         wanted = ("s3", "site-ca", "connections", "records")

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ims.steps.locks import taken
 from tests.node import ADDRESS, CACHE, PROGRAMS, STATE
-from tests.node.images import STEPS, archives
+from tests.node.images import STEPS, write_archives
 from tests.node.mirror import Mirror
 from tests.node.programs import build
 
@@ -54,7 +54,7 @@ def _started() -> Iterator[int]:
     """Its files stay for a look, until the next one starts."""
     shutil.rmtree(STATE, ignore_errors=True)
     (STATE / "images").mkdir(parents=True)
-    archives(STATE / "images")
+    write_archives(STATE / "images")
     print("starting a node", flush=True)
     with (STATE / "inside.log").open("wb") as log:
         process = subprocess.Popen([*NAMESPACES, sys.executable, "-m", "tests.node.inside"], stdout=log, stderr=log)

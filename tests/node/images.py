@@ -9,7 +9,7 @@ from tempfile import TemporaryDirectory
 import ims
 from ims.stack.host import debian_mirrors
 from tests.node import CACHE
-from tests.node.programs import quietly
+from tests.running import quietly
 
 PAUSE = "localhost/pause:1"
 """Every pod has a container that does nothing but hold its namespaces."""
@@ -35,8 +35,8 @@ runroot = "{folder}/running"
 """
 
 
-def archives(folder: Path) -> list[Path]:
-    """Make the images; returns a file of each in `folder`. Layers that did not change are those of the last time."""
+def write_archives(folder: Path) -> None:
+    """Make the images and write a file of each to `folder`. Layers that did not change are those of the last time."""
     kept = CACHE / "images"
     kept.mkdir(parents=True, exist_ok=True)
     (kept / "containers.conf").write_text(_CONTAINERS)
@@ -48,7 +48,8 @@ def archives(folder: Path) -> list[Path]:
         with TemporaryDirectory(dir=CACHE) as scratch:
             _commit(_debian(Path(scratch)), "/", BASE, "--env", _PATH)
     quietly([ROOT / "scripts" / "containers", "localhost", "builder"])
-    return [_save(PAUSE, folder / "pause.tar"), _save(STEPS, folder / "steps.tar")]
+    for name, file in ((PAUSE, "pause.tar"), (STEPS, "steps.tar")):
+        quietly(["buildah", "push", "--quiet", name, f"docker-archive:{folder / file}:{name}"])
 
 
 def _debian(folder: Path) -> Path:
@@ -66,8 +67,3 @@ def _commit(content: Path, place: str, name: str, *configuration: str) -> None:
     quietly(["buildah", "add", container, content, place])
     quietly(["buildah", "config", *configuration, container])
     quietly(["buildah", "commit", "--quiet", "--rm", container, name])
-
-
-def _save(name: str, path: Path) -> Path:
-    quietly(["buildah", "push", "--quiet", name, f"docker-archive:{path}:{name}"])
-    return path

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import os
 import shutil
-import subprocess
-from collections.abc import Sequence
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ims.stack.host import debian_mirrors
 from tests.node import CACHE, PROGRAMS
+from tests.running import quietly
 
 DAEMONS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy")
 NAMES = (*DAEMONS, "kubectl")
@@ -71,12 +70,3 @@ def _make(source: Path, folder: Path) -> None:
         "KUBE_GIT_VERSION_FILE": str(version),
     }
     quietly(["make", "WHAT=" + " ".join(f"cmd/{name}" for name in NAMES)], cwd=source, env=environment)
-
-
-def quietly(command: Sequence[str | Path], **how: object) -> str:
-    """Run a program; returns what it printed. Raises RuntimeError, with the end of that: it failed."""
-    pipe = subprocess.PIPE
-    done = subprocess.run(command, stdout=pipe, stderr=subprocess.STDOUT, text=True, check=False, **how)  # type: ignore[call-overload]
-    if done.returncode != 0:
-        raise RuntimeError(f"{command[0]} ended with {done.returncode}: {done.stdout[-4000:]}")
-    return str(done.stdout)

@@ -7,7 +7,7 @@ import os
 import re
 import sqlite3
 import stat
-from collections.abc import Iterator
+from collections.abc import Collection, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -57,7 +57,7 @@ def settle(root: Path, since: float, moment: int, workspace: Path) -> None:
     if auto is not None and auto.is_file():
         auto.write_bytes(_GENERATED.sub(rb"\1", auto.read_bytes(), count=1))
     _drop_acls(root)
-    _settle_times(root, since, moment)
+    _limit_times((root, *_files(root, VOLATILE)), since, moment)
 
 
 def _settle_database(path: Path, moment: int | None, workspace: Path) -> None:
@@ -75,7 +75,7 @@ def _settle_database(path: Path, moment: int | None, workspace: Path) -> None:
 
 def files_with_acls(root: Path) -> Iterator[Path]:
     """The files of an image, those in its volatile folders apart, that have a POSIX ACL."""
-    yield from (path for path in _files(root) if _acls(path))
+    yield from (path for path in _files(root, VOLATILE) if _acls(path))
 
 
 def _acls(path: Path) -> list[str]:
@@ -100,23 +100,21 @@ def lost_acls(root: Path, files: list[Path]) -> str:
 
 def clamp_times(folder: Path, moment: int) -> None:
     """Make what is younger than `moment` as old as that: when a recipe was checked out or packed says nothing of it."""
-    for place, folders, files in os.walk(folder):
-        for path in (Path(place), *(Path(place, name) for name in folders + files)):
-            if path.lstat().st_mtime > moment:
-                os.utime(path, (moment, moment), follow_symlinks=False)
+    _limit_times((folder, *_files(folder)), moment, moment)
 
 
-def _settle_times(root: Path, since: float, moment: int) -> None:
-    """What the build wrote gets one time. What packages brought keeps theirs, which their managers compare."""
-    for path in (root, *_files(root)):
+def _limit_times(paths: Iterable[Path], since: float, moment: int) -> None:
+    """What a build wrote gets one time. What packages brought keeps theirs, which their managers compare."""
+    for path in paths:
         status = path.lstat()
         if status.st_mtime >= since and not stat.S_ISSOCK(status.st_mode):
             os.utime(path, (moment, moment), follow_symlinks=False)
 
 
-def _files(root: Path) -> Iterator[Path]:
+def _files(root: Path, left_out: Collection[str] = ()) -> Iterator[Path]:
+    """All below a folder, but for the folders at its top that are `left_out`."""
     for place, folders, files in os.walk(root):
         if place == str(root):
-            folders[:] = [name for name in folders if name not in VOLATILE]
+            folders[:] = [name for name in folders if name not in left_out]
         folders.sort()
         yield from (Path(place, name) for name in sorted(folders + files))
