@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
+from ims.api.logs import POLL
 from ims.jobs import job_id
 from tests.api.conftest import client, mint
 from tests.api.jobs import ABSENT, DAG, JOBS, REFUSED, RUNS, Inputs, make_inputs, run_state, runs, wrong_field
@@ -24,6 +25,7 @@ from tests.api.wire import (
     assert_new,
     assert_problem,
 )
+from tests.flows.waiting import wait_for
 from tests.service import Service
 
 OF_IMS: dict[str, Any] = {
@@ -48,6 +50,7 @@ OF_IMS: dict[str, Any] = {
     "remote_build_node": "",
 }
 OURS = {"changes", "failed_step", "queue_position", "reason", "log_url", "dag_id", "dag_run_id", "steps"}
+POOL = "/api/v2/pools/default_pool"
 GIVEN = {"artifact_id", "public_key_id", "image_root_archive_name"}
 
 NOT_CREATED = {
@@ -583,6 +586,31 @@ def test_log_is_followed(api: httpx.Client, inputs: Inputs) -> None:
     assert "is not a gzip tar archive" in text
     run_state(api, job["dag_run_id"])
     assert log(api, job, "fetch_recipe").text == text
+
+
+def test_log_is_followed_from_before_a_try_runs(api: httpx.Client, inputs: Inputs) -> None:
+    """A try that waits for its turn has a number, and a log that is empty."""
+    slots = api.get(POOL).json()["slots"]
+    set_slots(api, 0)
+    try:
+        job = create(api, inputs)
+        step = f"{RUNS}/{job['dag_run_id']}/taskInstances/open_workspace"
+        wait_for(lambda: api.get(step).json()["try_number"] == 1)
+        path = f"{JOBS}/{job['id']}/logs/open_workspace"
+        with api.stream("GET", path, params={"follow": "true"}) as answer:
+            time.sleep(3 * POLL)
+            set_slots(api, slots)
+            text = "".join(answer.iter_text())
+    finally:
+        set_slots(api, slots)
+    run_state(api, job["dag_run_id"])
+    assert log(api, job, "open_workspace").text == text != ""
+
+
+def set_slots(api: httpx.Client, slots: int) -> None:
+    """How many steps that are bounded by no other pool may run at once."""
+    answer = api.patch(POOL, params={"update_mask": "slots"}, json={"pool": "default_pool", "slots": slots})
+    assert answer.status_code == 200, answer.text
 
 
 def test_delete(api: httpx.Client, failed: dict[str, Any]) -> None:

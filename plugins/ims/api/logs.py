@@ -19,6 +19,7 @@ from ims.api.schemas import Id
 POLL = 1.0
 _SOURCES = "::group::Log message source details"
 _MARKS = ("::group::", "::endgroup::")
+_LOGGING = ("running", "deferred")
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
@@ -65,26 +66,32 @@ async def _text(airflow: AirflowApi, run: Run, step: StepState, attempt: int) ->
 
 
 async def _followed(airflow: AirflowApi, run: Run, label: str, number: int | None) -> AsyncIterator[str]:
-    """What is logged until the step, or the try `number` of it, has ended."""
+    """What is logged until the step, or the try `number` of it, has ended.
+
+    Airflow says that a log is at its end whenever its try does not run: also before it begins, and between its parts.
+    """
+    attempt, shown, before = number or max(_step(run, label).try_number, 1), 0, ""
     try:
-        done = 0
         while True:
             step = _step(run, label)
-            attempt = number or step.try_number
-            if attempt > done:
-                async for text in _attempt(airflow, run, step, attempt):
+            if step.try_number >= attempt and (step.state in _LOGGING or step.state != before):
+                async for text in _attempt(airflow, run, step, attempt, shown):
+                    shown += 1
                     yield text
-                done = attempt
-            elif number or step.is_over or run.state in ("success", "failed"):
+            before = step.state or ""
+            if step.try_number > attempt and number is None:
+                attempt, shown, before = attempt + 1, 0, ""
+                continue
+            if step.try_number > attempt or step.is_over or run.state in ("success", "failed"):
                 return
-            else:
-                await asyncio.sleep(POLL)
+            await asyncio.sleep(POLL)
             run = await with_steps(airflow, await expect_run(airflow, run.run_id))
     except Problem as problem:  # the status of the answer was sent already
         yield f"the log ends here: {problem.detail}\n"
 
 
-async def _attempt(airflow: AirflowApi, run: Run, step: StepState, attempt: int) -> AsyncIterator[str]:
+async def _attempt(airflow: AirflowApi, run: Run, step: StepState, attempt: int, skip: int) -> AsyncIterator[str]:
+    """The lines of a try but for the first `skip`, until it does not run."""
     shown = Lines()
     token: str | None = None
     while True:
@@ -92,7 +99,10 @@ async def _attempt(airflow: AirflowApi, run: Run, step: StepState, attempt: int)
         page = await airflow.call("GET", _path(run, step, attempt), params=query)
         for message in page["content"]:
             for text in shown.of(message):
-                yield text
+                if skip > 0:
+                    skip -= 1
+                else:
+                    yield text
         token = page["continuation_token"]
         if token is None:
             return
