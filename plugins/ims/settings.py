@@ -109,7 +109,7 @@ class Settings(BaseSettings):
     build_env_size: int = Field(
         4, ge=1, description="Free space that a job needs, in GiB, unless the job says otherwise."
     )
-    squashfs_level: int = Field(9, ge=1, le=22, description="zstd level of the rootfs: 3 is faster, 15 is smaller.")
+    squashfs_level: int = Field(6, ge=1, le=22, description="zstd level of the rootfs: 3 is faster, 15 is smaller.")
     squashfs_processors: int = Field(0, ge=0, description="Processors that mksquashfs uses; 0 means all.")
     squashfs_memory_mib: int = Field(256, ge=64, description="Memory that mksquashfs uses, in MiB.")
     retention_keep_last: int = Field(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -16,6 +17,7 @@ from ims.images import overlay
 from ims.images.changes import Difference, compare
 from ims.images.overlay import mount_image
 from ims.images.packages import installed
+from tests.images.trees import unmount
 
 STATUS = """\
 Package: bash
@@ -55,8 +57,7 @@ class Mounted:
 
     def unmount(self) -> None:
         """Take it off again."""
-        for folder in (self.root, self.changes / overlay.LOWER):
-            subprocess.run(["umount", folder], check=False, capture_output=True)
+        unmount(self.root.parent)
 
 
 def write_tree(root: Path) -> None:
@@ -197,6 +198,19 @@ def test_hard_links_stay_links(image: Mounted) -> None:
         file.write("more")
     assert (image.root / "usr/bin/twin").read_text().endswith("more")
     assert (image.root / "usr/bin/tool").stat().st_nlink == 2
+
+
+def test_folders_move(image: Mounted) -> None:
+    """Only where that is wanted; and what was moved is there again with the rest."""
+    with pytest.raises(OSError, match=os.strerror(errno.EXDEV)):
+        (image.root / "old").rename(image.root / "new")
+    image.unmount()
+    mount_image(image.rootfs, image.changes, image.root, moves=True)
+    (image.root / "old").rename(image.root / "new")
+    image.unmount()
+    mount_image(image.rootfs, image.changes, image.root, moves=True)
+    assert not (image.root / "old").exists()
+    assert (image.root / "new/deep/b").read_text() == "this is old/deep/b\n"
 
 
 def test_changes_are_mounted_once(

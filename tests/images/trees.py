@@ -1,10 +1,11 @@
-"""Comparing whole trees of files."""
+"""Whole trees of files: comparing them, and taking off what is mounted there."""
 
 from __future__ import annotations
 
 import hashlib
 import os
 import stat
+import subprocess
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ from typing import Any
 def snapshot(root: Path) -> dict[str, tuple[Any, ...]]:
     """Everything that a file system keeps of each path below a root."""
     found: dict[str, tuple[Any, ...]] = {}
-    first_names: dict[int, str] = {}
+    first_names: dict[tuple[int, int], str] = {}
     for path in sorted((root, *root.rglob("*"))):
         status = path.lstat()
         name = str(path.relative_to(root))
@@ -26,7 +27,15 @@ def snapshot(root: Path) -> dict[str, tuple[Any, ...]]:
             content and hashlib.sha256(content).hexdigest(),
             str(path.readlink()) if path.is_symlink() else None,
             {key: os.getxattr(path, key, follow_symlinks=False) for key in os.listxattr(path, follow_symlinks=False)},
-            first_names.setdefault(status.st_ino, name),
+            first_names.setdefault((status.st_dev, status.st_ino), name),
             status.st_nlink if regular else None,
         )
     return found
+
+
+def unmount(folder: Path) -> None:
+    """Take off whatever is mounted below a folder, what came last first."""
+    mounts = Path("/proc/self/mounts").read_text().splitlines()
+    for place in (line.split()[1].encode().decode("unicode_escape") for line in reversed(mounts)):
+        if Path(place).is_relative_to(folder):
+            subprocess.run(["umount", place], check=True)

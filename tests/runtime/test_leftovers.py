@@ -14,7 +14,7 @@ import pytest
 from ims.runtime import caches, choice
 from ims.runtime.local import LocalRuntime
 from ims.settings import settings
-from ims.steps import image_cache
+from ims.steps import cache as kept
 
 DAY = 86400
 MIB = 1024**2
@@ -76,8 +76,8 @@ def test_workspaces(folders: list[Path]) -> None:
     """Of an ended job it goes with what was half-fetched for it, of a running one or a young one it stays."""
     ended, running, _young = folders
     for folder in folders:
-        image_cache.folder().mkdir(parents=True, exist_ok=True)
-        aged_file = image_cache.folder() / f"{folder.name}.fetched"
+        kept.folder(kept.IMAGES).mkdir(parents=True, exist_ok=True)
+        aged_file = kept.folder(kept.IMAGES) / f"{folder.name}.fetched"
         aged_file.touch()
     asked = []
 
@@ -91,16 +91,16 @@ def test_workspaces(folders: list[Path]) -> None:
     assert ended.exists()
     assert found[0].remove()
     assert [folder.exists() for folder in folders] == [False, True, True]
-    assert not (image_cache.folder() / f"{ended.name}.fetched").exists()
-    assert (image_cache.folder() / f"{running.name}.fetched").exists()
+    assert not (kept.folder(kept.IMAGES) / f"{ended.name}.fetched").exists()
+    assert (kept.folder(kept.IMAGES) / f"{running.name}.fetched").exists()
     assert asked[0].exists()
     LocalRuntime().close_workspace(asked[0].name)
 
 
 def test_half_fetched() -> None:
     """What a job without a workspace left."""
-    image_cache.folder().mkdir(parents=True, exist_ok=True)
-    left = aged(image_cache.folder() / f"{uuid4()}.fetched", 2)
+    kept.folder(kept.IMAGES).mkdir(parents=True, exist_ok=True)
+    left = aged(kept.folder(kept.IMAGES) / f"{uuid4()}.fetched", 2)
     left.touch()
     aged(left, 2)
     (found,) = [item for item in choice.leftovers(set, 24) if item.name == left.name]
@@ -113,7 +113,7 @@ def test_caches(folders: list[Path]) -> None:
     everything = ("packages/a", "roots/a", "packages/b", "images/c", "images/d", "packages/e")
     made = [cached(name, 9 - number) for number, name in enumerate(everything)]
     image = made[3]
-    image_cache.claim(image, folders[2])
+    kept.claim(image, kept.IMAGES, folders[2])
     aged(image, 6)
     with (cache() / "packages" / "b.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -140,11 +140,11 @@ def test_caches(folders: list[Path]) -> None:
 def test_use_counts(folders: list[Path]) -> None:
     """A claim makes a cached image young, a build that takes the lock a package cache."""
     image, packages, root = cached("images/x", 9), cached("packages/x", 9), cached("roots/x", 9)
-    assert image_cache.claim(image, folders[2])
+    assert kept.claim(image, kept.IMAGES, folders[2])
     (cache() / "packages" / "x.lock").open("w").close()  # as a build does
     used = {entry.path: entry.used for entry in caches.entries()}
     assert min(used[path] for path in (image, packages, root)) > time.time() - DAY
-    assert not image_cache.claim(cache() / "images" / "absent", folders[0])
+    assert not kept.claim(cache() / "images" / "absent", kept.IMAGES, folders[0])
     LocalRuntime().close_workspace(folders[2].name)
     for item in caches.too_much(0):
         item.remove()

@@ -17,10 +17,11 @@ import pytest
 
 from ims.runtime.local import NAMESPACES
 from ims.settings import settings
-from ims.steps import build_ca_package, resolve_packages
+from ims.steps import build_ca_package, package_root, resolve_packages
 from ims.steps.package_artifacts import make_rootfs
 from tests.flows.conftest import RECIPES
 from tests.flows.rpm_repository import Package, RepositoryServer, basic_packages, build_repository
+from tests.images.trees import unmount
 
 HOSTS = "127.0.0.1 localhost\n192.0.2.1 nexus\n"
 
@@ -67,19 +68,21 @@ class Builder:
         command = [*NAMESPACES, sys.executable, "-m", *program]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         assert done.returncode == 0, done.stdout
+        package_root.show(workspace, workspace / "image-root")
         make_rootfs(workspace / "image-root", workspace / "rootfs")
         return Built(workspace / "image-root", (workspace / "rootfs").read_bytes(), done.stdout)
 
 
 @pytest.fixture(params=["zypper", "dnf4"])
-def builder(request: pytest.FixtureRequest, server: RepositoryServer, tmp_path: Path) -> Builder:
+def builder(request: pytest.FixtureRequest, server: RepositoryServer, tmp_path: Path) -> Iterator[Builder]:
     """A small recipe of each package manager."""
     recipe = tmp_path / "recipe"
     shutil.copytree(RECIPES / request.param.rstrip("4"), recipe)
     config = (recipe / "config.xml").read_text().replace("{{ REPOSITORY }}", server.url)
     more = '<package name="hosts"/></packages>'
     (recipe / "config.xml").write_text(config.replace("</packages>", more))
-    return Builder(recipe, request.param, tmp_path)
+    yield Builder(recipe, request.param, tmp_path)
+    unmount(tmp_path)
 
 
 REUSED = "its root is used again"

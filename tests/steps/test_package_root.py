@@ -3,14 +3,20 @@
 from __future__ import annotations
 
 import logging
+import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import NamedTuple
 from uuid import uuid4
 
 import pytest
 
+from ims.runtime import caches
+from ims.runtime.local import LocalRuntime
 from ims.settings import settings
 from ims.steps import package_root
-from tests.images.trees import snapshot
+from ims.steps.cache import ROOTS, claimed_by
+from tests.images.trees import snapshot, unmount
 from tests.steps.test_package_artifacts import write_root
 
 
@@ -26,33 +32,100 @@ def recipe_id() -> str:
     return str(uuid4())
 
 
+class Job(NamedTuple):
+    """A job's workspace, and the place of its image root."""
+
+    workspace: Path
+    root: Path
+
+    def take(self, key: str) -> bool:
+        """As a build does."""
+        return package_root.take(key, self.workspace, self.root)
+
+    def show(self) -> None:
+        """As the steps after it do."""
+        package_root.show(self.workspace, self.root)
+
+    def unmount(self) -> None:
+        """As the end of a step does."""
+        unmount(self.workspace)
+
+
+@pytest.fixture
+def job() -> Iterator[Job]:
+    """One that is closed whatever happens."""
+    workspace = LocalRuntime().open_workspace(str(uuid4()), 0)
+    made = Job(workspace, workspace / "image-root")
+    yield made
+    made.unmount()
+    LocalRuntime().close_workspace(workspace.name)
+
+
 def kept(recipe_id: str) -> list[Path]:
     """What there is of a recipe."""
     return list((settings().home / "cache" / "roots" / recipe_id).iterdir())
 
 
-def test_comes_back_whole(recipe_id: str, root: Path, tmp_path: Path) -> None:
+def test_comes_back_whole(recipe_id: str, root: Path, job: Job) -> None:
     """With owners, times, links, attributes, devices."""
     package_root.keep(recipe_id, recipe_id, root)
-    assert package_root.restore(recipe_id, tmp_path / "again")
-    assert snapshot(tmp_path / "again") == snapshot(root)
+    assert job.take(recipe_id)
+    assert snapshot(job.root) == snapshot(root)
 
 
-def test_another_key_finds_nothing(recipe_id: str, root: Path, tmp_path: Path) -> None:
+def test_changes_stay_with_the_job(recipe_id: str, root: Path, job: Job) -> None:
+    """The next step finds them, the next build does not."""
+    package_root.keep(recipe_id, recipe_id, root)
+    for _try in range(2):
+        assert job.take(recipe_id)
+        assert snapshot(job.root) == snapshot(root)
+        (job.root / "usr").rename(job.root / "opt")
+        (job.root / "opt/new").write_text("new\n")
+        changed = snapshot(job.root)
+        job.unmount()
+        assert list(job.root.iterdir()) == []
+        job.show()
+        assert snapshot(job.root) == changed
+        job.unmount()
+    package_root.forget(job.workspace)
+    job.show()
+    assert list(job.root.iterdir()) == []
+
+
+def test_another_key_finds_nothing(recipe_id: str, root: Path, job: Job) -> None:
     """And a root of another key takes the place of the last."""
     one, two = f"{recipe_id}-1", f"{recipe_id}-2"
-    assert not package_root.restore(one, tmp_path / "again")
+    assert not job.take(one)
     package_root.keep(recipe_id, one, root)
-    assert not package_root.restore(one[:-1], tmp_path / "again")
+    assert not job.take(one[:-1])
     package_root.keep(recipe_id, two, root)
-    assert not package_root.restore(one, tmp_path / "again")
+    assert not job.take(one)
     assert len(kept(recipe_id)) == 1
-    assert not (tmp_path / "again").exists()
+    assert not job.root.exists()
+
+
+def test_stays_as_long_as_a_job_claims_it(recipe_id: str, root: Path, job: Job) -> None:
+    """Between two steps nothing holds it but that: neither a newer one nor the clean-up takes it away."""
+    package_root.keep(recipe_id, "one", root)
+    (entry,) = [entry for entry in caches.entries() if entry.path.name == recipe_id]
+    assert not caches.in_use(entry)
+    assert job.take("one")
+    job.unmount()
+    assert not caches.remove(entry)
+    package_root.keep(recipe_id, "two", root)
+    assert len(kept(recipe_id)) == 2
+    job.show()
+    assert snapshot(job.root) == snapshot(root)
+    job.unmount()
+    LocalRuntime().close_workspace(job.workspace.name)
+    package_root.keep(recipe_id, "three", root)
+    assert len(kept(recipe_id)) == 1
+    assert caches.remove(entry)
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[:-1], lambda data: b"", lambda data: bytes(len(data))])
 def test_damaged_root_is_not_used(
-    recipe_id: str, root: Path, tmp_path: Path, damage: object, caplog: pytest.LogCaptureFixture
+    recipe_id: str, root: Path, job: Job, damage: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It goes, and the log says so."""
     package_root.keep(recipe_id, recipe_id, root)
@@ -60,13 +133,33 @@ def test_damaged_root_is_not_used(
     assert callable(damage)
     path.write_bytes(damage(path.read_bytes()))
     with caplog.at_level(logging.WARNING):
-        assert not package_root.restore(recipe_id, tmp_path / "again")
+        assert not job.take(recipe_id)
     assert "cannot be used" in caplog.text
     assert kept(recipe_id) == []
-    assert not (tmp_path / "again").exists()
+    assert claimed_by(ROOTS, job.workspace) is None
+    assert not job.root.exists()
 
 
-def test_no_place_to_keep_it(recipe_id: str, root: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_machine_that_cannot_mount_it(
+    recipe_id: str, root: Path, job: Job, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Packages are installed again, and the root stays for others."""
+    package_root.keep(recipe_id, recipe_id, root)
+    (job.workspace / "no mount").mkdir()
+    (job.workspace / "no mount/mount").write_text(
+        "#!/bin/sh\necho 'mount: failed to set up a loop device' >&2\nexit 32\n"
+    )
+    (job.workspace / "no mount/mount").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{job.workspace / 'no mount'}:{os.environ['PATH']}")
+    with caplog.at_level(logging.WARNING):
+        assert not job.take(recipe_id)
+    assert "failed to set up a loop device" in caplog.text
+    assert len(kept(recipe_id)) == 1
+    job.show()
+    assert not job.root.exists()
+
+
+def test_no_place_to_keep_it(recipe_id: str, root: Path, job: Job, caplog: pytest.LogCaptureFixture) -> None:
     """A build goes on without."""
     folder = settings().home / "cache" / "roots"
     folder.mkdir(parents=True, exist_ok=True)
@@ -74,7 +167,7 @@ def test_no_place_to_keep_it(recipe_id: str, root: Path, tmp_path: Path, caplog:
     with caplog.at_level(logging.WARNING):
         package_root.keep(recipe_id, recipe_id, root)
     assert "is not kept" in caplog.text
-    assert not package_root.restore(recipe_id, tmp_path / "again")
+    assert not job.take(recipe_id)
 
 
 def test_key_is_made_of_all_that_counts(tmp_path: Path) -> None:

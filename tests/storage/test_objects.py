@@ -19,6 +19,7 @@ import pytest
 
 from ims.errors import ConfigurationError, ImsError, InputError, MissingError, UnavailableError
 from ims.settings import Settings
+from ims.storage.digests import digest_file
 from ims.storage.objects import TRANSFER, ObjectName, ObjectStore, StoredObject
 from tests.service import Service
 
@@ -53,9 +54,12 @@ def relay(service: Service, spoil: Spoil) -> Iterator[ObjectStore]:
         def do_HEAD(self) -> None:
             self._pass_on(lambda body: body)
 
+        def do_PUT(self) -> None:
+            self._pass_on(lambda body: body)
+
         def _pass_on(self, change: Spoil) -> None:
-            upstream = connection(service.settings)
-            upstream.request(self.command, self.path, headers=dict(self.headers))
+            upstream, sent = connection(service.settings), self.rfile.read(int(self.headers.get("Content-Length", 0)))
+            upstream.request(self.command, self.path, sent or None, headers=dict(self.headers))
             answer = upstream.getresponse()
             body = change(answer.read())
             self.send_response(answer.status)
@@ -185,6 +189,28 @@ def test_connection_that_breaks_off_is_worth_another_try(service: Service, name:
     ):
         broken.download(name, tmp_path / "down")
     assert files(tmp_path) == []
+
+
+def test_upload_is_read_back(service: Service, name: ObjectName, tmp_path: Path) -> None:
+    """What S3 has taken is not always what it holds."""
+    (tmp_path / "up").write_bytes(b"data" * 1000)
+    with relay(service, lambda body: body) as whole:
+        assert whole.upload(tmp_path / "up", name, {}).size == 4000
+    with (
+        relay(service, lambda body: body.replace(b"d", b"t", 1)) as damaged,
+        pytest.raises(UnavailableError, match=f"{name} was stored with other bytes"),
+    ):
+        damaged.upload(tmp_path / "up", name, {})
+
+
+def test_file_that_changed_is_noticed(store: ObjectStore, name: ObjectName, tmp_path: Path) -> None:
+    """Where its digests were known before it was uploaded."""
+    (tmp_path / "up").write_bytes(b"data")
+    known = digest_file(tmp_path / "up")
+    assert store.upload(tmp_path / "up", name, {}, known).metadata["sha256"] == known.sha256
+    (tmp_path / "up").write_bytes(b"date")
+    with pytest.raises(UnavailableError, match=f"{name} was stored with other bytes"):
+        store.upload(tmp_path / "up", name, {}, known)
 
 
 # What is not there

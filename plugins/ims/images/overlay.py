@@ -16,17 +16,18 @@ NOTES = "trusted.overlay."
 LOWER, UPPER, WORK = "lower", "upper", "work"
 
 # index: hard links stay links when one of their names is changed, and an upper folder that is still mounted elsewhere
-# is refused. redirect_dir, metacopy: off, so that the upper folder holds whole files under their own names.
-_OPTIONS = f"lowerdir={LOWER},upperdir={UPPER},workdir={WORK},index=on,redirect_dir=off,metacopy=off"
+# is refused. metacopy: off, so that the upper folder holds whole files.
+_OPTIONS = f"lowerdir={LOWER},upperdir={UPPER},workdir={WORK},index=on,metacopy=off"
 _SQUASHFS_MAGIC = b"hsqs"
 _PATIENCE = 15.0
 """Seconds that the kernel may take to drop the mounts of a process that was just killed."""
 
 
-def mount_image(rootfs: Path, changes: Path, target: Path) -> None:
-    """Show the squashfs `rootfs` on `target`, writable; what is changed goes to `changes/upper`.
+def mount_image(rootfs: Path, changes: Path, target: Path, *, moves: bool = False) -> None:
+    """Show the squashfs `rootfs` on `target`, writable; what is changed goes to `changes/upper`, under its own name.
 
     In this process's mount namespace, which is its own. With the changes of an earlier mount they are there again.
+    With `moves` the squashfs's folders can be renamed, too: `changes/upper` then only says of them where they were.
     Raises InputError: no squashfs; ConfigurationError: this machine cannot; ImsError: the changes are in use.
     """
     lower, upper = mount_lower(rootfs, changes), changes / UPPER
@@ -41,7 +42,8 @@ def mount_image(rootfs: Path, changes: Path, target: Path) -> None:
         folder.mkdir(parents=True, exist_ok=True)
     if not os.path.ismount(target):
         # The kernel takes the three folders relative to the working directory: no name of ours has to be quoted.
-        _mount_or_explain("overlay", "overlay", "-o", _OPTIONS, "overlay", target, folder=changes)
+        options = f"{_OPTIONS},redirect_dir={'on' if moves else 'off'}"
+        _mount_or_explain("overlay", "overlay", "-o", options, "overlay", target, folder=changes)
 
 
 def mount_lower(rootfs: Path, changes: Path) -> Path:

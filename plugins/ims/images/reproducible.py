@@ -7,7 +7,7 @@ import os
 import re
 import sqlite3
 import stat
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterator
 from contextlib import closing
 from pathlib import Path
 
@@ -56,8 +56,13 @@ def settle(root: Path, since: float, moment: int, workspace: Path) -> None:
     auto = resolve_inside(root, AUTO_INSTALLED)
     if auto is not None and auto.is_file():
         auto.write_bytes(_GENERATED.sub(rb"\1", auto.read_bytes(), count=1))
-    _drop_acls(root)
-    _limit_times((root, *_files(root, VOLATILE)), since, moment)
+    lost = []
+    for path in (root, *_files(root, VOLATILE)):
+        if _drop_acls(path):
+            lost.append(path)
+        _limit_time(path, since, moment)
+    if lost:
+        log.warning(lost_acls(root, lost))
 
 
 def _settle_database(path: Path, moment: int | None, workspace: Path) -> None:
@@ -82,14 +87,12 @@ def _acls(path: Path) -> list[str]:
     return [name for name in extended_attributes(path) if name.startswith("system.posix_acl_")]
 
 
-def _drop_acls(root: Path) -> None:
+def _drop_acls(path: Path) -> bool:
     """Take off what a squashfs cannot hold, so that scripts find the same in a root that was kept in one."""
-    lost = list(files_with_acls(root))
-    for path in lost:
-        for name in _acls(path):
-            os.removexattr(path, name, follow_symlinks=False)
-    if lost:
-        log.warning(lost_acls(root, lost))
+    found = _acls(path)
+    for name in found:
+        os.removexattr(path, name, follow_symlinks=False)
+    return bool(found)
 
 
 def lost_acls(root: Path, files: list[Path]) -> str:
@@ -100,15 +103,15 @@ def lost_acls(root: Path, files: list[Path]) -> str:
 
 def clamp_times(folder: Path, moment: int) -> None:
     """Make what is younger than `moment` as old as that: when a recipe was checked out or packed says nothing of it."""
-    _limit_times((folder, *_files(folder)), moment, moment)
+    for path in (folder, *_files(folder)):
+        _limit_time(path, moment, moment)
 
 
-def _limit_times(paths: Iterable[Path], since: float, moment: int) -> None:
+def _limit_time(path: Path, since: float, moment: int) -> None:
     """What a build wrote gets one time. What packages brought keeps theirs, which their managers compare."""
-    for path in paths:
-        status = path.lstat()
-        if status.st_mtime >= since and not stat.S_ISSOCK(status.st_mode):
-            os.utime(path, (moment, moment), follow_symlinks=False)
+    status = path.lstat()
+    if status.st_mtime >= since and not stat.S_ISSOCK(status.st_mode):
+        os.utime(path, (moment, moment), follow_symlinks=False)
 
 
 def _files(root: Path, left_out: Collection[str] = ()) -> Iterator[Path]:

@@ -11,13 +11,13 @@ from pathlib import Path
 
 from ims.cleaning import Finding
 from ims.settings import settings
-from ims.steps import image_cache
+from ims.steps import cache
 from ims.steps.locks import taken
 
 
 @dataclass(frozen=True)
 class Entry:
-    """A part of a cache: a folder whose build locks it, or a file without a lock that workspaces claim."""
+    """A part of a cache: a folder whose build locks it, or a file without a lock. Workspaces claim files."""
 
     path: Path
     size: int
@@ -44,12 +44,12 @@ def entries() -> Iterator[Entry]:
     """All that is cached. What is being fetched belongs to its job, which removes it if it fails."""
     home = settings().home / "cache"
     packages, indexes = home / "packages", home / "indexes"
-    for folder in (*packages.glob("*/"), *(home / "roots").glob("*/"), *indexes.glob("*/")):
+    for folder in (*packages.glob("*/"), *cache.folder(cache.ROOTS).glob("*/"), *indexes.glob("*/")):
         lock = (indexes if folder.parent == indexes else packages) / f"{folder.name}.lock"
         used = max(path.stat().st_mtime for path in (folder, lock) if path.exists())
         yield Entry(folder, size_of(folder), used, lock)
-    for path in image_cache.folder().glob("*"):
-        if path.suffix != ".fetched" and path.name != image_cache.LOCK:
+    for path in cache.folder(cache.IMAGES).glob("*"):
+        if path.suffix != ".fetched":
             yield Entry(path, path.stat().st_size, path.stat().st_mtime)
 
 
@@ -72,13 +72,15 @@ def remove(entry: Entry) -> bool:
 @contextmanager
 def held(entry: Entry) -> Iterator[bool]:
     """Keep an entry from being taken into use; False if it is in use."""
-    if entry.lock is None:
-        with image_cache.locked():
-            yield entry.path not in image_cache.claimed()
-        return
-    entry.lock.parent.mkdir(parents=True, exist_ok=True)
-    with taken(entry.lock, uses=False) as free:
-        yield free
+    with cache.locked():
+        if any(path.is_relative_to(entry.path) for path in cache.claimed()):
+            yield False
+        elif entry.lock is None:
+            yield True
+        else:
+            entry.lock.parent.mkdir(parents=True, exist_ok=True)
+            with taken(entry.lock, uses=False) as free:
+                yield free
 
 
 def size_of(path: Path) -> int:

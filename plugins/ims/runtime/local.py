@@ -20,6 +20,7 @@ from typing import Any
 
 from ims.errors import PERMANENT_EXIT_CODES, ImsError, InputError
 from ims.settings import Settings, settings
+from ims.steps import cache
 from ims.steps.step import Step
 
 # The kernel kills the step when its parent dies, and everything in a PID namespace with its first process.
@@ -66,7 +67,7 @@ class LocalRuntime:
         folder = settings().workspaces / job_id
         for record in folder.glob("run/*.pid"):
             _end_leftover(record)
-        for fetched in (settings().home / "cache" / "images").glob(f"{job_id}.*"):
+        for fetched in cache.folder(cache.IMAGES).glob(f"{job_id}.*"):
             fetched.unlink()
         shutil.rmtree(folder, ignore_errors=True)
         if folder.exists():

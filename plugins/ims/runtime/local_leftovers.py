@@ -12,14 +12,14 @@ from ims.runtime import caches, services
 from ims.runtime.local import LocalRuntime
 from ims.runtime.local_shells import STEP
 from ims.settings import settings
-from ims.steps import image_cache
+from ims.steps import cache
 
 
 def find(running: Callable[[], Collection[str]], hours: int) -> list[Finding]:
     """What can go; see `ims.runtime.choice`."""
     shells = services.started(STEP)
     folders = {path: _changed(path) for path in settings().workspaces.glob("*/")}
-    fetched = {path: _changed(path) for path in image_cache.folder().glob("*.fetched")}
+    fetched = {path: _changed(path) for path in cache.folder(cache.IMAGES).glob("*.fetched")}
     jobs, until = set(running()), time.time() - hours * 3600
     return [
         *(Finding("shells", job, 0, partial(_stop, job)) for job in shells if job not in jobs),

@@ -12,6 +12,7 @@ import logging
 import os
 import re
 import shutil
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from pathlib import Path
 from ims.errors import InputError
 from ims.images import reproducible
 from ims.images.changes import VOLATILE
+from ims.images.overlay import mount
 from ims.images.root import resolve_inside
 from ims.recipes import kiwi_log, phases
 from ims.recipes.description import APT
@@ -59,6 +61,7 @@ def run(step: Input) -> str:
     """Leaves the root in `image-root/` and kiwi's log in `kiwi.log`; returns the root's path."""
     root, started = step.workspace / "image-root", int(time.time())
     shutil.rmtree(root, ignore_errors=True)
+    package_root.forget(step.workspace)
     (step.workspace / "kiwi.log").unlink(missing_ok=True)
     reproducible.clamp_times(step.workspace / "recipe", SOURCE_DATE_EPOCH)
     build_host.isolate(step.package_manager, step.workspace)
@@ -93,7 +96,7 @@ def install_packages(step: Input, root: Path, cache: Path, started: int) -> None
     phases.write_package_part(step.workspace / "recipe", description)
     if step.packages is not None:
         key = package_root.key(description, step.package_manager, step.packages, step.ca_package)
-        if package_root.restore(key, root):
+        if package_root.take(key, step.workspace, root):
             return
     cache.mkdir(parents=True, exist_ok=True)
     package = f"file://{step.ca_package}"
@@ -114,6 +117,9 @@ def finish(step: Input, root: Path, cache: Path) -> None:
     phases.write_image_part(step.workspace / "recipe", description)
     own = step.workspace / "kiwi.yml"
     own.write_text(json.dumps({"runtime_checks": {"disable": phases.PACKAGE_CHECKS}}))
+    if os.path.ismount(root):
+        # kiwi takes what it finds mounted there for its own, and in the end takes it off.
+        mount("--bind", root, root)
     with kept_files(root, step.workspace / "kept"):
         prepare(step, description, root, cache, "--allow-existing-root", kiwi=("--config", own))
 
@@ -127,12 +133,17 @@ def kept_files(root: Path, folder: Path) -> Iterator[None]:
     for place, name in INTERMEDIATE:
         parent = resolve_inside(root, place)
         if parent is not None and (path := parent / name).is_file() and not path.is_symlink():
-            os.link(path, folder / path.name)
+            copy(path, folder / path.name)
             kept.append(path)
     yield
     for path in kept:
         if not os.path.lexists(path):
-            (folder / path.name).rename(path)
+            copy(folder / path.name, path)
+
+
+def copy(source: Path, target: Path) -> None:
+    """Copy a file with all that is known of it, from one mount to another as well."""
+    subprocess.run(["cp", "--archive", "--", source, target], check=True)
 
 
 def prepare(

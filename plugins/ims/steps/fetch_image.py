@@ -10,7 +10,7 @@ from ims.errors import InputError
 from ims.recipes import archive
 from ims.settings import settings
 from ims.shell import ansible
-from ims.steps import image_cache
+from ims.steps import cache
 from ims.steps.step import Step, StepInput
 from ims.storage.manifest import MAX_BYTES, ROOTFS, Artifact, read_manifest
 from ims.storage.objects import ObjectName, ObjectStore
@@ -53,7 +53,7 @@ def fetch_rootfs(store: ObjectStore, name: ObjectName, workspace: Path) -> Path:
     if len(found) != 1:
         raise InputError(f"the manifest {name} has {len(found)} artifacts of the type {ROOTFS}, not one")
     rootfs = cached(store, found[0])
-    if image_cache.claim(rootfs, workspace):
+    if cache.claim(rootfs, cache.IMAGES, workspace):
         log.info("%s is here already", found[0].link.path)
         return rootfs
     # Beside its last place, since the workspace is another mount; LocalRuntime.close_workspace removes it.
@@ -71,7 +71,7 @@ def cached(store: ObjectStore, rootfs: Artifact) -> Path:
     path = rootfs.link.path
     known = rootfs.md5.lower() or f"{path} {store.stat(ObjectName.parse(path)).etag}"
     # The manifest says what it likes: as it stands it could name a file anywhere.
-    return image_cache.folder() / hashlib.sha256(known.encode()).hexdigest()
+    return cache.folder(cache.IMAGES) / hashlib.sha256(known.encode()).hexdigest()
 
 
 STEP = Step("fetch_image", Input, run, s3=True)

@@ -26,7 +26,7 @@ from ims.images.root import resolve_inside
 from ims.images.sbom import SBOM, write_sbom
 from ims.recipes.provenance import NAME as PROVENANCE
 from ims.settings import settings
-from ims.steps import provenance
+from ims.steps import package_root, provenance
 from ims.steps.build_host import kernel_file_systems
 from ims.steps.list_changes import CHANGES, LIST
 from ims.steps.step import Step, StepInput
@@ -65,6 +65,8 @@ def run(step: Input) -> list[list[dict[str, Any]]]:
     root, folder = step.workspace / "image-root", step.workspace / "artifacts"
     if step.rootfs is not None:
         show_changed_image(step.rootfs, step.workspace, root)
+    else:
+        package_root.show(step.workspace, root)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     for name, source in boot_files(root, step).items():

@@ -1,8 +1,8 @@
 """The root with a recipe's packages, kept from one build for the next.
 
-Each lineage of recipes has a folder below `cache/roots`, with at most one root that is whole, a squashfs. Its name says
-what it was made of and what its bytes are: it is used for nothing else, whatever the recipe, and not when it is
-damaged. It may be removed at any time.
+Each lineage of recipes has a folder below `cache/roots`, with one root, a squashfs, and those before it that jobs still
+claim. Its name says what it was made of and what its bytes are: it is used for nothing else, whatever the recipe, and
+not when it is damaged. Any that no job claims may be removed at any time.
 """
 
 from __future__ import annotations
@@ -17,10 +17,12 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
+from ims.errors import ImsError
+from ims.images.overlay import mount_image
 from ims.recipes.archive import digest
 from ims.recipes.description import APT
-from ims.settings import settings
-from ims.storage.digests import digest_file
+from ims.steps import cache
+from ims.storage.digests import digest_file, digest_sha256, read_chunks
 
 log = logging.getLogger(__name__)
 
@@ -28,6 +30,8 @@ PROCEDURE = 1
 """To be raised when a build installs packages in another way: roots that are kept from before are then of no use."""
 _PROGRAMS = {APT: ("apt-get", "dpkg")}
 _ENDING = ".squashfs"
+_CHANGES = "image-root.changes"
+"""The folder of a workspace with what a build does to the root that it took."""
 
 
 def key(description: Path, package_manager: str, packages: str, ca_package: Path) -> str:
@@ -37,45 +41,60 @@ def key(description: Path, package_manager: str, packages: str, ca_package: Path
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def restore(name: str, root: Path) -> bool:
-    """Unpack the root that was kept under the key `name`; whether there was one, undamaged."""
-    path = next(_folder().glob(f"*/{name}.*{_ENDING}"), None)
-    if path is None:
+def take(name: str, workspace: Path, root: Path) -> bool:
+    """Show on `root`, writable, the root that was kept under the key `name`; whether there was one, undamaged.
+
+    What is changed in it stays in the workspace, where `show` finds it.
+    """
+    forget(workspace)
+    path = next(cache.folder(cache.ROOTS).glob(f"*/{name}.*{_ENDING}"), None)
+    if path is None or not cache.claim(path, cache.ROOTS, workspace):
         return False
     try:
-        if digest_file(path).sha256 != path.name.split(".")[1]:
+        if digest_sha256(read_chunks(path)) != path.name.split(".")[1]:
+            path.unlink(missing_ok=True)
             raise OSError("its bytes are not those that were written")
-        _run("unsquashfs", "-quiet", "-no-progress", "-dest", root, path)
-    except OSError as error:
+        mount_image(path, workspace / _CHANGES, root, moves=True)
+    except (OSError, ImsError) as error:
         log.warning("the root kept from an earlier build cannot be used, packages are installed again: %s", error)
-        shutil.rmtree(root, ignore_errors=True)
-        path.unlink(missing_ok=True)
+        forget(workspace)
         return False
     log.info("the packages are those of an earlier build: its root is used again")
     return True
 
 
+def show(workspace: Path, root: Path) -> None:
+    """Show an image root as the build left it. One that was made without a kept root is a plain folder already.
+
+    Raises as `mount_image`.
+    """
+    if (path := cache.claimed_by(cache.ROOTS, workspace)) is not None:
+        mount_image(path, workspace / _CHANGES, root, moves=True)
+
+
+def forget(workspace: Path) -> None:
+    """Have a workspace use no kept root, and no changes to one."""
+    cache.unclaim(cache.ROOTS, workspace)
+    shutil.rmtree(workspace / _CHANGES, ignore_errors=True)
+
+
 def keep(lineage: str, name: str, root: Path) -> None:
     """Keep a root under the key `name` instead of any other of the recipe. If that is not possible, say so."""
-    folder = _folder() / lineage
+    folder = cache.folder(cache.ROOTS) / lineage
     partial = folder / f"{name}.{uuid4().hex}.partial"
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _run("mksquashfs", root, partial, "-quiet", "-no-progress", "-comp", "zstd", "-Xcompression-level", "1")
-        whole = partial.with_name(f"{name}.{digest_file(partial).sha256}{_ENDING}")
+        whole = partial.with_name(f"{name}.{digest_sha256(read_chunks(partial))}{_ENDING}")
         partial.rename(whole)
     except OSError as error:
         log.warning("the root with the packages is not kept for the next build: %s", error)
         with suppress(OSError):
             partial.unlink()
         return
-    for other in folder.glob(f"*{_ENDING}"):
-        if other != whole:
+    with cache.locked():
+        for other in set(folder.glob(f"*{_ENDING}")) - cache.claimed() - {whole}:
             other.unlink(missing_ok=True)
-
-
-def _folder() -> Path:
-    return settings().home / "cache" / "roots"
 
 
 def _versions(package_manager: str) -> list[str]:

@@ -14,6 +14,7 @@ from pydantic import Field
 from ims.errors import ConfigurationError, ImsError, MissingError
 from ims.images.overlay import mount_image
 from ims.shell import jail, places, sessions, sshd, surroundings, tools
+from ims.steps import package_root
 from ims.steps.step import Step, StepInput
 
 log = logging.getLogger(__name__)
@@ -82,8 +83,10 @@ def _image_root(step: Input) -> Path:
         started = time.monotonic()
         mount_image(step.rootfs, step.workspace / CHANGES, root)
         log.info("mounted %s in %.2f s", step.rootfs.name, time.monotonic() - started)
-    elif not root.is_dir():
+        return root
+    if not root.is_dir():
         raise MissingError("there is no image root to show", "The build ended before it made one")
+    package_root.show(step.workspace, root)
     return root
 
 

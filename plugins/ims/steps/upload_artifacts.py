@@ -8,9 +8,9 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from ims.errors import ImsError
 from ims.settings import settings
 from ims.steps.step import Step, StepInput
+from ims.storage.digests import Digests
 from ims.storage.objects import ObjectName, ObjectStore
 
 log = logging.getLogger(__name__)
@@ -50,9 +50,7 @@ def run(step: Input) -> list[dict[str, Any]]:
 
 def _upload(store: ObjectStore, artifact: PackedArtifact, image_id: str, labels: dict[str, str]) -> dict[str, Any]:
     name = ObjectName(settings().images_bucket, f"{image_id}/{artifact.name}")
-    stored = store.upload(artifact.path, name, labels)
-    if stored.metadata.get("sha256") != artifact.sha256:
-        raise ImsError(f"{artifact.path} changed after it was packed", "Start the job again")
+    stored = store.upload(artifact.path, name, labels, Digests(artifact.size, artifact.md5, artifact.sha256))
     log.info("uploaded %s: %d bytes, verified", name, stored.size)
     return {
         "type": artifact.type,

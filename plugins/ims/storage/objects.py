@@ -17,7 +17,7 @@ from boto3.s3.transfer import TransferConfig
 from botocore.config import Config
 
 from ims.errors import InputError, UnavailableError
-from ims.storage.digests import CHUNK, Digests, digest, digest_file, read_chunks
+from ims.storage.digests import CHUNK, Digests, digest, digest_file, digest_sha256, read_chunks
 from ims.storage.errors import storage_errors
 
 if TYPE_CHECKING:
@@ -186,17 +186,20 @@ class ObjectStore:
         part.rename(path)
         return found
 
-    def upload(self, path: Path, name: ObjectName, metadata: Mapping[str, str]) -> StoredObject:
+    def upload(
+        self, path: Path, name: ObjectName, metadata: Mapping[str, str], known: Digests | None = None
+    ) -> StoredObject:
         """Store a file, in parts if it is large, then read it back to see that it arrived whole.
 
-        Raises UnavailableError: what is stored is not what was sent.
+        `known` are its digests where they were computed before.
+        Raises UnavailableError: what is stored is not what was to be.
         """
-        sent = digest_file(path)
+        sent = known or digest_file(path)
         labels = {**metadata, "md5sum": sent.md5, "sha256": sent.sha256}
         with storage_errors(str(name)):
             self._client.upload_file(str(path), name.bucket, name.key, ExtraArgs={"Metadata": labels}, Config=TRANSFER)
-        if digest(self.read(name)) != sent:
-            raise UnavailableError(f"{name} was stored with other bytes than were sent")
+        if digest_sha256(self.read(name)) != sent.sha256:
+            raise UnavailableError(f"{name} was stored with other bytes than it was to have")
         return self.stat(name)
 
     def delete(self, name: ObjectName) -> None:
