@@ -140,6 +140,20 @@ def test_damaged_root_is_not_used(
     assert not job.root.exists()
 
 
+def test_removed_before_it_is_claimed(
+    recipe_id: str, root: Path, job: Job, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The build goes on without it, and so do the steps after it."""
+    package_root.keep(recipe_id, recipe_id, root)
+    (path,) = kept(recipe_id)
+    monkeypatch.setattr(Path, "glob", lambda _folder, _pattern: iter([path.with_name("gone.squashfs")]))
+    with caplog.at_level(logging.WARNING):
+        assert not job.take(recipe_id)
+    assert "was removed" in caplog.text
+    job.show()
+    assert not job.root.exists()
+
+
 def test_machine_that_cannot_mount_it(
     recipe_id: str, root: Path, job: Job, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

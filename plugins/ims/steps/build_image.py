@@ -61,7 +61,6 @@ def run(step: Input) -> str:
     """Leaves the root in `image-root/` and kiwi's log in `kiwi.log`; returns the root's path."""
     root, started = step.workspace / "image-root", int(time.time())
     shutil.rmtree(root, ignore_errors=True)
-    package_root.forget(step.workspace)
     (step.workspace / "kiwi.log").unlink(missing_ok=True)
     reproducible.clamp_times(step.workspace / "recipe", SOURCE_DATE_EPOCH)
     build_host.isolate(step.package_manager, step.workspace)

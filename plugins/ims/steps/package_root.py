@@ -48,9 +48,11 @@ def take(name: str, workspace: Path, root: Path) -> bool:
     """
     forget(workspace)
     path = next(cache.folder(cache.ROOTS).glob(f"*/{name}.*{_ENDING}"), None)
-    if path is None or not cache.claim(path, cache.ROOTS, workspace):
+    if path is None:
         return False
     try:
+        if not cache.claim(path, cache.ROOTS, workspace):
+            raise OSError("it was removed in this moment")
         if digest_sha256(read_chunks(path)) != path.name.split(".")[1]:
             path.unlink(missing_ok=True)
             raise OSError("its bytes are not those that were written")
