@@ -84,6 +84,14 @@ def test_recipe_is_explained(recipe: Path) -> None:
     assert {name for name in variables if f"`{name}`" not in text} == set()
 
 
+def test_all_flows_that_run_as_pods_are_listed() -> None:
+    """The make target names their files, in the order in which they are worth their time."""
+    command = subprocess.run(["make", "-n", "test-kubernetes"], cwd=ROOT, capture_output=True, text=True, check=True)
+    listed = {path for word in command.stdout.split() if word.startswith("tests/") for path in ROOT.glob(word)}
+    marked = {path for path in ROOT.glob("tests/flows/test_*.py") if "mark.kubernetes" in path.read_text()}
+    assert marked <= listed
+
+
 def test_no_built_file_is_tracked() -> None:
     """What a command makes is not kept, but for the lock and the pages made from the code."""
     made = re.compile(
