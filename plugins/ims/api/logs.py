@@ -81,11 +81,11 @@ async def _followed(airflow: AirflowApi, run: Run, label: str, number: int | Non
             before = step.state or ""
             if step.try_number > attempt and number is None:
                 attempt, shown, before = attempt + 1, 0, ""
-                continue
-            if step.try_number > attempt or step.is_over or run.state in ("success", "failed"):
+            elif step.try_number > attempt or step.is_over or run.state in ("success", "failed"):
                 return
-            await asyncio.sleep(POLL)
-            run = await with_steps(airflow, await expect_run(airflow, run.run_id))
+            else:
+                await asyncio.sleep(POLL)
+                run = await with_steps(airflow, await expect_run(airflow, run.run_id))
     except Problem as problem:  # the status of the answer was sent already
         yield f"the log ends here: {problem.detail}\n"
 

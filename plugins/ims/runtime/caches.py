@@ -42,9 +42,8 @@ def too_much(limit: int) -> list[Finding]:
 
 def entries() -> Iterator[Entry]:
     """All that is cached. What is being fetched belongs to its job, which removes it if it fails."""
-    home = settings().home / "cache"
-    packages, indexes = home / "packages", home / "indexes"
-    for folder in (*packages.glob("*/"), *cache.folder(cache.ROOTS).glob("*/"), *indexes.glob("*/")):
+    packages, roots, indexes = map(cache.folder, ("packages", cache.ROOTS, "indexes"))
+    for folder in (*packages.glob("*/"), *roots.glob("*/"), *indexes.glob("*/")):
         lock = (indexes if folder.parent == indexes else packages) / f"{folder.name}.lock"
         used = max(path.stat().st_mtime for path in (folder, lock) if path.exists())
         yield Entry(folder, size_of(folder), used, lock)

@@ -56,7 +56,7 @@ def claimed() -> set[Path]:
 @contextmanager
 def locked() -> Iterator[None]:
     """Nobody claims meanwhile."""
-    lock = folder("claims.lock")
+    lock = settings().home / "cache" / "claims.lock"
     lock.parent.mkdir(parents=True, exist_ok=True)
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)

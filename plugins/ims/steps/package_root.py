@@ -21,8 +21,8 @@ from ims.errors import ImsError
 from ims.images.overlay import mount_image
 from ims.recipes.archive import digest
 from ims.recipes.description import APT
+from ims.recipes.provenance import file_digest
 from ims.steps import cache
-from ims.storage.digests import digest_file, digest_sha256, read_chunks
 
 log = logging.getLogger(__name__)
 
@@ -37,7 +37,7 @@ _CHANGES = "image-root.changes"
 def key(description: Path, package_manager: str, packages: str, ca_package: Path) -> str:
     """A name for all that decides what is in the root. `packages` stands for the packages and their checksums."""
     parts = [str(PROCEDURE), platform.machine(), importlib.metadata.version("kiwi"), *_versions(package_manager)]
-    parts += [digest(description), digest_file(ca_package).sha256, packages]
+    parts += [digest(description), file_digest(ca_package), packages]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
@@ -53,10 +53,10 @@ def take(name: str, workspace: Path, root: Path) -> bool:
     try:
         if not cache.claim(path, cache.ROOTS, workspace):
             raise OSError("it was removed in this moment")
-        if digest_sha256(read_chunks(path)) != path.name.split(".")[1]:
+        if file_digest(path) != path.name.split(".")[1]:
             path.unlink(missing_ok=True)
             raise OSError("its bytes are not those that were written")
-        mount_image(path, workspace / _CHANGES, root, moves=True)
+        show(workspace, root)
     except (OSError, ImsError) as error:
         log.warning("the root kept from an earlier build cannot be used, packages are installed again: %s", error)
         forget(workspace)
@@ -87,7 +87,7 @@ def keep(lineage: str, name: str, root: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         _run("mksquashfs", root, partial, "-quiet", "-no-progress", "-comp", "zstd", "-Xcompression-level", "1")
-        whole = partial.with_name(f"{name}.{digest_sha256(read_chunks(partial))}{_ENDING}")
+        whole = partial.with_name(f"{name}.{file_digest(partial)}{_ENDING}")
         partial.rename(whole)
     except OSError as error:
         log.warning("the root with the packages is not kept for the next build: %s", error)
