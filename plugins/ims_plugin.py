@@ -1,10 +1,11 @@
-"""The Airflow plugin: puts the IMS API and the door beside Airflow's own. Nothing else.
+"""The Airflow plugin: puts the IMS API and the trigger guard beside Airflow's own. Nothing else.
 
 Every Airflow process loads plugins, only the API server serves them: what they need is imported at the first request.
 """
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from airflow.plugins_manager import AirflowPlugin
@@ -15,9 +16,7 @@ if TYPE_CHECKING:
 
 async def ims_api(scope: Scope, receive: Receive, send: Send) -> None:
     """The API, as an ASGI application."""
-    from ims.api.app import build_app
-
-    await build_app()(scope, receive, send)
+    await _ims_app()(scope, receive, send)
 
 
 async def ims_sts(scope: Scope, receive: Receive, send: Send) -> None:
@@ -27,11 +26,19 @@ async def ims_sts(scope: Scope, receive: Receive, send: Send) -> None:
     await build_app()(scope, receive, send)
 
 
-def ims_door(app: ASGIApp) -> ASGIApp:
+def ims_trigger_guard(app: ASGIApp) -> ASGIApp:
     """The middleware that checks runs before they are made."""
-    from ims.api.door import Door
+    from ims.api.runs.trigger_guard import TriggerGuard
 
-    return Door(app)
+    return TriggerGuard(app)
+
+
+@cache
+def _ims_app() -> ASGIApp:
+    from ims.api.app import build_app
+    from ims.ui.overview import router
+
+    return build_app(router)
 
 
 class ImsPlugin(AirflowPlugin):
@@ -42,7 +49,7 @@ class ImsPlugin(AirflowPlugin):
         {"app": ims_api, "url_prefix": "/apis/ims", "name": "IMS"},
         {"app": ims_sts, "url_prefix": "/apis/sts", "name": "IMS STS"},
     ]
-    fastapi_root_middlewares: list[Any] = [{"middleware": ims_door, "name": "IMS door"}]  # noqa: RUF012  (Airflow declares it so)
+    fastapi_root_middlewares: list[Any] = [{"middleware": ims_trigger_guard, "name": "IMS trigger guard"}]  # noqa: RUF012  (Airflow declares it so)
     external_views: list[Any] = [  # noqa: RUF012
         {"name": "Images", "href": "/apis/ims/overview", "destination": "nav", "url_route": "images"}
     ]

@@ -38,7 +38,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sensors": {"jobs", "operators", "recipes", "settings", "triggers"},
     "api": {"cleaning", "images", "jobs", "records", "settings", "storage"},
     "dags": {"connections", "jobs", "operators", "sensors", "settings", "storage"},
-    "ims_plugin": {"api"},
+    "ui": {"api", "records", "settings"},
+    "ims_plugin": {"api", "ui"},
 }
 # Which parts may use a library; the others go through them.
 MAY_USE: dict[str, set[str]] = {
@@ -47,12 +48,15 @@ MAY_USE: dict[str, set[str]] = {
     "boto3": {"storage"},
     "botocore": {"storage"},
     "mypy_boto3_s3": {"storage"},
-    "fastapi": {"api"},
+    "fastapi": {"api", "ui"},
     "jinja2": {"recipes"},
     "lxml": {"recipes"},
     "alembic": {"records"},
     "sqlalchemy": {"records"},
 }
+
+# The rooms of `api` and the modules above them: each imports only itself and what comes before it.
+API_ROOMS = ("http", "catalog", "runs", "jobs", "retention", "app", "sts", "openapi", "reference")
 
 
 def part_of(path: Path) -> str:
@@ -94,6 +98,19 @@ def test_part_imports_what_it_may(part: str) -> None:
     """And nothing that stands above it."""
     found = {name.split(".")[1] for importer, name in IMPORTS if importer == part and name.startswith("ims.")}
     assert found - {part, "errors", "__version__"} <= MAY_IMPORT[part]
+
+
+@pytest.mark.parametrize("room", API_ROOMS[:5])
+def test_rooms_of_the_api_import_downwards(room: str) -> None:
+    """HTTP, then the catalog, Airflow's runs, jobs, and what needs to know of all of them: retention."""
+    names = {name for path in (IMS / "api" / room).glob("*.py") for name in imported(path)}
+    found = {name.split(".")[2] for name in names if name.startswith("ims.api.")}
+    assert found <= set(API_ROOMS[: API_ROOMS.index(room) + 1])
+
+
+def test_rooms_of_the_api_are_known() -> None:
+    """A new room gets its place in the table."""
+    assert {path.stem for path in (IMS / "api").iterdir()} - {"__init__", "__pycache__"} == set(API_ROOMS)
 
 
 @pytest.mark.parametrize("library", MAY_USE)

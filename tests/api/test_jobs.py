@@ -11,7 +11,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from ims.api.logs import POLL
+from ims.api.jobs.logs import POLL
 from ims.jobs import job_id
 from tests.api.conftest import client, mint
 from tests.api.jobs import ABSENT, DAG, JOBS, REFUSED, RUNS, Inputs, make_inputs, run_state, runs, wrong_field

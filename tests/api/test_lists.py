@@ -10,7 +10,7 @@ import httpx
 import pytest
 from sqlalchemy import delete, insert
 
-from ims.api.lists import PIECE
+from ims.api.http.lists import PIECE
 from ims.records.database import Database
 from ims.records.models import Image
 from tests.api.records import REQUIRED, make

@@ -10,7 +10,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from ims.api.usage import used_by
+from ims.api.retention.usage import used_by
 from ims.records.database import Database
 from ims.records.models import Image, Recipe
 from tests.api.records import IMAGES_BUCKET, RECIPES_BUCKET, make, put, store_archive, store_image

@@ -9,8 +9,10 @@ from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.routing import APIRoute
 
-from ims.api import access, app, sts
-from ims.api.gate import OPEN
+from ims.api import app, sts
+from ims.api.http import auth
+from ims.api.http.middleware import OPEN
+from ims.ui import overview
 
 READING = ("GET", "HEAD")
 DELETING = {"POST /v3/maintenance"}
@@ -26,7 +28,7 @@ def api_routes(application: FastAPI) -> Iterator[APIRoute]:
 
 ROUTES = {
     f"{method} {route.path}": route
-    for application in (app.build_app(), sts.build_app())
+    for application in (app.build_app(overview.router), sts.build_app())
     for route in api_routes(application)
     for method in sorted(route.methods)
 }
@@ -47,12 +49,12 @@ def test_routes_are_found() -> None:
 def test_permission(name: str) -> None:
     """Reading asks for the permission to read, everything else for one to write or delete; nothing asks for none."""
     method, path = name.split()
-    asked = called(ROUTES[name].dependant) & {access.READ, access.WRITE, access.DELETE}
+    asked = called(ROUTES[name].dependant) & {auth.READ, auth.WRITE, auth.DELETE}
     if path in OPEN:
         assert asked == set()
     elif method in READING or name in WITHOUT_RECORDS:
-        assert asked == {access.READ}
+        assert asked == {auth.READ}
     elif name in DELETING or (method == "DELETE" and not path.endswith("/shell")):
-        assert asked == {access.DELETE}
+        assert asked == {auth.DELETE}
     else:
-        assert asked == {access.WRITE}
+        assert asked == {auth.WRITE}

@@ -14,7 +14,7 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse, Response, StreamingResponse
 from starlette.routing import Route
 
-from ims.api.streaming import AHEAD, StreamingTransport
+from ims.api.http.streaming import AHEAD, StreamingTransport
 
 made: list[int] = []
 

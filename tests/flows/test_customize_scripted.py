@@ -163,7 +163,7 @@ def test_archive_without_a_playbook(service: Service, small: dict[str, Any]) -> 
     ],
 )
 def test_refused(service: Service, small: dict[str, Any], fields: dict[str, str], status: int, word: str) -> None:
-    """At the door, by our API and by Airflow's, without a run."""
+    """Our API and Airflow's refuse it without making a run."""
     before = len(service.client.get("jobs"))
     answer = post(service, small, **fields)
     assert (answer.status_code, word in answer.json()["detail"]) == (status, True), answer.text

@@ -2,31 +2,22 @@
 
 from __future__ import annotations
 
-from functools import cache
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
 
 from ims import __version__
-from ims.api import (
-    contents,
-    deletion,
-    images,
-    jobs,
-    logs,
-    maintenance,
-    nights,
-    openapi,
-    overview,
-    plans,
-    problems,
-    public_keys,
-    recipes,
-    shells,
-)
-from ims.api.gate import Gate
-from ims.api.lists import by_arch, by_name, by_packages
-from ims.api.services import RecordsService
+from ims.api import openapi
+from ims.api.catalog import contents, images, public_keys, recipes
+from ims.api.catalog.deletion import delete_routes, tombstone_routes
+from ims.api.http import problems
+from ims.api.http.lists import by_arch, by_name, by_packages
+from ims.api.http.middleware import Gate
+from ims.api.http.services import RecordsService
+from ims.api.jobs import jobs, logs, shells
+from ims.api.retention import maintenance
+from ims.api.retention.purge_routes import hard_delete_routes, purge_routes
+from ims.api.runs import nights, plans
 from ims.records.models import Image, PublicKey, Recipe
 from ims.records.selection import Selection
 
@@ -61,11 +52,12 @@ def versioned_routes(number: int) -> APIRouter:
         ("public-keys", PublicKey, public_keys.router, public_keys.DeletedPublicKeyOut, by_name),
     )
     for path, kind, common, out, selected in kinds:
-        deletes = deletion.hard(kind) if number == 2 else deletion.soft(kind)
+        deletes = hard_delete_routes(kind) if number == 2 else delete_routes(kind)
         for routes in (common, deletes):
             router.include_router(routes, prefix=f"/{path}", tags=[path])
         if number == 3:
-            router.include_router(deletion.deleted(path, kind, out, selected))
+            for routes in (tombstone_routes(kind, out, selected), purge_routes(kind)):
+                router.include_router(routes, prefix=f"/deleted/{path}", tags=["deleted"])
     router.include_router(contents.router, prefix="/images", tags=["images"])
     for resource in (jobs, logs, plans, shells, *((nights,) if number == 3 else ())):
         router.include_router(resource.router)
@@ -74,15 +66,15 @@ def versioned_routes(number: int) -> APIRouter:
     return router
 
 
-@cache
-def build_app() -> FastAPI:
-    """The application; made once, at the first request."""
+def build_app(*pages: APIRouter) -> FastAPI:
+    """Returns the application; `pages` are the routes of the Airflow UI's pages."""
     app = FastAPI(title="Image Management Service", version=__version__, docs_url="/docs", redoc_url=None)
     problems.install(app)
     openapi.install(app)
     app.add_middleware(Gate)
     app.include_router(general)
-    app.include_router(overview.router)
+    for router in pages:
+        app.include_router(router)
     for number in (3, 2):
         app.include_router(versioned_routes(number), prefix=f"/v{number}")
     # Older clients say no version and mean 2.

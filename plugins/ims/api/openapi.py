@@ -11,8 +11,8 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from ims.api.gate import OPEN
-from ims.api.job_schemas import CreateJobIn, CustomizeJobIn
+from ims.api.http.middleware import OPEN
+from ims.api.jobs.schemas import CreateJobIn, CustomizeJobIn
 
 DESCRIPTION = """\
 Speaks IMS version 3, and below `/v2` version 2; a path without a version means 2. Times are ISO 8601 with a zone. Lists

@@ -14,10 +14,10 @@ from fastapi import APIRouter, FastAPI, Request
 from pydantic import BaseModel
 
 from ims import __version__
-from ims.api import problems
-from ims.api.access import DELETE, WRITE, may, may_read
-from ims.api.gate import Gate
-from ims.api.problems import Problem
+from ims.api.http import problems
+from ims.api.http.auth import DELETE, WRITE, may, may_read
+from ims.api.http.middleware import Gate
+from ims.api.http.problems import Problem
 from ims.settings import settings
 from ims.storage import sessions
 

@@ -1,0 +1,1 @@
+"""Recipes, images and public keys: the records that users register and delete."""

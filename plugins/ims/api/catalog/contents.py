@@ -1,0 +1,110 @@
+"""`/images/{id}/packages` and `/images/{id}/diff/{other}`: what is in an image, and what another has instead."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+from pydantic import BaseModel, ConfigDict
+
+from ims.api.catalog.links import artifact_of, read_linked_manifest
+from ims.api.http.auth import may_read
+from ims.api.http.schemas import ArtifactLink, Id
+from ims.api.http.services import RecordsService, StoreService
+from ims.images.differences import FileDifferences, PackageDifferences, compare_files, compare_packages
+from ims.images.files import read_lines
+from ims.images.packages import Package
+from ims.records.models import Image, ImagePackage
+from ims.records.store import Records
+from ims.storage.manifest import FILES, ROOTFS, Manifest
+from ims.storage.objects import ObjectStore
+
+router = APIRouter()
+
+
+class PackageOut(BaseModel):
+    """A package of an image: `type` is rpm or deb, `version` the whole, `[epoch:]version[-release]`."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    name: str
+    version: str
+    arch: str
+    type: str
+    source: str
+    license: str
+
+
+class Sizes(BaseModel):
+    """The sizes of the rootfs of two images, in bytes."""
+
+    before: int
+    after: int
+    difference: int
+
+
+class ImageDifference(BaseModel):
+    """From the image `before` to the image `after`. What is not known of one of them is null."""
+
+    before: str
+    after: str
+    packages: PackageDifferences | None
+    files: FileDifferences | None
+    rootfs: Sizes | None
+
+
+@router.get("/{id}/packages", dependencies=[may_read()], response_model=list[PackageOut])
+def list_packages(identity: Id, records: RecordsService) -> Sequence[ImagePackage]:
+    """The packages of an image, by name. Empty too where they are not known: `package_count` is null then."""
+    return records.packages(identity)
+
+
+@router.get("/{id}/diff/{other}", dependencies=[may_read()])
+def compare_images(
+    identity: Id, other: Annotated[str, Path()], records: RecordsService, store: StoreService
+) -> ImageDifference:
+    """What is different in another image."""
+    left, right = records.get(Image, identity), records.get(Image, other)
+    manifests = [_manifest(store, image) for image in (left, right)]
+    return ImageDifference(
+        before=left.id,
+        after=right.id,
+        packages=_packages(records, left, right),
+        files=_files(store, *manifests),
+        rootfs=_sizes(store, *manifests),
+    )
+
+
+def _manifest(store: ObjectStore, image: Image) -> Manifest | None:
+    return read_linked_manifest(store, ArtifactLink(**image.link)) if image.link is not None else None
+
+
+def _packages(records: Records, *images: Image) -> PackageDifferences | None:
+    held = [records.packages(image.id) for image in images]
+    if any(image.package_count != len(packages) for image, packages in zip(images, held, strict=True)):
+        return None
+    return compare_packages(*([_package(item) for item in packages] for packages in held))
+
+
+def _package(item: ImagePackage) -> Package:
+    return Package(item.name, item.version, item.arch, item.type)
+
+
+def _files(store: ObjectStore, left: Manifest | None, right: Manifest | None) -> FileDifferences | None:
+    before, after = _lines(store, left), _lines(store, right)
+    return compare_files(before, after) if before is not None and after is not None else None
+
+
+def _lines(store: ObjectStore, manifest: Manifest | None) -> Iterator[bytes] | None:
+    name = artifact_of(manifest, FILES) if manifest is not None else None
+    return read_lines(store.read(name), name) if name is not None else None
+
+
+def _sizes(store: ObjectStore, *manifests: Manifest | None) -> Sizes | None:
+    names = [artifact_of(manifest, ROOTFS) for manifest in manifests if manifest is not None]
+    found = [store.stat(name).size for name in names if name is not None]
+    if len(found) < len(manifests):
+        return None
+    before, after = found
+    return Sizes(before=before, after=after, difference=after - before)

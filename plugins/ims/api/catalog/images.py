@@ -1,0 +1,175 @@
+"""`/images`: what nodes boot."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Path, Request, Response
+from pydantic import BeforeValidator, Field
+
+from ims.api.catalog.links import Linked, check_image_link, set_link
+from ims.api.http.auth import may_read, may_write
+from ims.api.http.lists import PAGE, by_packages, page
+from ims.api.http.problems import Problem
+from ims.api.http.schemas import Arch, ArtifactLink, Id, LinkOut, Moment, Name, PatchBody, RecordOut, RequestBody, Text
+from ims.api.http.services import RecordsService, StoreService
+from ims.errors import MissingError
+from ims.images.changes import Changes
+from ims.jobs import Identity
+from ims.records.models import Image, ImageObject, ImagePackage
+from ims.records.selection import Selection
+from ims.records.store import IdTakenError
+
+router = APIRouter()
+Selected = Annotated[Selection, Depends(by_packages)]
+
+
+def _pairs(value: Any) -> Any:
+    """`cray ims` sends metadata as one pair {key, value}; the API's own form is a mapping."""
+    if isinstance(value, dict) and set(value) == {"key", "value"} and isinstance(value["key"], str):
+        return {value["key"]: value["value"]}
+    return value
+
+
+Labels = Annotated[dict[Text, Text], BeforeValidator(_pairs), Field(max_length=1000)]
+
+
+class ImageIn(RequestBody):
+    """A new image; its link names the manifest. `job_id` is the job that made it, the rest says of what and how.
+
+    All that `GET` answers is taken but `id` and `created`, so that records can be moved.
+    """
+
+    name: Name
+    link: ArtifactLink | None = None
+    arch: Arch = "x86_64"
+    metadata: Labels = Field(default_factory=dict)
+    job_id: Identity | None = None
+    source_image_id: Identity | None = None
+    changes: Changes | None = None
+    source_recipe_id: Identity | None = None
+    checked: Moment | None = None
+    pinned: bool = False
+    kernels: Annotated[list[Annotated[Text, Field(max_length=255)]], Field(max_length=100)] | None = None
+    package_count: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+
+
+class MetadataChange(RequestBody):
+    """Set or remove one entry of an image's metadata."""
+
+    operation: Literal["set", "remove"]
+    key: Annotated[Text, Field(min_length=1, max_length=255)]
+    value: Text = ""
+
+
+class ImagePatch(PatchBody):
+    """What of an image can be changed."""
+
+    name: Name | None = None
+    link: ArtifactLink | None = None
+    arch: Arch | None = None
+    metadata: MetadataChange | None = None
+    pinned: bool | None = None
+    checked: Moment | None = None
+
+
+class ImageOut(RecordOut):
+    """An image."""
+
+    link: LinkOut | None
+    arch: str
+    metadata: dict[str, str] = Field(validation_alias="labels")
+    job_id: str | None
+    source_image_id: str | None
+    changes: Changes | None
+    source_recipe_id: str | None
+    checked: datetime | None
+    pinned: bool
+    kernels: list[str] | None
+    package_count: int | None
+
+
+class DeletedImageOut(ImageOut):
+    """An image that was deleted."""
+
+    deleted: datetime
+
+
+@router.get("", dependencies=[may_read()], response_model=list[ImageOut], responses=PAGE)
+def list_images(request: Request, response: Response, records: RecordsService, selection: Selected) -> Any:
+    """The images, oldest first."""
+    return page(request, response, records, Image, ImageOut, selection)
+
+
+@router.post("", status_code=201, dependencies=[may_write()], response_model=ImageOut)
+def create_image(body: ImageIn, records: RecordsService, store: StoreService) -> Image:
+    """Register an image."""
+    return records.add(_image(body, store))
+
+
+@router.get("/{id}", dependencies=[may_read()], response_model=ImageOut)
+def get_image(identity: Id, records: RecordsService) -> Image:
+    """One image."""
+    return records.get(Image, identity)
+
+
+@router.put("/{id}", dependencies=[may_write()], response_model=ImageOut)
+def put_image(
+    identity: Annotated[Identity, Path(alias="id")], body: ImageIn, records: RecordsService, store: StoreService
+) -> Image:
+    """Register an image under an id of the caller's; the same again changes nothing, so it can be retried."""
+    try:
+        known = records.get(Image, identity)
+    except MissingError:
+        image = _image(body, store)
+        image.id = identity
+        try:
+            return records.add(image)
+        except IdTakenError:
+            # By a tombstone, or by the same request that came at the same moment.
+            if (found := records.find(Image, identity)) is None or found.deleted is not None:
+                raise
+            known = found
+    same = (known.name, known.arch, known.job_id) == (body.name, body.arch, body.job_id)
+    if not same or known.link_path != (body.link.path if body.link else None):
+        raise Problem(409, f"there is another image with the id {identity}")
+    return known
+
+
+@router.patch("/{id}", dependencies=[may_write()], response_model=ImageOut)
+def update_image(identity: Id, body: ImagePatch, records: RecordsService, store: StoreService) -> Image:
+    """Change an image."""
+    records.get(Image, identity)
+    linked = check_image_link(store, body.link) if body.link is not None else None
+
+    def change(image: Image) -> None:
+        if body.link is not None and linked is not None:
+            _link(image, body.link, linked)
+        for field, value in body.model_dump(exclude={"link", "metadata"}, exclude_none=True).items():
+            setattr(image, field, value)
+        if body.metadata is not None:
+            image.labels = _changed(image.labels, body.metadata)
+
+    return records.change(Image, identity, change)
+
+
+def _image(body: ImageIn, store: StoreService) -> Image:
+    image = Image(**body.model_dump(exclude={"link", "metadata"}), labels=body.metadata)
+    if body.link is not None:
+        _link(image, body.link, check_image_link(store, body.link))
+    return image
+
+
+def _link(image: Image, link: ArtifactLink, linked: Linked) -> None:
+    set_link(image, link)
+    image.objects = [ImageObject(path=path) for path in sorted(linked.objects)]
+    if linked.inventory is not None:
+        image.kernels = linked.inventory.kernels
+        image.packages = [ImagePackage(**package._asdict()) for package in linked.inventory.packages]
+        image.package_count = len(image.packages)
+
+
+def _changed(labels: dict[str, str], change: MetadataChange) -> dict[str, str]:
+    rest = {key: value for key, value in labels.items() if key != change.key}
+    return rest if change.operation == "remove" else {**rest, change.key: change.value}

@@ -1,0 +1,100 @@
+"""The rules for links: the object exists, an image's manifest is whole, a link is set once."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+
+from ims.api.http.problems import Problem, field_problem
+from ims.api.http.schemas import ArtifactLink
+from ims.errors import InputError, MissingError
+from ims.images.inventory import Inventory
+from ims.images.sbom import MAX_BYTES as MAX_SBOM
+from ims.images.sbom import read_sbom
+from ims.records.models import Image, Recipe
+from ims.storage.manifest import MAX_BYTES, ROOTFS, SBOM, Manifest, read_manifest
+from ims.storage.objects import ObjectName, ObjectStore
+
+log = logging.getLogger(__name__)
+
+
+def check_recipe_link(store: ObjectStore, link: ArtifactLink) -> None:
+    """Raises Problem: 422, the archive does not exist."""
+    _stat(store, link)
+
+
+@dataclass(frozen=True)
+class Linked:
+    """What is linked with an image: addresses of the objects that it needs, and what its SBOM lists, if it has one."""
+
+    objects: set[str]
+    inventory: Inventory | None
+
+
+def check_image_link(store: ObjectStore, link: ArtifactLink) -> Linked:
+    """Read an image's manifest and the SBOM that it names.
+
+    Raises Problem: 422, no readable manifest whose objects all exist, or no readable SBOM; 400, not exactly one rootfs.
+    """
+    _stat(store, link)
+    try:
+        manifest = read_linked_manifest(store, link)
+        for artifact in manifest.artifacts:
+            store.stat(ObjectName.parse(artifact.link.path))
+    except (InputError, MissingError) as error:
+        raise field_problem("link", str(error)) from None
+    if (count := len(manifest.of_type(ROOTFS))) != 1:
+        raise field_problem("link", f"the manifest has {count} artifacts of the type {ROOTFS}, not one", 400)
+    return Linked(_objects(link, manifest), _inventory(store, manifest))
+
+
+def artifact_of(manifest: Manifest, kind: str) -> ObjectName | None:
+    """Where the manifest's one artifact of a type is. Raises InputError: it has several."""
+    found = manifest.of_type(kind)
+    if len(found) > 1:
+        raise InputError(f"the manifest has {len(found)} artifacts of the type {kind}, not one")
+    return ObjectName.parse(found[0].link.path) if found else None
+
+
+def needed_by(store: ObjectStore, link: ArtifactLink) -> set[str]:
+    """Addresses of the objects that an image needs, which was checked before.
+
+    Raises InputError, MissingError: its manifest cannot be read.
+    """
+    return _objects(link, read_linked_manifest(store, link))
+
+
+def set_link(record: Recipe | Image, link: ArtifactLink) -> None:
+    """Set a record's link, which can be done once. Raises Problem: 409, it has another."""
+    wanted = link.model_dump()
+    if record.link is not None and record.link != wanted:
+        raise Problem(409, f"{record.name} ({record.id}) links {record.link['path']} already")
+    record.link = wanted
+    record.link_path = link.path
+
+
+def read_linked_manifest(store: ObjectStore, link: ArtifactLink) -> Manifest:
+    """The manifest that a link names. Raises InputError, MissingError: it cannot be read."""
+    name = ObjectName.parse(link.path)
+    return read_manifest(store.read_bytes(name, MAX_BYTES), name)
+
+
+def _inventory(store: ObjectStore, manifest: Manifest) -> Inventory | None:
+    try:
+        name = artifact_of(manifest, SBOM)
+        return read_sbom(store.read_bytes(name, MAX_SBOM), name) if name is not None else None
+    except (InputError, MissingError) as error:
+        raise field_problem("link", str(error)) from None
+
+
+def _objects(link: ArtifactLink, manifest: Manifest) -> set[str]:
+    return {link.path, *(artifact.link.path for artifact in manifest.artifacts)}
+
+
+def _stat(store: ObjectStore, link: ArtifactLink) -> None:
+    try:
+        stored = store.stat(ObjectName.parse(link.path))
+    except (InputError, MissingError) as error:
+        raise field_problem("link", str(error)) from None
+    if link.etag and link.etag.strip('"') != stored.etag:
+        log.warning("%s has the etag %s, its record says %s", link.path, stored.etag, link.etag)

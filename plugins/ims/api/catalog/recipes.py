@@ -1,0 +1,139 @@
+"""`/recipes`: what images are built from."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import Field
+
+from ims.api.catalog.images import ImageOut
+from ims.api.catalog.links import check_recipe_link, set_link
+from ims.api.http.auth import may_read, may_write
+from ims.api.http.lists import PAGE, by_arch, page
+from ims.api.http.schemas import Arch, ArtifactLink, Id, LinkOut, Name, PatchBody, RecordOut, RequestBody, Text
+from ims.api.http.services import RecordsService, StoreService
+from ims.records.models import Image, Recipe
+from ims.records.selection import Selection
+
+router = APIRouter()
+Selected = Annotated[Selection, Depends(by_arch)]
+
+# Those of IMS, and the families that kiwi-ng builds here.
+Distribution = Literal[
+    "sles12",
+    "sles15",
+    "centos7",
+    "debian12",
+    "debian13",
+    "ubuntu2204",
+    "ubuntu2404",
+    "opensuse-leap15",
+    "opensuse-tumbleweed",
+    "rocky8",
+    "rocky9",
+    "rocky10",
+    "fedora",
+]
+
+
+class TemplateVariable(RequestBody):
+    """A variable of the recipe's templates."""
+
+    key: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$", max_length=255)]
+    value: Annotated[Text, Field(max_length=65536)]
+
+
+class RecipeIn(RequestBody):
+    """A new recipe."""
+
+    name: Name
+    recipe_type: Literal["kiwi-ng", "packer"]
+    linux_distribution: Distribution
+    link: ArtifactLink | None = None
+    template_dictionary: list[TemplateVariable] = Field(default_factory=list, max_length=1000)
+    require_dkms: bool = True
+    arch: Arch = "x86_64"
+    nightly: bool = False
+    nightly_failures: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+
+
+class RecipePatch(PatchBody):
+    """What of a recipe can be changed; `template_dictionary` is replaced whole.
+
+    Setting `nightly` forgets the nights that failed.
+    """
+
+    name: Name | None = None
+    link: ArtifactLink | None = None
+    template_dictionary: Annotated[list[TemplateVariable], Field(max_length=1000)] | None = None
+    require_dkms: bool | None = None
+    arch: Arch | None = None
+    nightly: bool | None = None
+    nightly_failures: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+
+
+class RecipeOut(RecordOut):
+    """A recipe."""
+
+    recipe_type: str
+    linux_distribution: str
+    link: LinkOut | None
+    template_dictionary: list[dict[str, str]]
+    require_dkms: bool
+    arch: str
+    nightly: bool
+    nightly_failures: int
+
+
+class DeletedRecipeOut(RecipeOut):
+    """A recipe that was deleted."""
+
+    deleted: datetime
+
+
+@router.get("", dependencies=[may_read()], response_model=list[RecipeOut], responses=PAGE)
+def list_recipes(request: Request, response: Response, records: RecordsService, selection: Selected) -> Any:
+    """The recipes, oldest first."""
+    return page(request, response, records, Recipe, RecipeOut, selection)
+
+
+@router.post("", status_code=201, dependencies=[may_write()], response_model=RecipeOut)
+def create_recipe(body: RecipeIn, records: RecordsService, store: StoreService) -> Recipe:
+    """Register a recipe."""
+    recipe = Recipe(**body.model_dump(exclude={"link"}))
+    if body.link is not None:
+        check_recipe_link(store, body.link)
+        set_link(recipe, body.link)
+    return records.add(recipe)
+
+
+@router.get("/{id}", dependencies=[may_read()], response_model=RecipeOut)
+def get_recipe(identity: Id, records: RecordsService) -> Recipe:
+    """One recipe."""
+    return records.get(Recipe, identity)
+
+
+@router.get("/{id}/image", dependencies=[may_read()], response_model=ImageOut)
+def get_newest_image(identity: Id, records: RecordsService) -> Image:
+    """The newest image that was built from the recipe, or from another recipe of its name and architecture."""
+    return records.newest_image(records.get(Recipe, identity))
+
+
+@router.patch("/{id}", dependencies=[may_write()], response_model=RecipeOut)
+def update_recipe(identity: Id, body: RecipePatch, records: RecordsService, store: StoreService) -> Recipe:
+    """Change a recipe."""
+    records.get(Recipe, identity)
+    if body.link is not None:
+        check_recipe_link(store, body.link)
+
+    def change(recipe: Recipe) -> None:
+        if body.link is not None:
+            set_link(recipe, body.link)
+        if body.nightly is not None:
+            recipe.nightly_failures = 0
+        for field, value in body.model_dump(exclude={"link"}, exclude_none=True).items():
+            setattr(recipe, field, value)
+
+    return records.change(Recipe, identity, change)

@@ -1,0 +1,46 @@
+"""What every DELETE has in common: the answers, and `dry_run`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+from fastapi import Query, Response
+from fastapi.responses import JSONResponse
+from pydantic import BaseModel
+
+from ims.api.http.auth import may_delete
+
+DryRun = Annotated[bool, Query(description="only say what would be deleted")]
+
+
+class Doomed(BaseModel):
+    """What would be deleted: a record or job, and the objects in S3 that go with it."""
+
+    id: str
+    name: str | None
+    objects: list[str] = []
+
+
+class WouldDelete(BaseModel):
+    """The answer to `dry_run=true`: nothing was deleted."""
+
+    would_delete: list[Doomed]
+
+
+DELETES: dict[str, Any] = {
+    "status_code": 204,
+    "dependencies": [may_delete()],
+    "response_class": Response,
+    "responses": {200: {"model": WouldDelete, "description": "With dry_run"}},
+}
+
+
+def would_delete(doomed: Iterable[Doomed]) -> JSONResponse:
+    """The answer to `dry_run=true`."""
+    return JSONResponse(WouldDelete(would_delete=list(doomed)).model_dump())
+
+
+def gone() -> Response:
+    """The answer to a deletion."""
+    return Response(status_code=204)

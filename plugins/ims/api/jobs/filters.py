@@ -1,0 +1,69 @@
+"""Which jobs a request means."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+
+from fastapi import Depends, Query
+
+from ims.api.http.lists import CreatedAfter, CreatedBefore
+from ims.api.http.problems import field_problem
+from ims.api.http.schemas import Arch, Name
+from ims.api.jobs.schemas import JobOut, JobType, Status
+from ims.api.runs.lists import RunFilter
+from ims.api.runs.runs import JOB_TYPES
+
+_AGE = re.compile(
+    r"(?:(?P<weeks>[0-9]{1,4})w)?(?:(?P<days>[0-9]{1,5})d)?(?:(?P<hours>[0-9]{1,6})h)?(?:(?P<minutes>[0-9]{1,7})m)?"
+)
+_STATES = {"success": {"success"}, "error": {"queued", "running", "failed"}}
+
+
+class JobFilter:
+    """Everything that is given has to hold; several statuses are alternatives."""
+
+    def __init__(
+        self,
+        status: Annotated[list[Status] | None, Query()] = None,
+        job_type: Annotated[JobType | None, Query()] = None,
+        age: Annotated[str | None, Query(description="older than, as in 1w2d3h4m")] = None,
+        name: Annotated[Name | None, Query(description="`image_root_archive_name`")] = None,
+        arch: Annotated[Arch | None, Query()] = None,
+        created_after: CreatedAfter = None,
+        created_before: CreatedBefore = None,
+    ) -> None:
+        self._status = status
+        self._job_type = job_type
+        self._name = name
+        self._arch = arch
+        self._after = created_after
+        older = datetime.now(UTC) - parse_age(age) if age is not None else None
+        self._before = min((moment for moment in (older, created_before) if moment is not None), default=None)
+
+    @property
+    def runs(self) -> RunFilter:
+        """The runs among which the jobs are."""
+        states = set().union(*(_STATES.get(status, {"queued", "running"}) for status in self._status or ()))
+        workflows = [dag_id for dag_id, kind in JOB_TYPES.items() if self._job_type in (None, kind)]
+        return RunFilter(workflows, sorted(states) or None, self._after, self._before)
+
+    def takes(self, job: JobOut) -> bool:
+        """Whether a job of these runs is meant."""
+        return (
+            (not self._status or job.status in self._status)
+            and self._name in (None, job.image_root_archive_name)
+            and self._arch in (None, job.arch)
+        )
+
+
+def parse_age(text: str) -> timedelta:
+    """Read an age such as 2d or 1w12h. Raises Problem: 400, it is something else."""
+    match = _AGE.fullmatch(text)
+    if not text or match is None:
+        raise field_problem("age", f"{text!r} is not an age such as 30m, 12h, 2d or 1w2d", 400)
+    return timedelta(**{unit: int(number) for unit, number in match.groupdict(default="0").items()})
+
+
+JobFilterQuery = Annotated[JobFilter, Depends()]

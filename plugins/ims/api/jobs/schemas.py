@@ -1,0 +1,125 @@
+"""Jobs on the wire."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, Field
+
+from ims.api.http.schemas import PatchBody, RequestBody, Text
+from ims.images.changes import Changes
+from ims.jobs import CreateJob, CustomizeJob, Identity
+
+Status = Literal[
+    "creating",
+    "fetching_recipe",
+    "fetching_image",
+    "waiting_for_repos",
+    "building_image",
+    "waiting_on_user",
+    "packaging_artifacts",
+    "success",
+    "error",
+]
+JobType = Literal["create", "customize"]
+
+
+class SshContainer(RequestBody):
+    """A shell that a job is to open."""
+
+    name: Annotated[Text, Field(min_length=1, max_length=63)]
+    jail: bool = False
+
+
+class CreateJobIn(CreateJob):
+    """A new job of the type create."""
+
+    public_key_id: Identity
+    job_type: Literal["create"]
+    ssh_containers: list[SshContainer] | None = None
+
+
+class CustomizeJobIn(CustomizeJob):
+    """A new job of the type customize. IMS's clients say `name` and `jail` of the shell in `ssh_containers`."""
+
+    job_type: Literal["customize"]
+    ssh_containers: list[SshContainer] | None = None
+
+
+class JobPatch(PatchBody):
+    """IMS's own scripts push these; here they follow from the run, so only what is so already is taken."""
+
+    status: Status | None = None
+    resultant_image_id: str | None = None
+
+
+class Address(BaseModel):
+    """Where a shell listens."""
+
+    host: str
+    port: int
+
+
+class ShellState(BaseModel):
+    """A shell of a job; `connection_info` has its addresses, for people and for programs on the same network."""
+
+    name: str
+    jail: bool
+    status: Literal["pending", "active", "complete"]
+    connection_info: dict[str, Address] = Field(default_factory=dict)
+    command: str | None = None
+    fingerprint: str | None = None
+    until: datetime | None = None
+
+
+class Step(BaseModel):
+    """A task of a job; its log is at `log_url`."""
+
+    name: str
+    state: str | None
+    try_number: int
+    started: datetime | None
+    ended: datetime | None
+    log_url: str
+
+
+class JobOut(BaseModel):
+    """A job: the fields of IMS, then ours, which tell what happens and why."""
+
+    id: str
+    created: datetime
+    job_type: JobType
+    status: Status
+    artifact_id: str | None = None
+    public_key_id: str | None = None
+    image_root_archive_name: str | None = None
+    arch: str | None
+    enable_debug: bool
+    build_env_size: int | None
+    job_mem_size: int | None
+    kernel_file_name: str
+    initrd_file_name: str
+    kernel_parameters_file_name: str
+    require_dkms: bool
+    ssh_containers: list[ShellState] = Field(default_factory=list)
+    resultant_image_id: str | None
+    kubernetes_job: str | None = None
+    kubernetes_service: str | None = None
+    kubernetes_configmap: str | None = None
+    kubernetes_namespace: str | None = None
+    kubernetes_pvc: str | None = None
+    kubernetes_secret: str | None = None
+    remote_build_node: str = ""
+
+    changes: Changes | None
+    queue_position: int | None = Field(
+        None,
+        description="Which of the jobs that wait for others of their type to end this one is; 1 is the next to begin.",
+    )
+    failed_step: str | None
+    reason: str | None
+    log_url: str
+    dag_id: str
+    dag_run_id: str
+    steps: list[Step]

@@ -1,0 +1,113 @@
+"""Jobs as they are answered: what Airflow knows of a run, with what the records say of its recipe, image and shell."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from fastapi import Depends
+from starlette.concurrency import run_in_threadpool
+
+from ims.api.http.services import RecordsService, ShellsService
+from ims.api.jobs.schemas import Address, JobOut, ShellState, Step
+from ims.api.runs.airflow import AirflowService
+from ims.api.runs.lists import queue_positions
+from ims.api.runs.runs import JOB_TYPES, Run, StepState
+from ims.jobs import ShellWanted
+from ims.records.models import Image, Recipe, Shell
+from ims.settings import settings
+
+ARTIFACTS: dict[str, Any] = {"create_image": Recipe, "customize_image": Image}
+
+
+class Describe:
+    """Makes answers of runs."""
+
+    def __init__(self, airflow: AirflowService, records: RecordsService, shells: ShellsService) -> None:
+        self._airflow = airflow
+        self._records = records
+        self._shells = shells
+
+    async def one(self, run: Run) -> JobOut:
+        """One job."""
+        return (await self.all([run]))[0]
+
+    async def all(self, runs: Sequence[Run]) -> list[JobOut]:
+        """Jobs, in the order of their runs."""
+        positions = await queue_positions(self._airflow, runs)
+        jobs = await run_in_threadpool(self._all, runs)
+        return [job.model_copy(update={"queue_position": positions.get(job.dag_run_id)}) for job in jobs]
+
+    def _all(self, runs: Sequence[Run]) -> list[JobOut]:
+        jobs = [run.job_id for run in runs]
+        shells, images = self._shells.of_jobs(jobs), self._records.images_of_jobs(jobs)
+        artifacts = {
+            dag_id: self._records.find_all(kind, [_artifact(run) for run in runs if run.dag_id == dag_id])
+            for dag_id, kind in ARTIFACTS.items()
+        }
+        return [
+            _described(run, artifacts[run.dag_id].get(_artifact(run)), images.get(job), shells.get(job))
+            for run, job in zip(runs, jobs, strict=True)
+        ]
+
+
+def _artifact(run: Run) -> str:
+    return str(run.conf.get("artifact_id"))
+
+
+def _described(run: Run, artifact: Recipe | Image | None, image: Image | None, shell: Shell | None) -> JobOut:
+    fields = run.job.model_dump(warnings=False)
+    arch = artifact.arch if artifact is not None else None
+    failed = run.failed
+    kernel = fields.pop("kernel_file_name") or ("Image" if arch == "aarch64" else "vmlinuz")
+    dkms = fields.pop("require_dkms")
+    return JobOut(
+        **{name: value for name, value in fields.items() if name in JobOut.model_fields},
+        id=run.job_id,
+        created=run.created,
+        job_type=JOB_TYPES[run.dag_id],
+        status=run.status,
+        arch=arch,
+        kernel_file_name=kernel,
+        require_dkms=dkms if dkms is not None else getattr(artifact, "require_dkms", True),
+        ssh_containers=[_shell(run.job.shell, shell)] if run.job.shell is not None else [],
+        resultant_image_id=image.id if image is not None else None,
+        changes=image.changes if image is not None else None,
+        failed_step=failed.name if failed is not None else None,
+        reason=run.reason,
+        log_url=_log_url(run, failed) if failed is not None else _run_url(run),
+        dag_id=run.dag_id,
+        dag_run_id=run.run_id,
+        steps=[_step(run, step) for step in run.steps],
+    )
+
+
+def _shell(wanted: ShellWanted, shell: Shell | None) -> ShellState:
+    if shell is None:
+        return ShellState(name=wanted.name, jail=wanted.jail, status="pending")
+    address = Address(host=shell.host, port=shell.port)
+    return ShellState(
+        name=shell.name,
+        jail=shell.jail,
+        status="active" if shell.closed is None else "complete",
+        connection_info={"customer_access": address, "cluster.local": address},
+        command=shell.command,
+        fingerprint=shell.fingerprint,
+        until=shell.until,
+    )
+
+
+def _step(run: Run, step: StepState) -> Step:
+    return Step(**step.model_dump(exclude={"name", "map_index"}), name=step.label, log_url=_log_url(run, step))
+
+
+def _run_url(run: Run) -> str:
+    return settings().run_url(run.dag_id, run.run_id)
+
+
+def _log_url(run: Run, step: StepState) -> str:
+    mapped = f"/mapped/{step.map_index}" if step.map_index >= 0 else ""
+    return f"{_run_url(run)}/tasks/{step.name}{mapped}"
+
+
+DescribeService = Annotated[Describe, Depends()]

@@ -1,0 +1,85 @@
+"""DELETE that cannot be undone: of records as v2 has it, and of tombstones below `/deleted`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Response
+from starlette.concurrency import run_in_threadpool
+
+from ims.api.http.deletes import DELETES, Doomed, DryRun, gone, would_delete
+from ims.api.http.schemas import Id
+from ims.api.http.services import RecordsService
+from ims.api.retention.purge import Purge, PurgeService
+from ims.records.models import PublicKey, RecordType
+from ims.records.selection import Selection
+from ims.records.store import Records
+
+Cascade = Annotated[bool, Query(description="remove the objects in S3 too")]
+
+
+def hard_delete_routes(kind: type[RecordType]) -> APIRouter:
+    """DELETE of records as v2 has it. What a running job works with is kept."""
+    router = APIRouter()
+
+    @router.delete("", **DELETES)
+    async def delete_all(
+        records: RecordsService, purge: PurgeService, cascade: Cascade = True, dry_run: DryRun = False
+    ) -> Response:
+        """Delete all for ever, with their objects in S3."""
+        return await delete(await run_in_threadpool(records.list, kind), purge, cascade, dry_run)
+
+    @router.delete("/{id}", **DELETES)
+    async def delete_one(
+        identity: Id, records: RecordsService, purge: PurgeService, cascade: Cascade = True, dry_run: DryRun = False
+    ) -> Response:
+        """Delete one for ever, with its objects in S3."""
+        return await delete([await run_in_threadpool(records.get, kind, identity)], purge, cascade, dry_run)
+
+    async def delete(found: list[RecordType], purge: Purge, cascade: bool, dry_run: bool) -> Response:
+        if dry_run:
+            await purge.check([record for record in found if not isinstance(record, PublicKey)])
+            return await run_in_threadpool(_would_purge, found, purge if cascade else None)
+        await purge.records(found, cascade=cascade)
+        return gone()
+
+    return router
+
+
+def purge_routes(kind: type[RecordType]) -> APIRouter:
+    """DELETE of the tombstones of a kind."""
+    router = APIRouter()
+
+    @router.delete("", **DELETES)
+    async def purge_all(records: RecordsService, purge: PurgeService, dry_run: DryRun = False) -> Response:
+        """Remove all for ever, with their objects in S3."""
+        return await remove(await run_in_threadpool(records.list, kind, Selection(deleted=True)), purge, dry_run)
+
+    @router.delete("/{id}", **DELETES)
+    async def purge_one(
+        identity: Id, records: RecordsService, purge: PurgeService, dry_run: DryRun = False
+    ) -> Response:
+        """Remove one for ever, with its objects in S3."""
+        return await remove([await run_in_threadpool(_tombstone, records, kind, identity)], purge, dry_run)
+
+    async def remove(found: list[RecordType], purge: Purge, dry_run: bool) -> Response:
+        if dry_run:
+            await purge.check(found)
+            return await run_in_threadpool(_would_purge, found, purge)
+        await purge.tombstones(found)
+        return gone()
+
+    return router
+
+
+def _tombstone(records: Records, kind: type[RecordType], identity: str) -> RecordType:
+    return records.get(kind, identity, deleted=True)
+
+
+def _would_purge(found: Iterable[Any], purge: Purge | None) -> Response:
+    """The answer to `dry_run=true`; the objects are looked up with `purge`."""
+    doomed = [
+        Doomed(id=record.id, name=record.name, objects=purge.objects(record) if purge else []) for record in found
+    ]
+    return would_delete(doomed)

@@ -1,0 +1,99 @@
+"""Many runs at once, asked of Airflow page by page: however many there are, only a page is in memory."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import defaultdict
+from collections.abc import AsyncIterator, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from ims.api.runs.airflow import PAGE, AirflowApi
+from ims.api.runs.runs import WORKFLOWS, Run, add_reason, ordered, run_of
+from ims.records.selection import Position
+
+
+@dataclass(frozen=True)
+class RunFilter:
+    """Which runs are meant, as far as Airflow can tell."""
+
+    workflows: Sequence[str] = tuple(WORKFLOWS)
+    states: Sequence[str] | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+
+    def body(self) -> dict[str, Any]:
+        """The filter as Airflow takes it."""
+        moments = {"run_after_gt": self.created_after, "run_after_lt": self.created_before}
+        return {
+            "dag_ids": list(self.workflows),
+            "states": self.states,
+            "order_by": "run_after",
+            "page_limit": PAGE,
+            **{name: moment.isoformat() for name, moment in moments.items() if moment is not None},
+        }
+
+
+def position(run: Run) -> Position:
+    """Where a run stands in the list."""
+    return Position(run.created, f"{run.dag_id} {run.run_id}")
+
+
+async def pages_of_runs(airflow: AirflowApi, wanted: RunFilter, after: Position | None) -> AsyncIterator[list[Run]]:
+    """The runs that are wanted, with their tasks, oldest first, in pages; those that come after `after`."""
+    begin, offset = (after.created if after else None), 0
+    while True:
+        body = {**wanted.body(), "page_offset": offset}
+        if begin is not None:
+            body["run_after_gte"] = begin.isoformat()
+        found = [run_of(item) for item in (await airflow.call("POST", "dags/~/dagRuns/list", json=body))["dag_runs"]]
+        runs = behind(found, after)
+        await _add_steps(airflow, runs)
+        yield runs
+        if len(found) < PAGE:
+            return
+        # Go on by time, not by number: meanwhile others are deleted. Only those of the same moment are counted.
+        last = found[-1].created
+        offset = sum(run.created == last for run in found) + (offset if last == begin else 0)
+        begin, after = last, None
+
+
+async def queue_positions(airflow: AirflowApi, runs: Sequence[Run]) -> dict[str, int]:
+    """Of those runs that wait for others of their workflow to end the place in its queue, by their ids; 1 is the next.
+
+    Airflow starts them in this order: DagRun.get_queued_dag_runs_to_set_running. One that is cancelled keeps its place
+    until then, and is told none.
+    """
+    positions: dict[str, int] = {}
+    waiting = [run for run in runs if run.state == "queued" and run.status == "creating"]
+    for dag_id in {run.dag_id for run in waiting}:
+        wanted = RunFilter(workflows=(dag_id,), states=("queued",)).body()
+        queued = await airflow.search("dags/~/dagRuns/list", "dag_runs", **wanted)
+        positions |= {item["dag_run_id"]: number for number, item in enumerate(queued, 1)}
+    return {run.run_id: positions[run.run_id] for run in waiting if run.run_id in positions}
+
+
+def behind(runs: list[Run], after: Position | None) -> list[Run]:
+    """Those of the runs that come after the one at a position; all if it is not among them."""
+    positions = [position(run) for run in runs]
+    return runs[positions.index(after) + 1 :] if after in positions else runs
+
+
+async def _add_steps(airflow: AirflowApi, runs: Sequence[Run]) -> None:
+    """Give the runs their tasks and reasons. A success has nothing to tell that its tasks know better."""
+    unknown = [run for run in runs if run.state != "success"]
+    if not unknown:
+        return
+    items = await airflow.search(
+        "dags/~/dagRuns/~/taskInstances/list",
+        "task_instances",
+        dag_ids=list(WORKFLOWS),
+        dag_run_ids=[run.run_id for run in unknown],
+    )
+    steps: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)
+    for item in items:
+        steps[item["dag_id"], item["dag_run_id"]].append(item)
+    for run in unknown:
+        run.steps = ordered(run.dag_id, steps[run.dag_id, run.run_id])
+    await asyncio.gather(*(add_reason(airflow, run) for run in unknown))

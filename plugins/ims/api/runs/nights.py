@@ -1,0 +1,71 @@
+"""`/nights`: what the scheduled builds did."""
+
+from __future__ import annotations
+
+import uuid
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from starlette.concurrency import run_in_threadpool
+
+from ims.api.http.auth import may_read, may_write
+from ims.api.http.lists import PAGE, After, add_link, read_cursor
+from ims.api.http.problems import Problem
+from ims.api.http.schemas import Id
+from ims.api.http.services import RecordsService
+from ims.api.runs import job_checks
+from ims.api.runs.airflow import AirflowApi, AirflowService
+from ims.api.runs.lists import behind, position
+from ims.api.runs.night_views import NIGHTLY, DescribeNightService, NightOut
+from ims.api.runs.runs import Run, find_run_of, run_of
+from ims.jobs import Night
+from ims.records.selection import Position
+
+router = APIRouter(prefix="/nights", tags=["nights"])
+
+Limit = Annotated[int, Query(ge=1, le=100, description="at most so many")]
+
+
+@router.get("", dependencies=[may_read()], response_model=list[NightOut], responses=PAGE)
+async def list_nights(
+    request: Request,
+    response: Response,
+    airflow: AirflowService,
+    describe: DescribeNightService,
+    limit: Limit = 20,
+    after: After = None,
+) -> list[NightOut]:
+    """The nights, newest first."""
+    found = await newest(airflow, read_cursor(after), limit + 1)
+    shown = found[:limit]
+    if len(found) > limit:
+        add_link(request, response, position(shown[-1]))
+    return [await describe.one(run) for run in shown]
+
+
+@router.post("", status_code=201, dependencies=[may_write()], response_model=NightOut)
+async def create_night(
+    body: Night, airflow: AirflowService, records: RecordsService, describe: DescribeNightService
+) -> NightOut:
+    """Build now what is marked, or the recipes that are named. While a night runs it waits."""
+    await run_in_threadpool(job_checks.check_night, body, records)
+    run = {"dag_run_id": str(uuid.uuid4()), "logical_date": None, "conf": body.model_dump(exclude_unset=True)}
+    return await describe.one(run_of(await airflow.call("POST", f"dags/{NIGHTLY}/dagRuns", json=run)))
+
+
+@router.get("/{id}", dependencies=[may_read()], response_model=NightOut)
+async def get_night(identity: Id, airflow: AirflowService, describe: DescribeNightService) -> NightOut:
+    """One night; while it runs, what is known so far."""
+    run = await find_run_of(airflow, [NIGHTLY], identity)
+    if run is None:
+        raise Problem(404, f"there is no night with the id {identity}")
+    return await describe.one(run)
+
+
+async def newest(airflow: AirflowApi, after: Position | None, count: int) -> list[Run]:
+    """So many of the newest runs, of those that are older than the one at `after`."""
+    query: dict[str, Any] = {"order_by": "-run_after", "limit": count}
+    if after is not None:
+        query |= {"run_after_lte": after.created.isoformat(), "limit": count + 1}
+    found = await airflow.call("GET", f"dags/{NIGHTLY}/dagRuns", params=query)
+    return behind([run_of(item) for item in found["dag_runs"]], after)[:count]

@@ -1,0 +1,46 @@
+"""What a job refers to, asked without a service."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import get_args
+
+import pytest
+
+from ims.api.http.problems import Problem
+from ims.api.http.schemas import Arch
+from ims.api.runs.job_checks import check
+from ims.jobs import CreateJob
+from ims.records.database import Database
+from ims.records.models import PublicKey, Recipe
+from ims.records.store import Records
+from ims.storage.objects import ObjectStore
+
+
+@pytest.fixture
+def runtime(request: pytest.FixtureRequest, configure: Callable[..., None]) -> None:
+    """The setting for one test."""
+    configure(runtime=request.param)
+
+
+@pytest.mark.parametrize(
+    ("runtime", "refused"), [("local", True), ("kubernetes", False)], indirect=["runtime"], ids=["local", "kubernetes"]
+)
+@pytest.mark.usefixtures("runtime")
+def test_other_architecture(refused: bool, tmp_path: Path) -> None:
+    """This machine builds only for itself; a cluster may have nodes of both kinds."""
+    records = Records(Database(f"sqlite:///{tmp_path / 'records.db'}"))
+    key = records.add(PublicKey(name="key", public_key="ssh-ed25519 AAAA"))
+    link = {"type": "s3", "path": "s3://ims/recipe.tar.gz", "etag": ""}
+    store = ObjectStore.connect("http://127.0.0.1:9", "a", "b")
+    found = []
+    for arch in get_args(Arch):
+        fields = {"recipe_type": "kiwi-ng", "linux_distribution": "sles15", "link": link, "arch": arch}
+        recipe = records.add(Recipe(name=arch, link_path=arch, **fields))
+        job = CreateJob(artifact_id=recipe.id, public_key_id=key.id, image_root_archive_name="image")
+        try:
+            check(job, records, store)
+        except Problem as problem:
+            found.append(problem.detail)
+    assert len(found) == (1 if refused else 0), found
