@@ -14,11 +14,12 @@ import boto3
 
 from ims.steps.build_host import isolate
 from ims.steps.package_artifacts import squashfs_command
+from ims.workspace import Workspace
 
 
 def build(workspace: Path, bucket: str) -> None:
     """Build the rendered recipe in `recipe/`, pack its root and upload kernel, initrd and rootfs."""
-    isolate("apt", workspace)
+    isolate("apt", Workspace(workspace))
     root, cache = workspace / "image-root", workspace / "cache"
     environment = {"PATH": os.environ["PATH"], "HOME": str(workspace), "LANG": "C.UTF-8"}
     command: list[str | Path] = [

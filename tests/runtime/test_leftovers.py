@@ -15,6 +15,7 @@ from ims.runtime import caches, choice
 from ims.runtime.local import LocalRuntime
 from ims.settings import settings
 from ims.steps import cache as kept
+from ims.workspace import Workspace
 
 DAY = 86400
 MIB = 1024**2
@@ -113,7 +114,7 @@ def test_caches(folders: list[Path]) -> None:
     everything = ("packages/a", "roots/a", "packages/b", "images/c", "images/d", "packages/e")
     made = [cached(name, 9 - number) for number, name in enumerate(everything)]
     image = made[3]
-    kept.claim(image, kept.IMAGES, folders[2])
+    kept.claim(image, kept.IMAGES, Workspace(folders[2]))
     aged(image, 6)
     with (cache() / "packages" / "b.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
@@ -140,11 +141,11 @@ def test_caches(folders: list[Path]) -> None:
 def test_use_counts(folders: list[Path]) -> None:
     """A claim makes a cached image young, a build that takes the lock a package cache."""
     image, packages, root = cached("images/x", 9), cached("packages/x", 9), cached("roots/x", 9)
-    assert kept.claim(image, kept.IMAGES, folders[2])
+    assert kept.claim(image, kept.IMAGES, Workspace(folders[2]))
     (cache() / "packages" / "x.lock").open("w").close()  # as a build does
     used = {entry.path: entry.used for entry in caches.entries()}
     assert min(used[path] for path in (image, packages, root)) > time.time() - DAY
-    assert not kept.claim(cache() / "images" / "absent", kept.IMAGES, folders[0])
+    assert not kept.claim(cache() / "images" / "absent", kept.IMAGES, Workspace(folders[0]))
     LocalRuntime().close_workspace(folders[2].name)
     for item in caches.too_much(0):
         item.remove()

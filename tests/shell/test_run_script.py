@@ -11,12 +11,10 @@ from typing import Any
 
 import pytest
 
-from ims.images.overlay import UPPER
 from ims.runtime.local import LocalRuntime, StepFailedError
 from ims.shell import tools
-from ims.steps.fetch_image import PLAYBOOK
-from ims.steps.list_changes import CHANGES
 from ims.steps.run_script import STEP
+from ims.workspace import Workspace
 from tests.shell.small_image import pack, write_root
 from tests.shell.test_shell import Shell, make_key
 
@@ -80,7 +78,7 @@ def test_script_tried_again_starts_from_the_original(workspace: Path, rootfs: Pa
     with pytest.raises(StepFailedError):
         run(workspace, rootfs, "echo half > /etc/half; exit 1")
     run(workspace, rootfs, "echo whole > /etc/whole")
-    assert {path.name for path in (workspace / CHANGES / UPPER / "etc").glob("*l[ef]*")} == {"whole"}
+    assert {path.name for path in (Workspace(workspace).changed_files / "etc").glob("*l[ef]*")} == {"whole"}
 
 
 def test_script_that_takes_too_long(workspace: Path, rootfs: Path) -> None:
@@ -102,13 +100,13 @@ def test_image_without_a_shell(workspace: Path, tmp_path: Path) -> None:
 
 def test_playbook_with_modules(workspace: Path, with_python: Path) -> None:
     """Facts, templates and modules; what Ansible needs on the image goes with the traces of the shell."""
-    folder = workspace / PLAYBOOK
+    folder = Workspace(workspace).playbook
     (folder / "templates").mkdir(parents=True)
     (folder / "site.yml").write_text(MODULES)
     (folder / "templates" / "issue.j2").write_text("{{ inventory_hostname }} has Python {{ ansible_python_version }}\n")
     lines = run(workspace, with_python, None)
     assert any(line.startswith("PLAY RECAP") for line in lines)
-    upper = workspace / CHANGES / UPPER
+    upper = Workspace(workspace).changed_files
     assert (upper / "etc/issue").read_text().startswith("image has Python 3.11")
     assert (upper / "etc/issue").stat().st_mode & 0o777 == 0o600
     assert "hpc:x:4000:" in (upper / "etc/group").read_text()

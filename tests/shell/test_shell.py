@@ -24,7 +24,8 @@ from ims.images.overlay import mount
 from ims.runtime.local import LocalRuntime, StepFailedError
 from ims.settings import settings
 from ims.shell import seccomp, traces
-from ims.steps.serve_shell import CHANGES, IMAGE_ROOT, OUTSIDE, PRIVATE, READY, STEP
+from ims.steps.serve_shell import STEP
+from ims.workspace import Workspace
 from tests.conftest import free_ports
 from tests.flows.leftovers import loop_devices, mounts
 from tests.shell.small_image import pack, write_root
@@ -53,14 +54,14 @@ class Shell:
     seconds: float = 0
 
     @property
-    def workspace(self) -> Path:
+    def workspace(self) -> Workspace:
         """Its job's."""
-        return settings().workspaces / self.job
+        return Workspace(settings().workspaces / self.job)
 
     @property
     def upper(self) -> Path:
         """The folder of what was changed."""
-        return self.workspace / CHANGES / "upper"
+        return self.workspace.changed_files
 
     @property
     def image(self) -> str:
@@ -69,13 +70,13 @@ class Shell:
 
     def start(self) -> Shell:
         """Serve it; returns when it is ready. Raises StepFailedError."""
-        (self.workspace / "run").mkdir(parents=True, exist_ok=True)
-        (self.workspace / READY).unlink(missing_ok=True)
+        self.workspace.run.mkdir(parents=True, exist_ok=True)
+        self.workspace.shell_address.unlink(missing_ok=True)
         self.error = None
         self.runtime, started = LocalRuntime(), time.monotonic()
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
-        while not (self.workspace / READY).exists() and self.thread.is_alive():
+        while not self.workspace.shell_address.exists() and self.thread.is_alive():
             time.sleep(0.01)
         self.seconds = time.monotonic() - started
         if self.error is not None:
@@ -84,7 +85,7 @@ class Shell:
 
     def _run(self) -> None:
         data = {
-            **{"workspace": str(self.workspace), "rootfs": self.rootfs and str(self.rootfs), "jail": self.jail},
+            **{"workspace": str(self.workspace.root), "rootfs": self.rootfs and str(self.rootfs), "jail": self.jail},
             **{"public_key": self.key.with_suffix(".pub").read_text(), "name": "a test, of 1"},
             **{"host": "127.0.0.1", "port": self.port},
         }
@@ -95,7 +96,7 @@ class Shell:
 
     def ready(self) -> Any:
         """What others are told of it."""
-        return json.loads((self.workspace / READY).read_text())
+        return json.loads(self.workspace.shell_address.read_text())
 
     def stop(self) -> None:
         """Kill it."""
@@ -106,13 +107,13 @@ class Shell:
     def remove(self) -> None:
         """Kill it and remove its workspace."""
         self.stop()
-        shutil.rmtree(self.workspace)
+        shutil.rmtree(self.workspace.root)
 
     def processes(self) -> list[Path]:
         """The step's and all that come of it, in /proc of the machine."""
         listed = subprocess.run(["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
         parents = dict(line.split() for line in listed.splitlines())
-        found = {(self.workspace / "run" / "shell.pid").read_text()}
+        found = {self.workspace.pid_file("shell").read_text()}
         while more := {pid for pid, parent in parents.items() if parent in found} - found:
             found |= more
         return [Path("/proc", pid) for pid in found]
@@ -323,12 +324,12 @@ def test_files_of_the_machine_are_not_seen(shell: Shell) -> None:
 
 def test_host_key_is_not_seen(shell: Shell) -> None:
     """The private key is in no file and no variable that a session reaches."""
-    secret = (shell.workspace / PRIVATE / "host_key").read_text().splitlines()[2]
+    secret = shell.workspace.host_key.read_text().splitlines()[2]
     skipped = " -o ".join(f"-path '{path}'" for path in ("/usr", "*/proc", "*/sys", "*/dev"))
     search = f"find / \\( {skipped} \\) -prune -o -type f -size -4k -exec grep -l '{secret}' {{}} +; true"
     assert shell.says(search) == ""
     assert secret not in shell.says("cat /proc/*/environ | tr '\\0' '\\n'; true")
-    assert (shell.workspace / PRIVATE).stat().st_mode & 0o777 == 0o700
+    assert shell.workspace.shell.stat().st_mode & 0o777 == 0o700
 
 
 def test_machine_cannot_be_changed(shell: Shell) -> None:
@@ -386,7 +387,7 @@ def test_names_are_resolved(shell: Shell) -> None:
 
 def test_markers_are_seen_from_outside(shell: Shell) -> None:
     """Where the sensor looks."""
-    outside = shell.upper / "tmp" if shell.jail else shell.workspace / OUTSIDE
+    outside = shell.workspace.markers(jail=shell.jail)
     for name in ("complete", "failed"):
         path = f"/tmp/{name}" if shell.jail else f"/mnt/image/{name}"
         assert not (outside / name).exists()
@@ -469,7 +470,7 @@ def test_start_does_not_wait_for_the_end(own: Shell) -> None:
     """One is killed and the next started at once, as a retry does."""
     for number in range(3):
         own.says(f"echo {number} >> /etc/motd")
-        os.killpg(int((own.workspace / "run" / "shell.pid").read_text()), signal.SIGKILL)
+        os.killpg(int(own.workspace.pid_file("shell").read_text()), signal.SIGKILL)
         own.thread.join()
         own.start()
     assert own.says("cat /etc/motd").split() == ["before", "0", "1", "2"]
@@ -526,15 +527,15 @@ def test_only_the_users_changes_are_left(key: Path, rootfs: Path, tmp_path: Path
 def test_debug_shell(key: Path, root: Path, jail: bool) -> None:
     """A failed build's root is shown as it is, with kiwi's log beside it."""
     served = Shell(key, None, jail=jail)
-    served.workspace.mkdir(parents=True)
-    shutil.copytree(root, served.workspace / IMAGE_ROOT, symlinks=True)
-    (served.workspace / "kiwi.log").write_text("it failed\n")
+    served.workspace.root.mkdir(parents=True)
+    shutil.copytree(root, served.workspace.image_root, symlinks=True)
+    served.workspace.kiwi_log.write_text("it failed\n")
     served.start()
     assert served.says(f"cat {'/run' if jail else '/mnt/image'}/kiwi.log") == "it failed"
     served.says(f"echo x > {served.image}/etc/fixed")
-    assert (served.workspace / IMAGE_ROOT / "etc" / "fixed").read_text() == "x\n"
+    assert (served.workspace.image_root / "etc" / "fixed").read_text() == "x\n"
     served.says("touch " + ("/tmp/failed" if jail else "/mnt/image/failed"))
-    assert (served.workspace / ("image-root/tmp" if jail else OUTSIDE) / "failed").exists()
+    assert ((served.workspace.image_root / "tmp" if jail else served.workspace.unjailed) / "failed").exists()
     served.remove()
 
 
@@ -618,9 +619,9 @@ def test_what_cannot_be_served(key: Path, root: Path, rootfs: Path, tmp_path: Pa
 def test_image_that_cannot_be_served(key: Path, root: Path, spoil: str, reason: str) -> None:
     """Links in it cannot send our mounts elsewhere."""
     served = Shell(key, None)
-    served.workspace.mkdir(parents=True)
-    shutil.copytree(root, served.workspace / IMAGE_ROOT, symlinks=True)
-    subprocess.run(["sh", "-ec", spoil], cwd=served.workspace / IMAGE_ROOT, check=True)
+    served.workspace.root.mkdir(parents=True)
+    shutil.copytree(root, served.workspace.image_root, symlinks=True)
+    subprocess.run(["sh", "-ec", spoil], cwd=served.workspace.image_root, check=True)
     with pytest.raises(StepFailedError, match=reason) as error:
         served.start()
     assert error.value.permanent

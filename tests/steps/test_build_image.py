@@ -19,6 +19,7 @@ from ims.runtime.local import NAMESPACES
 from ims.settings import settings
 from ims.steps import build_ca_package, package_root, resolve_packages
 from ims.steps.package_artifacts import make_rootfs
+from ims.workspace import Workspace
 from tests.flows.conftest import RECIPES
 from tests.flows.rpm_repository import Package, RepositoryServer, basic_packages, build_repository
 from tests.images.trees import unmount
@@ -68,7 +69,7 @@ class Builder:
         command = [*NAMESPACES, sys.executable, "-m", *program]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         assert done.returncode == 0, done.stdout
-        package_root.show(workspace, workspace / "image-root")
+        package_root.show(Workspace(workspace), workspace / "image-root")
         make_rootfs(workspace / "image-root", workspace / "rootfs")
         return Built(workspace / "image-root", (workspace / "rootfs").read_bytes(), done.stdout)
 

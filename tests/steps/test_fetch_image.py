@@ -14,6 +14,7 @@ from ims.errors import ImsError
 from ims.steps.fetch_image import fetch_rootfs
 from ims.storage import manifest
 from ims.storage.objects import ObjectName
+from ims.workspace import Workspace
 from tests.service import Service
 
 Rootfs = tuple[ObjectName, str, bytes]
@@ -39,19 +40,19 @@ def write(service: Service, rootfs: ObjectName, **fields: Any) -> ObjectName:
 def test_fetched_once(service: Service, rootfs: Rootfs, tmp_path: Path) -> None:
     """Of two images with the same rootfs one is fetched; the other does not ask S3 for it."""
     name, md5, content = rootfs
-    first = fetch_rootfs(service.store, write(service, name, md5=md5), tmp_path)
+    first = fetch_rootfs(service.store, write(service, name, md5=md5), Workspace(tmp_path))
     assert first.read_bytes() == content
     elsewhere = ObjectName(name.bucket, f"{name.key}-that-is-not-there")
-    assert fetch_rootfs(service.store, write(service, elsewhere, md5=md5.upper()), tmp_path) == first
+    assert fetch_rootfs(service.store, write(service, elsewhere, md5=md5.upper()), Workspace(tmp_path)) == first
 
 
 def test_without_a_checksum(service: Service, rootfs: Rootfs, tmp_path: Path) -> None:
     """It is kept too, until there is another object in its place."""
     name, _, content = rootfs
     image = write(service, name)
-    assert fetch_rootfs(service.store, image, tmp_path).read_bytes() == content
+    assert fetch_rootfs(service.store, image, Workspace(tmp_path)).read_bytes() == content
     service.store.write_bytes(name, b"another")
-    assert fetch_rootfs(service.store, image, tmp_path).read_bytes() == b"another"
+    assert fetch_rootfs(service.store, image, Workspace(tmp_path)).read_bytes() == b"another"
 
 
 @pytest.mark.parametrize("md5", ["0" * 32, "/etc/passwd", "../" * 20 + "etc/passwd", "../images"])
@@ -60,5 +61,5 @@ def test_another_checksum(service: Service, rootfs: Rootfs, md5: str, tmp_path: 
     kept = service.settings.home / "cache" / "images"
     before = set(kept.glob("*"))
     with pytest.raises(ImsError, match="is damaged: its md5 is"):
-        fetch_rootfs(service.store, write(service, rootfs[0], md5=md5), tmp_path)
+        fetch_rootfs(service.store, write(service, rootfs[0], md5=md5), Workspace(tmp_path))
     assert {path.name for path in set(kept.glob("*")) - before} <= {f"{tmp_path.name}.fetched"}

@@ -16,6 +16,7 @@ from ims.runtime.local import LocalRuntime
 from ims.settings import settings
 from ims.steps import package_root
 from ims.steps.cache import ROOTS, claimed_by
+from ims.workspace import Workspace
 from tests.images.trees import snapshot, unmount
 from tests.steps.test_package_artifacts import write_root
 
@@ -35,7 +36,7 @@ def recipe_id() -> str:
 class Job(NamedTuple):
     """A job's workspace, and the place of its image root."""
 
-    workspace: Path
+    workspace: Workspace
     root: Path
 
     def take(self, key: str) -> bool:
@@ -48,17 +49,17 @@ class Job(NamedTuple):
 
     def unmount(self) -> None:
         """As the end of a step does."""
-        unmount(self.workspace)
+        unmount(self.workspace.root)
 
 
 @pytest.fixture
 def job() -> Iterator[Job]:
     """One that is closed whatever happens."""
-    workspace = LocalRuntime().open_workspace(str(uuid4()), 0)
-    made = Job(workspace, workspace / "image-root")
+    workspace = Workspace(LocalRuntime().open_workspace(str(uuid4()), 0))
+    made = Job(workspace, workspace.image_root)
     yield made
     made.unmount()
-    LocalRuntime().close_workspace(workspace.name)
+    LocalRuntime().close_workspace(workspace.job_id)
 
 
 def kept(recipe_id: str) -> list[Path]:
@@ -117,7 +118,7 @@ def test_stays_as_long_as_a_job_claims_it(recipe_id: str, root: Path, job: Job) 
     job.show()
     assert snapshot(job.root) == snapshot(root)
     job.unmount()
-    LocalRuntime().close_workspace(job.workspace.name)
+    LocalRuntime().close_workspace(job.workspace.job_id)
     package_root.keep(recipe_id, "three", root)
     assert len(kept(recipe_id)) == 1
     assert caches.remove(entry)
@@ -159,12 +160,12 @@ def test_machine_that_cannot_mount_it(
 ) -> None:
     """Packages are installed again, and the root stays for others."""
     package_root.keep(recipe_id, recipe_id, root)
-    (job.workspace / "no mount").mkdir()
-    (job.workspace / "no mount/mount").write_text(
+    (job.workspace.root / "no mount").mkdir()
+    (job.workspace.root / "no mount/mount").write_text(
         "#!/bin/sh\necho 'mount: failed to set up a loop device' >&2\nexit 32\n"
     )
-    (job.workspace / "no mount/mount").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{job.workspace / 'no mount'}:{os.environ['PATH']}")
+    (job.workspace.root / "no mount/mount").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{job.workspace.root / 'no mount'}:{os.environ['PATH']}")
     with caplog.at_level(logging.WARNING):
         assert not job.take(recipe_id)
     assert "failed to set up a loop device" in caplog.text

@@ -16,6 +16,7 @@ from ims.recipes.template import render
 from ims.recipes.wanted import Wanted
 from ims.steps import provenance, resolve_packages
 from ims.steps.resolve_packages import Input
+from ims.workspace import Workspace
 from tests.flows.conftest import RECIPES
 from tests.flows.rpm_repository import Package, RepositoryServer, basic_packages, build_repository
 
@@ -67,7 +68,7 @@ def test_provenance(tmp_path: Path, repository: Path) -> None:
     assert {"zypper", "rpm", "squashfs-tools"} <= set(found.builder)
     assert found.boot_files == BOOT_FILES
     install(tmp_path, repository, *names)
-    assert provenance.confirm(tmp_path, tmp_path / "image-root")
+    assert provenance.confirm(Workspace(tmp_path), tmp_path / "image-root")
     assert Provenance.read((tmp_path / NAME).read_bytes()) == found
 
 
@@ -76,7 +77,7 @@ def test_scripts_remove_packages(tmp_path: Path, repository: Path) -> None:
     with RepositoryServer(repository) as server:
         found = resolved(tmp_path, server.url)
     install(tmp_path, repository, "busybox")
-    assert provenance.confirm(tmp_path, tmp_path / "image-root", finished=True)
+    assert provenance.confirm(Workspace(tmp_path), tmp_path / "image-root", finished=True)
     assert Provenance.read((tmp_path / NAME).read_bytes()) == found
 
 
@@ -88,7 +89,7 @@ def test_image_that_holds_others(tmp_path: Path, repository: Path, others: tuple
     with RepositoryServer(repository) as server:
         resolved(tmp_path, server.url)
     install(tmp_path, repository, *others)
-    assert not provenance.confirm(tmp_path, tmp_path / "image-root")
+    assert not provenance.confirm(Workspace(tmp_path), tmp_path / "image-root")
     found = Provenance.read((tmp_path / NAME).read_bytes())
     assert found.packages is None
     assert "more.x86_64 1.0-1" in found.unknown or "filesystem" in found.unknown

@@ -80,7 +80,7 @@ def run(step: Input) -> str:
     """Returns the path of the package."""
     path = settings().ca_certificate_path
     certificate = read_certificate(path)
-    folder = step.workspace / "ca"
+    folder = step.workspace.ca_package
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     build = build_deb if step.package_manager == APT else build_rpm

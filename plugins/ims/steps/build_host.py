@@ -11,12 +11,13 @@ from pathlib import Path
 
 from ims.recipes.description import APT
 from ims.settings import settings
+from ims.workspace import Workspace
 
 CERTIFICATES = Path("/etc/ssl/certs")
 BUNDLE = "ca-certificates.crt"
 
 
-def isolate(package_manager: str, workspace: Path) -> None:
+def isolate(package_manager: str, workspace: Workspace) -> None:
     """Keep the build away from the host's package database, and have it trust the site's CA."""
     _empty("/var/log")
     _open_sysfs()
@@ -24,7 +25,7 @@ def isolate(package_manager: str, workspace: Path) -> None:
         _cover_apt()
     else:
         _cover_rpm()
-    _trust(settings().ca_certificate_path, workspace / "certificates")
+    _trust(settings().ca_certificate_path, workspace.certificates)
 
 
 def _open_sysfs() -> None:

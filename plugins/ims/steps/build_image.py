@@ -31,6 +31,7 @@ from ims.steps import build_host, package_root, provenance
 from ims.steps.locks import taken
 from ims.steps.programs import run_logged
 from ims.steps.step import Step, StepInput
+from ims.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
@@ -62,10 +63,10 @@ class Input(StepInput):
 
 def run(step: Input) -> str:
     """Leaves the root in `image-root/` and kiwi's log in `kiwi.log`; returns the root's path."""
-    root, started = step.workspace / "image-root", int(time.time())
+    root, started = step.workspace.image_root, int(time.time())
     shutil.rmtree(root, ignore_errors=True)
-    (step.workspace / "kiwi.log").unlink(missing_ok=True)
-    reproducible.clamp_times(step.workspace / "recipe", SOURCE_DATE_EPOCH)
+    step.workspace.kiwi_log.unlink(missing_ok=True)
+    reproducible.clamp_times(step.workspace.recipe, SOURCE_DATE_EPOCH)
     build_host.isolate(step.package_manager, step.workspace)
     with package_cache(step) as cache:
         install_packages(step, root, cache, started)
@@ -86,7 +87,7 @@ def package_cache(step: Input) -> Iterator[Path]:
     with taken(shared.with_suffix(".lock")) as ours:
         if not ours:
             log.info("another job uses the package cache of this recipe: packages are fetched again")
-        yield shared if ours else step.workspace / "cache"
+        yield shared if ours else step.workspace.package_cache
 
 
 def install_packages(step: Input, root: Path, cache: Path, started: int) -> None:
@@ -94,8 +95,8 @@ def install_packages(step: Input, root: Path, cache: Path, started: int) -> None
 
     Raises as `prepare`.
     """
-    description, key = step.workspace / "recipe-packages", None
-    phases.write_package_part(step.workspace / "recipe", description)
+    description, key = step.workspace.package_description, None
+    phases.write_package_part(step.workspace.recipe, description)
     if step.packages is not None:
         key = package_root.key(description, step.package_manager, step.packages, step.ca_package)
         if package_root.take(key, step.workspace, root):
@@ -115,14 +116,14 @@ def install_packages(step: Input, root: Path, cache: Path, started: int) -> None
 
 def finish(step: Input, root: Path, cache: Path) -> None:
     """Do the rest of what the recipe says in a root with its packages. Raises as `prepare`."""
-    description = step.workspace / "recipe-image"
-    phases.write_image_part(step.workspace / "recipe", description)
-    own = step.workspace / "kiwi.yml"
+    description = step.workspace.image_description
+    phases.write_image_part(step.workspace.recipe, description)
+    own = step.workspace.kiwi_config
     own.write_text(json.dumps({"runtime_checks": {"disable": phases.PACKAGE_CHECKS}}))
     if os.path.ismount(root):
         # kiwi takes what it finds mounted there for its own, and in the end takes it off.
         mount("--bind", root, root)
-    with kept_files(root, step.workspace / "kept"):
+    with kept_files(root, step.workspace.replaced_files):
         prepare(step, description, root, cache, "--allow-existing-root", kiwi=("--config", own))
 
 
@@ -155,7 +156,7 @@ def prepare(
 
     Raises InputError or ImsError: what went wrong, from kiwi's log.
     """
-    temporary, home = step.workspace / "tmp", step.workspace / "home"
+    temporary, home = step.workspace.kiwi_temporary, step.workspace.kiwi_home
     for folder in (temporary, home, cache):
         folder.mkdir(parents=True, exist_ok=True)
     command: list[str | Path] = [
@@ -168,7 +169,7 @@ def prepare(
         *options,
     ]
     environment = {**ENVIRONMENT, "HOME": str(home)}
-    code, last = run_logged(command, environment, copy=step.workspace / "kiwi.log")
+    code, last = run_logged(command, environment, copy=step.workspace.kiwi_log)
     if code != 0:
         raise kiwi_log.build_error(last, code)
 
@@ -197,9 +198,9 @@ def run_images_script(root: Path) -> None:
         )
 
 
-def settle(root: Path, started: int, workspace: Path) -> None:
+def settle(root: Path, started: int, workspace: Workspace) -> None:
     """Take from a root what differs from one build to the next; `started`: when this one began."""
-    reproducible.settle(root, started, SOURCE_DATE_EPOCH, workspace)
+    reproducible.settle(root, started, SOURCE_DATE_EPOCH, workspace.root)
     for name in VOLATILE:
         # What was mounted or written there is not in the image, but would be seen in the folder's time.
         os.utime(root / name, (SOURCE_DATE_EPOCH,) * 2, follow_symlinks=False)

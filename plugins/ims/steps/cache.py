@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ims.settings import settings
+from ims.workspace import Workspace
 
 IMAGES, ROOTS = "images", "roots"
 
@@ -21,12 +22,12 @@ def folder(kind: str) -> Path:
     return settings().home / "cache" / kind
 
 
-def claim(path: Path, kind: str, workspace: Path) -> bool:
+def claim(path: Path, kind: str, workspace: Workspace) -> bool:
     """Keep a file, which may have to be made yet, until the workspace is closed; returns whether it is there.
 
     Of each kind a workspace claims one.
     """
-    link = _link(kind, workspace)
+    link = workspace.claim(kind)
     path.parent.mkdir(parents=True, exist_ok=True)
     with locked():
         link.unlink(missing_ok=True)
@@ -37,20 +38,21 @@ def claim(path: Path, kind: str, workspace: Path) -> bool:
     return False
 
 
-def unclaim(kind: str, workspace: Path) -> None:
+def unclaim(kind: str, workspace: Workspace) -> None:
     """Claim none of a kind any more."""
-    _link(kind, workspace).unlink(missing_ok=True)
+    workspace.claim(kind).unlink(missing_ok=True)
 
 
-def claimed_by(kind: str, workspace: Path) -> Path | None:
+def claimed_by(kind: str, workspace: Workspace) -> Path | None:
     """What a workspace claims of a kind."""
-    link = _link(kind, workspace)
+    link = workspace.claim(kind)
     return link.readlink() if link.is_symlink() else None
 
 
 def claimed() -> set[Path]:
     """What all workspaces claim."""
-    return {link.readlink() for link in settings().workspaces.glob("*/*.claim") if link.is_symlink()}
+    workspaces = map(Workspace, settings().workspaces.glob("*/"))
+    return {link.readlink() for workspace in workspaces for link in workspace.claims() if link.is_symlink()}
 
 
 @contextmanager
@@ -61,7 +63,3 @@ def locked() -> Iterator[None]:
     with lock.open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
         yield
-
-
-def _link(kind: str, workspace: Path) -> Path:
-    return workspace / f"{kind}.claim"

@@ -14,11 +14,9 @@ from ims.steps import cache
 from ims.steps.step import Step, StepInput
 from ims.storage.manifest import MAX_BYTES, ROOTFS, Artifact, read_manifest
 from ims.storage.objects import ObjectName, ObjectStore
+from ims.workspace import Workspace
 
 log = logging.getLogger(__name__)
-
-
-PLAYBOOK = "playbook"
 
 
 class Input(StepInput):
@@ -36,18 +34,18 @@ def run(step: Input) -> str:
     return str(fetch_rootfs(store, ObjectName.parse(step.path), step.workspace))
 
 
-def fetch_playbook(store: ObjectStore, name: ObjectName, workspace: Path) -> None:
+def fetch_playbook(store: ObjectStore, name: ObjectName, workspace: Workspace) -> None:
     """Unpack an archive with `site.yml` at its root. Raises InputError: it is something else."""
-    packed = workspace / "playbook.tar.gz"
+    packed = workspace.playbook_archive
     digests = store.download(name, packed)
     log.info("fetched %s: %d bytes, sha256 %s", name, digests.size, digests.sha256)
     own = settings()
     limits = {"max_bytes": own.recipe_max_mib * 1024 * 1024, "max_files": own.recipe_max_files}
-    archive.unpack(packed, workspace / PLAYBOOK, entry=ansible.PLAYBOOK, **limits)
+    archive.unpack(packed, workspace.playbook, entry=ansible.PLAYBOOK, **limits)
     packed.unlink()
 
 
-def fetch_rootfs(store: ObjectStore, name: ObjectName, workspace: Path) -> Path:
+def fetch_rootfs(store: ObjectStore, name: ObjectName, workspace: Workspace) -> Path:
     """The rootfs that the manifest `name` names. Raises InputError: there is not one, or it is damaged."""
     found = read_manifest(store.read_bytes(name, MAX_BYTES), name).of_type(ROOTFS)
     if len(found) != 1:
@@ -57,7 +55,7 @@ def fetch_rootfs(store: ObjectStore, name: ObjectName, workspace: Path) -> Path:
         log.info("%s is here already", found[0].link.path)
         return rootfs
     # Beside its last place, since the workspace is another mount; LocalRuntime.close_workspace removes it.
-    fetched = rootfs.with_name(f"{workspace.name}.fetched")
+    fetched = rootfs.with_name(f"{workspace.job_id}.fetched")
     digests = store.download(ObjectName.parse(found[0].link.path), fetched)
     if found[0].md5 and found[0].md5.lower() != digests.md5:
         raise InputError(f"{found[0].link.path} is damaged: its md5 is {digests.md5}, the manifest says {found[0].md5}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
 from pydantic import Field
@@ -15,6 +14,7 @@ from ims.recipes.template import render
 from ims.settings import settings
 from ims.steps.step import Step, StepInput
 from ims.storage.objects import ObjectName, ObjectStore
+from ims.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +28,8 @@ class Input(StepInput):
 
 def run(step: Input) -> dict[str, Any]:
     """Leaves the rendered recipe in `recipe/`; returns its digest and what its description says."""
-    store, folder = ObjectStore.from_environment(), step.workspace / "recipe"
-    digest, rendered = fetch(store, step.path, step.variables, folder)
+    folder = step.workspace.recipe
+    digest, rendered = fetch(ObjectStore.from_environment(), step.path, step.variables, step.workspace)
     description = read_description(folder)
     check_description(folder)
     log.info(
@@ -45,13 +45,13 @@ def run(step: Input) -> dict[str, Any]:
     return {"digest": digest, **description.as_dict()}
 
 
-def fetch(store: ObjectStore, path: str, variables: Mapping[str, str], folder: Path) -> tuple[str, list[str]]:
-    """Leave the recipe that lies at `path` in `folder`, rendered.
+def fetch(store: ObjectStore, path: str, variables: Mapping[str, str], workspace: Workspace) -> tuple[str, list[str]]:
+    """Unpack the recipe archive at the S3 address `path` into `recipe/` and render its templates.
 
-    Returns its digest, of what was packed, and the names of the files that were templates.
-    Raises InputError, UnavailableError: it is not there, or not a recipe.
+    Returns the digest of the recipe as it was packed, and the names of the templates.
+    Raises InputError if it is not a recipe, MissingError or UnavailableError if it cannot be fetched.
     """
-    name, packed, limits = ObjectName.parse(path), folder.with_suffix(".tar.gz"), settings()
+    name, packed, folder, limits = ObjectName.parse(path), workspace.recipe_archive, workspace.recipe, settings()
     digests = store.download(name, packed)
     log.info("fetched %s: %d bytes, sha256 %s", name, digests.size, digests.sha256)
     archive.unpack(packed, folder, max_bytes=limits.recipe_max_mib * 1024 * 1024, max_files=limits.recipe_max_files)

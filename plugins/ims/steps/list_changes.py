@@ -7,14 +7,11 @@ from pathlib import Path
 from typing import Any
 
 from ims.images.changes import compare
-from ims.images.overlay import UPPER, mount_image, mount_lower
+from ims.images.overlay import mount_image, mount_lower
 from ims.shell.traces import clean
 from ims.steps.step import Step, StepInput
 
 log = logging.getLogger(__name__)
-
-CHANGES = "changes"
-LIST = "changes.txt"
 
 
 class Input(StepInput):
@@ -25,14 +22,14 @@ class Input(StepInput):
 
 def run(step: Input) -> dict[str, Any]:
     """Removes the traces of the shell; leaves the whole list in `changes.txt` and returns its summary."""
-    changes = step.workspace / CHANGES
+    changes, upper = step.workspace.changes, step.workspace.changed_files
     lower = mount_lower(step.rootfs, changes)
-    removed = clean(changes / UPPER, lower)
+    removed = clean(upper, lower)
     log.info("removed traces of the shell: %s", ", ".join(removed) or "none")
-    root = step.workspace / "image-root"
+    root = step.workspace.image_root
     mount_image(step.rootfs, changes, root)
-    found = compare(lower, changes / UPPER, root)
-    (step.workspace / LIST).write_text("".join(f"{line}\n" for line in found.lines()))
+    found = compare(lower, upper, root)
+    step.workspace.change_list.write_text("".join(f"{line}\n" for line in found.lines()))
     summary = found.summary().model_dump()
     for name, names in summary.items():
         if names["count"]:

@@ -24,14 +24,13 @@ from ims.images.overlay import mount_image
 from ims.images.reproducible import files_with_acls, lost_acls
 from ims.images.root import resolve_inside
 from ims.images.sbom import SBOM, write_sbom
-from ims.recipes.provenance import NAME as PROVENANCE
 from ims.settings import settings
 from ims.steps import package_root, provenance
 from ims.steps.build_host import kernel_file_systems
-from ims.steps.list_changes import CHANGES, LIST
 from ims.steps.step import Step, StepInput
 from ims.storage import manifest
 from ims.storage.digests import digest_file
+from ims.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +61,7 @@ def run(step: Input) -> list[list[dict[str, Any]]]:
 
     They come in two parts, to be uploaded beside each other: the rootfs, and all that is small.
     """
-    root, folder = step.workspace / "image-root", step.workspace / "artifacts"
+    root, folder = step.workspace.image_root, step.workspace.artifacts
     if step.rootfs is not None:
         show_changed_image(step.rootfs, step.workspace, root)
     else:
@@ -76,16 +75,16 @@ def run(step: Input) -> list[list[dict[str, Any]]]:
         described = beside.submit(describe_contents, root, folder)
         make_rootfs(root, folder / "rootfs")
         described.result()
-    for name in (LIST, PROVENANCE):
-        if (told := step.workspace / name).exists():
-            shutil.copyfile(told, folder / name)
+    for path in (step.workspace.change_list, step.workspace.build_inputs):
+        if path.exists():
+            shutil.copyfile(path, folder / path.name)
     types = {
         "rootfs": manifest.ROOTFS,
         "kernel": manifest.KERNEL,
         "initrd": manifest.INITRD,
         "boot_parameters": manifest.BOOT_PARAMETERS,
-        LIST: manifest.CHANGES,
-        PROVENANCE: manifest.PROVENANCE,
+        step.workspace.change_list.name: manifest.CHANGES,
+        step.workspace.build_inputs.name: manifest.PROVENANCE,
         SBOM: manifest.SBOM,
         FILES: manifest.FILES,
     }
@@ -93,9 +92,9 @@ def run(step: Input) -> list[list[dict[str, Any]]]:
     return [[rootfs], others]
 
 
-def show_changed_image(rootfs: Path, workspace: Path, root: Path) -> None:
+def show_changed_image(rootfs: Path, workspace: Workspace, root: Path) -> None:
     """Mount the image with its changes and have it trust the site's CA."""
-    mount_image(rootfs, workspace / CHANGES, root)
+    mount_image(rootfs, workspace.changes, root)
     with kernel_file_systems(root):
         site_ca.add(root, settings().ca_certificate_path)
 

@@ -23,6 +23,7 @@ from ims.recipes.archive import digest
 from ims.recipes.description import APT
 from ims.recipes.provenance import file_digest
 from ims.steps import cache
+from ims.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
@@ -30,8 +31,6 @@ PROCEDURE = 1
 """To be raised when a build installs packages in another way: roots that are kept from before are then of no use."""
 _PROGRAMS = {APT: ("apt-get", "dpkg")}
 _ENDING = ".squashfs"
-_CHANGES = "image-root.changes"
-"""The folder of a workspace with what a build does to the root that it took."""
 
 
 def key(description: Path, package_manager: str, packages: str, ca_package: Path) -> str:
@@ -41,7 +40,7 @@ def key(description: Path, package_manager: str, packages: str, ca_package: Path
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
 
-def take(name: str, workspace: Path, root: Path) -> bool:
+def take(name: str, workspace: Workspace, root: Path) -> bool:
     """Show on `root`, writable, the root that was kept under the key `name`; whether there was one, undamaged.
 
     What is changed in it stays in the workspace, where `show` finds it.
@@ -65,19 +64,19 @@ def take(name: str, workspace: Path, root: Path) -> bool:
     return True
 
 
-def show(workspace: Path, root: Path) -> None:
+def show(workspace: Workspace, root: Path) -> None:
     """Show an image root as the build left it. One that was made without a kept root is a plain folder already.
 
     Raises as `mount_image`.
     """
     if (path := cache.claimed_by(cache.ROOTS, workspace)) is not None:
-        mount_image(path, workspace / _CHANGES, root, moves=True)
+        mount_image(path, workspace.image_root_changes, root, moves=True)
 
 
-def forget(workspace: Path) -> None:
+def forget(workspace: Workspace) -> None:
     """Have a workspace use no kept root, and no changes to one."""
     cache.unclaim(cache.ROOTS, workspace)
-    shutil.rmtree(workspace / _CHANGES, ignore_errors=True)
+    shutil.rmtree(workspace.image_root_changes, ignore_errors=True)
 
 
 def keep(lineage: str, name: str, root: Path) -> None:

@@ -6,7 +6,6 @@ import logging
 import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
@@ -21,6 +20,7 @@ from ims.steps.step import Step, StepInput
 from ims.storage.manifest import MAX_BYTES as MAX_MANIFEST
 from ims.storage.manifest import PROVENANCE, read_manifest
 from ims.storage.objects import ObjectName, ObjectStore
+from ims.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
@@ -60,18 +60,20 @@ def run(step: Input) -> list[dict[str, Any]]:
     store = ObjectStore.from_environment()
     if step.force:
         return [_plan(recipe, Decision(verdict="build", reason="it was asked for")) for recipe in step.recipes]
-    folders = [step.workspace / "plans" / str(number) for number in range(len(step.recipes))]
+    workspaces = [step.workspace.plan(number) for number in range(len(step.recipes))]
     with ThreadPoolExecutor(AT_ONCE) as pool:
-        return list(pool.map(_planner(store, step.boot_files), step.recipes, folders))
+        return list(pool.map(_planner(store, step.boot_files), step.recipes, workspaces))
 
 
-def _planner(store: ObjectStore, boot_files: dict[str, str | None]) -> Callable[[RecipeToPlan, Path], dict[str, Any]]:
-    def plan(recipe: RecipeToPlan, scratch: Path) -> dict[str, Any]:
+def _planner(
+    store: ObjectStore, boot_files: dict[str, str | None]
+) -> Callable[[RecipeToPlan, Workspace], dict[str, Any]]:
+    def plan(recipe: RecipeToPlan, workspace: Workspace) -> dict[str, Any]:
         try:
-            decision = _decide(store, recipe, boot_files, scratch)
+            decision = _decide(store, recipe, boot_files, workspace)
         except ImsError as error:
             decision = Decision(verdict="build", reason=f"it cannot be told whether it changed: {error}")
-        shutil.rmtree(scratch, ignore_errors=True)
+        shutil.rmtree(workspace.root, ignore_errors=True)
         log.info("%s: %s: %s", recipe.name, decision.verdict, decision.reason)
         return _plan(recipe, decision)
 
@@ -84,18 +86,19 @@ def _plan(recipe: RecipeToPlan, decision: Decision) -> dict[str, Any]:
     ).model_dump()
 
 
-def _decide(store: ObjectStore, recipe: RecipeToPlan, boot_files: dict[str, str | None], scratch: Path) -> Decision:
+def _decide(
+    store: ObjectStore, recipe: RecipeToPlan, boot_files: dict[str, str | None], workspace: Workspace
+) -> Decision:
     before, why = _last(store, recipe)
     if before is None:
         return Decision(verdict="build", reason=why)
-    folder = scratch / "recipe"
-    shutil.rmtree(scratch, ignore_errors=True)
-    scratch.mkdir(parents=True)
-    fetch(store, recipe.path, recipe.variables, folder)
-    now = provenance.gather(folder, read_description(folder), recipe.arch, boot_files)
+    shutil.rmtree(workspace.root, ignore_errors=True)
+    workspace.root.mkdir(parents=True)
+    fetch(store, recipe.path, recipe.variables, workspace)
+    now = provenance.gather(workspace.recipe, read_description(workspace.recipe), recipe.arch, boot_files)
 
     def resolve() -> Sequence[Package]:
-        return provenance.packages(folder, now, scratch / "resolving")
+        return provenance.packages(workspace, now)
 
     return decide(before, now, resolve)
 

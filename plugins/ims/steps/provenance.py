@@ -15,12 +15,13 @@ from ims.images.packages import installed, label
 from ims.recipes import answers
 from ims.recipes.description import Description, read_description
 from ims.recipes.metadata import index_digests
-from ims.recipes.provenance import NAME, Package, Provenance, file_digest, own_versions, recipe_digests
+from ims.recipes.provenance import Package, Provenance, file_digest, own_versions, recipe_digests
 from ims.recipes.resolving import resolve
 from ims.recipes.wanted import wanted_packages
 from ims.settings import settings
 from ims.steps.build_ca_package import NAME as CA_PACKAGE
 from ims.steps.locks import taken
+from ims.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
@@ -53,7 +54,7 @@ def builder(package_manager: str) -> dict[str, str]:
     return {**own_versions(), **versions, "squashfs_level": str(settings().squashfs_level)}
 
 
-def confirm(workspace: Path, root: Path, *, finished: bool = False) -> bool:
+def confirm(workspace: Workspace, root: Path, *, finished: bool = False) -> bool:
     """Believe the packages in `provenance.json` only if an image root holds just these, and the site's CA.
 
     In a `finished` root some may be gone: scripts remove packages, as they will the next time. Otherwise scripts
@@ -66,13 +67,13 @@ def confirm(workspace: Path, root: Path, *, finished: bool = False) -> bool:
     if others:
         why = f"its image holds others than were to be installed: {', '.join(others[:3])}"
         log.info("which packages the next build will install cannot be told from this one: %s", why)
-        (workspace / NAME).write_text(found.without_packages(why).model_dump_json())
+        workspace.build_inputs.write_text(found.without_packages(why).model_dump_json())
     return not others
 
 
-def told(workspace: Path) -> Provenance | None:
+def told(workspace: Workspace) -> Provenance | None:
     """What `resolve_packages` left; None if it left nothing."""
-    path = workspace / NAME
+    path = workspace.build_inputs
     return Provenance.read(path.read_bytes()) if path.exists() else None
 
 
@@ -92,18 +93,18 @@ def other_packages(found: Provenance, root: Path, finished: bool) -> list[str]:
     return sorted(there - told) if finished else sorted([*(there - told), *(told - there)])
 
 
-def packages(folder: Path, now: Provenance, scratch: Path) -> Sequence[Package]:
+def packages(workspace: Workspace, now: Provenance) -> Sequence[Package]:
     """The packages that would be installed `now`, which `gather` told of the same recipe.
 
     Raises UnknownPackagesError: that cannot be told; UnavailableError: a repository does not answer.
     """
-    wanted = wanted_packages(folder, now.arch)
-    scratch.mkdir(parents=True, exist_ok=True)
-    with _index_folder(wanted.sources, scratch) as indexes:
+    wanted = wanted_packages(workspace.recipe, now.arch)
+    workspace.resolving.mkdir(parents=True, exist_ok=True)
+    with _index_folder(wanted.sources, workspace) as indexes:
         if (known := answers.recall(indexes, wanted, now)) is not None:
             return known
-        resolved = resolve(wanted, indexes, _certificates(scratch))
-        repositories = read_description(folder).repositories
+        resolved = resolve(wanted, indexes, _certificates(workspace))
+        repositories = read_description(workspace.recipe).repositories
         if index_digests(repositories, settings().ca_certificate_path) == now.repositories:
             # Otherwise one was published meanwhile, and it is not known which of the two the solver saw.
             answers.keep(indexes, wanted, now, resolved)
@@ -111,21 +112,21 @@ def packages(folder: Path, now: Provenance, scratch: Path) -> Sequence[Package]:
 
 
 @contextmanager
-def _index_folder(sources: object, scratch: Path) -> Iterator[Path]:
+def _index_folder(sources: object, workspace: Workspace) -> Iterator[Path]:
     """Where the indexes of these repositories are kept; a folder in `scratch` while somebody else uses that."""
     key = hashlib.sha256(repr(sources).encode()).hexdigest()
     shared = settings().home / "cache" / "indexes" / key
     try:
         shared.mkdir(parents=True, exist_ok=True)
     except OSError:  # a pod has no place that it shares with others
-        yield scratch / "indexes"
+        yield workspace.solver_indexes
         return
     with taken(shared.with_suffix(".lock")) as ours:
-        yield shared if ours else scratch / "indexes"
+        yield shared if ours else workspace.solver_indexes
 
 
-def _certificates(scratch: Path) -> Path:
+def _certificates(workspace: Workspace) -> Path:
     """The system's certificates and the site's in one file."""
-    bundle = scratch / "certificates.pem"
+    bundle = workspace.solver_certificates
     bundle.write_bytes(BUNDLE.read_bytes() + b"\n" + settings().ca_certificate_path.read_bytes())
     return bundle

@@ -6,7 +6,6 @@ import logging
 
 from ims.errors import ImsError, UnavailableError
 from ims.recipes.description import read_description
-from ims.recipes.provenance import NAME
 from ims.recipes.wanted import UnknownPackagesError
 from ims.steps import provenance
 from ims.steps.step import Step, StepInput
@@ -26,8 +25,8 @@ def run(step: Input) -> str | None:
 
     Nothing here is worth failing for: without it the next plan says that the image has to be built.
     """
-    folder = step.workspace / "recipe"
-    path = step.workspace / NAME
+    folder = step.workspace.recipe
+    path = step.workspace.build_inputs
     path.unlink(missing_ok=True)
     try:
         found = provenance.gather(folder, read_description(folder), step.arch, step.boot_files)
@@ -35,7 +34,7 @@ def run(step: Input) -> str | None:
         log.warning("the image will be without a provenance: %s", error)
         return None
     try:
-        found = found.with_packages(provenance.packages(folder, found, step.workspace / "resolving"))
+        found = found.with_packages(provenance.packages(step.workspace, found))
         log.info("%d packages will be installed", len(found.packages or ()))
     except (UnknownPackagesError, UnavailableError) as error:
         log.info("which packages will be installed is not known: %s", error)

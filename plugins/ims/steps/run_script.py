@@ -11,10 +11,8 @@ from pydantic import Field
 from ims.errors import InputError
 from ims.images.overlay import mount_image
 from ims.shell import ansible, jail, sessions, tools
-from ims.steps.fetch_image import PLAYBOOK
-from ims.steps.list_changes import CHANGES
 from ims.steps.programs import run_logged
-from ims.steps.serve_shell import IMAGE_ROOT, OUTSIDE, PRIVATE, surround
+from ims.steps.serve_shell import surround
 from ims.steps.step import Step, StepInput
 
 log = logging.getLogger(__name__)
@@ -37,9 +35,9 @@ def run(step: Input) -> None:
 
     Raises InputError: the script or the playbook failed, or its time was over.
     """
-    shutil.rmtree(step.workspace / CHANGES, ignore_errors=True)
-    root = step.workspace / IMAGE_ROOT
-    mount_image(step.rootfs, step.workspace / CHANGES, root)
+    shutil.rmtree(step.workspace.changes, ignore_errors=True)
+    root = step.workspace.image_root
+    mount_image(step.rootfs, step.workspace.changes, root)
     surround()
     jail.prepare(root)
     sessions.arrange([*jail.isolation("script"), *jail.jailed(root)])
@@ -50,9 +48,9 @@ def run(step: Input) -> None:
 
 
 def _run_playbook(step: Input, root: Path) -> None:
-    scratch = step.workspace / PRIVATE / "scratch"
-    command = ansible.command(root, step.workspace / OUTSIDE, scratch, step.workspace / PLAYBOOK)
-    ansible.serve(step.workspace / PRIVATE, scratch / "home")
+    scratch = step.workspace.session_scratch
+    command = ansible.command(root, step.workspace.unjailed, scratch, step.workspace.playbook)
+    ansible.serve(step.workspace.shell, scratch / "home")
     _run("the playbook", command, ansible.ENVIRONMENT, step)
 
 

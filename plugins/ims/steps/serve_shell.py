@@ -19,13 +19,6 @@ from ims.steps.step import Step, StepInput
 
 log = logging.getLogger(__name__)
 
-CHANGES = "changes"
-IMAGE_ROOT = "image-root"
-OUTSIDE = "image"
-"""The folder that an unjailed shell shows as /mnt/image; its markers are in it."""
-PRIVATE = "shell"
-"""The folder of the host key; no session sees it."""
-READY = "shell.json"
 MARKERS = {"failed": "fail", "complete": "complete"}
 """What the user may make, and what it means."""
 
@@ -53,19 +46,19 @@ def run(step: Input) -> str:
 
     Started again in the same workspace, it goes on with the same host key and changes. Raises ImsError.
     """
-    ready = step.workspace / READY
+    ready = step.workspace.shell_address
     ready.unlink(missing_ok=True)
-    (step.workspace / PRIVATE).mkdir(mode=0o700, exist_ok=True)
+    (step.workspace.shell).mkdir(mode=0o700, exist_ok=True)
     root = _image_root(step)
     surround()
     processes = _prepare(step, root)
     sessions.try_one()
-    key = step.workspace / PRIVATE / "host_key"
+    key = step.workspace.host_key
     fingerprint = sshd.make_key(key)
     sshd.configure(step.host, step.port, key, step.public_key)
     server = sshd.start(step.host, step.port)
     _announce(step, ready, fingerprint)
-    folder = (root / "tmp" if step.jail else step.workspace / OUTSIDE) if step.until_marked else None
+    folder = (root / "tmp" if step.jail else step.workspace.unjailed) if step.until_marked else None
     return _watch(server.pid, processes, folder)
 
 
@@ -78,10 +71,10 @@ def surround() -> None:
 
 
 def _image_root(step: Input) -> Path:
-    root = step.workspace / IMAGE_ROOT
+    root = step.workspace.image_root
     if step.rootfs is not None:
         started = time.monotonic()
-        mount_image(step.rootfs, step.workspace / CHANGES, root)
+        mount_image(step.rootfs, step.workspace.changes, root)
         log.info("mounted %s in %.2f s", step.rootfs.name, time.monotonic() - started)
         return root
     if not root.is_dir():
@@ -92,18 +85,18 @@ def _image_root(step: Input) -> Path:
 
 def _prepare(step: Input, root: Path) -> sessions.Processes:
     """Say what the sessions see, and start the namespace they live in."""
-    outside, kiwi_log = step.workspace / OUTSIDE, step.workspace / "kiwi.log"
+    outside, kiwi_log = step.workspace.unjailed, step.workspace.kiwi_log
     outside.mkdir(exist_ok=True)
     if kiwi_log.is_file():
         jail.show_log(kiwi_log, places.SHARED_RUN if step.jail else outside)
     jail.prepare(root)
-    view = jail.jailed(root) if step.jail else jail.unjailed(root, outside, step.workspace / PRIVATE / "scratch")
+    view = jail.jailed(root) if step.jail else jail.unjailed(root, outside, step.workspace.session_scratch)
     sessions.arrange([*jail.isolation(step.name), *view])
     return sessions.Processes()
 
 
 def _announce(step: Input, ready: Path, fingerprint: str) -> None:
-    command = sshd.command(step.host, step.port, step.workspace.name)
+    command = sshd.command(step.host, step.port, step.workspace.job_id)
     log.info("the shell is ready: %s", command)
     log.info("its host key is %s (ED25519)", fingerprint)
     partial = ready.with_suffix(".partial")

@@ -7,21 +7,26 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict
 
 from ims.errors import InputError
+from ims.workspace import Workspace
 
 InputType = TypeVar("InputType", bound="StepInput")
 
 
+def _to_workspace(value: Any) -> Any:
+    return Workspace(Path(value)) if isinstance(value, str | Path) else value
+
+
 class StepInput(BaseModel):
-    """What every step is told. `workspace` is the folder of its job, shared by all its steps."""
+    """The input that every step has. `workspace` is the folder that all steps of the job share."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    workspace: Path
+    workspace: Annotated[Workspace, BeforeValidator(_to_workspace)]
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,231 @@
+"""The layout of a workspace: every file and folder that the steps of a job share.
+
+Each entry has one writer, which its docstring names. The runtime makes the workspace before the first step runs and
+removes it after the last; both the runtime and the steps take all paths from here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The workspace in the folder `root`, which is named after its job."""
+
+    root: Path
+
+    @property
+    def job_id(self) -> str:
+        """The job that the workspace belongs to."""
+        return self.root.name
+
+    # Written by the runtime.
+
+    @property
+    def run(self) -> Path:
+        """What the runtime notes about running steps: their processes, results and services."""
+        return self.root / "run"
+
+    def result(self, label: str) -> Path:
+        """The result or the error of the step run `label`, as JSON. The step writes it for the runtime."""
+        return self.run / f"{label}.json"
+
+    def pid_file(self, label: str) -> Path:
+        """The process ID of the step run `label`."""
+        return self.run / f"{label}.pid"
+
+    def pid_files(self) -> Iterator[Path]:
+        """The process IDs of all step runs, past and present."""
+        return self.run.glob("*.pid")
+
+    def service(self, step_name: str) -> Path:
+        """The command line of a step that runs as a service, as JSON."""
+        return self.run / f"{step_name}.service.json"
+
+    def claim(self, kind: str) -> Path:
+        """A link to the cached file of a kind that this job uses. See `ims.cache`."""
+        return self.root / f"{kind}.claim"
+
+    def claims(self) -> Iterator[Path]:
+        """All claims of this job."""
+        return self.root.glob("*.claim")
+
+    # Written by fetch_recipe.
+
+    @property
+    def recipe_archive(self) -> Path:
+        """The recipe archive while `fetch_recipe` unpacks it."""
+        return self.root / "recipe.tar.gz"
+
+    @property
+    def recipe(self) -> Path:
+        """The recipe with its templates rendered. `build_image` clamps the times of its files."""
+        return self.root / "recipe"
+
+    # Written by resolve_packages and plan_images.
+
+    @property
+    def build_inputs(self) -> Path:
+        """What decides the image, as `resolve_packages` predicts it."""
+        return self.root / "provenance.json"
+
+    @property
+    def resolving(self) -> Path:
+        """Scratch space for the solver of the package manager."""
+        return self.root / "resolving"
+
+    @property
+    def solver_certificates(self) -> Path:
+        """The certificates that the solver trusts."""
+        return self.resolving / "certificates.pem"
+
+    @property
+    def solver_indexes(self) -> Path:
+        """The solver's copies of repository indexes, if it cannot use the shared ones."""
+        return self.resolving / "indexes"
+
+    def plan(self, number: int) -> Workspace:
+        """A workspace inside this one, in which `plan_images` compares one recipe with its newest image."""
+        return Workspace(self.root / "plans" / str(number))
+
+    # Written by build_ca_package.
+
+    @property
+    def ca_package(self) -> Path:
+        """The folder in which the package with the site's CA certificate is built."""
+        return self.root / "ca"
+
+    # Written by build_image.
+
+    @property
+    def package_description(self) -> Path:
+        """The first part of the recipe: it installs the packages."""
+        return self.root / "recipe-packages"
+
+    @property
+    def image_description(self) -> Path:
+        """The second part of the recipe: it does everything else."""
+        return self.root / "recipe-image"
+
+    @property
+    def image_root(self) -> Path:
+        """The image root. `build_image` fills it; for a changed image it is where a step mounts the overlay."""
+        return self.root / "image-root"
+
+    @property
+    def image_root_changes(self) -> Path:
+        """What a build changes in a cached package root."""
+        return self.root / "image-root.changes"
+
+    @property
+    def package_mismatch(self) -> Path:
+        """Why the installed packages are not those that `resolve_packages` predicted. Absent if they are."""
+        return self.root / "package-mismatch.txt"
+
+    @property
+    def package_cache(self) -> Path:
+        """Downloaded packages, if another job uses the cache of the lineage."""
+        return self.root / "cache"
+
+    @property
+    def certificates(self) -> Path:
+        """The certificates that kiwi and the package managers trust."""
+        return self.root / "certificates"
+
+    @property
+    def replaced_files(self) -> Path:
+        """Copies of the image's files that kiwi replaces with the host's during a build."""
+        return self.root / "kept"
+
+    @property
+    def kiwi_config(self) -> Path:
+        """The configuration of kiwi itself."""
+        return self.root / "kiwi.yml"
+
+    @property
+    def kiwi_temporary(self) -> Path:
+        """The folder for kiwi's temporary files."""
+        return self.root / "tmp"
+
+    @property
+    def kiwi_home(self) -> Path:
+        """The home folder of kiwi and of the programs that it runs."""
+        return self.root / "home"
+
+    @property
+    def kiwi_log(self) -> Path:
+        """The complete output of kiwi."""
+        return self.root / "kiwi.log"
+
+    # Written by fetch_image.
+
+    @property
+    def playbook_archive(self) -> Path:
+        """The archive of the Ansible playbook while `fetch_image` unpacks it."""
+        return self.root / "playbook.tar.gz"
+
+    @property
+    def playbook(self) -> Path:
+        """The Ansible playbook that customizes the image."""
+        return self.root / "playbook"
+
+    # Written by serve_shell or run_script, whichever customizes the image.
+
+    @property
+    def changes(self) -> Path:
+        """The overlay on the image that is customized."""
+        return self.root / "changes"
+
+    @property
+    def changed_files(self) -> Path:
+        """The upper folder of that overlay: the files that were added, changed and removed."""
+        return self.changes / "upper"
+
+    @property
+    def shell(self) -> Path:
+        """Files of the SSH server that no session sees."""
+        return self.root / "shell"
+
+    @property
+    def host_key(self) -> Path:
+        """The private host key of the SSH server. The public key is next to it."""
+        return self.shell / "host_key"
+
+    @property
+    def session_scratch(self) -> Path:
+        """The folders /tmp and /root of unjailed sessions."""
+        return self.shell / "scratch"
+
+    @property
+    def unjailed(self) -> Path:
+        """The folder that unjailed sessions see as /mnt/image. Their markers are in it."""
+        return self.root / "image"
+
+    @property
+    def shell_address(self) -> Path:
+        """Where the shell listens and how to log in, as JSON. Exists if the shell accepts connections."""
+        return self.root / "shell.json"
+
+    @property
+    def pod_shell_result(self) -> Path:
+        """The result of the step `serve_shell` in a pod."""
+        return self.root / "serve_shell.json"
+
+    def markers(self, *, jail: bool) -> Path:
+        """The folder in which the user of a shell creates the markers, as seen while the image is not mounted."""
+        return self.changed_files / "tmp" if jail else self.unjailed
+
+    # Written by list_changes and package_artifacts.
+
+    @property
+    def change_list(self) -> Path:
+        """All changes to the image that was customized, as `list_changes` found them."""
+        return self.root / "changes.txt"
+
+    @property
+    def artifacts(self) -> Path:
+        """The files that become the artifacts of the image."""
+        return self.root / "artifacts"
