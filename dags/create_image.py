@@ -4,23 +4,24 @@ from datetime import timedelta
 
 from airflow.sdk import DAG, TriggerRule, XComArg
 
-from ims.jobs import DEFAULT_BOOT_FILES, CreateJob
 from ims.operators.job import OpenWorkspaceOperator
 from ims.operators.params import job_params
 from ims.operators.publish import MACROS, publish_image
 from ims.operators.shell import StartShellOperator, StopShellOperator
 from ims.operators.step import StepOperator
+from ims.params import DEFAULT_BOOT_FILES
 from ims.sensors.completion import CompletionSensor
 from ims.sensors.repositories import RepositoriesSensor
 from ims.settings import settings
+from ims.workflows import CREATE_IMAGE
 
 with DAG(
-    "create_image",
+    CREATE_IMAGE.dag_id,
     description="Create an image from a kiwi-ng recipe",
     doc_md=__doc__,
     schedule=None,
     max_active_runs=settings().max_create_jobs,
-    params=job_params(CreateJob),
+    params=job_params(CREATE_IMAGE.params),
     default_args={"retries": 2, "retry_delay": timedelta(seconds=10)},
     user_defined_macros=MACROS,
     tags=["images"],

@@ -4,7 +4,6 @@ from datetime import timedelta
 
 from airflow.sdk import DAG, TriggerRule, XComArg
 
-from ims.jobs import CustomizeJob
 from ims.operators.job import OpenWorkspaceOperator
 from ims.operators.params import job_params
 from ims.operators.publish import MACROS, publish_image
@@ -12,14 +11,15 @@ from ims.operators.shell import StartShellOperator, StopShellOperator
 from ims.operators.step import StepOperator
 from ims.sensors.completion import CompletionSensor
 from ims.settings import settings
+from ims.workflows import CUSTOMIZE_IMAGE
 
 with DAG(
-    "customize_image",
+    CUSTOMIZE_IMAGE.dag_id,
     description="Customize an image over SSH",
     doc_md=__doc__,
     schedule=None,
     max_active_runs=settings().max_customize_jobs,
-    params=job_params(CustomizeJob),
+    params=job_params(CUSTOMIZE_IMAGE.params),
     default_args={"retries": 2, "retry_delay": timedelta(seconds=10)},
     user_defined_macros=MACROS,
     tags=["images"],

@@ -4,20 +4,20 @@ from datetime import timedelta
 
 from airflow.sdk import DAG
 
-from ims.jobs import CleanUp
 from ims.operators.maintenance import CleanRecordsOperator, CleanWorkspacesOperator
 from ims.operators.params import job_params
 from ims.operators.schedules import timetable
 from ims.settings import settings
+from ims.workflows import IMAGE_MAINTENANCE
 
 with DAG(
-    "image_maintenance",
+    IMAGE_MAINTENANCE.dag_id,
     description="Free what nobody needs any more",
     doc_md=__doc__,
     schedule=timetable(settings().maintenance_schedule),
     catchup=False,
     max_active_runs=1,
-    params=job_params(CleanUp),
+    params=job_params(IMAGE_MAINTENANCE.params),
     default_args={"retries": 2, "retry_delay": timedelta(seconds=10)},
     tags=["images"],
 ) as dag:

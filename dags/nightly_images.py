@@ -4,23 +4,24 @@ from datetime import timedelta
 
 from airflow.sdk import DAG, TriggerRule, XComArg
 
-from ims.jobs import DEFAULT_BOOT_FILES, Night
 from ims.operators.messages import NotifyOperator
 from ims.operators.nights import POOL, BuildRecipeOperator, ChooseBuildsOperator, SummarizeOperator
 from ims.operators.params import job_params
 from ims.operators.plan import ChooseRecipesOperator, RemoveWorkspaceOperator
 from ims.operators.schedules import timetable
 from ims.operators.step import StepOperator
+from ims.params import DEFAULT_BOOT_FILES
 from ims.settings import settings
+from ims.workflows import NIGHTLY_IMAGES
 
 with DAG(
-    "nightly_images",
+    NIGHTLY_IMAGES.dag_id,
     description="Build the recipes that are marked for it, where something changed",
     doc_md=__doc__,
     schedule=timetable(settings().nightly_schedule),
     catchup=False,
     max_active_runs=1,
-    params=job_params(Night),
+    params=job_params(NIGHTLY_IMAGES.params),
     default_args={"retries": 2, "retry_delay": timedelta(seconds=10)},
     tags=["images"],
 ) as dag:

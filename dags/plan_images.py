@@ -4,17 +4,18 @@ from datetime import timedelta
 
 from airflow.sdk import DAG, XComArg
 
-from ims.jobs import DEFAULT_BOOT_FILES, PlanJob
 from ims.operators.params import job_params
 from ims.operators.plan import ChooseRecipesOperator, RemoveWorkspaceOperator
 from ims.operators.step import StepOperator
+from ims.params import DEFAULT_BOOT_FILES
+from ims.workflows import PLAN_IMAGES
 
 with DAG(
-    "plan_images",
+    PLAN_IMAGES.dag_id,
     description="Tell which recipes have to be built",
     doc_md=__doc__,
     schedule=None,
-    params=job_params(PlanJob),
+    params=job_params(PLAN_IMAGES.params),
     default_args={"retries": 1, "retry_delay": timedelta(seconds=2)},
     tags=["images"],
 ) as dag:

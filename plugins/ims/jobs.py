@@ -1,258 +1,43 @@
-"""The fields of a job: one schema for the API, the workflows' params and the CLI."""
+"""Ids of jobs. A job is an Airflow run of `create_image` or `customize_image`."""
 
 from __future__ import annotations
 
 import uuid
-from dataclasses import dataclass
-from typing import Annotated, Any, Self
-
-from pydantic import BaseModel, ConfigDict, Field, model_validator
-
-from ims.settings import settings
 
 _NAMESPACE = uuid.UUID("5a1f1c1e-6f0c-4b52-9a53-1f8f3f0c5d0e")
-_FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
-_KEY = "Id of the public key that may log in to the job's shell; the page Images lists them."
-SCRIPT_LENGTH = 8192
-"""Characters. It travels in the command line of a step, of which the kernel takes 128 KiB."""
-
-Identity = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 
 
 def job_id(run_id: str) -> str:
-    """The id of the job that an Airflow run is: the run's own id where that is a UUID, else one made from it."""
+    """The id of the job that is an Airflow run: the id of the run if that is a UUID, else a UUID derived from it."""
     try:
-        is_usual = str(uuid.UUID(run_id)) == run_id
+        is_uuid = str(uuid.UUID(run_id)) == run_id
     except ValueError:
-        is_usual = False
-    return run_id if is_usual else str(uuid.uuid5(_NAMESPACE, run_id))
+        is_uuid = False
+    return run_id if is_uuid else _derive(run_id)
 
 
-def is_made_id(identity: str) -> bool:
-    """Whether the id of a job can be one that was made from the run's."""
+def is_derived_id(job: str) -> bool:
+    """Whether a job id may be derived from the id of a run, which is then another."""
     try:
-        return uuid.UUID(identity).version == 5
+        return uuid.UUID(job).version == 5
     except ValueError:
         return False
 
 
-def retried_id(user: str, key: str) -> str:
-    """The run's id for what `user` asks for with an idempotency key: the same for the same."""
-    return str(uuid.uuid5(_NAMESPACE, f"{user}\n{key}"))
+def idempotent_run_id(user: str, key: str) -> str:
+    """The run id for the request of a user with an idempotency key. The same request always gives the same id."""
+    return _derive(f"{user}\n{key}")
 
 
-def build_id(night: str, recipe_id: str) -> str:
-    """The run's id for the build of a recipe in a night, which is the run `night`: the same for the same."""
-    return str(uuid.uuid5(_NAMESPACE, f"{night}\n{recipe_id}"))
+def nightly_run_id(night: str, recipe_id: str) -> str:
+    """The id of the run that builds a recipe in the night whose run id is `night`. Another try gives the same id."""
+    return _derive(f"{night}\n{recipe_id}")
 
 
 def lineage(name: str, arch: str) -> str:
     """What recipes of one name and architecture have in common: pushing a folder again makes a new record."""
-    return str(uuid.uuid5(_NAMESPACE, f"recipe\n{name}\n{arch}"))
+    return _derive(f"recipe\n{name}\n{arch}")
 
 
-@dataclass(frozen=True)
-class ShellWanted:
-    """The shell that a job is to open."""
-
-    name: str
-    jail: bool
-
-
-def _field(section: str, title: str, default: Any, description: str, *, many_lines: bool = False, **rules: Any) -> Any:
-    extra: dict[str, Any] = {"section": section} | ({"format": "multiline"} if many_lines else {})
-    return Field(default, title=title, description=description, json_schema_extra=extra, **rules)
-
-
-class Job(BaseModel):
-    """What every job is given."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    artifact_id: Identity
-    image_root_archive_name: str = _field(
-        "Image",
-        "Name of the image",
-        ...,
-        "Name of the new image.",
-        min_length=1,
-        max_length=255,
-        pattern=r"^[^\x00]*$",
-    )
-    public_key_id: Identity | None = _field("Image", "Public key", ..., _KEY)
-    kernel_file_name: str | None = _field(
-        "Boot files",
-        "Kernel",
-        None,
-        "Name of the kernel in the image's /boot. Empty: vmlinuz, on aarch64 Image.",
-        pattern=_FILE_NAME,
-    )
-    initrd_file_name: str = _field(
-        "Boot files", "Initrd", "initrd", "Name of the initrd in the image's /boot.", pattern=_FILE_NAME
-    )
-    kernel_parameters_file_name: str = _field(
-        "Boot files",
-        "Kernel parameters",
-        "kernel-parameters",
-        "Name of the file in /boot that holds the kernel's parameters; left out where there is none.",
-        pattern=_FILE_NAME,
-    )
-    build_env_size: int | None = _field(
-        "Build", "Free space (GiB)", None, "Space that must be free before the work starts.", ge=1, le=65536
-    )
-    job_mem_size: int | None = _field(
-        "Build", "Memory (GiB)", None, "Memory of the build; used where steps run as pods.", ge=1, le=65536
-    )
-    require_dkms: bool | None = _field(
-        "Build", "DKMS", None, "Whether the build needs kernel modules made by DKMS. Empty: as the recipe says."
-    )
-    enable_debug: bool = False
-    lease: int = _field(
-        "Shell",
-        "Lease (s)",
-        86400,
-        "Seconds until a shell that nobody finishes is closed and the job ends in error. It can be extended.",
-        ge=60,
-        le=30 * 86400,
-    )
-
-    @property
-    def shell(self) -> ShellWanted | None:
-        """The shell that the job opens, or may open."""
-        return None
-
-
-class CreateJob(Job):
-    """What the workflow `create_image` is given; what `POST /jobs` with `job_type: create` is given besides."""
-
-    artifact_id: Identity = _field("Image", "Recipe", ..., "Id of the recipe to build; the page Images lists them.")
-    public_key_id: Identity | None = _field("Image", "Public key", None, f"{_KEY} Only a debug shell needs it.")
-    enable_debug: bool = _field(
-        "Shell", "Debug shell", False, "Open a shell on the image root when building or packing it fails."
-    )
-    repository_timeout: int = _field(
-        "Repositories",
-        "Wait for repositories (s)",
-        settings().repository_timeout,
-        "Seconds to wait until every repository of the recipe answers.",
-        ge=1,
-        le=86400,
-    )
-
-    @model_validator(mode="after")
-    def _shell_has_a_key(self) -> Self:
-        if self.enable_debug and self.public_key_id is None:
-            raise ValueError("enable_debug needs a public_key_id, which may log in to the shell")
-        return self
-
-    @property
-    def shell(self) -> ShellWanted | None:
-        """The debug shell, which a failure opens."""
-        return ShellWanted("debug", False) if self.enable_debug else None
-
-
-class CustomizeJob(Job):
-    """What the workflow `customize_image` is given."""
-
-    artifact_id: Identity = _field("Image", "Image", ..., "Id of the image to customize; the page Images lists them.")
-    public_key_id: Identity = _field("Image", "Public key", ..., _KEY)
-    enable_debug: bool = _field(
-        "Shell", "Debug", False, "Taken from clients of IMS; a customization has its shell anyway."
-    )
-    shell_name: str = _field(
-        "Shell", "Name of the shell", "customize", "How clients tell the shell apart.", min_length=1, max_length=63
-    )
-    jail: bool = _field(
-        "Shell",
-        "Jail",
-        False,
-        "Show the image alone, as its own root. Otherwise it is at /mnt/image/image-root, with tools around it.",
-    )
-    script: str | None = _field(
-        "Script",
-        "Script",
-        None,
-        "Run this in the image, as root, instead of opening a shell. It begins with #! or is one for /bin/sh. "
-        "Everybody who may see the job can read it: no passwords.",
-        min_length=1,
-        max_length=SCRIPT_LENGTH,
-        pattern=r"^[^\x00]*$",
-        many_lines=True,
-    )
-    playbook: str | None = _field(
-        "Script",
-        "Ansible playbook",
-        None,
-        "S3 address of a .tar.gz with site.yml at its root: Ansible runs it on the image instead of opening a shell.",
-        pattern=r"^s3://[^/\x00]+/[^\x00]+$",
-        max_length=1024,
-    )
-
-    @model_validator(mode="after")
-    def _one_of_them(self) -> CustomizeJob:
-        if self.script is not None and self.playbook is not None:
-            raise ValueError("script and playbook cannot both be given")
-        return self
-
-    @property
-    def shell(self) -> ShellWanted | None:
-        """A shell, unless a script does the work."""
-        scripted = self.script is not None or self.playbook is not None
-        return None if scripted else ShellWanted(self.shell_name, self.jail)
-
-
-class PlanJob(BaseModel):
-    """What the workflow `plan_images` is given."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    recipes: list[Identity] = Field(
-        default_factory=list,
-        title="Recipes",
-        description="Ids of the recipes to look at. Empty: those that are built nightly.",
-        max_length=1000,
-    )
-
-
-DEFAULT_BOOT_FILES: dict[str, str | None] = {
-    name: CreateJob.model_fields[name].default
-    for name in ("kernel_file_name", "initrd_file_name", "kernel_parameters_file_name")
-}
-"""What a job looks up in /boot if it is not told otherwise, by the name of the field."""
-
-
-class CleanUp(BaseModel):
-    """What the workflow `image_maintenance` is given."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    dry_run: bool = _field("Clean-up", "Dry run", False, "Only show what would go.")
-
-
-class Night(BaseModel):
-    """What the workflow `nightly_images` is given."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    recipes: list[Identity] = _field(
-        "Night",
-        "Recipes",
-        [],
-        "Ids of the recipes to build, marked or not. Empty: all that are marked and not paused.",
-        max_length=1000,
-    )
-    force: bool = _field("Night", "Force", False, "Build also what would come out as it is.")
-
-
-def field_schemas(job: type[BaseModel]) -> dict[str, dict[str, Any]]:
-    """The JSON schema of each field, with one list of types instead of `anyOf`, which the UI's form can show."""
-    schema = job.model_json_schema()
-    return {name: _flat(field) for name, field in schema["properties"].items()}
-
-
-def _flat(field: dict[str, Any]) -> dict[str, Any]:
-    choices = field.pop("anyOf", None)
-    if not choices:
-        return field
-    merged = {key: value for choice in choices for key, value in choice.items() if key != "type"}
-    return {**field, **merged, "type": [choice["type"] for choice in choices]}
+def _derive(text: str) -> str:
+    return str(uuid.uuid5(_NAMESPACE, text))

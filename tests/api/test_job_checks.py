@@ -11,7 +11,7 @@ import pytest
 from ims.api.http.problems import Problem
 from ims.api.http.schemas import Arch
 from ims.api.runs.job_checks import check
-from ims.jobs import CreateJob
+from ims.params import CreateParams
 from ims.records.database import Database
 from ims.records.models import PublicKey, Recipe
 from ims.records.store import Records
@@ -38,7 +38,7 @@ def test_other_architecture(refused: bool, tmp_path: Path) -> None:
     for arch in get_args(Arch):
         fields = {"recipe_type": "kiwi-ng", "linux_distribution": "sles15", "link": link, "arch": arch}
         recipe = records.add(Recipe(name=arch, link_path=arch, **fields))
-        job = CreateJob(artifact_id=recipe.id, public_key_id=key.id, image_root_archive_name="image")
+        job = CreateParams(artifact_id=recipe.id, public_key_id=key.id, image_root_archive_name="image")
         try:
             check(job, records, store)
         except Problem as problem:

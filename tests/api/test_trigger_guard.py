@@ -9,7 +9,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from ims.jobs import CreateJob
+from ims.params import CreateParams
 from tests.api.jobs import ABSENT, DAG, REFUSED, RUNS, Inputs, make_inputs, runs, wrong_field
 from tests.api.wire import JSON, Refused
 from tests.service import Service
@@ -223,7 +223,7 @@ def test_params(api: httpx.Client) -> None:
     answer = api.get(f"{DAG}/details")
     assert answer.status_code == 200
     params = answer.json()["params"]
-    assert list(params) == list(CreateJob.model_fields)
+    assert list(params) == list(CreateParams.model_fields)
     for name, param in params.items():
         schema = param["schema"]
         assert schema["section"], name
@@ -234,17 +234,17 @@ def test_params(api: httpx.Client) -> None:
     assert sections == sorted(sections, key=sections.index), "a section's fields stand together"
 
 
-@pytest.mark.parametrize("name", CreateJob.model_fields)
+@pytest.mark.parametrize("name", CreateParams.model_fields)
 def test_param(api: httpx.Client, name: str) -> None:
     """A param's type, default and bounds are those of the job's field; it takes null only if the field does."""
     param = api.get(f"{DAG}/details").json()["params"][name]
-    field = CreateJob.model_fields[name]
+    field = CreateParams.model_fields[name]
     assert param["value"] == (None if field.is_required() else field.default)
     types = param["schema"]["type"]
     types = types if isinstance(types, list) else [types]
     assert ("null" in types) is (field.default is None and not field.is_required())
     bounds = {name: param["schema"].get(name) for name in ("minimum", "maximum", "minLength", "maxLength", "pattern")}
-    plain = CreateJob.model_json_schema()["properties"][name]
+    plain = CreateParams.model_json_schema()["properties"][name]
     expected = [plain, *plain.get("anyOf", [])]
     for bound, value in bounds.items():
         assert value == next((schema[bound] for schema in expected if bound in schema), None), bound

@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ims.workflows import DAG_IDS, WORKFLOWS, Workflow
 
 DAGS = Path(__file__).parents[2] / "dags"
 
@@ -18,16 +24,55 @@ print(json.dumps({name: DagSerialization.to_dict(dag) for name, dag in bag.dags.
 """
 
 
-def test_workflows_are_the_same_whenever_they_are_read(tmp_path: Path) -> None:
-    """Else Airflow keeps a new version of a workflow at every look, and runs change under way."""
-    environment = {"PATH": "/usr/bin:/bin", "AIRFLOW_HOME": str(tmp_path), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
-    read = [
-        subprocess.run(
-            [sys.executable, "-c", SERIALIZE, DAGS], env=environment, capture_output=True, text=True, check=True
-        ).stdout.splitlines()[-1]
-        for _ in range(2)
-    ]
-    for name in ("create_image", "customize_image", "nightly_images"):
-        assert f'"{name}"' in read[0]
-    assert read[0] == read[1]
-    assert "object at 0x" not in read[0]
+def parse(home: Path) -> str:
+    """The serialized DAGs, parsed by a new process with `home` as AIRFLOW_HOME."""
+    environment = {"PATH": "/usr/bin:/bin", "AIRFLOW_HOME": str(home), "AIRFLOW__CORE__LOAD_EXAMPLES": "False"}
+    done = subprocess.run(
+        [sys.executable, "-c", SERIALIZE, DAGS], env=environment, capture_output=True, text=True, check=True
+    )
+    return done.stdout.splitlines()[-1]
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """AIRFLOW_HOME, which serialized DAGs mention."""
+    return tmp_path_factory.mktemp("airflow")
+
+
+@pytest.fixture(scope="module")
+def parsed(home: Path) -> str:
+    """The serialized DAGs."""
+    return parse(home)
+
+
+def tasks_of(parsed: str, workflow: Workflow) -> dict[str, Any]:
+    """The serialized tasks of a workflow, by id."""
+    tasks = [task["__var"] for task in json.loads(parsed)[workflow.dag_id]["dag"]["tasks"]]
+    return {task["task_id"]: task for task in tasks}
+
+
+def test_parsing_twice_gives_the_same(parsed: str, home: Path) -> None:
+    """Otherwise Airflow stores a new version of a DAG at every parse, and running jobs change underway."""
+    assert parse(home) == parsed
+    assert "object at 0x" not in parsed
+
+
+def test_table_lists_all_dags(parsed: str) -> None:
+    """The DAG ids of the table are those of the DAGs."""
+    assert sorted(json.loads(parsed)) == sorted(DAG_IDS)
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=DAG_IDS)
+def test_table_agrees_with_dag(parsed: str, workflow: Workflow) -> None:
+    """The tasks and the parameters of the table are those of the DAG."""
+    assert sorted(task.id for task in workflow.tasks) == sorted(tasks_of(parsed, workflow))
+    params = {name for name, _ in json.loads(parsed)[workflow.dag_id]["dag"].get("params", [])}
+    assert params == set(workflow.params.model_fields)
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=DAG_IDS)
+def test_order_follows_the_arrows(parsed: str, workflow: Workflow) -> None:
+    """A task comes after all tasks that it waits for."""
+    for task_id, task in tasks_of(parsed, workflow).items():
+        for later in task.get("downstream_task_ids", []):
+            assert workflow.position(task_id) < workflow.position(later), (task_id, later)

@@ -11,11 +11,9 @@ from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
 from ims.errors import PERMANENT_EXIT_CODES, ImsError, disk_full
+from ims.workflows import FAILURE
 
 log = logging.getLogger("airflow.task")
-
-FAILURE = "failure"
-"""Key of the XCom that holds a failed task's reason in one sentence."""
 
 
 @contextmanager

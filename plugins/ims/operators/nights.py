@@ -15,15 +15,13 @@ from airflow.sdk.exceptions import AirflowException
 from ims.client import ImsClient
 from ims.connections import api_client
 from ims.errors import InputError, MissingError
-from ims.jobs import build_id, job_id
+from ims.jobs import job_id, nightly_run_id
 from ims.operators.errors import task_errors
+from ims.workflows import CREATE_IMAGE
 
 POOL = "nightly"
-WORKFLOW = "create_image"
 POLL_SECONDS = 5
 ENDED = ("built", "unchanged", "failed")
-BUILDING = ("creating", "fetching_recipe", "waiting_for_repos", "building_image", "packaging_artifacts")
-"""The statuses of a create job that will make an image, unless it fails."""
 
 
 class ChooseBuildsOperator(BaseOperator):
@@ -72,7 +70,7 @@ class BuildRecipeOperator(TriggerDagRunOperator):
 
     def __init__(self, *, build: Any, **arguments: Any) -> None:
         super().__init__(
-            trigger_dag_id=WORKFLOW,
+            trigger_dag_id=CREATE_IMAGE.dag_id,
             logical_date=None,
             wait_for_completion=True,
             deferrable=True,
@@ -84,15 +82,17 @@ class BuildRecipeOperator(TriggerDagRunOperator):
     def execute(self, context: Context) -> None:
         """Hand over to the triggerer."""
         recipe = self.build["recipe_id"]
-        own = build_id(str(context["run_id"]), recipe)
+        own = nightly_run_id(str(context["run_id"]), recipe)
         known: Any = context["ti"]
         with task_errors(context):
             self.trigger_run_id = _running(api_client(), recipe) or own
-        if known.get_dr_count(dag_id=WORKFLOW, run_ids=[self.trigger_run_id]):
+        if known.get_dr_count(dag_id=CREATE_IMAGE.dag_id, run_ids=[self.trigger_run_id]):
             self.log.info("job %s builds it already", job_id(self.trigger_run_id))
             known.xcom_push("trigger_run_id", self.trigger_run_id)
             ended = [*self.allowed_states, *self.failed_states]
-            found = DagStateTrigger(WORKFLOW, ended, run_ids=[self.trigger_run_id], poll_interval=POLL_SECONDS)
+            found = DagStateTrigger(
+                CREATE_IMAGE.dag_id, ended, run_ids=[self.trigger_run_id], poll_interval=POLL_SECONDS
+            )
             self.defer(trigger=found, method_name="execute_complete")
         self.conf = {"artifact_id": recipe, "image_root_archive_name": self.build["name"]}
         super().execute(context)
@@ -108,7 +108,7 @@ class BuildRecipeOperator(TriggerDagRunOperator):
 
 def _running(client: ImsClient, recipe_id: str) -> str | None:
     """The run of a job that builds a recipe and will not wait for anybody; None if there is none."""
-    jobs = client.get("jobs", job_type="create", status=list(BUILDING))
+    jobs = client.get("jobs", job_type="create", status=list(CREATE_IMAGE.required_statuses))
     found = (job["dag_run_id"] for job in jobs if job["artifact_id"] == recipe_id and not job["enable_debug"])
     return next(found, None)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from airflow.sdk import Param
 from pydantic import BaseModel
 
-from ims.jobs import field_schemas
+from ims.params import field_schemas
 
 
 def job_params(job: type[BaseModel]) -> dict[str, Param]:

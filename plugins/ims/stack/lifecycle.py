@@ -19,10 +19,10 @@ from ims.stack.credentials import Credentials, ensure_ca, ensure_credentials, wr
 from ims.stack.environment import process_environment
 from ims.stack.roles import write_roles
 from ims.storage.objects import ObjectName, ObjectStore
+from ims.workflows import DAG_IDS
 
 START_SECONDS = 300
 LOOK_SECONDS = 3
-WORKFLOWS = ("create_image", "customize_image", "plan_images", "nightly_images", "image_maintenance")
 POOL = "nightly"
 SECURITY = """\
 # Without these keys the filer's own port would take requests from anybody on this machine.
@@ -204,7 +204,7 @@ def _airflow_healthy(client: httpx.Client) -> bool:
 
 def _workflows_parsed(settings: Settings, credentials: Credentials) -> bool:
     with _airflow_client(settings, credentials) as client:
-        for dag_id in WORKFLOWS:
+        for dag_id in DAG_IDS:
             answer = client.get(f"/api/v2/dags/{dag_id}")
             if answer.status_code != 200 or answer.json()["has_import_errors"]:
                 return False

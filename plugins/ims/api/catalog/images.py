@@ -16,7 +16,7 @@ from ims.api.http.schemas import Arch, ArtifactLink, Id, LinkOut, Moment, Name, 
 from ims.api.http.services import RecordsService, StoreService
 from ims.errors import MissingError
 from ims.images.changes import Changes
-from ims.jobs import Identity
+from ims.params import Identity
 from ims.records.models import Image, ImageObject, ImagePackage
 from ims.records.selection import Selection
 from ims.records.store import IdTakenError

@@ -11,15 +11,13 @@ from airflow.api_fastapi.core_api.security import requires_access_dag, resolve_u
 from fastapi import Depends, HTTPException, Request
 
 from ims.api.http.body import check_form
-
-WORKFLOW = "create_image"
-
+from ims.workflows import CREATE_IMAGE
 
 Permission = Callable[[Request, Any], None]
 
-READ: Permission = requires_access_dag("GET", param_dag_id=WORKFLOW)
-WRITE: Permission = requires_access_dag("POST", DagAccessEntity.RUN, param_dag_id=WORKFLOW)
-DELETE: Permission = requires_access_dag("DELETE", DagAccessEntity.RUN, param_dag_id=WORKFLOW)
+READ: Permission = requires_access_dag("GET", param_dag_id=CREATE_IMAGE.dag_id)
+WRITE: Permission = requires_access_dag("POST", DagAccessEntity.RUN, param_dag_id=CREATE_IMAGE.dag_id)
+DELETE: Permission = requires_access_dag("DELETE", DagAccessEntity.RUN, param_dag_id=CREATE_IMAGE.dag_id)
 
 
 async def caller(request: Request) -> Any | None:

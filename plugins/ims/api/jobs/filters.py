@@ -11,9 +11,9 @@ from fastapi import Depends, Query
 from ims.api.http.lists import CreatedAfter, CreatedBefore
 from ims.api.http.problems import field_problem
 from ims.api.http.schemas import Arch, Name
-from ims.api.jobs.schemas import JobOut, JobType, Status
+from ims.api.jobs.schemas import JobOut
 from ims.api.runs.lists import RunFilter
-from ims.api.runs.runs import JOB_TYPES
+from ims.workflows import JOB_WORKFLOWS, JobStatus, JobType
 
 _AGE = re.compile(
     r"(?:(?P<weeks>[0-9]{1,4})w)?(?:(?P<days>[0-9]{1,5})d)?(?:(?P<hours>[0-9]{1,6})h)?(?:(?P<minutes>[0-9]{1,7})m)?"
@@ -26,7 +26,7 @@ class JobFilter:
 
     def __init__(
         self,
-        status: Annotated[list[Status] | None, Query()] = None,
+        status: Annotated[list[JobStatus] | None, Query()] = None,
         job_type: Annotated[JobType | None, Query()] = None,
         age: Annotated[str | None, Query(description="older than, as in 1w2d3h4m")] = None,
         name: Annotated[Name | None, Query(description="`image_root_archive_name`")] = None,
@@ -46,7 +46,7 @@ class JobFilter:
     def runs(self) -> RunFilter:
         """The runs among which the jobs are."""
         states = set().union(*(_STATES.get(status, {"queued", "running"}) for status in self._status or ()))
-        workflows = [dag_id for dag_id, kind in JOB_TYPES.items() if self._job_type in (None, kind)]
+        workflows = [workflow.dag_id for workflow in JOB_WORKFLOWS if self._job_type in (None, workflow.job_type)]
         return RunFilter(workflows, sorted(states) or None, self._after, self._before)
 
     def takes(self, job: JobOut) -> bool:

@@ -24,10 +24,12 @@ from ims.api.runs import job_checks
 from ims.api.runs.airflow import AirflowApi, AirflowService
 from ims.api.runs.lists import pages_of_runs, position
 from ims.api.runs.runs import Run, expect_run, find_run
-from ims.jobs import CreateJob, CustomizeJob, Job, retried_id
+from ims.jobs import idempotent_run_id
+from ims.params import CreateParams, CustomizeParams, JobParams
 from ims.records.selection import Position
 from ims.records.store import Records
 from ims.storage.objects import ObjectStore
+from ims.workflows import CREATE_IMAGE, CUSTOMIZE_IMAGE
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
@@ -78,7 +80,7 @@ async def create_job(
 ) -> JobOut:
     """Start a job."""
     dag_id, job = _read_job(body)
-    run_id = retried_id(str(user.get_id()), key) if key else str(uuid.uuid4())
+    run_id = idempotent_run_id(str(user.get_id()), key) if key else str(uuid.uuid4())
     known = await find_run(airflow, run_id) if key else None
     if known is None:
         await run_in_threadpool(job_checks.check, job, records, store)
@@ -147,7 +149,7 @@ def _doomed(job: JobOut) -> Doomed:
     return Doomed(id=job.id, name=job.image_root_archive_name)
 
 
-async def _start(airflow: AirflowApi, dag_id: str, run_id: str, job: Job) -> Run:
+async def _start(airflow: AirflowApi, dag_id: str, run_id: str, job: JobParams) -> Run:
     """The new run; the one that is there, where the same request came at the same moment."""
     run = {"dag_run_id": run_id, "logical_date": None, "conf": job.model_dump(exclude_unset=True)}
     try:
@@ -158,7 +160,7 @@ async def _start(airflow: AirflowApi, dag_id: str, run_id: str, job: Job) -> Run
     return await expect_run(airflow, run_id)
 
 
-async def _check_again(airflow: AirflowApi, run: Run, job: Job, records: Records, store: ObjectStore) -> None:
+async def _check_again(airflow: AirflowApi, run: Run, job: JobParams, records: Records, store: ObjectStore) -> None:
     """Who removes a record hides it first and then looks for runs; so a run and a removal cannot miss each other."""
     try:
         await run_in_threadpool(job_checks.check, job, records, store)
@@ -167,26 +169,26 @@ async def _check_again(airflow: AirflowApi, run: Run, job: Job, records: Records
         raise
 
 
-def _read_job(body: dict[str, Any]) -> tuple[str, Job]:
+def _read_job(body: dict[str, Any]) -> tuple[str, JobParams]:
     """The workflow for a new job, and the fields that it is given. Raises Problem: the body is not a job."""
     try:
         if body.get("job_type") == "customize":
-            return "customize_image", _customize(CustomizeJobIn.model_validate(body))
+            return CUSTOMIZE_IMAGE.dag_id, _customize(CustomizeJobIn.model_validate(body))
         create = CreateJobIn.model_validate(body)
     except ValidationError as error:
         raise job_checks.invalid(error) from None
     if create.ssh_containers:
         raise field_problem("ssh_containers", "a create job has none", 400)
-    return "create_image", CreateJob(**create.model_dump(exclude=_WIRE_ONLY, exclude_unset=True))
+    return CREATE_IMAGE.dag_id, CreateParams(**create.model_dump(exclude=_WIRE_ONLY, exclude_unset=True))
 
 
-def _customize(body: CustomizeJobIn) -> CustomizeJob:
+def _customize(body: CustomizeJobIn) -> CustomizeParams:
     fields = body.model_dump(exclude=_WIRE_ONLY, exclude_unset=True)
     if body.ssh_containers:
         if len(body.ssh_containers) > 1:
             raise field_problem("ssh_containers", "a job has one at most", 400)
         fields |= {"shell_name": body.ssh_containers[0].name, "jail": body.ssh_containers[0].jail}
-    return CustomizeJob(**fields)
+    return CustomizeParams(**fields)
 
 
 async def _delete(airflow: AirflowApi, run: Run) -> None:

@@ -9,20 +9,8 @@ from pydantic import BaseModel, Field
 
 from ims.api.http.schemas import PatchBody, RequestBody, Text
 from ims.images.changes import Changes
-from ims.jobs import CreateJob, CustomizeJob, Identity
-
-Status = Literal[
-    "creating",
-    "fetching_recipe",
-    "fetching_image",
-    "waiting_for_repos",
-    "building_image",
-    "waiting_on_user",
-    "packaging_artifacts",
-    "success",
-    "error",
-]
-JobType = Literal["create", "customize"]
+from ims.params import CreateParams, CustomizeParams, Identity
+from ims.workflows import JobStatus, JobType
 
 
 class SshContainer(RequestBody):
@@ -32,7 +20,7 @@ class SshContainer(RequestBody):
     jail: bool = False
 
 
-class CreateJobIn(CreateJob):
+class CreateJobIn(CreateParams):
     """A new job of the type create."""
 
     public_key_id: Identity
@@ -40,7 +28,7 @@ class CreateJobIn(CreateJob):
     ssh_containers: list[SshContainer] | None = None
 
 
-class CustomizeJobIn(CustomizeJob):
+class CustomizeJobIn(CustomizeParams):
     """A new job of the type customize. IMS's clients say `name` and `jail` of the shell in `ssh_containers`."""
 
     job_type: Literal["customize"]
@@ -50,7 +38,7 @@ class CustomizeJobIn(CustomizeJob):
 class JobPatch(PatchBody):
     """IMS's own scripts push these; here they follow from the run, so only what is so already is taken."""
 
-    status: Status | None = None
+    status: JobStatus | None = None
     resultant_image_id: str | None = None
 
 
@@ -90,7 +78,7 @@ class JobOut(BaseModel):
     id: str
     created: datetime
     job_type: JobType
-    status: Status
+    status: JobStatus
     artifact_id: str | None = None
     public_key_id: str | None = None
     image_root_archive_name: str | None = None

@@ -12,12 +12,13 @@ from ims.api.http.services import RecordsService, ShellsService
 from ims.api.jobs.schemas import Address, JobOut, ShellState, Step
 from ims.api.runs.airflow import AirflowService
 from ims.api.runs.lists import queue_positions
-from ims.api.runs.runs import JOB_TYPES, Run, StepState
-from ims.jobs import ShellWanted
+from ims.api.runs.runs import Run, StepState
+from ims.params import ShellRequest
 from ims.records.models import Image, Recipe, Shell
 from ims.settings import settings
+from ims.workflows import JobType
 
-ARTIFACTS: dict[str, Any] = {"create_image": Recipe, "customize_image": Image}
+ARTIFACTS: dict[JobType, Any] = {"create": Recipe, "customize": Image}
 
 
 class Describe:
@@ -42,11 +43,11 @@ class Describe:
         jobs = [run.job_id for run in runs]
         shells, images = self._shells.of_jobs(jobs), self._records.images_of_jobs(jobs)
         artifacts = {
-            dag_id: self._records.find_all(kind, [_artifact(run) for run in runs if run.dag_id == dag_id])
-            for dag_id, kind in ARTIFACTS.items()
+            job_type: self._records.find_all(kind, [_artifact(run) for run in runs if run.job_type == job_type])
+            for job_type, kind in ARTIFACTS.items()
         }
         return [
-            _described(run, artifacts[run.dag_id].get(_artifact(run)), images.get(job), shells.get(job))
+            _described(run, artifacts[run.job_type].get(_artifact(run)), images.get(job), shells.get(job))
             for run, job in zip(runs, jobs, strict=True)
         ]
 
@@ -65,7 +66,7 @@ def _described(run: Run, artifact: Recipe | Image | None, image: Image | None, s
         **{name: value for name, value in fields.items() if name in JobOut.model_fields},
         id=run.job_id,
         created=run.created,
-        job_type=JOB_TYPES[run.dag_id],
+        job_type=run.job_type,
         status=run.status,
         arch=arch,
         kernel_file_name=kernel,
@@ -82,7 +83,7 @@ def _described(run: Run, artifact: Recipe | Image | None, image: Image | None, s
     )
 
 
-def _shell(wanted: ShellWanted, shell: Shell | None) -> ShellState:
+def _shell(wanted: ShellRequest, shell: Shell | None) -> ShellState:
     if shell is None:
         return ShellState(name=wanted.name, jail=wanted.jail, status="pending")
     address = Address(host=shell.host, port=shell.port)

@@ -10,6 +10,7 @@ from ims.api.http.problems import Problem
 from ims.api.runs.airflow import AirflowApi
 from ims.api.runs.runs import run_of, xcom
 from ims.jobs import job_id
+from ims.workflows import OPEN_WORKSPACE
 
 _FIELDS = ("artifact_id", "public_key_id", "playbook")
 
@@ -39,7 +40,7 @@ async def records_in_use(airflow: AirflowApi) -> dict[str, str]:
 
 async def images_in_making(airflow: AirflowApi, runs: Sequence[Mapping[str, Any]]) -> set[str]:
     """Ids of the images that runs are uploading, or will: those that they have given one already."""
-    found = await asyncio.gather(*(xcom(airflow, run_of(run), "open_workspace", "image_id") for run in runs))
+    found = await asyncio.gather(*(xcom(airflow, run_of(run), OPEN_WORKSPACE, "image_id") for run in runs))
     return {str(image_id) for image_id in found if image_id is not None}
 
 

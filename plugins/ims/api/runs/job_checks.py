@@ -8,28 +8,28 @@ from pydantic import ValidationError
 
 from ims.api.http.problems import Problem, field_problem
 from ims.errors import InputError, MissingError
-from ims.jobs import CustomizeJob, Job, Night
+from ims.params import CustomizeParams, JobParams, NightParams
 from ims.records.models import Image, PublicKey, Recipe, RecordType
 from ims.records.store import Records
 from ims.settings import settings
 from ims.storage.objects import ObjectName, ObjectStore
 
 
-def check(job: Job, records: Records, store: ObjectStore) -> None:
+def check(job: JobParams, records: Records, store: ObjectStore) -> None:
     """Raises Problem: 400, the job names something that is not there or that cannot be worked on here."""
     artifact: Recipe | Image
-    if isinstance(job, CustomizeJob):
+    if isinstance(job, CustomizeParams):
         artifact = _named(records, Image, job.artifact_id, "artifact_id")
     else:
         artifact = _named(records, Recipe, job.artifact_id, "artifact_id")
     if job.public_key_id is not None:
         _named(records, PublicKey, job.public_key_id, "public_key_id")
     _usable(artifact, "artifact_id")
-    if isinstance(job, CustomizeJob) and job.playbook is not None:
+    if isinstance(job, CustomizeParams) and job.playbook is not None:
         _stored(store, job.playbook)
 
 
-def check_night(night: Night, records: Records) -> None:
+def check_night(night: NightParams, records: Records) -> None:
     """Raises Problem: 400, the night names a recipe that is not there or that cannot be built here."""
     for identity in night.recipes:
         _usable(_named(records, Recipe, identity, "recipes"), "recipes")

@@ -10,15 +10,16 @@ from datetime import datetime
 from typing import Any
 
 from ims.api.runs.airflow import PAGE, AirflowApi
-from ims.api.runs.runs import WORKFLOWS, Run, add_reason, ordered, run_of
+from ims.api.runs.runs import Run, add_reason, ordered, run_of
 from ims.records.selection import Position
+from ims.workflows import JOB_DAG_IDS
 
 
 @dataclass(frozen=True)
 class RunFilter:
     """Which runs are meant, as far as Airflow can tell."""
 
-    workflows: Sequence[str] = tuple(WORKFLOWS)
+    workflows: Sequence[str] = JOB_DAG_IDS
     states: Sequence[str] | None = None
     created_after: datetime | None = None
     created_before: datetime | None = None
@@ -88,7 +89,7 @@ async def _add_steps(airflow: AirflowApi, runs: Sequence[Run]) -> None:
     items = await airflow.search(
         "dags/~/dagRuns/~/taskInstances/list",
         "task_instances",
-        dag_ids=list(WORKFLOWS),
+        dag_ids=list(JOB_DAG_IDS),
         dag_run_ids=[run.run_id for run in unknown],
     )
     steps: dict[tuple[str, str], list[dict[str, Any]]] = defaultdict(list)

@@ -13,13 +13,13 @@ from starlette.concurrency import run_in_threadpool
 
 from ims.api.http.services import RecordsService
 from ims.api.runs.airflow import AirflowService
-from ims.api.runs.runs import FAILURE, Run, run_of, with_steps, xcom
-from ims.jobs import build_id
+from ims.api.runs.runs import Run, run_of, with_steps, xcom
+from ims.jobs import nightly_run_id
 from ims.records.models import Recipe
 from ims.records.selection import Selection
 from ims.settings import settings
+from ims.workflows import BUILD_RECIPES, CHOOSE_BUILDS, CHOOSE_RECIPES, CREATE_IMAGE, FAILURE, PLAN_RECIPES, SUMMARIZE
 
-NIGHTLY = "nightly_images"
 RESULT = "return_value"
 REASON_LENGTH = 500
 
@@ -27,7 +27,7 @@ Status = Literal["queued", "running", "success", "error"]
 Outcome = Literal["waiting", "building", "unchanged", "built", "failed"]
 _STATUS: dict[str, Status] = {"queued": "queued", "running": "running", "success": "success"}
 # Without these there is no night; what else fails is told of a recipe, or stops nothing.
-_NEEDED = ("choose_recipes", "choose_builds", "summarize")
+_NEEDED = (CHOOSE_RECIPES, CHOOSE_BUILDS, SUMMARIZE)
 _OVER = ("success", "failed", "skipped", "upstream_failed", "removed")
 
 
@@ -91,7 +91,7 @@ class DescribeNight:
 
     async def one(self, run: Run) -> NightOut:
         """A night. What was summarized is kept; before that all is looked up."""
-        kept = await xcom(self._airflow, run, "summarize", RESULT)
+        kept = await xcom(self._airflow, run, SUMMARIZE, RESULT)
         summary = NightSummary(**kept) if kept is not None else await self._so_far(run)
         outcomes = [recipe.outcome for recipe in summary.recipes]
         return NightOut(
@@ -112,9 +112,9 @@ class DescribeNight:
         )
 
     async def _so_far(self, run: Run) -> NightSummary:
-        chosen = await xcom(self._airflow, run, "choose_recipes", "recipes") or []
-        plans = {plan["recipe_id"]: plan for plan in await xcom(self._airflow, run, "plan_images", RESULT) or []}
-        builds = await xcom(self._airflow, run, "choose_builds", RESULT)
+        chosen = await xcom(self._airflow, run, CHOOSE_RECIPES, "recipes") or []
+        plans = {plan["recipe_id"]: plan for plan in await xcom(self._airflow, run, PLAN_RECIPES, RESULT) or []}
+        builds = await xcom(self._airflow, run, CHOOSE_BUILDS, RESULT)
         states = await self._states(run)
         built = [self._built(run, number, build, states.get(number)) for number, build in enumerate(builds or ())]
         found = {recipe.recipe_id: recipe for recipe in await asyncio.gather(*built)}
@@ -131,7 +131,7 @@ class DescribeNight:
         """The states of the builds' tasks, by their numbers."""
         path = f"dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances"
         items = await self._airflow.pages(path, "task_instances")
-        return {item["map_index"]: item["state"] for item in items if item["task_id"] == "build_images"}
+        return {item["map_index"]: item["state"] for item in items if item["task_id"] == BUILD_RECIPES}
 
     async def _built(self, night: Run, number: int, build: Mapping[str, Any], state: str | None) -> NightRecipe:
         """What became of the build with a number, whose task is in a state."""
@@ -145,7 +145,7 @@ class DescribeNight:
             if job.started is not None and job.ended is not None:
                 recipe.seconds = round((job.ended - job.started).total_seconds())
         elif state in _OVER:
-            reason = await xcom(self._airflow, night, "build_images", FAILURE, number)
+            reason = await xcom(self._airflow, night, BUILD_RECIPES, FAILURE, number)
             recipe.outcome, recipe.reason = "failed", _short(reason or "no job was started: the night was cancelled")
         counts: dict[Outcome, int] = {"failed": recipe.failures + 1, "built": 0}
         recipe.failures = counts.get(recipe.outcome, recipe.failures)
@@ -153,10 +153,10 @@ class DescribeNight:
 
     async def _job(self, night: Run, number: int, recipe_id: str) -> Run | None:
         """The run that builds a recipe: one that is shared, or the night's own."""
-        own = build_id(night.run_id, recipe_id)
-        shared = await xcom(self._airflow, night, "build_images", "trigger_run_id", number)
+        own = nightly_run_id(night.run_id, recipe_id)
+        shared = await xcom(self._airflow, night, BUILD_RECIPES, "trigger_run_id", number)
         for run_id in (shared, own):
-            item = await self._airflow.find(f"dags/create_image/dagRuns/{run_id}") if run_id else None
+            item = await self._airflow.find(f"dags/{CREATE_IMAGE.dag_id}/dagRuns/{run_id}") if run_id else None
             if item is not None:
                 return await with_steps(self._airflow, run_of(item))
         return None

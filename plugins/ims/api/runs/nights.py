@@ -16,10 +16,11 @@ from ims.api.http.services import RecordsService
 from ims.api.runs import job_checks
 from ims.api.runs.airflow import AirflowApi, AirflowService
 from ims.api.runs.lists import behind, position
-from ims.api.runs.night_views import NIGHTLY, DescribeNightService, NightOut
+from ims.api.runs.night_views import DescribeNightService, NightOut
 from ims.api.runs.runs import Run, find_run_of, run_of
-from ims.jobs import Night
+from ims.params import NightParams
 from ims.records.selection import Position
+from ims.workflows import NIGHTLY_IMAGES
 
 router = APIRouter(prefix="/nights", tags=["nights"])
 
@@ -45,18 +46,18 @@ async def list_nights(
 
 @router.post("", status_code=201, dependencies=[may_write()], response_model=NightOut)
 async def create_night(
-    body: Night, airflow: AirflowService, records: RecordsService, describe: DescribeNightService
+    body: NightParams, airflow: AirflowService, records: RecordsService, describe: DescribeNightService
 ) -> NightOut:
     """Build now what is marked, or the recipes that are named. While a night runs it waits."""
     await run_in_threadpool(job_checks.check_night, body, records)
     run = {"dag_run_id": str(uuid.uuid4()), "logical_date": None, "conf": body.model_dump(exclude_unset=True)}
-    return await describe.one(run_of(await airflow.call("POST", f"dags/{NIGHTLY}/dagRuns", json=run)))
+    return await describe.one(run_of(await airflow.call("POST", f"dags/{NIGHTLY_IMAGES.dag_id}/dagRuns", json=run)))
 
 
 @router.get("/{id}", dependencies=[may_read()], response_model=NightOut)
 async def get_night(identity: Id, airflow: AirflowService, describe: DescribeNightService) -> NightOut:
     """One night; while it runs, what is known so far."""
-    run = await find_run_of(airflow, [NIGHTLY], identity)
+    run = await find_run_of(airflow, [NIGHTLY_IMAGES.dag_id], identity)
     if run is None:
         raise Problem(404, f"there is no night with the id {identity}")
     return await describe.one(run)
@@ -67,5 +68,5 @@ async def newest(airflow: AirflowApi, after: Position | None, count: int) -> lis
     query: dict[str, Any] = {"order_by": "-run_after", "limit": count}
     if after is not None:
         query |= {"run_after_lte": after.created.isoformat(), "limit": count + 1}
-    found = await airflow.call("GET", f"dags/{NIGHTLY}/dagRuns", params=query)
+    found = await airflow.call("GET", f"dags/{NIGHTLY_IMAGES.dag_id}/dagRuns", params=query)
     return behind([run_of(item) for item in found["dag_runs"]], after)[:count]

@@ -16,13 +16,12 @@ from ims.api.http.problems import Problem, field_problem
 from ims.api.http.schemas import Id
 from ims.api.http.services import RecordsService
 from ims.api.runs.airflow import AirflowApi, AirflowService
-from ims.api.runs.runs import FAILURE, Run, run_of, xcom
+from ims.api.runs.runs import Run, run_of, xcom
 from ims.records.models import Recipe
+from ims.workflows import FAILURE, PLAN_IMAGES, PLAN_RECIPES
 
 router = APIRouter(prefix="/recipes", tags=["recipes"])
 
-WORKFLOW = "plan_images"
-TASK = "plan_images"
 SECONDS = 600
 
 
@@ -45,7 +44,7 @@ async def plan_recipe(identity: Id, airflow: AirflowService, records: RecordsSer
     if recipe.link is None:
         raise field_problem("link", f"{recipe.name} has no link to an object in S3", 400)
     wanted = {"dag_run_id": str(uuid.uuid4()), "logical_date": None, "conf": {"recipes": [identity]}}
-    run = run_of(await airflow.call("POST", f"dags/{WORKFLOW}/dagRuns", json=wanted))
+    run = run_of(await airflow.call("POST", f"dags/{PLAN_IMAGES.dag_id}/dagRuns", json=wanted))
     try:
         async with asyncio.timeout(SECONDS):
             return await _answer(airflow, run)
@@ -54,12 +53,12 @@ async def plan_recipe(identity: Id, airflow: AirflowService, records: RecordsSer
 
 
 async def _answer(airflow: AirflowApi, run: Run) -> Any:
-    path = f"dags/{WORKFLOW}/dagRuns/{run.run_id}"
+    path = f"dags/{PLAN_IMAGES.dag_id}/dagRuns/{run.run_id}"
     state, results = "", None
-    async for line in airflow.lines(f"{path}/wait", params={"interval": 0.5, "result": TASK}):
+    async for line in airflow.lines(f"{path}/wait", params={"interval": 0.5, "result": PLAN_RECIPES}):
         message = json.loads(line)
         state, results = message["state"], message.get("results") or results
     if state == "success" and results is not None:
-        return results[TASK][0]
-    reason = await xcom(airflow, run, TASK, FAILURE)
+        return results[PLAN_RECIPES][0]
+    reason = await xcom(airflow, run, PLAN_RECIPES, FAILURE)
     raise Problem(503, f"the plan failed: {'see the log of its run' if reason is None else reason} ({run.run_id})")

@@ -11,48 +11,10 @@ from pydantic import BaseModel
 
 from ims.api.http.problems import Problem
 from ims.api.runs.airflow import AirflowApi
-from ims.jobs import CreateJob, CustomizeJob, Job, is_made_id, job_id
+from ims.jobs import is_derived_id, job_id
+from ims.params import JobParams
+from ims.workflows import CREATE_IMAGE, FAILURE, JOB_DAG_IDS, WAIT_FOR_COMPLETION, JobType, JobWorkflow, job_workflow
 
-FAILURE = "failure"  # the key under which ims.operators.errors keeps a failed task's reason
-
-WORKFLOWS: dict[str, type[Job]] = {"create_image": CreateJob, "customize_image": CustomizeJob}
-JOB_TYPES = {"create_image": "create", "customize_image": "customize"}
-
-# What IMS calls the time in which a task runs, in the order of the tasks.
-STATUSES: dict[str, dict[str, str]] = {
-    "create_image": {
-        "open_workspace": "creating",
-        "fetch_recipe": "fetching_recipe",
-        "wait_for_repositories": "waiting_for_repos",
-        "build_ca_package": "waiting_for_repos",
-        "resolve_packages": "waiting_for_repos",
-        "build_image": "building_image",
-        "package_artifacts": "packaging_artifacts",
-        "upload_artifacts": "packaging_artifacts",
-        "write_manifest": "packaging_artifacts",
-        "save_image_record": "packaging_artifacts",
-        "start_debug_shell": "building_image",
-        "wait_for_completion": "waiting_on_user",
-        "stop_shell": "waiting_on_user",
-        "close_workspace": "packaging_artifacts",
-    },
-    "customize_image": {
-        "open_workspace": "creating",
-        "fetch_image": "fetching_image",
-        "run_script": "building_image",
-        "start_shell": "fetching_image",
-        "wait_for_completion": "waiting_on_user",
-        "stop_shell": "packaging_artifacts",
-        "list_changes": "packaging_artifacts",
-        "package_artifacts": "packaging_artifacts",
-        "upload_artifacts": "packaging_artifacts",
-        "write_manifest": "packaging_artifacts",
-        "save_image_record": "packaging_artifacts",
-        "close_workspace": "packaging_artifacts",
-    },
-}
-OPTIONAL = frozenset({"run_script", "start_shell", "start_debug_shell", "wait_for_completion", "stop_shell"})
-"""Tasks that not every job needs: they skip themselves."""
 _RUN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.~:+-]*")
 _WITHOUT = {"skipped", "upstream_failed", "removed"}
 _NOT_STARTED = {None, "none", "scheduled", "queued", *_WITHOUT}
@@ -99,9 +61,18 @@ class Run(BaseModel):
         return job_id(self.run_id)
 
     @property
+    def job_type(self) -> JobType:
+        """The job's type."""
+        return self._workflow.job_type
+
+    @property
+    def _workflow(self) -> JobWorkflow:
+        return job_workflow(self.dag_id)
+
+    @property
     def cancelled(self) -> bool:
         """Whether somebody ended the run: Airflow then skips what had not begun."""
-        return any(step.state == "skipped" and step.name not in OPTIONAL for step in self.steps)
+        return any(step.state == "skipped" and not self._workflow.task(step.name).optional for step in self.steps)
 
     @property
     def failed(self) -> StepState | None:
@@ -117,24 +88,24 @@ class Run(BaseModel):
         if self.cancelled or (self.failed is not None and not self._is_debugged):
             return "error"
         started = [step for step in self.steps if step.state not in _NOT_STARTED]
-        return STATUSES[self.dag_id][started[-1].name] if started else "creating"
+        return self._workflow.status(started[-1].name) if started else "creating"
 
     @property
     def _is_debugged(self) -> bool:
         """Whether a shell is open, or about to be, in which somebody looks at what failed."""
-        waits = next((step.state for step in self.steps if step.name == "wait_for_completion"), None)
-        return self.job.enable_debug and self.dag_id == "create_image" and waits not in _ENDED
+        waits = next((step.state for step in self.steps if step.name == WAIT_FOR_COMPLETION), None)
+        return self.job.enable_debug and self._workflow is CREATE_IMAGE and waits not in _ENDED
 
     @property
-    def job(self) -> Job:
+    def job(self) -> JobParams:
         """The job's fields, with defaults where the run was not given them; not checked."""
-        model = WORKFLOWS[self.dag_id]
+        model = self._workflow.params
         return model.model_construct(**{name: self.conf[name] for name in model.model_fields if name in self.conf})
 
 
 async def find_run(airflow: AirflowApi, identity: str) -> Run | None:
     """The run that is the job `identity`, with its tasks."""
-    run = await find_run_of(airflow, tuple(WORKFLOWS), identity)
+    run = await find_run_of(airflow, JOB_DAG_IDS, identity)
     return None if run is None else await with_steps(airflow, run)
 
 
@@ -146,7 +117,7 @@ async def find_run_of(airflow: AirflowApi, workflows: Sequence[str], identity: s
         found = await airflow.find(f"dags/{dag_id}/dagRuns/{identity}")
         if found is not None:
             return run_of(found)
-    if not is_made_id(identity):
+    if not is_derived_id(identity):
         return None  # thousands of runs need not be looked through
     for dag_id in workflows:
         for item in await airflow.pages(f"dags/{dag_id}/dagRuns", "dag_runs", order_by="-run_after"):
@@ -185,8 +156,8 @@ def run_of(item: Mapping[str, Any]) -> Run:
 
 
 def ordered(dag_id: str, items: Iterable[Mapping[str, Any]]) -> list[StepState]:
-    """Tasks as Airflow describes them, in the order of the workflow."""
-    order = list(STATUSES[dag_id])
+    """Tasks as Airflow describes them, in the order of the workflow. Raises ImsError: the workflow has no such task."""
+    workflow = job_workflow(dag_id)
     steps = [
         StepState(
             name=item["task_id"],
@@ -198,9 +169,8 @@ def ordered(dag_id: str, items: Iterable[Mapping[str, Any]]) -> list[StepState]:
             ended=item["end_date"],
         )
         for item in items
-        if item["task_id"] in order
     ]
-    return sorted(steps, key=lambda step: (order.index(step.name), step.map_index))
+    return sorted(steps, key=lambda step: (workflow.position(step.name), step.map_index))
 
 
 async def add_reason(airflow: AirflowApi, run: Run) -> None:

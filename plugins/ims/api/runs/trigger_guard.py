@@ -19,12 +19,10 @@ from ims.api.http.body import once_more, read_body
 from ims.api.http.problems import Problem, problem_response
 from ims.api.http.services import object_store, records
 from ims.api.runs import job_checks
-from ims.api.runs.night_views import NIGHTLY
-from ims.api.runs.runs import WORKFLOWS
-from ims.jobs import CleanUp, Job, Night
+from ims.params import JobParams, NightParams
+from ims.workflows import Workflow, find_workflow
 
 MAX_BODY = 1024 * 1024
-CONFS: dict[str, type[Job | CleanUp | Night]] = {**WORKFLOWS, "image_maintenance": CleanUp, NIGHTLY: Night}
 _TRIGGER = re.compile(r"/api/v2/dags/(?P<dag_id>[^/]+)/dagRuns/?")
 
 
@@ -36,8 +34,8 @@ class TriggerGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or answer it if the run that it asks for cannot be."""
-        match = _TRIGGER.fullmatch(scope.get("path", "")) if scope["type"] == "http" else None
-        if match is None or scope["method"] != "POST" or match["dag_id"] not in CONFS:
+        workflow = _triggered(scope)
+        if workflow is None:
             await self.app(scope, receive, send)
             return
         try:
@@ -45,8 +43,8 @@ class TriggerGuard:
             request = Request(scope)
             user = await caller(request)
             # Whom Airflow will refuse is not told what exists.
-            if user is not None and may(may_run(match["dag_id"]), request, user):
-                await run_in_threadpool(check_conf, match["dag_id"], body)
+            if user is not None and may(may_run(workflow.dag_id), request, user):
+                await run_in_threadpool(check_conf, workflow, body)
         except Problem as problem:
             answer = problem_response(problem.status, problem.detail, problem.errors)
             await answer(scope, receive, send)
@@ -54,17 +52,23 @@ class TriggerGuard:
         await self.app(scope, once_more(body, receive), send)
 
 
-def check_conf(dag_id: str, body: bytes) -> None:
+def _triggered(scope: Scope) -> Workflow | None:
+    """The workflow that a request starts; None if it does something else."""
+    match = _TRIGGER.fullmatch(scope.get("path", "")) if scope["type"] == "http" else None
+    return find_workflow(match["dag_id"]) if match is not None and scope["method"] == "POST" else None
+
+
+def check_conf(workflow: Workflow, body: bytes) -> None:
     """Raises Problem: the conf in the body is not the workflow's. What is not JSON is left to Airflow to refuse."""
     try:
         conf = json.loads(body).get("conf")
     except (ValueError, AttributeError, RecursionError):
         return
     try:
-        wanted = CONFS[dag_id].model_validate({} if conf is None else conf)
+        params = workflow.params.model_validate({} if conf is None else conf)
     except ValidationError as error:
         raise job_checks.invalid(error, "conf") from None
-    if isinstance(wanted, Night):
-        job_checks.check_night(wanted, records())
-    elif isinstance(wanted, Job):
-        job_checks.check(wanted, records(), object_store())
+    if isinstance(params, NightParams):
+        job_checks.check_night(params, records())
+    elif isinstance(params, JobParams):
+        job_checks.check(params, records(), object_store())
