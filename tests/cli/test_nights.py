@@ -29,7 +29,7 @@ def test_night(cli: Cli, recipe: dict[str, Any]) -> None:
 
 def test_night_that_cannot_be(cli: Cli) -> None:
     """A recipe or a night that does not exist."""
-    assert "no recipe with the id or name nobodys" in cli.refused("nights", "create", "--recipe", "nobodys")
+    assert "no recipe has the id or name nobodys" in cli.refused("nights", "create", "--recipe", "nobodys")
     assert "no night" in cli.refused("nights", "describe", str(uuid4()))
 
 

@@ -43,7 +43,7 @@ def test_recipe(cli: Cli, name: str, archive: str) -> None:
     assert cli.json("recipes", "update", name, "--template-dictionary-key", "")["template_dictionary"] == []
     assert [doomed["id"] for doomed in cli.json("recipes", "delete", name, "--dry-run")] == [made["id"]]
     assert cli.ok("recipes", "delete", name) == ""
-    assert f"no recipe with the id or name {name}" in cli.refused("recipes", "describe", name)
+    assert f"no recipe has the id or name {name}" in cli.refused("recipes", "describe", name)
     assert cli.json("deleted", "recipes", "describe", name)["id"] == made["id"]
     assert cli.ok("deleted", "recipes", "update", made["id"], "--operation", "undelete") == ""
     assert cli.json("recipes", "describe", made["id"])["name"] == name
@@ -120,20 +120,20 @@ def test_public_key(cli: Cli, name: str, tmp_path: Path) -> None:
     cli.ok("public-keys", "delete", name)
     cli.ok("deleted", "public-keys", "update", "--operation", "undelete", made["id"])
     assert cli.json("public-keys", "describe", name)["id"] == made["id"]
-    path.write_text("no key")
+    path.write_text("ssh-ed25519 no key")
     assert "public_key" in cli.refused("public-keys", "create", "--name", name, "--public-key", path)
 
 
 def test_names(cli: Cli, name: str) -> None:
-    """A name that two have is refused with both ids: the newest is not meant by chance. Then the id does."""
-    ids = [cli.json("images", "create", "--name", name)["id"] for _ in range(2)]
-    for verb in ("describe", "delete"):
-        said = cli.refused("images", verb, name)
-        assert said.startswith(f"2 images have the name {name}")
-        assert all(identity in said for identity in ids)
-    cli.ok("images", "delete", ids[1].upper())
-    assert cli.json("images", "describe", name)["id"] == ids[0]
-    assert cli.refused("images", "describe", f"{name}x").endswith("See ims images list")
+    """A name means the newest record, the beginning of an id means one record, and an unknown id is an error."""
+    ids = [cli.json("images", "create", "--name", name)["id"] for _ in range(3)]
+    assert cli.json("images", "describe", name)["id"] == ids[2]
+    cli.ok("images", "delete", ids[2].upper())
+    assert cli.json("images", "describe", name)["id"] == ids[1]
+    assert cli.json("images", "describe", ids[0][:13])["id"] == ids[0]
+    assert ids[1] in cli.run("images", "delete", name).stderr
+    assert [image["id"] for image in cli.json("images", "list", "--name", name)] == ids[:1]
+    assert cli.refused("images", "describe", f"{name}x").endswith("List them with ims images list")
     unknown = cli.refused("images", "describe", str(uuid4()))
     assert unknown.startswith("Not Found: ")
     assert "ims images list" in unknown
@@ -162,16 +162,20 @@ def test_delete_all(cli: Cli, service: Service, recipe: object, key: Key) -> Non
 
 
 def test_push(cli: Cli, service: Service, name: str) -> None:
-    """Packed, uploaded and registered; again is another record, and it says so."""
+    """A folder is packed, uploaded and registered. Pushing it again creates another record, which the name then means.
+
+    The template variables of the first push stay unless they are given again.
+    """
     push = ("recipes", "push", RECIPES / "zypper", "--name", name, "--distribution", "sles15", "--var", "A=1=2,3")
     first = cli.json(*push, "--var", "B=")
     assert first["template_dictionary"] == [{"key": "A", "value": "1=2,3"}, {"key": "B", "value": ""}]
     assert (first["name"], first["recipe_type"], first["linux_distribution"]) == (name, "kiwi-ng", "sles15")
     again = cli.run(*push)
-    assert again.returncode == 0
-    assert again.stderr.startswith(f"2 recipes have the name {name}")
-    links = {record["link"]["path"] for record in cli.json("recipes", "list", "--name", name)}
-    assert len(links) == 2
+    assert (again.returncode, again.stderr) == (0, "kept template variables of the last push: B\n")
+    records = cli.json("recipes", "list", "--name", name)
+    assert len({record["link"]["path"] for record in records}) == 2
+    assert cli.json("recipes", "describe", name) == records[-1]
+    assert records[-1]["template_dictionary"] == first["template_dictionary"]
     assert cli.json("recipes", "push", RECIPES / "dnf")["name"] == "dnf"
 
 

@@ -1,4 +1,4 @@
-"""`ims deleted …`: records that were deleted and can come back."""
+"""`ims deleted …`: deleted records, which can be undeleted or purged."""
 
 from __future__ import annotations
 
@@ -12,20 +12,21 @@ from ims.cli.options import Identity, group
 from ims.cli.output import FormatOption
 from ims.cli.resources import IMAGES, PUBLIC_KEYS, RECIPES, Resource, add_verbs
 
-app = group("deleted", "What was deleted: look at it, undelete it, delete it for good.")
+app = group("deleted", "Show, undelete or purge deleted records.")
 
 
-def _group(kept: Resource) -> typer.Typer:
+def _group(active: Resource) -> typer.Typer:
+    """Return the commands for the deleted records of one kind."""
     resource = replace(
-        kept, path=f"deleted/{kept.path}", noun=f"deleted {kept.noun}", columns=(*kept.columns, "deleted")
+        active, path=f"deleted/{active.path}", noun=f"deleted {active.noun}", columns=(*active.columns, "deleted")
     )
-    commands = group(kept.path, f"Deleted {kept.noun}s.")
+    commands = group(active.path, f"Manage deleted {active.noun}s.")
     add_verbs(commands, resource)
 
-    @commands.command(help=f"Undelete one {kept.noun}.")
+    @commands.command(help=f"Undelete one {active.noun}.")
     def update(
         identity: Identity,
-        operation: Annotated[Literal["undelete"], typer.Option(help="What to do with it.", show_default=False)],
+        operation: Annotated[Literal["undelete"], typer.Option(help="The operation.", show_default=False)],
         _format: FormatOption = None,
     ) -> None:
         client = connect()

@@ -1,4 +1,4 @@
-"""`ims images`: what nodes boot."""
+"""`ims images`: the images that nodes boot."""
 
 from __future__ import annotations
 
@@ -9,38 +9,35 @@ import typer
 
 from ims.cli.differences import difference_rows
 from ims.cli.login import connect
+from ims.cli.option_groups import LinkOptions, with_groups
 from ims.cli.options import (
     ArchOption,
     Identity,
-    LinkEtag,
-    LinkPath,
-    LinkType,
     NameOption,
     NewNameOption,
     OnlyName,
     Truth,
     given,
     group,
-    link,
     truth,
 )
 from ims.cli.output import FormatOption, for_people, show_list, show_record
 from ims.cli.resources import IMAGES, add_verbs, change
 from ims.errors import InputError
 
-app = group("images", "Images, which nodes boot.")
+app = group("images", "Manage images, which nodes boot.")
 add_verbs(app, IMAGES)
 
 MetadataKey = Annotated[str | None, typer.Option(help="Name of a label.")]
-MetadataValue = Annotated[str | None, typer.Option(help="Its value.")]
+MetadataValue = Annotated[str | None, typer.Option(help="Value of the label.")]
 
 
 @app.command("list")
 def list_images(
     name: OnlyName = None,
-    package: Annotated[str | None, typer.Option(help="Only those that hold this package.")] = None,
+    package: Annotated[str | None, typer.Option(help="List only images that contain this package.")] = None,
     package_below: Annotated[
-        str | None, typer.Option(help="In a version below this, in the order of rpm or dpkg.")
+        str | None, typer.Option(help="List only images whose version of the package is lower, as rpm or dpkg compare.")
     ] = None,
     _format: FormatOption = None,
 ) -> None:
@@ -61,11 +58,11 @@ def packages(identity: Identity, _format: FormatOption = None) -> None:
 
 @app.command()
 def diff(
-    before: Annotated[str, typer.Argument(metavar="BEFORE", help="An id, or a name that only one has.")],
-    after: Annotated[str, typer.Argument(metavar="AFTER", help="The other.")],
+    before: Annotated[str, typer.Argument(metavar="BEFORE", help="Id or name of the first image.")],
+    after: Annotated[str, typer.Argument(metavar="AFTER", help="Id or name of the second image.")],
     _format: FormatOption = None,
 ) -> None:
-    """Show what is different in another image: packages, files, size."""
+    """Compare two images: packages, files and size."""
     client = connect()
     ids = [IMAGES.identify(client, image) for image in (before, after)]
     found = client.get(f"{IMAGES.path}/{ids[0]}/diff/{ids[1]}")
@@ -76,62 +73,58 @@ def diff(
 
 
 @app.command()
+@with_groups
 def create(
     name: NameOption,
     arch: ArchOption = None,
-    link_type: LinkType = None,
-    link_path: LinkPath = None,
-    link_etag: LinkEtag = None,
+    *,
+    link: LinkOptions,
     metadata_key: MetadataKey = None,
     metadata_value: MetadataValue = None,
     _format: FormatOption = None,
 ) -> None:
-    """Register an image whose manifest is in S3, or will be."""
+    """Register an image. Its manifest can be uploaded to S3 before or after that."""
     metadata = {"key": metadata_key, "value": metadata_value or ""} if metadata_key is not None else None
-    fields = given(name=name, arch=arch, link=link(link_type, link_path, link_etag), metadata=metadata)
-    show_record(connect().create(IMAGES.path, **fields))
+    show_record(connect().create(IMAGES.path, **given(name=name, arch=arch, link=link.link(), metadata=metadata)))
 
 
 @app.command()
+@with_groups
 def update(
     identity: Identity,
     name: NewNameOption = None,
     arch: ArchOption = None,
-    link_type: LinkType = None,
-    link_path: LinkPath = None,
-    link_etag: LinkEtag = None,
+    *,
+    link: LinkOptions,
     metadata_operation: Annotated[
-        Literal["set", "remove"] | None, typer.Option(help="What to do with the label.")
+        Literal["set", "remove"] | None, typer.Option(help="Whether to set or remove the label.")
     ] = None,
     metadata_key: MetadataKey = None,
     metadata_value: MetadataValue = None,
     pinned: Annotated[
-        Truth | None, typer.Option(help="Whether no clean-up may remove it.", case_sensitive=False)
+        Truth | None, typer.Option(help="Whether retention must keep the image.", case_sensitive=False)
     ] = None,
     _format: FormatOption = None,
 ) -> None:
-    """Change an image. A link is set once."""
+    """Change an image. A link can be set only once."""
     metadata = given(operation=metadata_operation, key=metadata_key, value=metadata_value)
     if metadata and not (metadata_operation and metadata_key):
-        raise InputError("a label needs its name and what to do", "Give --metadata-operation and --metadata-key")
-    fields = given(
-        name=name,
-        arch=arch,
-        link=link(link_type, link_path, link_etag),
-        metadata=metadata or None,
-        pinned=truth(pinned),
-    )
+        raise InputError("a label needs a name and an operation", "Give --metadata-operation and --metadata-key")
+    fields = given(name=name, arch=arch, link=link.link(), metadata=metadata or None, pinned=truth(pinned))
     change(IMAGES, identity, fields)
 
 
 @app.command()
 def pull(
     identity: Identity,
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where to; made if need be.", show_default=False)],
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The target folder. It is created if necessary.", show_default=False)
+    ],
 ) -> None:
-    """Download an image: rootfs, kernel, initrd and manifest, each verified by its checksum.
+    """Download an image: rootfs, kernel, initrd and manifest. Verify each file by its checksum.
 
-    What was interrupted goes on where it was. A file has its own name only when it is whole and verified.
+    An interrupted download continues where it stopped. A file gets its final name only after it is complete and
+    verified.
     """
     from ims.cli import s3
     from ims.cli.pulling import pull as pull_image
@@ -139,5 +132,8 @@ def pull(
     client = connect()
     image = client.get(f"{IMAGES.path}/{IMAGES.identify(client, identity)}")
     if image["link"] is None:
-        raise InputError(f"the image {image['id']} has no manifest", "Its job has not ended, or it was only registered")
+        raise InputError(
+            f"the image {image['id']} has no manifest",
+            f"Wait until its job has ended, or set it: ims images update {image['id']} --link-path s3://bucket/key",
+        )
     pull_image(s3.store(client), image["link"]["path"], folder)

@@ -51,7 +51,7 @@ def create(
 ) -> None:
     """Build now what is else built by night. While another night runs it waits."""
     client = connect()
-    recipes = [RECIPES.newest(client, text) for text in recipe or ()]
+    recipes = [RECIPES.identify(client, text) for text in recipe or ()]
     night = client.create("nights", **given(recipes=recipes or None), force=force)
     while follow and night["status"] not in _ENDED:
         say(f"night {night['id']} is {night['status']}: {_progress(night)}")

@@ -1,4 +1,4 @@
-"""What the commands of several groups have in common."""
+"""Options and arguments that several groups of commands share."""
 
 from __future__ import annotations
 
@@ -11,34 +11,37 @@ from ims.cli.output import FormatOption
 from ims.errors import InputError
 
 Truth = Literal["True", "False"]
-"""Booleans take a value, as `cray` has it."""
+"""A boolean option that takes a value, as in `cray`."""
 Arch = Literal["x86_64", "aarch64"]
-Identity = Annotated[str, typer.Argument(metavar="ID", help="Id, or a name that only one has.", show_default=False)]
+Identity = Annotated[
+    str,
+    typer.Argument(
+        metavar="ID",
+        help="Id, or at least four of its first characters, or a name. A name means the newest record of that name.",
+        show_default=False,
+    ),
+]
 JobId = Annotated[
-    str, typer.Argument(metavar="ID", help="Id of the job, or its image's name if only one has it.", show_default=False)
+    str,
+    typer.Argument(
+        metavar="ID",
+        help="Id of the job, or at least four of its first characters, or the name of its image.",
+        show_default=False,
+    ),
 ]
 
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would be deleted.")]
-OnlyName = Annotated[str | None, typer.Option("--name", help="Only those of this name.")]
-NameOption = Annotated[str, typer.Option(help="Its name.", show_default=False)]
-NewNameOption = Annotated[str | None, typer.Option("--name", help="A new name.")]
-ArchOption = Annotated[Arch | None, typer.Option(help="The processors it is for.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted, and delete nothing.")]
+OnlyName = Annotated[str | None, typer.Option("--name", help="List only records of this name.")]
+NameOption = Annotated[str, typer.Option(help="Name of the record.", show_default=False)]
+NewNameOption = Annotated[str | None, typer.Option("--name", help="New name of the record.")]
+ArchOption = Annotated[Arch | None, typer.Option(help="Processor architecture. A new record defaults to x86_64.")]
 DkmsOption = Annotated[
-    Truth | None, typer.Option(help="Whether kernel modules are built by DKMS.", case_sensitive=False)
-]
-LinkType = Annotated[str | None, typer.Option(help="Always s3.")]
-LinkPath = Annotated[str | None, typer.Option(help="The object, as s3://bucket/key.")]
-LinkEtag = Annotated[str | None, typer.Option(help="The object's etag.")]
-TemplateKeys = Annotated[
-    str | None, typer.Option("--template-dictionary-key", help="Names of template variables, with commas between.")
-]
-TemplateValues = Annotated[
-    str | None, typer.Option("--template-dictionary-value", help="Their values, with commas between.")
+    Truth | None, typer.Option(help="Whether DKMS builds kernel modules for the image.", case_sensitive=False)
 ]
 
 
 def group(name: str, text: str) -> typer.Typer:
-    """A group of commands; alone, it shows its help."""
+    """Return an empty group of commands. It shows its help if it is called without a command."""
     app = typer.Typer(name=name, no_args_is_help=True, pretty_exceptions_enable=False)
 
     @app.callback(help=text)
@@ -48,44 +51,40 @@ def group(name: str, text: str) -> typer.Typer:
 
 
 def given(**fields: Any) -> dict[str, Any]:
-    """The fields that the user gave."""
+    """Return the fields that have a value, that is, the options that the user gave."""
     return {name: value for name, value in fields.items() if value is not None}
 
 
 def truth(value: Truth | None) -> bool | None:
-    """What a boolean option says."""
+    """Convert the value of a boolean option."""
     return None if value is None else value == "True"
 
 
-def link(kind: str | None, path: str | None, etag: str | None) -> dict[str, str] | None:
-    """The link that the options name. Raises InputError: it has no path."""
-    if path is None and (kind or etag):
-        raise InputError("a link needs its path", "Give --link-path s3://bucket/key")
-    return given(path=path, type=kind or "s3", etag=etag) if path is not None else None
+def comma_separated(keys: str | None, values: str | None) -> list[dict[str, str]] | None:
+    """Return the template dictionary that a list of keys and a list of values make up, or None if neither is given.
 
-
-def pairs(keys: str | None, values: str | None) -> list[dict[str, str]] | None:
-    """The list of `key` and `value` that two options spell, with commas between.
-
-    Raises InputError: one has more of them than the other.
+    Raises InputError if the lists differ in length.
     """
     if keys is None and values is None:
         return None
     left = keys.split(",") if keys else []
     right = (values or "").split(",") if values or left else []
     if len(left) != len(right):
-        raise InputError(
-            f"there are {len(left)} keys for {len(right)} values", "Give as many of the one as of the other"
-        )
+        raise InputError(f"{len(left)} keys do not match {len(right)} values", "Give one value for each key")
     return [{"key": key, "value": value} for key, value in zip(left, right, strict=True)]
 
 
-def variables(assignments: Iterable[str]) -> list[dict[str, str]]:
-    """The list of `key` and `value` that `KEY=VALUE`s spell. Raises InputError: one has no `=`."""
-    found = []
-    for text in assignments:
+def assignments(texts: Iterable[str]) -> dict[str, str]:
+    """Parse `KEY=VALUE` texts. Raises InputError if a text has no key or no `=`."""
+    found = {}
+    for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not key:
-            raise InputError(f"{text!r} is not a variable", "Write it as KEY=VALUE")
-        found.append({"key": key, "value": value})
+            raise InputError(f"{text!r} is not an assignment", "Write it as KEY=VALUE")
+        found[key] = value
     return found
+
+
+def dictionary(variables: dict[str, str]) -> list[dict[str, str]]:
+    """Return template variables in the form of the API."""
+    return [{"key": key, "value": value} for key, value in variables.items()]

@@ -1,137 +1,143 @@
-"""`ims recipes`: what images are built from."""
+"""`ims recipes`: the recipes that images are built from."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from ims.cli.login import connect
+from ims.cli.option_groups import LinkOptions, with_groups
 from ims.cli.options import (
     ArchOption,
     DkmsOption,
     Identity,
-    LinkEtag,
-    LinkPath,
-    LinkType,
     NameOption,
     NewNameOption,
-    TemplateKeys,
-    TemplateValues,
     Truth,
+    assignments,
+    comma_separated,
+    dictionary,
     given,
     group,
-    link,
-    pairs,
     truth,
-    variables,
 )
 from ims.cli.output import FormatOption, say, show_record
 from ims.cli.resources import RECIPES, add_verbs, change
 
-app = group("recipes", "Recipes, which images are built from.")
+if TYPE_CHECKING:
+    from ims.client import ImsClient
+
+app = group("recipes", "Manage recipes, which images are built from.")
 add_verbs(app, RECIPES)
 
 Nightly = Annotated[
     Truth | None,
-    typer.Option(help="Whether it is built every night; True goes on with a paused one.", case_sensitive=False),
+    typer.Option(help="Whether the nightly builds build it. True also resumes a paused recipe.", case_sensitive=False),
 ]
-Distribution = Annotated[str, typer.Option(help="As sles15 or debian12.", show_default=False)]
+
+
+@dataclass(frozen=True)
+class RecipeOptions(LinkOptions):
+    """The fields of a recipe that can be set when it is created and changed later."""
+
+    arch: ArchOption = None
+    require_dkms: DkmsOption = None
+    nightly: Nightly = None
+    template_dictionary_key: Annotated[
+        str | None, typer.Option(help="Names of template variables, separated by commas.")
+    ] = None
+    template_dictionary_value: Annotated[str | None, typer.Option(help="Their values, separated by commas.")] = None
+
+    def fields(self) -> dict[str, Any]:
+        """Return the given fields in the form of the API."""
+        return given(
+            arch=self.arch,
+            require_dkms=truth(self.require_dkms),
+            nightly=truth(self.nightly),
+            link=self.link(),
+            template_dictionary=comma_separated(self.template_dictionary_key, self.template_dictionary_value),
+        )
 
 
 @app.command()
+@with_groups
 def create(
     name: NameOption,
-    recipe_type: Annotated[Literal["kiwi-ng", "packer"], typer.Option(help="What builds it.", show_default=False)],
-    linux_distribution: Distribution,
-    arch: ArchOption = None,
-    require_dkms: DkmsOption = None,
-    nightly: Nightly = None,
-    link_type: LinkType = None,
-    link_path: LinkPath = None,
-    link_etag: LinkEtag = None,
-    template_keys: TemplateKeys = None,
-    template_values: TemplateValues = None,
+    recipe_type: Annotated[
+        Literal["kiwi-ng", "packer"], typer.Option(help="The program that builds it.", show_default=False)
+    ],
+    linux_distribution: Annotated[
+        str, typer.Option(help="Linux distribution, such as sles15 or debian12.", show_default=False)
+    ],
+    options: RecipeOptions,
     _format: FormatOption = None,
 ) -> None:
-    """Register a recipe whose archive is in S3, or will be."""
-    fields = given(
-        name=name,
-        recipe_type=recipe_type,
-        linux_distribution=linux_distribution,
-        arch=arch,
-        require_dkms=truth(require_dkms),
-        nightly=truth(nightly),
-        link=link(link_type, link_path, link_etag),
-        template_dictionary=pairs(template_keys, template_values),
-    )
-    show_record(connect().create(RECIPES.path, **fields))
+    """Register a recipe. Its archive can be uploaded to S3 before or after that."""
+    fields = {"name": name, "recipe_type": recipe_type, "linux_distribution": linux_distribution}
+    show_record(connect().create(RECIPES.path, **fields, **options.fields()))
 
 
 @app.command()
+@with_groups
 def update(
-    identity: Identity,
-    name: NewNameOption = None,
-    arch: ArchOption = None,
-    require_dkms: DkmsOption = None,
-    nightly: Nightly = None,
-    link_type: LinkType = None,
-    link_path: LinkPath = None,
-    link_etag: LinkEtag = None,
-    template_keys: TemplateKeys = None,
-    template_values: TemplateValues = None,
-    _format: FormatOption = None,
+    identity: Identity, name: NewNameOption = None, *, options: RecipeOptions, _format: FormatOption = None
 ) -> None:
-    """Change a recipe. Template variables are replaced all together; a link is set once."""
-    fields = given(
-        name=name,
-        arch=arch,
-        require_dkms=truth(require_dkms),
-        nightly=truth(nightly),
-        link=link(link_type, link_path, link_etag),
-        template_dictionary=pairs(template_keys, template_values),
-    )
-    change(RECIPES, identity, fields)
+    """Change a recipe. Template variables are replaced as a whole. A link can be set only once."""
+    change(RECIPES, identity, given(name=name) | options.fields())
 
 
 @app.command()
 def plan(identity: Identity, _format: FormatOption = None) -> None:
-    """Tell whether a recipe has to be built, and why: skip, repack or build. Nothing is built."""
+    """Show whether a recipe must be built and why, without building it. The verdict is skip, repack or build."""
     client = connect()
     show_record(client.call("POST", f"{RECIPES.path}/{RECIPES.identify(client, identity)}/plan"))
 
 
 @app.command()
 def push(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder with config.xml.", show_default=False)],
-    name: Annotated[str | None, typer.Option(help="Its name; else the folder's own, or the folder's.")] = None,
-    distribution: Annotated[str | None, typer.Option(help="As sles15, which it is if nothing else is said.")] = None,
-    var: Annotated[list[str] | None, typer.Option(metavar="KEY=VALUE", help="A template variable; repeat it.")] = None,
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="The folder that contains config.xml.", show_default=False)
+    ],
+    name: Annotated[str | None, typer.Option(help="Name of the recipe. The default is the name of the folder.")] = None,
+    distribution: Annotated[str | None, typer.Option(help="Linux distribution. The default is sles15.")] = None,
+    var: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="Set a template variable. Can be given several times.")
+    ] = None,
     arch: ArchOption = None,
     nightly: Nightly = None,
     _format: FormatOption = None,
 ) -> None:
     """Pack a recipe folder, upload it and register it.
 
-    Name, distribution and whether it is built every night are those of the folder's `.ims_recipe.yaml`, if it has one;
-    options go before. Every push makes a new record, for what an image was built from does not change. An older one of
-    the same name stays; nightly builds take the newest.
+    A file `.ims_recipe.yaml` in the folder can set the name, the distribution and whether the recipe is built nightly;
+    options override it. Template variables keep the values of the last push of the same name and architecture, unless
+    `--var` sets them again.
+
+    Every push creates a new record, because the recipe of an existing image must not change. From then on, the name
+    means the new record. Older records of that name stay. Nightly builds use the newest.
     """
     from ims.cli import s3
     from ims.cli.pushing import push as push_folder
     from ims.recipes.registration import read_registration
 
-    said = given(name=name, linux_distribution=distribution, arch=arch, nightly=truth(nightly))
+    options = given(name=name, linux_distribution=distribution, arch=arch, nightly=truth(nightly))
     fields = {
         "name": folder.resolve().name,
         "linux_distribution": "sles15",
         **read_registration(folder).model_dump(exclude_none=True),
-        **said,
+        **options,
     }
-    client = connect()
-    recipe = push_folder(client, s3.store(client), folder, template_dictionary=variables(var or []), **fields)
-    others = [other["id"] for other in client.get(RECIPES.path, name=recipe["name"]) if other["name"] == recipe["name"]]
-    if len(others) > 1:
-        say(f"{len(others)} recipes have the name {recipe['name']}: say which by its id, or delete older ones")
-    show_record(recipe)
+    variables, client = assignments(var or ()), connect()
+    kept = _variables_of_last_push(client, fields["name"], arch or "x86_64")
+    fields["template_dictionary"] = dictionary(kept | variables)
+    show_record(push_folder(client, s3.store(client), folder, **fields))
+    if names := sorted(kept.keys() - variables.keys()):
+        say(f"kept template variables of the last push: {', '.join(names)}")
+
+
+def _variables_of_last_push(client: ImsClient, name: str, arch: str) -> dict[str, str]:
+    last = RECIPES.newest(client, name, arch=arch)
+    return {item["key"]: item["value"] for item in last["template_dictionary"]} if last is not None else {}

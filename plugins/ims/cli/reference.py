@@ -1,4 +1,4 @@
-"""`python -m ims.cli.reference` prints docs/cli.md, made from the commands themselves."""
+"""`python -m ims.cli.reference` prints docs/cli.md, which is generated from the commands."""
 
 from __future__ import annotations
 
@@ -11,36 +11,37 @@ from ims.cli.app import app
 _HEAD = """\
 # The command line
 
-Made from `plugins/ims/cli` by `make docs`. `make setup` installs `ims` as `.venv/bin/ims`; put it into your path:
+`make docs` generates this page from `plugins/ims/cli`. `make setup` installs `ims` as `.venv/bin/ims`. Add it to your path:
 
 ```bash
 export PATH="$PWD/.venv/bin:$PATH"
-eval "$(make -s env)"    # on the machine of the service; elsewhere: ims auth login --url https://host/apis/ims
+eval "$(make -s env)"    # on the machine of the service; on other machines: ims auth login --url https://host/apis/ims
 ims --install-completion
 ```
 
-The words and options are those of `cray ims`, so its scripts run with `ims` in place of it. Besides: names do where ids
-are asked for, if only one record has the name.
+The commands and options are those of `cray ims`, so its scripts run with `ims` in its place.
 
-- **Output**: tables; with `--format json` or `yaml`, before or after the command, what the API answered. Progress and
-  notes go to standard error.
-- **Exit codes**: 0; 1 the job failed; 2 wrong use, or the service refused; 69 the service or S3 does not answer;
-  70 a defect of ours; 77 nobody is logged in, or not any more; 130 ended with Ctrl-C.
-- **Access**: `IMS_URL` and `IMS_TOKEN`, else the login of `ims auth login`, kept in `$XDG_CONFIG_HOME/ims/token`
-  (mode 0600) and sent only to the service that it is of. Certificates are checked against the system's, or those in
-  `SSL_CERT_FILE`, and that of `IMS_CA_CERTIFICATE`.
-- **S3**: `recipes push` and `images pull` use `AWS_ENDPOINT_URL`, `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY` where
-  these are set, else credentials that the service gives you for a while.
+- **Names**: every command that takes an id also takes a name, which means the newest record of that name, or at least
+  four of the first characters of the id, if no other id begins with them.
+- **Output**: tables, or what the API returned with `--format json` or `--format yaml`, before or after the command.
+  Progress and notes go to standard error.
+- **Exit codes**: 0 success; 1 the job failed; 2 wrong use, or the service refused the request; 69 the service or S3 does
+  not answer; 70 a defect in `ims`; 77 not logged in, or the login has expired; 130 interrupted with Ctrl-C.
+- **Login**: `IMS_URL` and `IMS_TOKEN`, or else the login of `ims auth login`, which is kept in
+  `$XDG_CONFIG_HOME/ims/token` (mode 0600) and sent only to the service that issued it. Certificates are verified against
+  the system's certificate authorities (or those in `SSL_CERT_FILE`) and the one in `IMS_CA_CERTIFICATE`.
+- **S3**: `recipes push` and `images pull` use `AWS_ENDPOINT_URL`, `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY` if all
+  three are set, or else temporary credentials from the service.
 """
 
 
 def documentation() -> str:
-    """The commands as a Markdown page."""
+    """Return the commands as a Markdown page."""
     return "\n".join([_HEAD, *_sections(get_command(app), "ims")])
 
 
 def _sections(command: Any, name: str) -> list[str]:
-    """A section for each command below `command`; groups only gather them."""
+    """Return a section for each command below `command` and for each group at the top level."""
     if hasattr(command, "commands"):
         inner = [part for key, below in sorted(command.commands.items()) for part in _sections(below, f"{name} {key}")]
         return [f"## {name}\n\n{command.help}\n", *inner] if name.count(" ") == 1 else inner
