@@ -11,27 +11,30 @@ from ims.cli.app import app
 _HEAD = """\
 # The command line
 
-`make docs` generates this page from `plugins/ims/cli`. `make setup` installs `ims` as `.venv/bin/ims`. Add it to your path:
+`make docs` generates this page from `plugins/ims/cli`. `make setup` installs `ims` as
+`.venv/bin/ims`. Add it to your path:
 
 ```bash
 export PATH="$PWD/.venv/bin:$PATH"
-eval "$(make -s env)"    # on the machine of the service; on other machines: ims auth login --url https://host/apis/ims
+eval "$(make -s env)"   # on another machine: ims auth login --url https://host/apis/ims
 ims --install-completion
 ```
 
 The commands and options are those of `cray ims`, so its scripts run with `ims` in its place.
 
-- **Names**: every command that takes an id also takes a name, which means the newest record of that name, or at least
-  four of the first characters of the id, if no other id begins with them.
-- **Output**: tables, or what the API returned with `--format json` or `--format yaml`, before or after the command.
-  Progress and notes go to standard error.
-- **Exit codes**: 0 success; 1 the job failed; 2 wrong use, or the service refused the request; 69 the service or S3 does
-  not answer; 70 a defect in `ims`; 77 not logged in, or the login has expired; 130 interrupted with Ctrl-C.
+- **Names**: every command that takes an id also takes a name, which means the newest record of that
+  name, or at least four of the first characters of the id, if no other id begins with them.
+- **Output**: tables, or what the API returned with `--format json` or `--format yaml`, before or
+  after the command. Progress and notes go to standard error.
+- **Exit codes**: 0 success; 1 the job failed; 2 wrong use, or the service refused the request; 69
+  the service or S3 does not answer; 70 a defect in `ims`; 77 not logged in, or the login has
+  expired; 130 interrupted with Ctrl-C.
 - **Login**: `IMS_URL` and `IMS_TOKEN`, or else the login of `ims auth login`, which is kept in
-  `$XDG_CONFIG_HOME/ims/token` (mode 0600) and sent only to the service that issued it. Certificates are verified against
-  the system's certificate authorities (or those in `SSL_CERT_FILE`) and the one in `IMS_CA_CERTIFICATE`.
-- **S3**: `recipes push` and `images pull` use `AWS_ENDPOINT_URL`, `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY` if all
-  three are set, or else temporary credentials from the service.
+  `$XDG_CONFIG_HOME/ims/token` (mode 0600) and sent only to the service that issued it. Certificates
+  are verified against the system's certificate authorities (or those in `SSL_CERT_FILE`) and the
+  one in `IMS_CA_CERTIFICATE`.
+- **S3**: `recipes push` and `images pull` use `AWS_ENDPOINT_URL`, `AWS_ACCESS_KEY_ID` and
+  `AWS_SECRET_ACCESS_KEY` if all three are set, or else temporary credentials from the service.
 """
 
 
