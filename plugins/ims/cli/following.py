@@ -1,22 +1,18 @@
-"""Following a job: its steps, their times and what they say, until it ended."""
+"""Following a job until it and its cleanup have ended."""
 
 from __future__ import annotations
 
-import re
 import time
 from collections.abc import Iterable, Iterator
 from datetime import datetime
-from itertools import islice
-from threading import Thread
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 
 from rich.console import Console
 from rich.live import Live
-from rich.table import Table
 from rich.text import Text
 
-from ims.cli.output import clean
+from ims.cli.step_logs import StepLogs
+from ims.cli.transcript import Transcript, is_over, is_running
 from ims.errors import ImsError, UnavailableError
 
 if TYPE_CHECKING:
@@ -24,11 +20,10 @@ if TYPE_CHECKING:
 
 ENDED = ("success", "error")
 PATIENCE = 60
-"""Seconds for which a service that does not answer is asked again."""
-_STAMP = re.compile(r"(\d{4}-\d\d-\d\d\S+ )?(INFO )?(\[ \w+\s*\]: [\d:]+ \|\s?)?")
-"""What Airflow and kiwi put before a line."""
-_OVER = ("success", "failed", "skipped", "upstream_failed", "removed")
-_SHOWN = ("running", "success", "failed")
+"""Seconds without an answer from the service after which following a job fails."""
+LOG_PATIENCE = 10
+"""Seconds to wait for the rest of the logs of an ended job."""
+_POLLS_PER_LAST_LINE = 10
 
 
 class JobFailedError(ImsError):
@@ -36,24 +31,28 @@ class JobFailedError(ImsError):
 
 
 def follow(client: ImsClient, job_id: str, console: Console, *, whole_log: bool) -> dict[str, Any]:
-    """Show a job's steps until it and its clean-up ended; returns the job.
+    """Show the steps of a job until it and its cleanup have ended; returns the job.
 
-    Their log is shown whole, or only its last line now and then. Raises UnavailableError: the service is gone for long.
+    Shows the whole log of each step, or only the last line now and then. A terminal also shows a line of progress.
+    Raises UnavailableError if the service does not answer for a long time.
     """
-    log = Log(client, job_id, console if whole_log else None)
+    logs = StepLogs(client, job_id)
+    transcript = Transcript(logs, whole_log=whole_log)
     jobs = _with_call(polled(client, job_id), console)
-    return _on_terminal(jobs, console, log) if console.is_terminal else _in_lines(jobs, console, log, whole_log)
+    if console.is_terminal:
+        return _on_terminal(jobs, console, logs, transcript, whole_log=whole_log)
+    return _in_pipe(jobs, console, logs, transcript, whole_log=whole_log)
 
 
 def result(job: dict[str, Any]) -> str:
-    """The id of the image that an ended job made. Raises JobFailedError: it made none."""
+    """Return the id of the image that an ended job created. Raises JobFailedError if the job failed."""
     if job["status"] != "success":
-        raise JobFailedError(f"the job failed: {job['reason']}", f"Its log: {job['log_url']}")
+        raise JobFailedError(f"the job failed: {job['reason']}", f"Read its log: {job['log_url']}")
     return str(job["resultant_image_id"])
 
 
 def polled(client: ImsClient, job_id: str, pause: float = 1) -> Iterator[dict[str, Any]]:
-    """A job's states, the last when it ended. An outage of the service is sat out for PATIENCE seconds."""
+    """Yield the states of a job until it has ended. Survives outages of the service of up to PATIENCE seconds."""
     answered = time.monotonic()
     while True:
         try:
@@ -71,111 +70,77 @@ def polled(client: ImsClient, job_id: str, pause: float = 1) -> Iterator[dict[st
 
 
 def has_ended(job: dict[str, Any]) -> bool:
-    """Whether a job and its clean-up have ended."""
-    return job["status"] in ENDED and all(step["state"] in _OVER for step in job["steps"])
+    """Return whether a job and its cleanup have ended."""
+    return job["status"] in ENDED and all(is_over(step) for step in job["steps"])
 
 
-class Log:
-    """What the running steps of a job say, read as it comes and shown on a console if there is one."""
+def progress(job: dict[str, Any], now: datetime) -> str:
+    """Return how far a job is, in one line: which step of how many, how long it runs, how long the job runs."""
+    steps = job["steps"]
+    running = [step for step in steps if is_running(step)]
+    elapsed = f"{_elapsed(job['created'], now)} in total"
+    if not running:
+        return f"{job['status']}, {elapsed}"
+    number = min(sum(is_over(step) for step in steps) + 1, len(steps))
+    names = ", ".join(step["name"] for step in running)
+    return f"step {number} of {len(steps)}: {names} {_elapsed(running[0]['started'], now)}, {elapsed}"
 
-    def __init__(self, client: ImsClient, job_id: str, console: Console | None) -> None:
-        self._client = client
-        self._job_id = job_id
-        self._console = console
-        self._readers: dict[str, Thread] = {}
-        self.last = ""
 
-    def watch(self, job: dict[str, Any]) -> None:
-        """Begin to read the log of every step that has begun since."""
-        for step in job["steps"]:
-            name = step["name"]
-            if step["try_number"] and name not in self._readers:
-                self._readers[name] = Thread(target=self._read, args=(name,), daemon=True)
-                self._readers[name].start()
-
-    def finish(self) -> None:
-        """Wait for the rest of what is said, but not for ever."""
-        deadline = time.monotonic() + 10
-        for reader in self._readers.values():
-            reader.join(max(0, deadline - time.monotonic()))
-
-    def _read(self, step: str) -> None:
-        address, count = f"jobs/{self._job_id}/logs/{quote(step, safe='')}", 0
-        while True:
-            try:
-                for line in islice(self._client.lines(address, follow=True), count, None):
-                    count += 1
-                    self._show(line)
-            except UnavailableError:
-                time.sleep(1)  # goes on where it was when the service is there again
-            except ImsError:
-                return  # without a log the steps still tell
-            else:
-                return
-
-    def _show(self, line: str) -> None:
-        text = clean(_STAMP.sub("", line, count=1))
-        if text.startswith(("::group::", "::endgroup::")):
-            return  # marks for the pages of the UI
-        self.last = text
-        if self._console is not None:
-            self._console.print(f"  {self.last}", markup=False, highlight=False, soft_wrap=True)
+def _elapsed(start: str | None, now: datetime) -> str:
+    seconds = max(0, int((now - datetime.fromisoformat(start)).total_seconds())) if start else 0
+    minutes, seconds = divmod(seconds, 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
 def _with_call(jobs: Iterable[dict[str, Any]], console: Console) -> Iterator[dict[str, Any]]:
-    """The same; when a job comes to wait for its user, the user is told."""
-    told = False
+    """Yield the same states, and tell the user when the job begins to wait for them."""
+    called = False
     for job in jobs:
-        if job["status"] == "waiting_on_user" and not told:
-            console.print(f"the job waits for you: ims jobs shell {job['id']}", highlight=False, soft_wrap=True)
-            told = True
+        if job["status"] == "waiting_on_user" and not called:
+            _print(console, f"the job waits for you: ims jobs shell {job['id']}")
+            called = True
         yield job
 
 
-def _on_terminal(jobs: Iterable[dict[str, Any]], console: Console, log: Log) -> dict[str, Any]:
+def _on_terminal(
+    jobs: Iterable[dict[str, Any]], console: Console, logs: StepLogs, transcript: Transcript, *, whole_log: bool
+) -> dict[str, Any]:
+    """Print the transcript above one line of progress.
+
+    The terminal draws that line anew with everything that is printed, so lines of the log are printed together.
+    """
     job: dict[str, Any] = {}
-    with Live(console=console, refresh_per_second=4) as live:
+    with Live(console=console, auto_refresh=False, transient=True) as live:
         for job in jobs:
-            log.watch(job)
-            live.update(_progress(job, "" if has_ended(job) else log.last[:100]))
-        log.finish()
+            _advance(job, console, logs, transcript)
+            line = Text(progress(job, datetime.now().astimezone()), "bold", no_wrap=True, overflow="ellipsis")
+            if not whole_log:
+                line.append(f"  {logs.last}", "not bold dim")
+            live.update(line, refresh=True)
     return job
 
 
-def _in_lines(jobs: Iterable[dict[str, Any]], console: Console, log: Log, whole_log: bool) -> dict[str, Any]:
-    """A line whenever a step starts or ends, and now and then what the running one says."""
+def _in_pipe(
+    jobs: Iterable[dict[str, Any]], console: Console, logs: StepLogs, transcript: Transcript, *, whole_log: bool
+) -> dict[str, Any]:
+    """Print the transcript, and without the whole log now and then its last line."""
     job: dict[str, Any] = {}
-    shown: set[tuple[str, str]] = set()
-    for count, job in enumerate(jobs):
-        log.watch(job)
-        if has_ended(job):
-            log.finish()
-        for step in job["steps"]:
-            name, state = step["name"], _state(step)
-            if state in _SHOWN and (name, state) not in shown:
-                shown.add((name, state))
-                console.print(f"{name:24} {state:8} {_duration(step) if step['ended'] else ''}", highlight=False)
-        if not whole_log and count % 10 == 9:
-            console.print(f"  {log.last[:100]}", markup=False, soft_wrap=True)
+    for count, job in enumerate(jobs, 1):
+        _advance(job, console, logs, transcript)
+        if not whole_log and count % _POLLS_PER_LAST_LINE == 0:
+            _print(console, f"  {logs.last[:100]}")
     return job
 
 
-def _progress(job: dict[str, Any], line: str) -> Table:
-    """The steps of a job as a table."""
-    table = Table.grid(padding=(0, 2))
-    for step in job["steps"]:
-        table.add_row(step["name"], _state(step), _duration(step))
-    table.add_row(Text(job["status"], "bold"), "", Text(line, "dim"))
-    return table
+def _advance(job: dict[str, Any], console: Console, logs: StepLogs, transcript: Transcript) -> None:
+    """Print the part of the transcript that is new in this state of the job."""
+    logs.watch(job)
+    if has_ended(job):
+        logs.finish(LOG_PATIENCE)
+    if lines := list(transcript.advance(job)):
+        _print(console, "\n".join(lines))
 
 
-def _state(step: dict[str, Any]) -> str:
-    """The state in Airflow's words; a step that waits without a process of its own runs too."""
-    return "running" if step["state"] == "deferred" else step["state"] or ""
-
-
-def _duration(step: dict[str, Any]) -> str:
-    if not step["started"]:
-        return ""
-    ended = datetime.fromisoformat(step["ended"]) if step["ended"] else datetime.now().astimezone()
-    return f"{(ended - datetime.fromisoformat(step['started'])).total_seconds():6.1f} s"
+def _print(console: Console, text: str) -> None:
+    console.print(text, markup=False, highlight=False, soft_wrap=True)
