@@ -13,7 +13,7 @@ import pytest
 from ims.errors import MissingError
 from ims.records.database import Database
 from ims.records.models import Image, Recipe
-from ims.records.removal import Removals
+from ims.records.store import Records
 from ims.storage.objects import ObjectName
 from tests.api.jobs import DAG, RUNS, Inputs, make_inputs, run_state
 from tests.api.records import IMAGES_BUCKET, REQUIRED, full, make, put, store_archive, store_image
@@ -221,20 +221,20 @@ def test_object_that_another_image_needs(api: httpx.Client, service: Service, ot
 
 
 @pytest.fixture
-def removals(service: Service) -> Iterator[Removals]:
-    """The service's own records, as a second process would open them."""
+def records(service: Service) -> Iterator[Records]:
+    """The records of the service, opened as a second process would."""
     database = Database(service.settings.records_url)
-    yield Removals(database)
+    yield Records(database)
     database.engine.dispose()
 
 
 @pytest.mark.parametrize("kind", LINKED)
-def test_purge_that_was_interrupted(api: httpx.Client, service: Service, removals: Removals, kind: str) -> None:
+def test_purge_that_was_interrupted(api: httpx.Client, service: Service, records: Records, kind: str) -> None:
     """The tombstone stays, cannot come back, its objects cannot be linked; deleting it again ends it."""
     record = full(api, service, kind)
     link, path = record["link"]["path"], f"{DELETED}/{kind}/{record['id']}"
     api.delete(f"{V3}/{kind}/{record['id']}")
-    removals.begin_purge(MODELS[kind], record["id"], {link})
+    records.begin_purge(MODELS[kind], record["id"], {link})
     assert api.get(path).status_code == 200
     assert_problem(api.patch(path, json=UNDELETE), 409)
     assert_problem(api.post(f"{V3}/{kind}", json={**REQUIRED[kind], "link": {"path": link}}), 422, "link")

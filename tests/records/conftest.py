@@ -1,4 +1,4 @@
-"""The records in SQLite and in a real PostgreSQL."""
+"""Databases of records, in SQLite and in a real PostgreSQL."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from ims.stack import postgres
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
-    """A PostgreSQL whose clock hangs in another time zone; the URL of its first database."""
+    """The URL of a PostgreSQL server that runs in an unusual time zone."""
     own = Settings(home=settings().home / "records-server")
     postgres.prepare(own)
     command = [*postgres.command(own), "--timezone=America/St_Johns", "--fsync=off"]
@@ -35,7 +35,7 @@ def server() -> Iterator[str]:
 
 @pytest.fixture(params=["sqlite", "postgresql"])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """The URL of an empty database, as an administrator would write it."""
+    """The URL of an empty database, in the form that administrators write."""
     if request.param == "sqlite":
         return f"sqlite:///{tmp_path / 'records.db'}"
     server = make_url(request.getfixturevalue("server"))
@@ -57,5 +57,5 @@ def database(url: str) -> Iterator[Database]:
 
 @pytest.fixture
 def records(database: Database) -> Records:
-    """Its records."""
+    """The records in that database."""
     return Records(database)

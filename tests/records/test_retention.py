@@ -1,4 +1,4 @@
-"""What retention lets go."""
+"""Which images expire, and which tombstones retention purges."""
 
 from __future__ import annotations
 
@@ -7,20 +7,21 @@ from typing import Any
 
 import pytest
 
-from ims.records.models import Image, Recipe
-from ims.records.retention import Rules, expired, retired
+from ims.records.holds import UNUSED, Holds
+from ims.records.models import AnyRecord, Image, Recipe
+from ims.records.retention import Rules, expired_images, expired_tombstones
 
 NOW = datetime(2026, 6, 1, tzinfo=UTC)
 RULES = Rules(keep_last=2, keep_days=10, tombstone_days=3)
 
 
 def days(number: float) -> datetime:
-    """So many days before now."""
+    """The time this many days ago."""
     return NOW - timedelta(days=number)
 
 
 def built(identity: str, age: float, recipe: str | None = "r", **fields: Any) -> Image:
-    """An image that was built from a recipe some days ago; it is not kept anywhere."""
+    """An image that was built from a recipe `age` days ago; it is not in a database."""
     return Image(
         **{
             "id": identity,
@@ -34,83 +35,88 @@ def built(identity: str, age: float, recipe: str | None = "r", **fields: Any) ->
 
 
 def recipe(identity: str, name: str, arch: str = "x86_64", **fields: Any) -> Recipe:
-    """A recipe that is not kept anywhere."""
+    """A recipe that is not in a database."""
     return Recipe(id=identity, name=name, arch=arch, created=days(99), **fields)
 
 
-def gone(images: list[Image], recipes: list[Recipe] | None = None, rules: Rules = RULES, **used: str) -> set[str]:
-    """Names of the images that are to be tombstones."""
-    return {image.id for image in retired(images, recipes or [recipe("r", "r")], used, NOW, rules)}
+def expired(
+    images: list[Image], recipes: list[Recipe] | None = None, rules: Rules = RULES, holds: Holds = UNUSED
+) -> set[str]:
+    """The ids of the images that expire."""
+    return {image.id for image in expired_images(images, recipes or [recipe("r", "r")], holds, NOW, rules)}
 
 
 AGES = {"a": 50.0, "b": 40.0, "c": 30.0, "d": 20.0, "e": 1.0}
 
 
 def versions(**changes: dict[str, Any]) -> list[Image]:
-    """Five images of one recipe, of which `e` is young."""
+    """Five images of one recipe; only `e` is young."""
     return [built(name, age, **changes.get(name, {})) for name, age in AGES.items()]
 
 
-def test_last_of_a_recipe() -> None:
-    """The last two stay however old, the rest goes."""
-    assert gone(versions()) == {"a", "b", "c"}
-    assert gone([image for image in versions() if image.id in "ab"]) == set()
+def test_last_images_of_a_recipe_stay() -> None:
+    """The last two stay at any age; the others expire."""
+    assert expired(versions()) == {"a", "b", "c"}
+    assert expired([image for image in versions() if image.id in "ab"]) == set()
 
 
-def test_young() -> None:
-    """All that are young stay, however many."""
-    assert gone([built(str(number), number) for number in range(14)]) == {"11", "12", "13"}
+def test_young_images_stay() -> None:
+    """Any number of young images stays."""
+    assert expired([built(str(number), number) for number in range(14)]) == {"11", "12", "13"}
 
 
-def test_checked_is_young() -> None:
-    """What was last seen to be current counts from then on: nights that build nothing keep it."""
-    assert gone(versions(a={"checked": days(2)})) == {"b", "c", "d"}
+def test_age_counts_from_the_last_check() -> None:
+    """An image that a plan found to be current stays, although no night built it again."""
+    assert expired(versions(a={"checked": days(2)})) == {"b", "c", "d"}
 
 
 @pytest.mark.parametrize("change", [{"pinned": True}, {"source_recipe_id": None}, {"deleted": days(1)}])
-def test_stays(change: dict[str, Any]) -> None:
-    """Pinned; not built from a recipe; deleted already, which then is none of the last either."""
-    assert gone(versions(a=change)) == {"b", "c"}
-    assert gone(versions(d={"deleted": days(1)})) == {"a", "b"}
+def test_image_that_does_not_expire(change: dict[str, Any]) -> None:
+    """Pinned, not built from a recipe, or deleted: a deleted image is not one of the last two either."""
+    assert expired(versions(a=change)) == {"b", "c"}
+    assert expired(versions(d={"deleted": days(1)})) == {"a", "b"}
 
 
-def test_used() -> None:
-    """What a running job works with stays."""
-    assert gone(versions(), b="job") == {"a", "c"}
+def test_image_in_use_stays() -> None:
+    """A running job holds its image."""
+    assert expired(versions(), holds=Holds({"b": "job"})) == {"a", "c"}
 
 
-def test_pushed_again() -> None:
-    """Recipes of one name are one, deleted ones too; of other processors they are others."""
+def test_recipes_of_one_name_share_a_lineage() -> None:
+    """Deleted recipes belong to it, recipes for another architecture do not."""
     pushed = [recipe("1", "x", deleted=days(1)), recipe("2", "x"), recipe("3", "x", "aarch64")]
     images = [built("a", 40, "1"), built("b", 30, "2"), built("c", 20, "2"), built("d", 50, "3")]
-    assert gone(images, pushed) == {"a"}
+    assert expired(images, pushed) == {"a"}
 
 
 @pytest.mark.parametrize("rules", [Rules(0, 10, 3), Rules(2, 0, 3), Rules(0, 0, 0)])
-def test_keep_all(rules: Rules) -> None:
-    """Nothing goes where nothing is set."""
-    assert gone(versions(), rules=rules) == set()
+def test_retention_is_off_without_rules(rules: Rules) -> None:
+    """No image expires unless both limits are set."""
+    assert expired(versions(), rules=rules) == set()
 
 
-def test_all_images() -> None:
-    """If it is wanted, images without a recipe are versions of their name."""
-    by_hand = [built(name, age, None) for name, age in AGES.items()]
-    assert gone(by_hand, rules=Rules(2, 10, 3, all_images=True)) == set()
-    for image in by_hand:
+def test_retention_of_all_images() -> None:
+    """With `all_images`, images of one name form a lineage even without a recipe."""
+    registered = [built(name, age, None) for name, age in AGES.items()]
+    assert expired(registered, rules=Rules(2, 10, 3, all_images=True)) == set()
+    for image in registered:
         image.name = "x"
-    assert gone(by_hand, rules=Rules(2, 10, 3, all_images=True)) == {"a", "b", "c"}
-    assert gone(by_hand) == set()
+    assert expired(registered, rules=Rules(2, 10, 3, all_images=True)) == {"a", "b", "c"}
+    assert expired(registered) == set()
 
 
-def test_tombstones() -> None:
-    """They go after their time, unless used, pinned, or the recipe of an image that is there."""
+def test_tombstones_to_purge() -> None:
+    """Old tombstones are purged, unless they are in use, pinned, or the recipe of an image."""
     images = [built("a", 9, deleted=days(4)), built("b", 9, deleted=days(2)), built("c", 9)]
     images += [built("d", 9, deleted=days(4), pinned=True), built("e", 9, deleted=days(4)), built("f", 9, "s")]
     recipes = [recipe("r", "r", deleted=days(4)), recipe("s", "s", deleted=days(4)), recipe("t", "t", deleted=days(4))]
 
-    def goes(rules: Rules) -> set[str]:
-        return {record.id for record in expired([*images, *recipes], images, {"e"}, NOW, rules)}
+    holds = Holds({"e": "job"}, {image.source_recipe_id for image in images})
+    records: list[AnyRecord] = [*images, *recipes]
 
-    assert goes(RULES) == {"a", "t"}
-    assert goes(Rules(0, 0, 3)) == {"a", "t"}
-    assert goes(Rules(2, 10, 0)) == set()
+    def purged(rules: Rules) -> set[str]:
+        return {record.id for record in expired_tombstones(records, holds, NOW, rules)}
+
+    assert purged(RULES) == {"a", "t"}
+    assert purged(Rules(0, 0, 3)) == {"a", "t"}
+    assert purged(Rules(2, 10, 0)) == set()

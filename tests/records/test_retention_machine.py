@@ -1,4 +1,4 @@
-"""No sequence of events makes retention remove what must be kept, or leave what must go."""
+"""Random sequences of events: the clean-up removes exactly what the rules allow, no more and no less."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 from sqlalchemy import delete
 
 from ims.records.database import Database
+from ims.records.holds import Holds
 from ims.records.models import Image, Recipe
-from ims.records.removal import Removals
-from ims.records.retention import Rules, expired, retired
+from ims.records.retention import Rules, expired_images, expired_tombstones
 from ims.records.selection import Selection
 from ims.records.store import Records
 
@@ -28,7 +28,7 @@ Pick = st.integers(min_value=0)
 
 @dataclass
 class Known:
-    """What the test knows of a record: of recipes the name, of images that of their recipe."""
+    """The model of a record. The lineage of a recipe is its name; an image has the lineage of its recipe."""
 
     lineage: str | None
     current: datetime
@@ -38,13 +38,13 @@ class Known:
 
 
 class Machine(RuleBasedStateMachine):
-    """People, jobs and time, each doing what it may at any moment; the clean-up in between."""
+    """Users, jobs and time act in any order, and the clean-up runs in between."""
 
     database: Database
 
     def __init__(self) -> None:
         super().__init__()
-        self.records, self.removals = Records(self.database), Removals(self.database)
+        self.records = Records(self.database)
         with self.database.session() as session:
             session.execute(delete(Image))
             session.execute(delete(Recipe))
@@ -60,149 +60,150 @@ class Machine(RuleBasedStateMachine):
             self.now += DAY
 
     def new_id(self) -> str:
-        """The same at every replay."""
+        """A new id, the same at every replay."""
         self.made += 1
         return f"{self.made:06}"
 
     def pick(self, known: dict[str, Known], number: int, *, deleted: bool = False) -> str | None:
-        """One of those that live, or of the tombstones."""
+        """The id of a living record, or of a tombstone if `deleted`; None if there is none."""
         found = sorted(key for key, item in known.items() if (item.deleted is not None) is deleted)
         return found[number % len(found)] if found else None
 
     @rule(lineage=st.sampled_from(LINEAGES))
     def push_again(self, lineage: str) -> None:
-        """A person pushes a recipe again."""
+        """A user pushes a recipe again."""
         self.push(lineage)
 
     def push(self, lineage: str) -> None:
-        """A recipe is pushed."""
+        """Register a recipe."""
         record = self.records.add(
             Recipe(id=self.new_id(), name=lineage, recipe_type="kiwi-ng", linux_distribution="sles15", created=self.now)
         )
         self.recipes[record.id] = Known(lineage, self.now)
 
     def add(self, lineage: str | None, **source: Any) -> None:
-        """An image is registered."""
+        """Register an image."""
         record = self.records.add(Image(id=self.new_id(), name="image", created=self.now, **source))
         self.images[record.id] = Known(lineage, self.now, source.get("source_recipe_id"))
 
     @rule(number=Pick, times=st.integers(1, 4))
     def build(self, number: int, times: int) -> None:
-        """Jobs make images of a recipe."""
+        """Jobs build images from a recipe."""
         if (source := self.pick(self.recipes, number)) is not None:
             for _time in range(times):
                 self.add(self.recipes[source].lineage, source_recipe_id=source)
 
     @rule(number=Pick)
     def customize(self, number: int) -> None:
-        """A person makes an image of another."""
+        """A user customizes an image."""
         if (source := self.pick(self.images, number)) is not None:
             self.add(None, source_image_id=source)
 
     @rule(number=Pick)
     def check(self, number: int) -> None:
-        """A night finds that an image is still current."""
+        """A plan finds that an image is still current."""
         if (identity := self.pick(self.images, number)) is not None:
             self.records.change(Image, identity, lambda image: setattr(image, "checked", self.now))
             self.images[identity].current = self.now
 
     @rule(number=Pick, pinned=st.booleans())
     def pin(self, number: int, pinned: bool) -> None:
-        """A person pins an image, or unpins it."""
+        """A user pins or unpins an image."""
         if (identity := self.pick(self.images, number)) is not None:
             self.records.change(Image, identity, lambda image: setattr(image, "pinned", pinned))
             self.images[identity].pinned = pinned
 
-    def bury(self, kind: type[Any], known: dict[str, Known], identity: str) -> None:
-        """A record is a tombstone, as from now: the records take the time of the machine."""
+    def date_tombstone(self, kind: type[Any], known: dict[str, Known], identity: str) -> None:
+        """Set the time of a deletion to the time of the machine."""
         self.records.change(kind, identity, lambda record: setattr(record, "deleted", self.now), deleted=True)
         known[identity].deleted = self.now
 
     @rule(number=Pick, of_images=st.booleans())
     def delete(self, number: int, of_images: bool) -> None:
-        """A person deletes something."""
+        """A user deletes a record."""
         kind, known = self.kind(of_images)
         if (identity := self.pick(known, number)) is not None:
             self.records.delete(kind, identity)
-            self.bury(kind, known, identity)
+            self.date_tombstone(kind, known, identity)
 
     @rule(number=Pick, of_images=st.booleans())
     def undelete(self, number: int, of_images: bool) -> None:
-        """And undoes that."""
+        """A user undeletes a record."""
         kind, known = self.kind(of_images)
         if (identity := self.pick(known, number, deleted=True)) is not None:
             self.records.undelete(kind, identity)
             known[identity].deleted = None
 
     def kind(self, of_images: bool) -> tuple[type[Any], dict[str, Known]]:
-        """The model, and what is known of its records."""
+        """The class and the models of one kind of record."""
         return (Image, self.images) if of_images else (Recipe, self.recipes)
 
     @rule(number=Pick, of_images=st.booleans())
     def start_job(self, number: int, of_images: bool) -> None:
-        """A job begins to work with something."""
+        """A job starts to use a record."""
         if (identity := self.pick(self.kind(of_images)[1], number)) is not None:
             self.used.add(identity)
 
     @rule(number=Pick, of_images=st.booleans(), days=st.integers(4, 10))
     def delete_under_a_job(self, number: int, of_images: bool, days: int) -> None:
-        """A person deletes what a job works with for days."""
+        """A user deletes a record that a job uses for days."""
         kind, known = self.kind(of_images)
-        # Of recipes one that no image holds: only the job does.
+        # Of recipes, only those without images: nothing but the job holds them.
         free = set(known) - {item.recipe for item in self.images.values()}
         if (identity := self.pick({key: known[key] for key in sorted(free)}, number)) is not None:
             self.used.add(identity)
             self.records.delete(kind, identity)
-            self.bury(kind, known, identity)
+            self.date_tombstone(kind, known, identity)
             self.wait(24 * days)
 
     @rule(number=Pick, days=st.integers(5, 10))
     def work_with_an_old_one(self, number: int, days: int) -> None:
-        """A job works for days with an image while newer ones are made."""
+        """A job uses an image for days while newer images are built."""
         if (identity := self.pick(self.images, number)) is not None:
             self.used.add(identity)
             self.now += days * DAY
             for source in [key for key, item in self.recipes.items() if item.deleted is None]:
                 self.build(sorted(self.recipes).index(source), 2)
-            self.sweep()
+            self.clean_up()
 
     @precondition(lambda self: self.used)
     @rule(number=Pick)
     def end_job(self, number: int) -> None:
-        """And ends."""
+        """A job ends."""
         self.used.remove(sorted(self.used)[number % len(self.used)])
 
     @rule(hours=st.integers(1, 240))
     def wait(self, hours: int) -> None:
-        """Time passes, and the clean-up runs."""
+        """Time passes, and then the clean-up runs."""
         self.now += timedelta(hours=hours)
-        self.sweep()
+        self.clean_up()
 
-    def sweep(self) -> None:
-        """The clean-up: what is there after it is exactly what must be."""
+    def clean_up(self) -> None:
+        """Run the clean-up and compare what is left with the rules."""
         recipes, images = self.all(Recipe), self.all(Image)
-        old = retired(images, recipes, self.used, self.now, RULES)
-        dead = expired([*recipes, *images], images, self.used, self.now, RULES)
-        must_live, must_be_there = self.must_live(), self.must_be_there()
-        for image in old:
-            assert self.records.retire(image.id)
-            self.bury(Image, self.images, image.id)
-        for record in dead:
+        holds = Holds(dict.fromkeys(self.used, "job"), {image.source_recipe_id for image in images})
+        to_expire = expired_images(images, recipes, holds, self.now, RULES)
+        to_purge = expired_tombstones([*recipes, *images], holds, self.now, RULES)
+        must_live, must_exist = self.must_live(), self.must_exist()
+        for image in to_expire:
+            assert self.records.expire(image.id)
+            self.date_tombstone(Image, self.images, image.id)
+        for record in to_purge:
             kind: type[Any] = type(record)
-            self.removals.begin_purge(kind, record.id, set())
-            self.removals.forget(kind, record.id)
+            self.records.begin_purge(kind, record.id, set())
+            self.records.finish_purge(kind, record.id)
         assert {image.id for image in self.records.list(Image)} == must_live
-        assert {record.id for kind in (Recipe, Image) for record in self.all(kind)} == must_be_there
+        assert {record.id for kind in (Recipe, Image) for record in self.all(kind)} == must_exist
         for known in (self.recipes, self.images):
-            for identity in set(known) - must_be_there:
+            for identity in set(known) - must_exist:
                 del known[identity]
 
     def all(self, kind: type[Any]) -> list[Any]:
-        """Those that live and the tombstones."""
+        """The records and the tombstones of a kind."""
         return [*self.records.list(kind), *self.records.list(kind, Selection(deleted=True))]
 
     def must_live(self) -> set[str]:
-        """The images that nobody may delete but a person."""
+        """The images that must not expire."""
         living = {key: item for key, item in self.images.items() if item.deleted is None}
         newer: dict[str, int] = defaultdict(int)
         for key, item in living.items():
@@ -218,8 +219,8 @@ class Machine(RuleBasedStateMachine):
             or newer[key] < RULES.keep_last
         }
 
-    def must_be_there(self) -> set[str]:
-        """What lives or can be undeleted."""
+    def must_exist(self) -> set[str]:
+        """The records that must still exist, as records or as tombstones."""
         built = {item.recipe for item in self.images.values()}
         return {
             key
@@ -233,8 +234,8 @@ class Machine(RuleBasedStateMachine):
         }
 
 
-def test_sequences(tmp_path: Path) -> None:
-    """Whatever is done in whatever order."""
+def test_retention_after_any_sequence_of_events(tmp_path: Path) -> None:
+    """Hypothesis chooses the events and their order."""
     Machine.database = Database(f"sqlite:///{tmp_path / 'records.db'}")
     run_state_machine_as_test(Machine, settings=settings(max_examples=50, stateful_step_count=30, deadline=None))
     Machine.database.engine.dispose()

@@ -1,4 +1,4 @@
-"""Lists of records: what is selected, and in which order."""
+"""Lists of records: filters, pages and order."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ LABELS = {"owner": "ada", "": "", 'a"b': "c", "$.x": "y", "größe": "=x=", "'":
 
 @pytest.fixture
 def images(records: Records) -> list[Image]:
-    """Six images of three moments."""
+    """Six images, two at each of three times."""
     names = ("a", "b", "a", "b", "a", "a")
     made = [
         Image(id=f"{number}", name=name, created=BEGIN + timedelta(hours=number // 2), arch=arch, labels=labels)
@@ -32,7 +32,7 @@ def images(records: Records) -> list[Image]:
 SELECTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "all": ({}, "012345"),
     "name": ({"name": "a"}, "0245"),
-    "name that nobody has": ({"name": "A"}, ""),
+    "name in another case": ({"name": "A"}, ""),
     "architecture": ({"arch": "aarch64"}, "135"),
     "both": ({"arch": "aarch64", "name": "a"}, "5"),
     "after": ({"created_after": BEGIN}, "2345"),
@@ -40,7 +40,7 @@ SELECTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "between": ({"created_after": BEGIN, "created_before": BEGIN + timedelta(hours=2)}, "23"),
     "newest": ({"newest_first": True, "limit": 2}, "54"),
     "two labels": ({"labels": (("owner", "ada"), ("n", "1"))}, "1"),
-    "a label of another": ({"labels": (("owner", "ada"), ("ada", "owner"))}, ""),
+    "labels of two images": ({"labels": (("owner", "ada"), ("ada", "owner"))}, ""),
     "label with another value": ({"labels": (("owner", "ad"),)}, ""),
     "deleted": ({"deleted": True}, ""),
 }
@@ -49,21 +49,21 @@ SELECTIONS: dict[str, tuple[dict[str, Any], str]] = {
 @pytest.mark.usefixtures("images")
 @pytest.mark.parametrize("name", SELECTIONS)
 def test_selection(records: Records, name: str) -> None:
-    """Everything that is given has to hold."""
+    """A record must match every filter."""
     given, expected = SELECTIONS[name]
     assert "".join(image.id for image in records.list(Image, Selection(**given))) == expected
 
 
 @pytest.mark.usefixtures("images")
 @pytest.mark.parametrize("key", LABELS)
-def test_any_label(records: Records, key: str) -> None:
-    """Whatever is in its name: it is no part of the query."""
+def test_label_with_special_characters(records: Records, key: str) -> None:
+    """A key is a parameter of the query, never part of its text."""
     assert [image.id for image in records.list(Image, Selection(labels=((key, LABELS[key]),)))] == ["1"]
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 6, 7])
 def test_pages(records: Records, images: list[Image], size: int) -> None:
-    """One after another they are the whole list, also where a moment is on both sides."""
+    """Together the pages are the whole list, even if a page ends between records of the same time."""
     found: list[Image] = []
     selection = Selection(limit=size)
     while part := records.list(Image, selection):
@@ -72,8 +72,8 @@ def test_pages(records: Records, images: list[Image], size: int) -> None:
     assert [image.id for image in found] == [image.id for image in images]
 
 
-def test_reading_waits_for_no_writer(records: Records, images: list[Image]) -> None:
-    """Nor does a writer wait for a reader."""
+def test_readers_and_writers_do_not_block_each_other(records: Records, images: list[Image]) -> None:
+    """A record can be read while another transaction changes it."""
 
     def change(image: Image) -> None:
         assert len(records.list(Image)) == len(images)

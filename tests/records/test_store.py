@@ -1,4 +1,4 @@
-"""The records in SQLite and in a real PostgreSQL: what holds for one holds for the other."""
+"""Reading and writing records. Every test runs on SQLite and on PostgreSQL."""
 
 from __future__ import annotations
 
@@ -23,18 +23,18 @@ from ims.records.models import Image, PublicKey, Recipe, Record, RecordType
 from ims.records.store import IdTakenError, LinkTakenError, Records
 
 LINK = {"type": "s3", "path": "s3://ims/recipes/1/recipe.tar.gz", "etag": "abc"}
-NOBODY = "00000000-0000-0000-0000-000000000000"
+JOB_ID = "00000000-0000-0000-0000-000000000000"
 MIGRATE = "import sys; from ims.records.database import Database; Database(sys.argv[1])"
 
 
 def recipe(name: str = "recipe", path: str | None = None, **fields: Any) -> Recipe:
-    """A recipe that is not kept yet."""
+    """A recipe that is not in the database yet."""
     link = {**LINK, "path": path} if path else None
     return Recipe(name=name, recipe_type="kiwi-ng", linux_distribution="sles15", link=link, link_path=path, **fields)
 
 
 def fields_of(record: RecordType) -> dict[str, Any]:
-    """What is kept of a record."""
+    """The values of all columns of a record."""
     return {column.key: getattr(record, column.key) for column in inspect(type(record)).mapper.column_attrs}
 
 
@@ -44,14 +44,14 @@ KINDS = {
         path="s3://ims/x", template_dictionary=[{"key": "A", "value": "ä"}], require_dkms=False, arch="aarch64"
     ),
     "recipe without a link": recipe,
-    "image": lambda: Image(name="image", link=LINK, link_path=LINK["path"], job_id=NOBODY, labels={"a": "b"}),
+    "image": lambda: Image(name="image", link=LINK, link_path=LINK["path"], job_id=JOB_ID, labels={"a": "b"}),
     "image without anything": lambda: Image(name=""),
 }
 
 
 @pytest.mark.parametrize("make", KINDS.values(), ids=KINDS)
-def test_record_is_kept_as_it_is(records: Records, make: Callable[[], Any]) -> None:
-    """All its fields; id, time and what else has a default are given to it."""
+def test_add_stores_every_field(records: Records, make: Callable[[], Any]) -> None:
+    """The id, the time of creation and other defaults are filled in."""
     kept = records.add(make())
     assert fields_of(records.get(type(kept), kept.id)) == fields_of(kept)
     assert abs(datetime.now(UTC) - kept.created) < timedelta(minutes=1)
@@ -60,14 +60,14 @@ def test_record_is_kept_as_it_is(records: Records, make: Callable[[], Any]) -> N
 
 
 def test_defaults(records: Records) -> None:
-    """Those of IMS."""
+    """The defaults are those of IMS."""
     kept, image = records.add(recipe()), records.add(Image(name="image"))
     assert (kept.arch, kept.require_dkms, kept.template_dictionary) == ("x86_64", True, [])
     assert (image.arch, image.labels, image.job_id) == ("x86_64", {}, None)
 
 
-def test_list_is_in_order_of_making(records: Records) -> None:
-    """Oldest first; where two were made at the same moment, by id: the order never changes."""
+def test_list_is_ordered_by_creation(records: Records) -> None:
+    """Oldest first; records of the same time are ordered by id, so the order is stable."""
     now = datetime.now(UTC)
     ids = [f"{number:036d}" for number in range(5)]
     moments = [now, now - timedelta(hours=1), now, now + timedelta(microseconds=1), now]
@@ -78,7 +78,7 @@ def test_list_is_in_order_of_making(records: Records) -> None:
 
 
 def test_unknown_record_is_named(records: Records) -> None:
-    """Reading, changing, deleting; an id of another kind is unknown too."""
+    """Every method names the unknown id. The id of another kind of record is unknown too."""
     key = records.add(PublicKey(name="", public_key=""))
     attempts: list[Callable[[], Any]] = [
         lambda: records.get(Recipe, key.id),
@@ -91,8 +91,8 @@ def test_unknown_record_is_named(records: Records) -> None:
     assert records.find(Recipe, key.id) is None
 
 
-def test_change_is_kept(records: Records) -> None:
-    """And returned; the rest stays."""
+def test_change_is_stored(records: Records) -> None:
+    """The changed record is returned; the other fields stay."""
     kept = records.add(recipe(path="s3://ims/x"))
 
     def change(record: Recipe) -> None:
@@ -109,8 +109,8 @@ def test_change_is_kept(records: Records) -> None:
     )
 
 
-def test_change_that_fails_changes_nothing(records: Records) -> None:
-    """Not half of it either."""
+def test_failed_change_is_rolled_back(records: Records) -> None:
+    """An exception in the function undoes what it has changed so far."""
     kept = records.add(recipe())
 
     def change(record: Recipe) -> None:
@@ -123,7 +123,7 @@ def test_change_that_fails_changes_nothing(records: Records) -> None:
 
 
 def test_deleted_record_is_a_tombstone(records: Records) -> None:
-    """It is not seen, not changed, not deleted again; only `find` shows it, with its time."""
+    """Only `find` returns it, with the time of its deletion; other methods treat its id as unknown."""
     kept, other = records.add(recipe()), records.add(recipe())
     records.delete(Recipe, kept.id)
     assert [record.id for record in records.list(Recipe)] == [other.id]
@@ -138,8 +138,8 @@ def test_deleted_record_is_a_tombstone(records: Records) -> None:
     assert abs(datetime.now(UTC) - found.deleted) < timedelta(minutes=1)
 
 
-def test_delete_all_is_of_one_kind(records: Records) -> None:
-    """The others stay."""
+def test_delete_all_deletes_one_kind(records: Records) -> None:
+    """Records of other kinds stay."""
     for number in range(3):
         records.add(recipe(path=f"s3://ims/{number}"))
     records.add(PublicKey(name="", public_key=""))
@@ -148,20 +148,20 @@ def test_delete_all_is_of_one_kind(records: Records) -> None:
     assert len(records.list(PublicKey)) == 1
 
 
-def test_image_of_a_job(records: Records) -> None:
-    """Found when it is deleted too: its job did make it."""
-    made = records.add(Image(name="image", job_id=NOBODY))
+def test_images_of_jobs(records: Records) -> None:
+    """A deleted image is still the result of its job."""
+    made = records.add(Image(name="image", job_id=JOB_ID))
     records.add(Image(name="other"))
     records.delete(Image, made.id)
-    found = records.images_of_jobs([NOBODY, "another"])
-    assert {job: image.id for job, image in found.items()} == {NOBODY: made.id}
+    found = records.images_of_jobs([JOB_ID, "another"])
+    assert {job: image.id for job, image in found.items()} == {JOB_ID: made.id}
 
 
 # Links
 
 
-def test_object_has_one_record(records: Records) -> None:
-    """A second one is refused, by adding and by changing; the error names the object."""
+def test_two_records_cannot_link_one_object(records: Records) -> None:
+    """Adding and changing a record both refuse it and name the object."""
     records.add(recipe(path="s3://ims/x"))
     other = records.add(recipe(path="s3://ims/y"))
     with pytest.raises(LinkTakenError, match="s3://ims/x is linked by another record"):
@@ -173,28 +173,28 @@ def test_object_has_one_record(records: Records) -> None:
 
 
 def test_record_may_keep_its_own_link(records: Records) -> None:
-    """Its own is not another's."""
+    """A record does not conflict with itself."""
     kept = records.add(recipe(path="s3://ims/x"))
     records.change(Recipe, kept.id, lambda record: setattr(record, "link_path", "s3://ims/x"))
 
 
-def test_object_of_a_deleted_record_is_free_again(records: Records) -> None:
-    """As often as one likes."""
+def test_object_of_a_deleted_record_can_be_linked_again(records: Records) -> None:
+    """Any number of tombstones may link the same object."""
     for _ in range(3):
         records.delete(Recipe, records.add(recipe(path="s3://ims/x")).id)
     records.add(recipe(path="s3://ims/x"))
 
 
-def test_records_without_an_object_do_not_collide(records: Records) -> None:
-    """Nor do records of different kinds."""
+def test_records_without_a_link_do_not_conflict(records: Records) -> None:
+    """Records of different kinds do not conflict either."""
     records.add(recipe())
     records.add(recipe())
     records.add(recipe(path="s3://ims/x"))
     records.add(Image(name="image", link_path="s3://ims/x"))
 
 
-def test_another_conflict_is_not_taken_for_a_link(records: Records) -> None:
-    """An id that is there already says nothing of links."""
+def test_conflict_of_ids(records: Records) -> None:
+    """It is told apart from a conflict of links."""
     kept = records.add(Image(name="image"))
     with pytest.raises(IdTakenError, match=kept.id):
         records.add(Image(id=kept.id, name="other", link_path="s3://ims/x"))
@@ -204,8 +204,8 @@ def test_another_conflict_is_not_taken_for_a_link(records: Records) -> None:
 # Many at once
 
 
-def test_no_change_of_many_writers_is_lost(records: Records) -> None:
-    """Each reads, thinks, and writes: nobody else does in between."""
+def test_concurrent_changes_are_not_lost(records: Records) -> None:
+    """No other change happens between the read and the write of one."""
     kept = records.add(Image(name="image", labels={"count": "0"}))
 
     def count(record: Image) -> None:
@@ -219,8 +219,8 @@ def test_no_change_of_many_writers_is_lost(records: Records) -> None:
     assert records.get(Image, kept.id).labels == {"count": "80"}
 
 
-def test_one_of_many_gets_the_link(records: Records) -> None:
-    """The others are told; readers are not in the way."""
+def test_concurrent_links_of_one_object(records: Records) -> None:
+    """Exactly one writer succeeds, the others get an error, and readers do not disturb them."""
     barrier = threading.Barrier(8)
 
     def add() -> bool:
@@ -242,8 +242,8 @@ def test_one_of_many_gets_the_link(records: Records) -> None:
 
 
 @pytest.mark.parametrize("hours", [0, 2, -11])
-def test_moment_is_kept_and_read_in_utc(records: Records, hours: int) -> None:
-    """Whatever the time zone it is given in, and that of the server."""
+def test_times_are_read_in_utc(records: Records, hours: int) -> None:
+    """Neither the time zone of the value nor that of the server matters."""
     moment = datetime(2024, 2, 29, 23, 30, 15, 123456, tzinfo=timezone(timedelta(hours=hours)))
     kept = records.add(PublicKey(name="", public_key="", created=moment))
     read = records.get(PublicKey, kept.id).created
@@ -255,7 +255,7 @@ def test_moment_is_kept_and_read_in_utc(records: Records, hours: int) -> None:
 
 
 def test_models_and_migrations_agree(database: Database) -> None:
-    """A change of the models comes with a migration."""
+    """Every change of the models needs a migration."""
     with database.engine.connect() as connection:
         context = MigrationContext.configure(connection, opts={"compare_type": True})
         assert compare_metadata(context, Record.metadata) == []
@@ -263,13 +263,13 @@ def test_models_and_migrations_agree(database: Database) -> None:
 
 @pytest.mark.parametrize("address", ["sqlite:////no/such/folder/x.db", "postgresql://nobody@/x?host=/no/such/folder"])
 def test_database_that_does_not_answer(address: str) -> None:
-    """The error names it, and says that trying again may help."""
-    with pytest.raises(UnavailableError, match="the database of the records does not answer"):
+    """The error says that another try may help."""
+    with pytest.raises(UnavailableError, match="the database of records does not answer"):
         Database(address)
 
 
-def test_migrating_again_changes_nothing(url: str, records: Records) -> None:
-    """Every start does."""
+def test_second_migration_changes_nothing(url: str, records: Records) -> None:
+    """Every start of the service migrates the database."""
     kept = records.add(recipe())
     again = Database(url)
     migrate(again.engine)
@@ -279,19 +279,19 @@ def test_migrating_again_changes_nothing(url: str, records: Records) -> None:
     again.engine.dispose()
 
 
-def test_many_processes_may_migrate_at_once(url: str) -> None:
-    """One does the work, the others wait for it."""
+def test_concurrent_migrations(url: str) -> None:
+    """One process migrates, the others wait."""
     command = [sys.executable, "-c", MIGRATE, url]
     started = [subprocess.Popen(command, stderr=subprocess.PIPE, text=True) for _ in range(4)]
     assert [(process.communicate()[1], process.returncode) for process in started] == [("", 0)] * 4
     assert Records(Database(url)).list(Recipe) == []
 
 
-def test_migration_that_fails_leaves_nothing(url: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Tables are made in one transaction, in SQLite too."""
+def test_failed_migration_is_rolled_back(url: str) -> None:
+    """A migration is one transaction, in SQLite too."""
     engine = create_engine(url.replace("postgresql:", "postgresql+psycopg:"))
     with Session(engine) as session:
-        session.execute(text("CREATE TABLE images (x INTEGER)"))  # in the way of the last table
+        session.execute(text("CREATE TABLE images (x INTEGER)"))  # conflicts with the last table
         session.commit()
     with pytest.raises(Exception, match="images"):
         Database(url)

@@ -1,1 +1,1 @@
-"""What is remembered: recipes, images, public keys."""
+"""The database of records: recipes, images, public keys and the shells of jobs."""

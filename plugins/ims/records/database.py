@@ -1,4 +1,4 @@
-"""The database of the records: SQLite or PostgreSQL, brought to the newest schema when it is opened."""
+"""The database of records, in SQLite or PostgreSQL. Opening it migrates the schema to the newest revision."""
 
 from __future__ import annotations
 
@@ -22,46 +22,46 @@ _LINKS_LOCK = _MIGRATION_LOCK + 1
 
 
 class Database:
-    """Opens sessions; the schema is migrated first. All raises UnavailableError: the database does not answer."""
+    """Opens transactions. Every method raises UnavailableError if the database does not answer."""
 
     def __init__(self, url: str) -> None:
         self.engine = _engine(url)
-        # Waiting writers of SQLite look again now and then, and some wait for seconds: here each gets its turn.
-        self._turn: AbstractContextManager[object] = Lock() if self.engine.dialect.name == "sqlite" else nullcontext()
-        with _answering():
+        # Writers that wait for SQLite poll its lock, and an unlucky one polls for seconds. This lock is fair.
+        self._writer: AbstractContextManager[object] = Lock() if self.engine.dialect.name == "sqlite" else nullcontext()
+        with _database_errors():
             migrate(self.engine)
 
     @contextmanager
     def session(self) -> Iterator[Session]:
-        """A transaction: committed at the end of the block, rolled back if it raises."""
-        with self._turn, _answering(), Session(self.engine, expire_on_commit=False) as session, session.begin():
+        """A transaction that reads and writes. The end of the block commits it, an exception rolls it back."""
+        with self._writer, _database_errors(), Session(self.engine, expire_on_commit=False) as session, session.begin():
             yield session
 
     @contextmanager
     def reading(self) -> Iterator[Session]:
-        """A view of the database that waits for no writer, and that no writer waits for. Nothing is kept of it."""
-        view = self.engine.execution_options(reading=True)
-        with _answering(), Session(view, expire_on_commit=False) as session:
+        """A transaction that only reads. It blocks no writer, and no writer blocks it. Changes are discarded."""
+        engine = self.engine.execution_options(reading=True)
+        with _database_errors(), Session(engine, expire_on_commit=False) as session:
             yield session
 
 
 @contextmanager
-def _answering() -> Iterator[None]:
+def _database_errors() -> Iterator[None]:
     try:
         yield
     except (OperationalError, PoolTimeout) as error:
-        said = str(getattr(error, "orig", error)).strip().partition("\n")[0]
-        raise UnavailableError(f"the database of the records does not answer: {said}") from error
+        message = str(getattr(error, "orig", error)).strip().partition("\n")[0]
+        raise UnavailableError(f"the database of records does not answer: {message}") from error
 
 
 def lock_links(session: Session) -> None:
-    """Wait until no other transaction decides who needs which object, and keep others waiting until this one ends."""
-    if session.get_bind().dialect.name == "postgresql":  # SQLite has one writer anyway
+    """Lock the references to objects until the transaction ends: no other transaction can change or purge them."""
+    if session.get_bind().dialect.name == "postgresql":  # SQLite has only one writer
         session.execute(text(f"SELECT pg_advisory_xact_lock({_LINKS_LOCK})"))
 
 
 def migrate(engine: Engine) -> None:
-    """Bring the schema to the newest revision. Several processes may do so at once; one does the work."""
+    """Migrate the schema to the newest revision. If several processes call this at once, one does the work."""
     config = Config()
     config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
     with engine.begin() as connection:
@@ -80,13 +80,13 @@ def _engine(url: str) -> Engine:
 
 
 def _configure_sqlite(connection: Any, _record: object) -> None:
-    """Readers beside one writer, and no torn write after a power cut."""
-    connection.isolation_level = None  # the driver's own BEGIN would come too late for DDL
+    """Let readers work next to the writer, and make commits survive a power cut."""
+    connection.isolation_level = None  # otherwise the driver starts the transaction only after DDL
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "busy_timeout=30000", "foreign_keys=ON"):
         connection.execute(f"PRAGMA {pragma}")
 
 
 def _begin_sqlite(connection: Any) -> None:
-    """Take the write lock at once: a transaction that reads first and writes later would fail instead of wait."""
+    """Take the write lock at the start: a transaction that reads first fails at its first write instead of waiting."""
     reading = connection.get_execution_options().get("reading", False)
     connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")

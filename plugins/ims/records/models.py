@@ -1,4 +1,4 @@
-"""What is remembered of recipes, images and public keys. The fields are those of IMS."""
+"""The tables. The fields of recipes, images and public keys are those of IMS."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from sqlalchemy.types import TypeDecorator
 
 
 class UtcDateTime(TypeDecorator[datetime]):
-    """A moment, in UTC. SQLite forgets the time zone, PostgreSQL answers in that of its session."""
+    """A time in UTC. SQLite drops the time zone, and PostgreSQL converts to the time zone of its session."""
 
     impl = DateTime(timezone=True)
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Any) -> datetime | None:
-        """Write a moment in UTC."""
+        """Convert to UTC."""
         return value if value is None else value.astimezone(UTC)
 
     def process_result_value(self, value: datetime | None, dialect: Any) -> datetime | None:
-        """Read a moment back in UTC."""
+        """Convert to UTC; a time without a zone is UTC already."""
         if value is None:
             return None
         return value.astimezone(UTC) if value.tzinfo else value.replace(tzinfo=UTC)
 
 
 class Base(DeclarativeBase):
-    """All tables."""
+    """The metadata that all tables share."""
 
 
 class Record(Base):
-    """A record that IMS knows."""
+    """A recipe, image or public key."""
 
     __abstract__ = True
 
@@ -45,10 +45,10 @@ class Record(Base):
 
 
 class Common:
-    """What all records have.
+    """The columns of every record.
 
-    `deleted` makes a record a tombstone: hidden, its objects still there. `purging` says that these are being removed:
-    such a tombstone cannot come back.
+    A record with `deleted` set is a tombstone: hidden, but its objects are still there. While `purging` is set, these
+    objects are being removed, and the tombstone cannot be undeleted.
     """
 
     id: Mapped[str] = mapped_column(String(36), primary_key=True, default=lambda: str(uuid.uuid4()))
@@ -59,22 +59,23 @@ class Common:
 
 
 class Linked(Common):
-    """What a record with an object in S3 has: {type, path, etag}, and the path once more, to be unique."""
+    """The columns of a record with an object in S3. `link` is {type, path, etag}; `link_path` repeats the path."""
 
     link: Mapped[dict[str, str] | None] = mapped_column(JSON, default=None)
     link_path: Mapped[str | None] = mapped_column(Text, default=None)
     arch: Mapped[str] = mapped_column(String(16), default="x86_64")
 
 
-def _in_order(table: str) -> tuple[Index, ...]:
-    """For pages in the order of making, of all records and of those with a name."""
+def _creation_order(table: str) -> tuple[Index, ...]:
+    """Indexes for pages in the order of creation, of all records and of those with one name."""
     return (
         Index(f"{table}_created", "created", "id"),
         Index(f"{table}_name", "name", "created", "id"),
     )
 
 
-def _one_living(table: str) -> tuple[Index, ...]:
+def _link_paths(table: str) -> tuple[Index, ...]:
+    """An index that forbids two living records with the same link, and one that also covers tombstones."""
     living = text("deleted IS NULL")
     return (
         Index(f"{table}_link_path", "link_path", unique=True, sqlite_where=living, postgresql_where=living),
@@ -83,19 +84,19 @@ def _one_living(table: str) -> tuple[Index, ...]:
 
 
 class PublicKey(Common, Record):
-    """A key that may log in to the shells of jobs."""
+    """An SSH public key that can log in to the shells of jobs."""
 
     __tablename__ = "public_keys"
-    __table_args__ = _in_order("public_keys")
+    __table_args__ = _creation_order("public_keys")
 
     public_key: Mapped[str] = mapped_column(Text)
 
 
 class Recipe(Linked, Record):
-    """A description from which an image is built."""
+    """A recipe archive with its template variables."""
 
     __tablename__ = "recipes"
-    __table_args__ = (*_in_order("recipes"), *_one_living("recipes"))
+    __table_args__ = (*_creation_order("recipes"), *_link_paths("recipes"))
 
     recipe_type: Mapped[str] = mapped_column(String(32))
     linux_distribution: Mapped[str] = mapped_column(String(64))
@@ -106,18 +107,18 @@ class Recipe(Linked, Record):
 
 
 class Image(Linked, Record):
-    """A set of artifacts that nodes boot; the link names its manifest."""
+    """A set of artifacts that nodes boot. The link refers to its manifest."""
 
     __tablename__ = "images"
-    __table_args__ = (*_in_order("images"), *_one_living("images"))
+    __table_args__ = (*_creation_order("images"), *_link_paths("images"))
 
     job_id: Mapped[str | None] = mapped_column(String(36), default=None, index=True)
-    # `metadata` is taken by SQLAlchemy.
+    # SQLAlchemy reserves the name `metadata`.
     labels: Mapped[dict[str, str]] = mapped_column("metadata", JSON, default=dict)
     source_image_id: Mapped[str | None] = mapped_column(String(36), default=None, index=True)
     changes: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True), default=None)
     source_recipe_id: Mapped[str | None] = mapped_column(String(36), default=None, index=True)
-    # When it was last seen that building its recipe again would make the same.
+    # When a plan last found that a new build of the recipe would produce the same image.
     checked: Mapped[datetime | None] = mapped_column(UtcDateTime, default=None)
     pinned: Mapped[bool] = mapped_column(default=False, server_default=false())
     kernels: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True), default=None)
@@ -127,7 +128,7 @@ class Image(Linked, Record):
 
 
 class ImageObject(Base):
-    """An object in S3 that an image needs: its manifest, or one that the manifest names."""
+    """An object in S3 that an image needs: its manifest or an artifact."""
 
     __tablename__ = "image_objects"
 
@@ -136,7 +137,7 @@ class ImageObject(Base):
 
 
 class ImagePackage(Base):
-    """A package that an image holds. `type` is rpm or deb, `version` the whole: `[epoch:]version[-release]`."""
+    """A package installed in an image. `type` is rpm or deb, `version` is `[epoch:]version[-release]`."""
 
     __tablename__ = "image_packages"
 
@@ -150,7 +151,7 @@ class ImagePackage(Base):
 
 
 class Shell(Base):
-    """The shell of a job: how to reach it, how long it stays, and what was asked of it."""
+    """The shell of a job: how to reach it, when it closes, and the operation that a user requested."""
 
     __tablename__ = "shells"
 
@@ -167,4 +168,5 @@ class Shell(Base):
     closed: Mapped[datetime | None] = mapped_column(UtcDateTime, default=None)
 
 
+AnyRecord = PublicKey | Recipe | Image
 RecordType = TypeVar("RecordType", PublicKey, Recipe, Image)

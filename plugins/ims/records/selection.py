@@ -1,4 +1,4 @@
-"""Which records are meant: those of a list, a page of it, with certain properties."""
+"""Selecting records by their properties, page by page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ims.records.models import ImagePackage, Record
 
 @dataclass(frozen=True)
 class Position:
-    """Where a record stands in the order of making; with the id it is the same for ever."""
+    """The position of a record in the order of creation. The id makes the order unique and stable."""
 
     created: datetime
     id: str
@@ -21,10 +21,11 @@ class Position:
 
 @dataclass(frozen=True)
 class Selection:
-    """All of a kind that live (or are `deleted`) for which everything holds that is not None; oldest first.
+    """Selects the records that match every filter that is not None, oldest first; tombstones only if `deleted`.
 
-    `created_after` and `created_before` leave out the moment itself; `labels` are an image's metadata, `package` is
-    one that it holds, in one of `versions` if these are given, by type. `after` and `limit` choose a page.
+    `created_after` and `created_before` are exclusive. `labels` are entries in the metadata of an image. `package` is
+    the name of an installed package, `versions` maps package types to the versions to match. `after` and `limit`
+    select a page.
     """
 
     deleted: bool = False
@@ -40,7 +41,7 @@ class Selection:
     newest_first: bool = False
 
     def query(self, kind: Any, dialect: str) -> Select[Any]:
-        """The query for the records of `kind`."""
+        """The query for the selected records of `kind`."""
         order = (kind.created.desc(), kind.id.desc()) if self.newest_first else (kind.created, kind.id)
         return select(kind).where(*self._conditions(kind, dialect)).order_by(*order).limit(self.limit)
 
@@ -56,35 +57,35 @@ class Selection:
         if self.after is not None:
             conditions.append(tuple_(kind.created, kind.id) > (self.after.created, self.after.id))
         if self.package is not None:
-            conditions.append(_holds(kind, self.package, self.versions, dialect))
-        return conditions + [_labelled(kind, key, value, dialect) for key, value in self.labels]
+            conditions.append(_has_package(kind, self.package, self.versions, dialect))
+        return conditions + [_has_label(kind, key, value, dialect) for key, value in self.labels]
 
 
 def position(record: Record) -> Position:
-    """Where a record stands in its list."""
+    """The position of a record in its list."""
     return Position(record.created, record.id)
 
 
-def _labelled(kind: Any, key: str, value: str, dialect: str) -> ColumnElement[bool]:
+def _has_label(kind: Any, key: str, value: str, dialect: str) -> ColumnElement[bool]:
     each = func.json_each if dialect == "sqlite" else func.json_each_text
     entry = each(kind.labels).table_valued("key", "value")
     return exists(select(literal(1)).where(entry.c.key == key, entry.c.value == value))
 
 
-def _holds(
+def _has_package(
     kind: Any, package: str, versions: tuple[tuple[str, tuple[str, ...]], ...] | None, dialect: str
 ) -> ColumnElement[bool]:
-    """Asked of each image in turn: a page of a package that all hold costs no more than one that few do."""
-    held = exists().where(ImagePackage.image_id == kind.id, ImagePackage.name == package)
+    """A subquery for each image, so that a page costs the same whether many images have the package or few."""
+    installed = exists().where(ImagePackage.image_id == kind.id, ImagePackage.name == package)
     if versions is None:
-        return held
-    # As one parameter: there may be more versions than a statement can have parameters.
+        return installed
+    # One JSON parameter: there may be more versions than a statement can have parameters.
     each = func.json_each if dialect == "sqlite" else func.json_array_elements_text
-    wanted = [
+    matches = [
         and_(
-            ImagePackage.type == manager,
-            ImagePackage.version.in_(select(each(literal(list(some), JSON)).table_valued("value").c.value)),
+            ImagePackage.type == package_type,
+            ImagePackage.version.in_(select(each(literal(list(listed), JSON)).table_valued("value").c.value)),
         )
-        for manager, some in versions
+        for package_type, listed in versions
     ]
-    return held.where(or_(false(), *wanted))
+    return installed.where(or_(false(), *matches))

@@ -1,4 +1,4 @@
-"""Reading and writing records. Each call is a transaction of its own."""
+"""Reading, writing, deleting and purging records."""
 
 from __future__ import annotations
 
@@ -12,7 +12,10 @@ from sqlalchemy.orm import Session
 
 from ims.errors import InputError, MissingError
 from ims.records.database import Database, lock_links
-from ims.records.models import Image, ImageObject, ImagePackage, PublicKey, Recipe, RecordType
+from ims.records.holds import UNUSED
+from ims.records.lineage import recipe_ids_of_lineage
+from ims.records.models import AnyRecord, Image, ImageObject, ImagePackage, PublicKey, Recipe, RecordType
+from ims.records.objects import exclusive_paths
 from ims.records.selection import Selection
 
 NAMES: dict[type, str] = {PublicKey: "public key", Recipe: "recipe", Image: "image"}
@@ -23,48 +26,44 @@ class LinkTakenError(InputError):
 
 
 class IdTakenError(InputError):
-    """There is, or was, a record with that id."""
+    """A record, or a tombstone, has the same id."""
 
 
 class PurgingError(InputError):
-    """The objects of a deleted record are being removed."""
+    """The objects of a tombstone are being removed."""
 
 
 class Records:
-    """The records of a database. Unless said otherwise, tombstones are not seen."""
+    """The records in a database. Each call is one transaction. Tombstones are left out unless the method says so."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def list(self, kind: type[RecordType], selection: Selection = Selection()) -> list[RecordType]:  # noqa: B008
-        """The records of a kind that are selected, oldest first."""
+        """The selected records of a kind."""
         with self._database.reading() as session:
             return list(session.scalars(selection.query(kind, session.get_bind().dialect.name)))
 
     def get(self, kind: type[RecordType], identity: str, *, deleted: bool = False) -> RecordType:
-        """One record, or one tombstone. Raises MissingError: there is none with that id."""
+        """Returns a record, or a tombstone if `deleted`. Raises MissingError if there is none with that id."""
         with self._database.reading() as session:
-            return expect(by_id(session, kind, identity), kind, identity, deleted)
+            return _require(_by_id(session, kind, identity), kind, identity, deleted)
 
     def find(self, kind: type[RecordType], identity: str) -> RecordType | None:
-        """One record, a tombstone too; None if there never was one."""
+        """Returns a record or tombstone, or None."""
         with self._database.reading() as session:
-            return by_id(session, kind, identity)
+            return _by_id(session, kind, identity)
 
     def find_all(self, kind: type[RecordType], identities: Iterable[str]) -> dict[str, RecordType]:
-        """Those of the records that there are, tombstones too, by id."""
+        """The records and tombstones with the given ids, by id. Unknown ids are left out."""
         known: Any = kind.id
-        wanted = {identity for identity in identities if "\0" not in identity}
+        possible = {identity for identity in identities if "\0" not in identity}
         with self._database.reading() as session:
-            return {record.id: record for record in session.scalars(select(kind).where(known.in_(wanted)))}
+            return {record.id: record for record in session.scalars(select(kind).where(known.in_(possible)))}
 
     def newest_image(self, recipe: Recipe) -> Image:
-        """The newest image built from the recipe or, since a push makes a new one, from another of its name.
-
-        Raises MissingError: there is none.
-        """
-        same = select(Recipe.id).where(Recipe.name == recipe.name, Recipe.arch == recipe.arch)
-        images = select(Image).where(Image.deleted.is_(None), Image.source_recipe_id.in_(same))
+        """Returns the newest image in the lineage of a recipe. Raises MissingError if there is none."""
+        images = select(Image).where(Image.deleted.is_(None), Image.source_recipe_id.in_(recipe_ids_of_lineage(recipe)))
         with self._database.reading() as session:
             image = session.scalars(images.order_by(Image.created.desc(), Image.id.desc()).limit(1)).first()
         if image is None:
@@ -72,70 +71,61 @@ class Records:
         return image
 
     def packages(self, identity: str) -> Sequence[ImagePackage]:
-        """The packages of an image, by name. Raises MissingError: there is no image with that id."""
+        """Returns the packages of an image, by name. Raises MissingError if there is no image with that id."""
         order = (ImagePackage.name, ImagePackage.version, ImagePackage.arch)
         with self._database.reading() as session:
-            expect(by_id(session, Image, identity), Image, identity)
+            _require(_by_id(session, Image, identity), Image, identity)
             query = select(ImagePackage).where(ImagePackage.image_id == identity).order_by(*order)
             return session.scalars(query).all()
 
     def versions(self, package: str) -> Sequence[tuple[str, str]]:
-        """The types and versions in which images, tombstones too, hold a package."""
+        """The package types and versions in which images and their tombstones contain a package."""
         query = select(ImagePackage.type, ImagePackage.version).where(ImagePackage.name == package).distinct()
         with self._database.reading() as session:
             return [(kind, version) for kind, version in session.execute(query)]
 
     def images_of_jobs(self, job_ids: Iterable[str]) -> dict[str, Image]:
-        """The images that jobs made, tombstones too, by job."""
+        """The images and tombstones that jobs created, by job id."""
         with self._database.reading() as session:
             found = session.scalars(select(Image).where(Image.job_id.in_(set(job_ids))))
             return {str(image.job_id): image for image in found}
 
     def add(self, record: RecordType) -> RecordType:
-        """Keep a new record. Raises LinkTakenError: its link is another's; IdTakenError: its id is."""
+        """Store a new record. Raises LinkTakenError, IdTakenError."""
         try:
             with self._database.session() as session:
                 session.add(record)
                 _check_link(session, record)
         except IntegrityError:
             if record.id is not None and self.find(type(record), record.id) is not None:
-                raise IdTakenError(f"there is or was another record with the id {record.id}") from None
-            raise _taken(getattr(record, "link_path", None)) from None
+                raise IdTakenError(f"the id {record.id} is taken by another record or a tombstone") from None
+            raise _link_taken(getattr(record, "link_path", None)) from None
         return record
 
     def change(
         self, kind: type[RecordType], identity: str, change: Callable[[RecordType], None], *, deleted: bool = False
     ) -> RecordType:
-        """Apply `change` to a record, or a tombstone, with nobody else in between.
+        """Apply `change` to a record, or to a tombstone if `deleted`, while its row is locked.
 
         Raises MissingError, LinkTakenError.
         """
         with self._database.session() as session:
-            record = expect(by_id(session, kind, identity, lock=True), kind, identity, deleted)
+            record = _require(_by_id(session, kind, identity, lock=True), kind, identity, deleted)
             before = getattr(record, "link_path", None)
             with session.no_autoflush:
                 change(record)
-            path = getattr(record, "link_path", None)  # a failed flush expires it
+            path = getattr(record, "link_path", None)  # a failed flush expires the attribute
             try:
                 session.flush()
             except IntegrityError:
-                raise _taken(path) from None
+                raise _link_taken(path) from None
             if path != before:
                 _check_link(session, record)
             return record
 
     def delete(self, kind: type[RecordType], identity: str) -> None:
-        """Make a record a tombstone. Raises MissingError: there is none with that id."""
-        self.change(kind, identity, _bury)
-
-    def retire(self, identity: str) -> bool:
-        """Make an image a tombstone unless somebody has pinned or deleted it meanwhile; returns whether it was done."""
-        with self._database.session() as session:
-            image = by_id(session, Image, identity, lock=True)
-            if image is None or image.pinned or image.deleted is not None:
-                return False
-            _bury(image)
-            return True
+        """Make a record a tombstone. Raises MissingError if there is none with that id."""
+        self.change(kind, identity, _delete)
 
     def delete_all(self, kind: type[RecordType]) -> None:
         """Make all records of a kind tombstones."""
@@ -143,53 +133,79 @@ class Records:
         with self._database.session() as session:
             session.execute(update(kind).where(table.deleted.is_(None)).values(deleted=datetime.now(UTC)))
 
-    def undelete(self, kind: type[RecordType], identity: str) -> None:
-        """Make a tombstone a record again, as it was.
+    def expire(self, identity: str) -> bool:
+        """Make an image a tombstone, unless it was pinned or deleted since retention chose it.
 
-        Raises MissingError, LinkTakenError; PurgingError: its objects are being removed.
+        Returns whether it did.
         """
-        self.change(kind, identity, _restore, deleted=True)
+        with self._database.session() as session:
+            image = _by_id(session, Image, identity, lock=True)
+            if image is None or image.deleted is not None or UNUSED.of(image):
+                return False
+            _delete(image)
+            return True
+
+    def undelete(self, kind: type[RecordType], identity: str) -> None:
+        """Turn a tombstone back into a record. Raises MissingError, LinkTakenError, PurgingError."""
+        self.change(kind, identity, _undelete, deleted=True)
 
     def undelete_all(self, kind: type[RecordType]) -> None:
-        """Make all tombstones of a kind records again, but for those whose objects are being removed.
+        """Turn all tombstones of a kind back into records, except those that are being purged.
 
-        Raises LinkTakenError: two of them, or one and a living one, link the same; then nothing is changed.
+        Raises LinkTakenError, and changes nothing, if two records would link the same object.
         """
         table: Any = kind
-        back = update(kind).where(table.deleted.is_not(None), table.purging.is_(False)).values(deleted=None)
+        undeleted = update(kind).where(table.deleted.is_not(None), table.purging.is_(False)).values(deleted=None)
         try:
             with self._database.session() as session:
-                session.execute(back)
+                session.execute(undeleted)
         except IntegrityError:
             raise LinkTakenError(f"two {NAMES[kind]}s would link the same object", "Undelete them one by one") from None
 
+    def begin_purge(self, kind: type[RecordType], identity: str, objects: set[str]) -> Sequence[str]:
+        """Mark a tombstone as being purged; returns which of `objects` to remove, because no other record needs them.
 
-def by_id(session: Session, kind: type[RecordType], identity: str, *, lock: bool = False) -> RecordType | None:
-    """A record or tombstone, with `lock` kept from others until the transaction ends; None if there is none."""
+        From now on the tombstone cannot be undeleted, and no new record can link these objects.
+        Raises MissingError if there is no tombstone with that id.
+        """
+        with self._database.session() as session:
+            lock_links(session)
+            record = _require(_by_id(session, kind, identity, lock=True), kind, identity, deleted=True)
+            record.purging = True
+            return exclusive_paths(session, record, objects)
+
+    def finish_purge(self, kind: type[RecordType], identity: str) -> None:
+        """Remove a tombstone from the database, if it is still there."""
+        with self._database.session() as session:
+            record = _by_id(session, kind, identity)
+            if record is not None and record.deleted is not None:
+                session.delete(record)
+
+
+def _by_id(session: Session, kind: type[RecordType], identity: str, *, lock: bool = False) -> RecordType | None:
+    """Returns a record or tombstone, or None. With `lock`, its row stays locked until the transaction ends."""
     return None if "\0" in identity else session.get(kind, identity, with_for_update=lock or None)
 
 
-def _bury(record: RecordType) -> None:
-    record.deleted = datetime.now(UTC)
-
-
-def _restore(record: RecordType) -> None:
-    if record.purging:
-        raise PurgingError(
-            f"the objects of the {NAMES[type(record)]} {record.id} are being removed", "It can only be deleted"
-        )
-    record.deleted = None
-
-
-def expect(record: RecordType | None, kind: type[RecordType], identity: str, deleted: bool = False) -> RecordType:
-    """The record if it is a living one, or a tombstone if `deleted`. Raises MissingError: it is not."""
+def _require(record: RecordType | None, kind: type[RecordType], identity: str, deleted: bool = False) -> RecordType:
+    """Returns the record if it is a living one, or a tombstone if `deleted`. Raises MissingError otherwise."""
     if record is None or (record.deleted is not None) is not deleted:
         raise MissingError(f"there is no {'deleted ' * deleted}{NAMES[kind]} with the id {identity}")
     return record
 
 
-def _check_link(session: Session, record: RecordType) -> None:
-    """Raises LinkTakenError: what the record is to link is being removed."""
+def _delete(record: AnyRecord) -> None:
+    record.deleted = datetime.now(UTC)
+
+
+def _undelete(record: AnyRecord) -> None:
+    if record.purging:
+        raise PurgingError(f"the {NAMES[type(record)]} {record.id} is being purged", "Delete it to finish the purge")
+    record.deleted = None
+
+
+def _check_link(session: Session, record: AnyRecord) -> None:
+    """Raises LinkTakenError if an object of the record is being removed by a purge."""
     if isinstance(record, PublicKey) or record.link_path is None:
         return
     session.flush()
@@ -201,8 +217,8 @@ def _check_link(session: Session, record: RecordType) -> None:
     ]
     for query in purging:
         if (path := session.scalars(query).first()) is not None:
-            raise LinkTakenError(f"{path} is being removed with a deleted record")
+            raise LinkTakenError(f"{path} is being purged with a deleted record")
 
 
-def _taken(path: str | None) -> LinkTakenError:
+def _link_taken(path: str | None) -> LinkTakenError:
     return LinkTakenError(f"{path} is linked by another record")

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from ims.errors import ConfigurationError, ImsError, InputError, MissingError, UnavailableError
+from ims.records.holds import HeldError
 from ims.records.store import IdTakenError, LinkTakenError, PurgingError
 
 log = logging.getLogger(__name__)
@@ -54,6 +55,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(LinkTakenError, _link_taken)
     app.add_exception_handler(IdTakenError, _conflict)
     app.add_exception_handler(PurgingError, _conflict)
+    app.add_exception_handler(HeldError, _conflict)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(Exception, _defect)

@@ -10,7 +10,7 @@ from typing import Annotated, TypeVar
 from fastapi import Depends
 
 from ims.records.database import Database
-from ims.records.removal import Removals
+from ims.records.objects import ObjectReferences
 from ims.records.shells import Shells
 from ims.records.store import Records
 from ims.settings import settings
@@ -34,7 +34,7 @@ def once(make: Callable[[], Made]) -> Callable[[], Made]:
 
 @once
 def database() -> Database:
-    """The database of the records; its schema is migrated at the first call."""
+    """The database of records; its schema is migrated at the first call."""
     return Database(settings().records_url)
 
 
@@ -45,9 +45,9 @@ def records() -> Records:
 
 
 @once
-def removals() -> Removals:
-    """What was deleted and is to go for ever."""
-    return Removals(database())
+def object_references() -> ObjectReferences:
+    """The references of records to objects in S3."""
+    return ObjectReferences(database())
 
 
 @once
@@ -64,5 +64,5 @@ def object_store() -> ObjectStore:
 
 ShellsService = Annotated[Shells, Depends(shells)]
 RecordsService = Annotated[Records, Depends(records)]
-RemovalsService = Annotated[Removals, Depends(removals)]
+ObjectReferencesService = Annotated[ObjectReferences, Depends(object_references)]
 StoreService = Annotated[ObjectStore, Depends(object_store)]

@@ -1,9 +1,10 @@
-"""`/maintenance`: what nobody needs goes. IMS has no such path; the workflow `image_maintenance` calls it every day."""
+"""`/maintenance`: the clean-up of records and objects. IMS has no such path; `image_maintenance` calls it every day."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Annotated
@@ -14,16 +15,17 @@ from starlette.concurrency import run_in_threadpool
 
 from ims.api.http.auth import may_delete, may_read
 from ims.api.http.schemas import RequestBody
-from ims.api.http.services import RecordsService, RemovalsService, StoreService
-from ims.api.retention.orphans import Stored, look
-from ims.api.retention.purge import AnyRecord, PurgeService
-from ims.api.retention.usage import images_in_making, running_jobs, used_by
+from ims.api.http.services import ObjectReferencesService, RecordsService, StoreService
+from ims.api.retention.orphans import Listing, list_objects
+from ims.api.retention.purge import PurgeService
+from ims.api.retention.usage import images_in_progress, running_jobs, used_by
 from ims.api.runs.airflow import AirflowService
 from ims.cleaning import Finding, summary
 from ims.errors import MissingError
 from ims.jobs import job_id
-from ims.records.models import Image, PublicKey, Recipe, RecordType
-from ims.records.retention import Rules, expired, retired
+from ims.records.holds import Holds
+from ims.records.models import AnyRecord, Image, PublicKey, Recipe, RecordType
+from ims.records.retention import Rules, expired_images, expired_tombstones
 from ims.records.selection import Selection
 from ims.records.store import NAMES
 from ims.settings import settings
@@ -33,14 +35,14 @@ router = APIRouter(prefix="/maintenance", tags=["maintenance"])
 
 
 class MaintenanceIn(RequestBody):
-    """`dry_run` only says what would go. `orphan_hours` counts instead of the setting; 0 spares no fresh upload."""
+    """With `dry_run`, nothing is removed. `orphan_hours` overrides the setting; with 0, orphans of any age go."""
 
     dry_run: bool
     orphan_hours: Annotated[int, Field(ge=0, le=876000)] | None = None
 
 
 class Freed(BaseModel):
-    """Things of one kind that would go, or went: how many, how many bytes they take, and the first thousand of them."""
+    """What was removed, or would be, of one kind: the number, the size in bytes, and the first thousand names."""
 
     kind: str
     count: int
@@ -49,77 +51,83 @@ class Freed(BaseModel):
 
 
 class MaintenanceOut(BaseModel):
-    """What would go or went."""
+    """What was removed, or would be, by kind."""
 
     dry_run: bool
     freed: list[Freed]
 
 
 class RunningOut(BaseModel):
-    """Ids of the jobs that have not ended: nothing of theirs is left behind."""
+    """The ids of the jobs that have not ended. The clean-up skips their workspaces and shells."""
 
     jobs: list[str]
 
 
+@dataclass(frozen=True)
+class Usage:
+    """What running jobs use and create: ids of records and addresses of objects by job; ids of new images."""
+
+    jobs: Mapping[str, str]
+    new_images: Collection[str]
+
+
 class Maintenance:
-    """Looks for what nobody needs: records and objects."""
+    """Finds the records to expire or purge, and the orphans in S3."""
 
     def __init__(
-        self, records: RecordsService, removals: RemovalsService, store: StoreService, purge: PurgeService
+        self, records: RecordsService, references: ObjectReferencesService, store: StoreService, purge: PurgeService
     ) -> None:
         self._records = records
-        self._removals = removals
+        self._references = references
         self._store = store
         self._purge = purge
 
-    def look(self) -> Stored:
-        """What is in S3."""
-        return look(self._store)
+    def list_objects(self) -> Listing:
+        """Lists the objects and uploads in S3."""
+        return list_objects(self._store)
 
-    def find(
-        self, stored: Stored, used: Collection[str], making: Collection[str], now: datetime, hours: int
-    ) -> list[Finding]:
-        """What can go. `stored` was looked at before running jobs were asked what they use and make, and only after
-        that records are read: so an object is seen to be a job's or, when the job has ended, a record's.
+    def find(self, listing: Listing, usage: Usage, now: datetime, orphan_hours: int) -> list[Finding]:
+        """Everything that the clean-up may remove.
 
-        `used` are ids and addresses, `making` ids of images; `hours` is how old orphans are at least.
+        The order of the three looks matters: first S3 (`listing`), then running jobs (`usage`), then, here, records. A
+        job that ends in between has registered its image by then, so an object is always seen to belong to the job
+        or to the record.
         """
-        until = now - timedelta(hours=hours)
-        named = self._purge.named() | set(used)
-        owners = self._removals.ids() | set(making)
-        orphans = stored.orphans(named, owners, until)
-        interrupted = stored.interrupted(owners, until)
-        return [
-            *self._records_to_go(stored.sizes(), used, now),
-            *(Finding("objects", str(item.name), item.size, partial(self._delete, item.name)) for item in orphans),
-            *(Finding("uploads", str(item.name), self._size(item), partial(self._abort, item)) for item in interrupted),
-        ]
+        records = self._records_to_remove(listing.sizes(), usage, now)
+        return [*records, *self._orphans(listing, usage, now, orphan_hours)]
 
-    def _records_to_go(self, sizes: Mapping[str, int], used: Collection[str], now: datetime) -> Iterator[Finding]:
-        own = settings()
-        rules = Rules(
-            own.retention_keep_last, own.retention_keep_days, own.retention_tombstone_days, own.retention_all_images
-        )
+    def _orphans(self, listing: Listing, usage: Usage, now: datetime, orphan_hours: int) -> Iterator[Finding]:
+        youngest = now - timedelta(hours=orphan_hours)
+        referenced = self._purge.referenced_objects() | set(usage.jobs)
+        owners = self._references.owner_ids() | set(usage.new_images)
+        for item in listing.orphans(referenced, owners, youngest):
+            yield Finding("objects", str(item.name), item.size, partial(self._delete_object, item.name))
+        for upload in listing.abandoned_uploads(owners, youngest):
+            yield Finding("uploads", str(upload.name), self._size(upload), partial(self._abort_upload, upload))
+
+    def _records_to_remove(self, sizes: Mapping[str, int], usage: Usage, now: datetime) -> Iterator[Finding]:
         recipes, images, keys = self._all(Recipe), self._all(Image), self._all(PublicKey)
-        for image in retired(images, recipes, used, now, rules):
-            yield Finding("images", image.id, 0, partial(self._records.retire, image.id))
-        all_records: list[AnyRecord] = [*recipes, *images, *keys]
-        for record in expired(all_records, images, used, now, rules):
-            size = sum(sizes.get(path, 0) for path in self._purge.objects(record))
-            yield Finding(f"deleted {NAMES[type(record)]}s", record.id, size, partial(self._purge.remove, record))
+        holds, rules = Holds(usage.jobs, {image.source_recipe_id for image in images}), _rules()
+        for image in expired_images(images, recipes, holds, now, rules):
+            yield Finding("images", image.id, 0, partial(self._records.expire, image.id))
+        records: Iterable[AnyRecord] = [*recipes, *images, *keys]
+        for record in expired_tombstones(records, holds, now, rules):
+            size = sum(sizes.get(path, 0) for path in self._purge.objects_of(record))
+            remove = partial(self._purge.purge_tombstone, record)
+            yield Finding(f"deleted {NAMES[type(record)]}s", record.id, size, remove)
 
     def _all(self, kind: type[RecordType]) -> list[RecordType]:
-        """The records of a kind, tombstones too."""
+        """The records and tombstones of a kind."""
         return self._records.list(kind) + self._records.list(kind, Selection(deleted=True))
 
-    def _delete(self, name: ObjectName) -> bool:
-        if self._removals.is_named(str(name)):
+    def _delete_object(self, name: ObjectName) -> bool:
+        if self._references.contains(str(name)):
             return False
         self._store.delete(name)
         return True
 
-    def _abort(self, upload: UnfinishedUpload) -> bool:
-        with suppress(MissingError):  # it was finished, or given up
+    def _abort_upload(self, upload: UnfinishedUpload) -> bool:
+        with suppress(MissingError):  # the upload was completed or aborted since
             self._store.abort(upload)
             return True
         return False
@@ -130,23 +138,30 @@ class Maintenance:
         return 0
 
 
+def _rules() -> Rules:
+    own = settings()
+    return Rules(
+        own.retention_keep_last, own.retention_keep_days, own.retention_tombstone_days, own.retention_all_images
+    )
+
+
 MaintenanceService = Annotated[Maintenance, Depends()]
 
 
 @router.get("", dependencies=[may_read()], response_model=RunningOut)
-async def running(airflow: AirflowService) -> RunningOut:
-    """Which jobs are at work, so that nothing of theirs is cleaned up."""
+async def list_running_jobs(airflow: AirflowService) -> RunningOut:
+    """List the jobs that have not ended, whose workspaces and shells the clean-up must skip."""
     return RunningOut(jobs=sorted(job_id(run["dag_run_id"]) for run in await running_jobs(airflow)))
 
 
 @router.post("", dependencies=[may_delete()], response_model=MaintenanceOut)
 async def clean_up(body: MaintenanceIn, airflow: AirflowService, maintenance: MaintenanceService) -> MaintenanceOut:
-    """Delete images that need not stay, remove for ever what was deleted long ago, and objects that no record names."""
-    stored = await run_in_threadpool(maintenance.look)
+    """Expire images, purge old tombstones, and remove objects and uploads that no record refers to."""
+    listing = await run_in_threadpool(maintenance.list_objects)
     runs = await running_jobs(airflow)
-    used, making = used_by(runs), await images_in_making(airflow, runs)
+    usage = Usage(used_by(runs), await images_in_progress(airflow, runs))
     hours = settings().orphan_hours if body.orphan_hours is None else body.orphan_hours
-    found = await run_in_threadpool(maintenance.find, stored, used, making, datetime.now(UTC), hours)
+    found = await run_in_threadpool(maintenance.find, listing, usage, datetime.now(UTC), hours)
     if not body.dry_run:
         found = await run_in_threadpool(lambda: [item for item in found if item.remove()])
     return MaintenanceOut(dry_run=body.dry_run, freed=[Freed(**item) for item in summary(found)])

@@ -1,8 +1,8 @@
-"""Objects that no record names: what failed jobs, interrupted uploads and forgotten records left in S3.
+"""Orphans: objects in S3 that no record refers to, left by failed jobs, abandoned uploads and purged records.
 
-They are told by folder, `boot-images/<id>/` and `ims/recipes/<id>/`, which has one owner. Other keys are people's own.
-A folder stays whole while anything of it is needed or young: an upload goes on for hours, and what lies beside a
-manifest may be of use to whoever put it there.
+Only folders named after a record can have orphans: `boot-images/<id>/` and `ims/recipes/<id>/`. All other keys belong
+to users. A folder is kept whole while anything in it is referenced or young: an upload may take hours, and users may
+put files of their own beside a manifest.
 """
 
 from __future__ import annotations
@@ -12,76 +12,72 @@ from collections.abc import Collection, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
-from typing import TypeVar
 
 from ims.errors import InputError
 from ims.settings import settings
 from ims.storage.objects import ListedObject, ObjectName, ObjectStore, UnfinishedUpload
 
 KEPT = ".kept"
-"""Name of an object that says that its folder stays although no record needs it."""
+"""An object with this name keeps its folder although no record refers to it."""
 _UUID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
-Listed = TypeVar("Listed", ListedObject, UnfinishedUpload)
 
 
 @dataclass(frozen=True)
-class Stored:
-    """What was in S3 when it was looked at."""
+class Listing:
+    """The objects and the unfinished uploads in S3 at one moment."""
 
     objects: list[ListedObject]
     uploads: list[UnfinishedUpload]
 
     def sizes(self) -> dict[str, int]:
-        """The objects' sizes by their addresses."""
+        """The sizes of the objects, by address."""
         return {str(item.name): item.size for item in self.objects}
 
-    def orphans(self, named: Iterable[str], owners: Collection[str], until: datetime) -> list[ListedObject]:
-        """The objects in folders that neither are an owner's, nor have an object in `named`, nor anything younger.
+    def orphans(self, referenced: Iterable[str], owners: Collection[str], youngest: datetime) -> list[ListedObject]:
+        """The objects in folders without an owner, without a referenced object, and without anything young.
 
-        `owners` are the ids of records and of images that are being made.
+        `referenced` are addresses of objects, `owners` the ids of records and of images in progress. What changed
+        after `youngest` is young.
         """
-        kept = set(_folders(named))
-        kept |= {_folder(item.name) for item in self.objects if item.modified > until}
-        kept |= {_folder(item.name) for item in self.uploads if item.begun > until}
+        kept = set(_folders(referenced)) | set(self._young_folders(youngest))
         kept |= {_folder(item.name) for item in self.objects if item.name.key.endswith(f"/{KEPT}")}
-        return list(_outside(self.objects, kept, owners))
+        return [
+            item
+            for item in self.objects
+            if (folder := _folder(item.name)) is not None and folder not in kept and _owner(folder) not in owners
+        ]
 
-    def interrupted(self, owners: Collection[str], until: datetime) -> list[UnfinishedUpload]:
-        """The uploads that began before `until`, but for those to an owner's folder."""
+    def abandoned_uploads(self, owners: Collection[str], youngest: datetime) -> list[UnfinishedUpload]:
+        """The uploads that began before `youngest`, except those into the folder of an owner."""
         return [
             item
             for item in self.uploads
-            if item.begun <= until and ((folder := _folder(item.name)) is None or _owner(folder) not in owners)
+            if item.begun <= youngest and ((folder := _folder(item.name)) is None or _owner(folder) not in owners)
         ]
 
+    def _young_folders(self, youngest: datetime) -> Iterator[ObjectName | None]:
+        yield from (_folder(item.name) for item in self.objects if item.modified > youngest)
+        yield from (_folder(item.name) for item in self.uploads if item.begun > youngest)
 
-def look(store: ObjectStore) -> Stored:
-    """What is in the two buckets."""
+
+def list_objects(store: ObjectStore) -> Listing:
+    """Lists the bucket of recipes and the bucket of images."""
     buckets = {settings().recipes_bucket, settings().images_bucket}
-    return Stored(
+    return Listing(
         [item for bucket in buckets for item in store.objects(bucket)],
         [item for bucket in buckets for item in store.uploads(bucket)],
     )
 
 
 def keep_folder(store: ObjectStore, path: str) -> None:
-    """Mark the folder of an object that is to stay without a record."""
+    """Keep the folder of an object although no record refers to it any more."""
     folder = _folder(ObjectName.parse(path))
     if folder is not None:
         store.write_bytes(ObjectName(folder.bucket, f"{folder.key}/{KEPT}"), b"")
 
 
-def _outside(
-    items: Iterable[ListedObject], kept: Collection[ObjectName | None], owners: Collection[str]
-) -> Iterator[ListedObject]:
-    for item in items:
-        folder = _folder(item.name)
-        if folder is not None and folder not in kept and _owner(folder) not in owners:
-            yield item
-
-
 def _folder(name: ObjectName) -> ObjectName | None:
-    """The folder of one owner that an object is in, if it is in one."""
+    """The folder, named after a record, that contains an object; None if there is no such folder."""
     for bucket, prefix in ((settings().images_bucket, ""), (settings().recipes_bucket, "recipes/")):
         if name.bucket == bucket and (match := re.match(f"({prefix}{_UUID})/", name.key)):
             return ObjectName(bucket, match[1])
@@ -90,9 +86,10 @@ def _folder(name: ObjectName) -> ObjectName | None:
 
 def _folders(paths: Iterable[str]) -> Iterator[ObjectName | None]:
     for path in paths:
-        with suppress(InputError):  # an old manifest may name anything
+        with suppress(InputError):  # an old manifest may contain any text
             yield _folder(ObjectName.parse(path))
 
 
 def _owner(folder: ObjectName) -> str:
+    """The id of the record that a folder is named after."""
     return folder.key.rpartition("/")[2]

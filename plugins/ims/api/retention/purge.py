@@ -1,6 +1,6 @@
-"""Removing records for ever, with the objects in S3 that only they need.
+"""Purging: removing records together with the objects in S3 that only they need.
 
-The tombstone goes last: when S3 fails half-way it is still there, and deleting it again goes on.
+The record goes last. If S3 fails half-way, the tombstone is still there, and deleting it again resumes the purge.
 """
 
 from __future__ import annotations
@@ -14,91 +14,103 @@ from starlette.concurrency import run_in_threadpool
 
 from ims.api.catalog.links import needed_by
 from ims.api.http.schemas import ArtifactLink
-from ims.api.http.services import RecordsService, RemovalsService, StoreService
+from ims.api.http.services import ObjectReferencesService, RecordsService, StoreService
 from ims.api.retention.orphans import keep_folder
-from ims.api.retention.usage import records_in_use, refuse_in_use
+from ims.api.retention.usage import holds_of_jobs
 from ims.api.runs.airflow import AirflowService
 from ims.errors import InputError, MissingError
-from ims.records.models import Image, ImageObject, PublicKey, Recipe
+from ims.records.models import AnyRecord, Image, ImageObject, PublicKey, Recipe
 from ims.settings import settings
 from ims.storage.objects import ObjectName
 
-AnyRecord = PublicKey | Recipe | Image
-
 
 class Purge:
-    """Removes records of one kind at a time for the caller of a request."""
+    """Purges records on behalf of the caller of a request."""
 
     def __init__(
-        self, airflow: AirflowService, records: RecordsService, removals: RemovalsService, store: StoreService
+        self,
+        airflow: AirflowService,
+        records: RecordsService,
+        references: ObjectReferencesService,
+        store: StoreService,
     ) -> None:
         self._airflow = airflow
-        self._removals = removals
         self._records = records
+        self._references = references
         self._store = store
 
-    async def tombstones(self, found: Sequence[AnyRecord]) -> None:
-        """Remove tombstones. Raises Problem: 409, a running job works with one of them; then all stay."""
-        await self.check(found)
-        await run_in_threadpool(self._purge, found)
+    async def check(self, records: Sequence[AnyRecord]) -> None:
+        """Raises HeldError if a running job uses one of the records."""
+        (await holds_of_jobs(self._airflow)).check(records)
 
-    async def records(self, found: Sequence[AnyRecord], *, cascade: bool) -> None:
-        """Remove living records, without their objects unless `cascade`.
+    async def purge_tombstones(self, tombstones: Sequence[AnyRecord]) -> None:
+        """Purge tombstones. Raises HeldError, and purges none, if a running job uses one of them."""
+        await self.check(tombstones)
+        await run_in_threadpool(self._purge_all, tombstones, remove_objects=True)
 
-        Raises Problem: 409, running jobs work with some, which stay. Keys are hidden instead: an open shell needs
-        its key no more, and clients of IMS delete it then.
+    async def purge_records(self, records: Sequence[AnyRecord], *, remove_objects: bool) -> None:
+        """Purge living records.
+
+        Raises HeldError if running jobs use some, which stay. Public keys in use become tombstones instead: clients
+        of IMS delete a key while its shell is open, and the shell does not need the record.
         """
-        await run_in_threadpool(self._hide, found)
-        # Looked at after they are hidden: a job that comes later finds nothing to work with.
-        used = await records_in_use(self._airflow)
-        await run_in_threadpool(self._purge, [record for record in found if record.id not in used], cascade)
-        kept = [record for record in found if record.id in used and not isinstance(record, PublicKey)]
-        await run_in_threadpool(self._show, kept)
-        refuse_in_use(used, (record.id for record in kept))
+        await run_in_threadpool(self._delete_all, records)
+        # Jobs that start from now on cannot use the records, so no use is overlooked.
+        holds = await holds_of_jobs(self._airflow)
+        free = [record for record in records if not holds.strict(record)]
+        held = [record for record in records if holds.strict(record) and not isinstance(record, PublicKey)]
+        await run_in_threadpool(self._purge_all, free, remove_objects=remove_objects)
+        await run_in_threadpool(self._undelete_all, held)
+        holds.check(held)
 
-    async def check(self, found: Sequence[AnyRecord]) -> None:
-        """Raises Problem: 409, a running job works with one of them."""
-        names = (name for record in found for name in (record.id, getattr(record, "link_path", None)) if name)
-        refuse_in_use(await records_in_use(self._airflow), names)
-
-    def remove(self, record: AnyRecord) -> bool:
-        """Remove a tombstone that no job works with; False if it is none any more."""
+    def purge_tombstone(self, tombstone: AnyRecord) -> bool:
+        """Purge a tombstone that no job uses. Returns False if it is no tombstone any more."""
         try:
-            self._purge([record])
+            self._purge(tombstone)
         except MissingError:
             return False
         return True
 
-    def named(self) -> set[str]:
-        """Addresses of all the objects that records name, tombstones too."""
-        self._learn_objects()
-        return self._removals.named()
+    def referenced_objects(self) -> set[str]:
+        """The addresses of all objects that a record or tombstone refers to."""
+        self._store_missing_references()
+        return self._references.all()
 
-    def objects(self, record: AnyRecord) -> list[str]:
-        """Addresses of the objects that would go with a record."""
-        return self._removals.unneeded(record, self._own(record))
+    def objects_of(self, record: AnyRecord) -> list[str]:
+        """The addresses of the objects that a purge of the record would remove."""
+        return self._references.exclusive_to(record, self._own_objects(record))
 
-    def _hide(self, found: Sequence[AnyRecord]) -> None:
-        for record in found:
+    def _delete_all(self, records: Sequence[AnyRecord]) -> None:
+        for record in records:
             self._records.delete(_kind(record), record.id)
 
-    def _show(self, found: Sequence[AnyRecord]) -> None:
-        for record in found:
+    def _undelete_all(self, records: Sequence[AnyRecord]) -> None:
+        for record in records:
             self._records.undelete(_kind(record), record.id)
 
-    def _purge(self, found: Sequence[AnyRecord], cascade: bool = True) -> None:
-        for record in found:
-            kind = _kind(record)
-            if not cascade and (path := getattr(record, "link_path", None)) is not None:
-                keep_folder(self._store, path)
-            if cascade:
-                for path in self._removals.begin_purge(kind, record.id, self._own(record)):
-                    with suppress(MissingError):  # its bucket is gone too
-                        self._store.delete(ObjectName.parse(path))
-            self._removals.forget(kind, record.id)
+    def _purge_all(self, tombstones: Sequence[AnyRecord], *, remove_objects: bool) -> None:
+        for tombstone in tombstones:
+            if remove_objects:
+                self._purge(tombstone)
+            else:
+                self._forget(tombstone)
 
-    def _own(self, record: AnyRecord) -> set[str]:
-        """The objects that are a record's own: nothing outside of its bucket, nor of its manifest's folder."""
+    def _purge(self, tombstone: AnyRecord) -> None:
+        """Remove a tombstone and its objects."""
+        kind = _kind(tombstone)
+        for path in self._records.begin_purge(kind, tombstone.id, self._own_objects(tombstone)):
+            with suppress(MissingError):  # the bucket is gone
+                self._store.delete(ObjectName.parse(path))
+        self._records.finish_purge(kind, tombstone.id)
+
+    def _forget(self, tombstone: AnyRecord) -> None:
+        """Remove a tombstone and mark its objects to be kept."""
+        if (path := getattr(tombstone, "link_path", None)) is not None:
+            keep_folder(self._store, path)
+        self._records.finish_purge(_kind(tombstone), tombstone.id)
+
+    def _own_objects(self, record: AnyRecord) -> set[str]:
+        """The objects that belong to a record: in the bucket of its kind, and of an image in the manifest's folder."""
         if isinstance(record, PublicKey) or record.link_path is None:
             return set()
         link = ObjectName.parse(record.link_path)
@@ -106,26 +118,26 @@ class Purge:
             return {record.link_path} if link.bucket == settings().recipes_bucket else set()
         if link.bucket != settings().images_bucket:
             return set()
-        self._learn_objects()
+        self._store_missing_references()
         folder, slash, _ = record.link_path.rpartition("/")
         inside = {
-            path for path in self._removals.objects(record) if "/" in link.key and path.startswith(folder + slash)
+            path for path in self._references.of_image(record) if "/" in link.key and path.startswith(folder + slash)
         }
         return inside | {record.link_path}
 
-    def _learn_objects(self) -> None:
-        """Read the manifests of images that were registered before the service remembered what they need."""
-        for image in self._removals.images_of_unknown_objects():
+    def _store_missing_references(self) -> None:
+        """Read the manifests of images that an early version registered without storing their objects."""
+        for image in self._references.images_without_objects():
             assert image.link is not None
             try:
                 paths = needed_by(self._store, ArtifactLink(**image.link))
             except (InputError, MissingError):
                 paths = {image.link["path"]}
 
-            def remember(known: Image, paths: set[str] = paths) -> None:
-                known.objects = [ImageObject(path=path) for path in sorted(paths)]
+            def set_objects(record: Image, paths: set[str] = paths) -> None:
+                record.objects = [ImageObject(path=path) for path in sorted(paths)]
 
-            self._records.change(Image, image.id, remember, deleted=image.deleted is not None)
+            self._records.change(Image, image.id, set_objects, deleted=image.deleted is not None)
 
 
 def _kind(record: AnyRecord) -> type[Any]:

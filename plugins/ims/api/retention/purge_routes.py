@@ -41,7 +41,7 @@ def hard_delete_routes(kind: type[RecordType]) -> APIRouter:
         if dry_run:
             await purge.check([record for record in found if not isinstance(record, PublicKey)])
             return await run_in_threadpool(_would_purge, found, purge if cascade else None)
-        await purge.records(found, cascade=cascade)
+        await purge.purge_records(found, remove_objects=cascade)
         return gone()
 
     return router
@@ -67,7 +67,7 @@ def purge_routes(kind: type[RecordType]) -> APIRouter:
         if dry_run:
             await purge.check(found)
             return await run_in_threadpool(_would_purge, found, purge)
-        await purge.tombstones(found)
+        await purge.purge_tombstones(found)
         return gone()
 
     return router
@@ -80,6 +80,6 @@ def _tombstone(records: Records, kind: type[RecordType], identity: str) -> Recor
 def _would_purge(found: Iterable[Any], purge: Purge | None) -> Response:
     """The answer to `dry_run=true`; the objects are looked up with `purge`."""
     doomed = [
-        Doomed(id=record.id, name=record.name, objects=purge.objects(record) if purge else []) for record in found
+        Doomed(id=record.id, name=record.name, objects=purge.objects_of(record) if purge else []) for record in found
     ]
     return would_delete(doomed)

@@ -1,4 +1,4 @@
-"""Alembic's entry point; `ims.records.database.migrate` hands it the connection."""
+"""Alembic's entry point; `ims.records.database.migrate` passes the connection."""
 
 from alembic import context
 

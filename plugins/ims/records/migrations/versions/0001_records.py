@@ -12,7 +12,7 @@ down_revision = None
 
 
 def upgrade() -> None:
-    """Make the tables."""
+    """Create the tables."""
     common: tuple[sa.Column[Any], ...] = (
         sa.Column("id", sa.String(36), primary_key=True),
         sa.Column("name", sa.Text(), nullable=False),

@@ -1,4 +1,4 @@
-"""Shells of jobs."""
+"""The shells of jobs."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -10,7 +10,7 @@ down_revision = "0001"
 
 
 def upgrade() -> None:
-    """Make the table."""
+    """Create the table."""
     op.create_table(
         "shells",
         sa.Column("job_id", sa.String(36), primary_key=True),

@@ -1,4 +1,4 @@
-"""Where a customized image comes from, and where the run of a shell is shown."""
+"""The source of a customized image, its changes, and the page of the run that opened a shell."""
 
 import sqlalchemy as sa
 from alembic import op

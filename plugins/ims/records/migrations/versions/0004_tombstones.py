@@ -1,4 +1,4 @@
-"""Removal of deleted records' objects; pages of many records."""
+"""Purging of tombstones and their objects; indexes for pages of records."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "0003"
 
 
 def upgrade() -> None:
-    """Make the columns, the table of images' objects and the indexes."""
+    """Add the columns, the table of image objects and the indexes."""
     for table in ("public_keys", "recipes", "images"):
         op.add_column(table, sa.Column("purging", sa.Boolean(), nullable=False, server_default=sa.false()))
         op.create_index(f"{table}_created", table, ["created", "id"])

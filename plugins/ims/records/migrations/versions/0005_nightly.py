@@ -1,4 +1,4 @@
-"""Recipes that are built every night; what images were built from and hold."""
+"""Nightly builds of recipes; the source recipe and the packages of images."""
 
 import sqlalchemy as sa
 from alembic import op
@@ -8,7 +8,7 @@ down_revision = "0004"
 
 
 def upgrade() -> None:
-    """Add the columns, and the packages of images."""
+    """Add the columns and the table of packages."""
     op.add_column("recipes", sa.Column("nightly", sa.Boolean(), nullable=False, server_default=sa.false()))
     op.add_column("recipes", sa.Column("nightly_failures", sa.Integer(), nullable=False, server_default="0"))
     op.add_column("images", sa.Column("source_recipe_id", sa.String(36), nullable=True))

@@ -1,0 +1,48 @@
+"""Lineages: the recipes of one name and architecture, and the images built from them.
+
+Each push of a recipe makes a new record. The lineage is what the records of all these pushes have in common.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping
+
+from sqlalchemy import Select, select
+
+from ims.records.models import Image, Recipe
+
+Lineage = tuple[str, ...]
+
+
+def lineage_of_recipe(recipe: Recipe) -> Lineage:
+    """The lineage that a recipe belongs to."""
+    return (recipe.name, recipe.arch)
+
+
+def lineage_of_image(image: Image, recipes: Mapping[str, Recipe], *, all_images: bool = False) -> Lineage | None:
+    """The lineage that an image belongs to; None if it was not built from a recipe.
+
+    With `all_images`, images that were not built from a recipe form a lineage with those of the same name.
+    """
+    source = image.source_recipe_id
+    if source is not None:
+        return lineage_of_recipe(recipes[source]) if source in recipes else (source,)
+    return ("", image.name, image.arch) if all_images else None
+
+
+def images_by_lineage(
+    images: Iterable[Image], recipes: Iterable[Recipe], *, all_images: bool = False
+) -> dict[Lineage, list[Image]]:
+    """Groups images by lineage and leaves out those that have none. `recipes` must include tombstones."""
+    known = {recipe.id: recipe for recipe in recipes}
+    lineages: dict[Lineage, list[Image]] = defaultdict(list)
+    for image in images:
+        if (lineage := lineage_of_image(image, known, all_images=all_images)) is not None:
+            lineages[lineage].append(image)
+    return lineages
+
+
+def recipe_ids_of_lineage(recipe: Recipe) -> Select[str]:
+    """A query for the ids of all recipes in the lineage of `recipe`, tombstones included."""
+    return select(Recipe.id).where(Recipe.name == recipe.name, Recipe.arch == recipe.arch)
