@@ -1,4 +1,4 @@
-"""A client of our API, for the tasks, the CLI and everything else outside the API's process."""
+"""A client of the IMS API, for the tasks, the CLI and all other code outside the API's process."""
 
 from __future__ import annotations
 
@@ -21,7 +21,10 @@ _BY_STATUS: dict[int, type[ImsError]] = {
 
 
 class ImsClient:
-    """Speaks IMS v3 to the service at `airflow_url`. It follows no redirect: the token is for this service alone."""
+    """A client of version 3 of the IMS API at `airflow_url`.
+
+    All methods raise ImsError. Redirects are not followed, because the token must not reach another service.
+    """
 
     def __init__(self, airflow_url: str, token: str = "", tls: ssl.SSLContext | bool = True) -> None:
         self.http = httpx.Client(base_url=airflow_url, timeout=120, verify=tls)
@@ -30,93 +33,102 @@ class ImsClient:
 
     @classmethod
     def login(cls, airflow_url: str, user: str, password: str) -> ImsClient:
-        """A client with a token that it gets for a user and a password."""
+        """Return a client that is logged in with a user name and a password."""
         return cls(airflow_url, cls(airflow_url).token(user, password))
 
     def token(self, user: str, password: str) -> str:
-        """A new token for a user. Raises ImsError, as all methods do."""
-        answer = self.send("POST", "/auth/token", json={"username": user, "password": password})
-        return str(answer.json()["access_token"])
+        """Return a new token for a user."""
+        response = self.send("POST", "/auth/token", json={"username": user, "password": password})
+        return str(response.json()["access_token"])
 
     def get(self, path: str, **query: Any) -> Any:
         """GET `/apis/ims/v3/<path>`."""
         return self.call("GET", path, params=query)
 
     def record(self, kind: str, identity: str) -> Any:
-        """A record of `recipes`, `images` or `public-keys`, also if it was deleted: who works with it goes on."""
+        """Return a record of `recipes`, `images` or `public-keys`, even a deleted one.
+
+        A job continues if somebody deletes the records that it uses.
+        """
         try:
             return self.get(f"{kind}/{identity}")
         except MissingError:
             return self.get(f"deleted/{kind}/{identity}")
 
     def create(self, path: str, **fields: Any) -> Any:
-        """POST a new record or job; returns it."""
+        """Create a record or job with POST; returns it."""
         return self.call("POST", path, json=fields)
 
     def update(self, path: str, **fields: Any) -> Any:
-        """PATCH a record; returns it."""
+        """Change a record with PATCH; returns it."""
         return self.call("PATCH", path, json=fields)
 
     def delete(self, path: str) -> None:
-        """DELETE a record or job."""
+        """Delete a record or job with DELETE."""
         self.call("DELETE", path)
 
     def call(self, method: str, path: str, **arguments: Any) -> Any:
-        """Send a request; returns the body of the answer."""
-        answer = self.send(method, f"{ROOT}/v3/{path}", **arguments)
+        """Send a request; returns the body of the response."""
+        response = self.send(method, f"{ROOT}/v3/{path}", **arguments)
         try:
-            return answer.json() if answer.content else None
+            return response.json() if response.content else None
         except ValueError:
             raise ConfigurationError(
-                f"{answer.request.url} does not speak IMS", "Check the service's address"
+                f"{response.request.url} is not an IMS API", "Correct the address of the service"
             ) from None
 
     def send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
-        """Send a request to any path of the service; returns the answer, which is a success."""
+        """Send a request to any path of the service; returns the response if it is a success."""
         try:
             return _checked(self.http.request(method, path, **arguments))
         except httpx.TransportError as error:
-            raise self._silent(error) from None
+            raise self._unavailable(error) from None
 
     def lines(self, path: str, **query: Any) -> Iterator[str]:
-        """The lines of a text at `/apis/ims/v3/<path>` as they come; waits for them as long as it takes."""
+        """Yield the lines of a text at `/apis/ims/v3/<path>` as they arrive, without a timeout between them."""
         timeout = httpx.Timeout(120, read=None)
         try:
-            with self.http.stream("GET", f"{ROOT}/v3/{path}", params=query, timeout=timeout) as answer:
-                if not answer.is_success:
-                    answer.read()
-                yield from _checked(answer).iter_lines()
+            with self.http.stream("GET", f"{ROOT}/v3/{path}", params=query, timeout=timeout) as response:
+                if not response.is_success:
+                    response.read()
+                yield from _checked(response).iter_lines()
         except httpx.TransportError as error:
-            raise self._silent(error) from None
+            raise self._unavailable(error) from None
 
-    def _silent(self, error: httpx.TransportError) -> UnavailableError:
+    def _unavailable(self, error: httpx.TransportError) -> UnavailableError:
         unknown_ca = "CERTIFICATE_VERIFY_FAILED" in str(error)
-        hint = "Name its CA certificate in IMS_CA_CERTIFICATE" if unknown_ca else "Is it up? make up"
+        hint = "Set IMS_CA_CERTIFICATE to its CA certificate" if unknown_ca else "Check its address, or run make up"
         return UnavailableError(f"the service at {self.http.base_url} does not answer: {error}", hint)
 
 
-def _checked(answer: httpx.Response) -> httpx.Response:
-    if answer.is_success:
-        return answer
-    kind = _BY_STATUS.get(answer.status_code)
-    if kind is None:
-        kind = UnavailableError if answer.is_server_error else InputError
-    error = kind(_problem(answer), "Your role does not allow it" if answer.status_code == 403 else "")
-    error.add_note(f"{answer.request.method} {answer.request.url.path}: {answer.status_code}")
+def _checked(response: httpx.Response) -> httpx.Response:
+    if response.is_success:
+        return response
+    status = response.status_code
+    kind = _BY_STATUS.get(status, UnavailableError if response.is_server_error else InputError)
+    error = kind(_problem(response), _hint(response))
+    error.add_note(f"{response.request.method} {response.request.url.path}: {status}")
     raise error
 
 
-def _problem(answer: httpx.Response) -> str:
-    """What an answer says, as `<title>: <detail>`; a field's message only where the detail has it not."""
-    if answer.has_redirect_location:
-        return f"{answer.request.url} is at {answer.headers['location']}, which may be another service"
+def _hint(response: httpx.Response) -> str:
+    if response.has_redirect_location:
+        return "If you trust that address, use it as the address of the service"
+    return "Ask an administrator for a role that allows it" if response.status_code == httpx.codes.FORBIDDEN else ""
+
+
+def _problem(response: httpx.Response) -> str:
+    """Return the message of a response as `<title>: <detail>`, with the messages of fields that the detail lacks."""
+    request = response.request
+    if response.has_redirect_location:
+        return f"{request.url} redirects to {response.headers['location']}"
     try:
-        body = answer.json()
+        body = response.json()
     except ValueError:
         body = None
     problem = body if isinstance(body, dict) else {}
     detail = str(problem.get("detail", ""))
     fields = [f"{field}: {', '.join(messages)}" for field, messages in problem.get("errors", {}).items()]
-    rest = [text for text in fields if text not in detail]
-    said = "; ".join(filter(None, [detail, *rest])) or f"{answer.request.method} {answer.request.url.path}"
-    return f"{problem.get('title') or answer.reason_phrase}: {said}"
+    parts = [detail, *(text for text in fields if text not in detail)]
+    message = "; ".join(filter(None, parts)) or f"{request.method} {request.url.path}"
+    return f"{problem.get('title') or response.reason_phrase}: {message}"

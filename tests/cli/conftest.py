@@ -1,4 +1,4 @@
-"""The program `ims`, run as a user runs it, against the live stack."""
+"""Fixtures that run the program `ims` as a user does, against a running stack."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ INHERITED = ("PATH", "LANG")
 
 @dataclass(frozen=True)
 class Cli:
-    """Runs the program with nothing in its environment but what is named here."""
+    """Runs the program with only these environment variables."""
 
     environment: Mapping[str, str] = field(repr=False)
 
     def run(self, *arguments: str | Path, stdin: str = "", **more: str) -> subprocess.CompletedProcess[str]:
-        """Run it to its end, whatever that is."""
+        """Run a command until it ends; returns how it ended."""
         return subprocess.run(
             [IMS, *arguments],
             env={**self.environment, **more},
@@ -41,18 +41,18 @@ class Cli:
         )
 
     def ok(self, *arguments: str | Path, **more: str) -> str:
-        """What it prints; it has to succeed."""
+        """Run a command that must succeed; returns its output."""
         done = self.run(*arguments, **more)
         assert done.returncode == 0, done.stdout + done.stderr
         return done.stdout
 
     def json(self, *arguments: str | Path) -> Any:
-        """What it prints for programs."""
+        """Run a command that must succeed; returns the JSON that it prints."""
         text = self.ok(*arguments, "--format", "json")
         return json.loads(text) if text else None
 
     def refused(self, *arguments: str | Path, code: int = 2, **more: str) -> str:
-        """The one line that it says when it fails, without `Error: `."""
+        """Run a command that must fail; returns its one line of error without `Error: `."""
         done = self.run(*arguments, **more)
         assert (done.returncode, done.stdout) == (code, ""), done.stdout + done.stderr
         assert done.stderr.startswith("Error: ")
@@ -60,29 +60,29 @@ class Cli:
         return done.stderr.removeprefix("Error: ").rstrip("\n")
 
     def start(self, *arguments: str | Path) -> subprocess.Popen[str]:
-        """Start it, for tests that do something meanwhile.
+        """Start a command and return while it runs.
 
-        Ctrl-C is not ignored, though the shell may have told the tests to: those in the background are.
+        The command handles Ctrl-C even if the tests run in the background, where shells ignore it.
         """
         words = ("env", "--default-signal=INT", IMS, *arguments)
         return subprocess.Popen(words, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
     def but(self, **changes: str | None) -> Cli:
-        """The same with other variables; None takes one away."""
+        """Return a copy with other variables. None removes a variable."""
         merged = {**self.environment, **changes}
         return Cli({name: value for name, value in merged.items() if value is not None})
 
 
 @pytest.fixture(scope="session")
 def offline(tmp_path_factory: pytest.TempPathFactory) -> Cli:
-    """The program with an empty home and no login."""
+    """The program with an empty home folder and without a login."""
     home = tmp_path_factory.mktemp("home")
     return Cli({**{name: os.environ[name] for name in INHERITED if name in os.environ}, "HOME": str(home), "TZ": "UTC"})
 
 
 @pytest.fixture(scope="session")
 def cli(offline: Cli, service: Service) -> Cli:
-    """The program in a shell that `make env` has readied."""
+    """The program with the variables that `make env` prints."""
     token = service.http.headers["Authorization"].removeprefix("Bearer ")
     own = {"IMS_URL": f"{service.settings.airflow_url}/apis/ims", "IMS_TOKEN": token}
     return offline.but(**own, **s3_environment(service.settings, service.credentials))
@@ -90,7 +90,7 @@ def cli(offline: Cli, service: Service) -> Cli:
 
 @pytest.fixture(scope="session")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RepositoryServer]:
-    """An RPM repository over http."""
+    """An RPM repository served over HTTP."""
     with RepositoryServer(build_repository(tmp_path_factory.mktemp("repository"))) as server:
         yield server
 
@@ -105,7 +105,7 @@ def recipe(cli: Cli, repository: RepositoryServer) -> dict[str, Any]:
 
 @dataclass(frozen=True)
 class Key:
-    """A key pair, registered."""
+    """A key pair whose public key is registered."""
 
     private: Path
     identity: str
@@ -113,7 +113,7 @@ class Key:
 
 @pytest.fixture(scope="session")
 def key(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> Key:
-    """A new key of the user's, registered by the program."""
+    """A new key pair, registered by the program."""
     private = tmp_path_factory.mktemp("key") / "id"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", private], check=True)
     record = cli.json("public-keys", "create", "--name", "cli-key", "--public-key", private.with_suffix(".pub"))
@@ -122,12 +122,12 @@ def key(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> Key:
 
 @pytest.fixture(scope="session")
 def followed(cli: Cli, recipe: dict[str, Any], key: Key) -> subprocess.CompletedProcess[str]:
-    """A job that was started by names and followed to its end, where an image is."""
+    """A create job that was started with names and followed until it ended."""
     names = ("--artifact-id", recipe["name"], "--public-key-id", "cli-key", "--image-root-archive-name", "cli-image")
     return cli.run("jobs", "create", "--job-type", "create", *names, "--enable-debug", "False", "--follow")
 
 
 @pytest.fixture(scope="session")
 def image(cli: Cli, followed: subprocess.CompletedProcess[str]) -> dict[str, Any]:
-    """The image that the job made."""
+    """The image that the job created."""
     return dict(cli.json("images", "describe", followed.stdout.strip()))

@@ -1,4 +1,4 @@
-"""Jobs by the program: started, followed, looked at, logged in to, ended."""
+"""`ims jobs` against a running stack: start, follow, list, log in and end."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ def hanging(cli: Cli) -> str:
 
 
 def customize(cli: Cli, image: dict[str, Any], key: Key, *options: str | Path) -> dict[str, Any]:
-    """Start a job that changes the image; returns it."""
+    """Start a customize job for the image; returns the job."""
     name = f"customized-{uuid4().hex[:8]}"
     words = (*CUSTOMIZE, name, "--artifact-id", image["id"], "--public-key-id", key.identity, *options)
     return dict(cli.json(*words))
 
 
 def test_create_and_follow(cli: Cli, followed: subprocess.CompletedProcess[str], recipe: dict[str, Any]) -> None:
-    """Started by names; the image's id is all of standard output, what happened is on standard error."""
+    """A followed job prints the id of its image to standard output and its steps to standard error."""
     assert followed.returncode == 0, followed.stderr
     image = cli.json("images", "describe", followed.stdout.strip())
     job = cli.json("jobs", "describe", image["job_id"])
@@ -54,7 +54,7 @@ def test_create_and_follow(cli: Cli, followed: subprocess.CompletedProcess[str],
 
 
 def test_follow_shows_the_log(followed: subprocess.CompletedProcess[str]) -> None:
-    """Every line of every step, without stamps and marks."""
+    """A followed job shows the log of each step without timestamps and marks."""
     lines = followed.stderr.splitlines()
     assert "  running images.sh" in lines
     assert any(line.startswith("  fetch_recipe took ") for line in lines)
@@ -62,7 +62,7 @@ def test_follow_shows_the_log(followed: subprocess.CompletedProcess[str]) -> Non
 
 
 def test_logs(cli: Cli, image: dict[str, Any]) -> None:
-    """One step's, or all with the steps' names between them."""
+    """Without the name of a step, the logs of all steps are printed under their names."""
     one = cli.ok("jobs", "logs", image["job_id"], "build_image")
     assert "kiwi" in one.lower()
     whole = cli.ok("jobs", "logs", image["job_id"])
@@ -72,7 +72,7 @@ def test_logs(cli: Cli, image: dict[str, Any]) -> None:
 
 
 def test_describe(cli: Cli, image: dict[str, Any]) -> None:
-    """People see the steps as a table below the job, without the fields that are empty."""
+    """The table of a job lists its steps and leaves out empty fields."""
     text = cli.ok("jobs", "describe", "cli-image")
     assert image["job_id"] in text
     assert re.search(r"^status +success$", text, re.MULTILINE)
@@ -81,7 +81,7 @@ def test_describe(cli: Cli, image: dict[str, Any]) -> None:
 
 
 def test_job_that_fails(cli: Cli, key: Key) -> None:
-    """Exit code 1, and one line that says why and where the log is."""
+    """A failed job gives exit code 1 and one line with the reason and the address of the log."""
     name = f"no-variables-{uuid4().hex[:8]}"
     cli.ok("recipes", "push", RECIPES / "zypper", "--name", name)
     done = cli.run(*CREATE, "x", "--artifact-id", name, "--public-key-id", key.identity, "--follow")
@@ -97,7 +97,7 @@ def test_job_that_fails(cli: Cli, key: Key) -> None:
 
 
 def test_interrupted_follow(cli: Cli, key: Key, hanging: str) -> None:
-    """Ctrl-C ends the following, not the job, and says how to go on; deleting it cancels it."""
+    """Ctrl-C stops following and prints how to continue. The job runs until it is deleted."""
     process = cli.start(*CREATE, "x", "--artifact-id", hanging, "--public-key-id", key.identity, "--follow")
     assert process.stderr is not None
     identity = process.stderr.readline().split()[1]
@@ -116,7 +116,7 @@ def test_interrupted_follow(cli: Cli, key: Key, hanging: str) -> None:
 
 
 def test_filters(cli: Cli, image: dict[str, Any]) -> None:
-    """Options choose jobs to list and to delete; a bad one deletes nothing."""
+    """Options select the jobs to list and to delete. An invalid option deletes nothing."""
     assert {job["status"] for job in cli.json("jobs", "list", "--status", "success")} == {"success"}
     assert cli.json("jobs", "list", "--age", "52w") == []
     assert [job["id"] for job in cli.json("jobs", "list", "--name", "cli-image")] == [image["job_id"]]
@@ -128,7 +128,7 @@ def test_filters(cli: Cli, image: dict[str, Any]) -> None:
 
 
 def test_shell(cli: Cli, service: Service, image: dict[str, Any], key: Key) -> None:
-    """Waits, logs in with a pinned host key, gives the command's output and exit code; then an image comes of it."""
+    """The program logs in when the shell is open and verifies its host key. `complete` creates an image."""
     job = customize(cli, image, key, "--ssh-containers-name", "cli", "--ssh-containers-jail", "True", "--lease", "3600")
     assert job["ssh_containers"][0]["name"] == "cli"
     login = ("jobs", "shell", job["id"], "-i", key.private, "--")
@@ -150,7 +150,7 @@ def test_shell(cli: Cli, service: Service, image: dict[str, Any], key: Key) -> N
 
 
 def test_shell_on_a_terminal(cli: Cli, image: dict[str, Any], key: Key) -> None:
-    """A person logs in, leaves, and is asked how the job is to end."""
+    """After an interactive shell, the user is asked how to end the job."""
     job = customize(cli, image, key, "--ssh-containers-jail", "True")
     person = Person(cli, "jobs", "shell", job["id"], "-i", str(key.private))
     person.see("# ")
@@ -167,7 +167,7 @@ def test_shell_on_a_terminal(cli: Cli, image: dict[str, Any], key: Key) -> None:
 
 
 def test_shell_with_another_key(cli: Cli, image: dict[str, Any], key: Key, tmp_path: Path) -> None:
-    """ssh's own words, then which key it takes. The shell stays; `fail` ends it."""
+    """A login with another key fails, and the shell stays open until `fail` ends the job."""
     other = tmp_path / "other"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", other], check=True)
     job = customize(cli, image, key)
@@ -178,13 +178,13 @@ def test_shell_with_another_key(cli: Cli, image: dict[str, Any], key: Key, tmp_p
     assert "-i" in done.stderr.splitlines()[-1]
     cli.ok("jobs", "fail", job["id"])
     assert cli.refused("jobs", "complete", job["id"]).startswith("Conflict: ")
-    _, said = follower.communicate(timeout=120)
+    _, output = follower.communicate(timeout=120)
     assert follower.returncode == 1
-    assert f"the job waits for you: ims jobs shell {job['id']}" in said.splitlines()
+    assert f"the job waits for you: ims jobs shell {job['id']}" in output.splitlines()
 
 
 def test_script(cli: Cli, image: dict[str, Any], key: Key, tmp_path: Path) -> None:
-    """A file that runs in the image: no shell, and an image at the end."""
+    """A script runs in the image without a shell, and an image is created."""
     path = tmp_path / "change.sh"
     path.write_text("#!/bin/sh -e\necho scripted > /etc/motd\n")
     job = customize(cli, image, key, "--script", path)
@@ -194,7 +194,7 @@ def test_script(cli: Cli, image: dict[str, Any], key: Key, tmp_path: Path) -> No
 
 
 class Person:
-    """Somebody at a terminal in which the program runs."""
+    """A user at a terminal in which the program runs."""
 
     def __init__(self, cli: Cli, *arguments: str) -> None:
         self._screen, terminal = pty.openpty()
@@ -211,14 +211,14 @@ class Person:
         self.seen = ""
 
     def see(self, text: str, timeout: float = 120) -> None:
-        """Wait until a text appears after what was seen last."""
+        """Wait until a text appears that was not on the screen before."""
         start, deadline = len(self.seen), time.monotonic() + timeout
         while text not in self.seen[start:]:
             assert select.select([self._screen], [], [], max(0, deadline - time.monotonic()))[0], self.seen
             self.seen += os.read(self._screen, 65536).decode(errors="replace")
 
     def write(self, text: str) -> None:
-        """Type."""
+        """Type a text."""
         os.write(self._screen, text.encode())
 
     def end(self) -> int:
@@ -227,5 +227,5 @@ class Person:
             while data := os.read(self._screen, 65536):
                 self.seen += data.decode(errors="replace")
         except OSError:
-            pass  # the terminal is closed
+            pass  # The terminal is closed.
         return self._process.wait(60)

@@ -1,4 +1,4 @@
-"""Logging in, and where the token goes."""
+"""Logging in, and which services receive the token."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.service import Service
 
 @dataclass
 class Stranger:
-    """A web server that is not the service; it remembers what it is told."""
+    """A web server that is not the service. It records the tokens that it receives."""
 
     url: str = ""
     tokens: list[str | None] = field(default_factory=list)
@@ -32,7 +32,7 @@ class Stranger:
 
 @contextmanager
 def stranger(status: int, body: bytes, location: str = "", tls: SSLContext | None = None) -> Iterator[Stranger]:
-    """Serve the same answer to everything."""
+    """Serve the same response to every request."""
     found = Stranger()
 
     class Handler(BaseHTTPRequestHandler):
@@ -59,12 +59,12 @@ def stranger(status: int, body: bytes, location: str = "", tls: SSLContext | Non
 
 @pytest.fixture
 def home(offline: Cli, tmp_path: Path) -> Cli:
-    """The program with a configuration folder of its own."""
+    """The program with its own configuration folder."""
     return offline.but(XDG_CONFIG_HOME=str(tmp_path))
 
 
 def log_in(home: Cli, service: Service) -> str:
-    """Log in as the administrator; returns the address that was given."""
+    """Log in as the administrator; returns the address of the service."""
     url = f"{service.settings.airflow_url}/apis/ims"
     password = service.credentials.admin_password
     home.ok("auth", "login", "--url", url, "--username", service.settings.admin_user, IMS_PASSWORD=password)
@@ -72,7 +72,7 @@ def log_in(home: Cli, service: Service) -> str:
 
 
 def test_log_in_and_out(home: Cli, service: Service, tmp_path: Path) -> None:
-    """Log in once, work without any variable, log out."""
+    """After a login, commands need no variables until the logout."""
     log_in(home, service)
     kept = tmp_path / "ims" / "token"
     assert [path.name for path in kept.parent.iterdir()] == ["token"]
@@ -81,12 +81,12 @@ def test_log_in_and_out(home: Cli, service: Service, tmp_path: Path) -> None:
     assert home.ok("images", "list").startswith("ID")
     home.ok("auth", "logout")
     assert not kept.exists()
-    assert home.refused("images", "list", code=77) == "nobody is logged in. Log in: ims auth login"
+    assert home.refused("images", "list", code=77) == "you are not logged in. Log in: ims auth login"
     home.ok("auth", "logout")
 
 
 def test_password_from_standard_input(home: Cli, service: Service) -> None:
-    """For scripts; and again without naming the service and the user."""
+    """A second login uses the service and the user of the first one."""
     log_in(home, service)
     done = home.run("auth", "login", stdin=f"{service.credentials.admin_password}\n")
     assert done.returncode == 0, done.stderr
@@ -94,84 +94,84 @@ def test_password_from_standard_input(home: Cli, service: Service) -> None:
 
 
 def test_wrong_password(home: Cli, service: Service, tmp_path: Path) -> None:
-    """It is refused and nothing is kept."""
+    """A wrong password is refused, and no login is stored."""
     url = service.settings.airflow_url
-    said = home.refused("auth", "login", "--url", url, "--username", "admin", code=77, IMS_PASSWORD="wrong")
-    assert "wrong" not in said
-    assert "ims auth login" in said
+    error = home.refused("auth", "login", "--url", url, "--username", "admin", code=77, IMS_PASSWORD="wrong")
+    assert "wrong" not in error
+    assert "ims auth login" in error
     assert not (tmp_path / "ims").exists()
 
 
-def test_login_that_ended(home: Cli, service: Service, tmp_path: Path) -> None:
-    """It says when, and how to go on, without asking the service."""
+def test_expired_login(home: Cli, service: Service, tmp_path: Path) -> None:
+    """The error says when the login expired and what to do, without a request to the service."""
     log_in(home, service)
     kept = tmp_path / "ims" / "token"
     login = json.loads(kept.read_text())
     kept.write_text(json.dumps({**login, "token": mint(service, expires=-60)}))
-    said = home.refused("images", "list", code=77)
-    assert re.search(r"ended at 20\d\d-\d\d-\d\d \d\d:\d\d\. Log in again: ims auth login$", said)
+    error = home.refused("images", "list", code=77)
+    assert re.search(r"expired at 20\d\d-\d\d-\d\d \d\d:\d\d\. Log in again: ims auth login$", error)
 
 
-def test_token_that_is_not_taken(home: Cli, service: Service, tmp_path: Path) -> None:
-    """The service's own words, and what to do about it."""
+def test_invalid_token(home: Cli, service: Service, tmp_path: Path) -> None:
+    """The error has the message of the service and the command that logs in again."""
     log_in(home, service)
     kept = tmp_path / "ims" / "token"
     kept.write_text(json.dumps({**json.loads(kept.read_text()), "token": mint(service, secret="x" * 64)}))
     assert home.refused("images", "list", code=77).endswith("Log in: ims auth login")
 
 
-def test_environment_goes_first(home: Cli, service: Service) -> None:
-    """A bad token in IMS_TOKEN is used although a good one is kept, and the error says so."""
+def test_environment_overrides_the_login(home: Cli, service: Service) -> None:
+    """A bad token in IMS_TOKEN is used even if a good one is stored, and the error names the variable."""
     url = log_in(home, service)
-    said = home.but(IMS_URL=url, IMS_TOKEN="bad").refused("images", "list", code=77)
-    assert "IMS_TOKEN" in said
+    error = home.but(IMS_URL=url, IMS_TOKEN="bad").refused("images", "list", code=77)
+    assert "IMS_TOKEN" in error
     assert "IMS_URL is not" in home.but(IMS_TOKEN="bad").refused("images", "list")
 
 
-def test_file_that_is_no_login(home: Cli, tmp_path: Path) -> None:
-    """A damaged file is named."""
+def test_damaged_login(home: Cli, tmp_path: Path) -> None:
+    """The error names the file."""
     (tmp_path / "ims").mkdir()
     (tmp_path / "ims" / "token").write_text("{")
     assert str(tmp_path / "ims" / "token") in home.refused("images", "list")
 
 
-def test_token_stays_with_its_service(home: Cli, service: Service) -> None:
-    """Another address does not get the kept token."""
+def test_token_is_sent_to_its_service_only(home: Cli, service: Service) -> None:
+    """Another address does not receive the stored token."""
     log_in(home, service)
     with stranger(200, b"[]") as other:
-        said = home.but(IMS_URL=other.url).refused("images", "list", code=77)
-    assert other.url in said
+        error = home.but(IMS_URL=other.url).refused("images", "list", code=77)
+    assert other.url in error
     assert other.tokens == []
 
 
 def test_redirect_is_not_followed(cli: Cli) -> None:
-    """A service that sends elsewhere does not send the token there."""
+    """The target of a redirect does not receive the token."""
     with stranger(200, b"[]") as other, stranger(307, b"", f"{other.url}/apis/ims/v3/images") as first:
-        said = cli.but(IMS_URL=first.url).refused("images", "list")
-    assert other.url in said
+        error = cli.but(IMS_URL=first.url).refused("images", "list")
+    assert other.url in error
     assert (len(first.tokens), other.tokens) == (1, [])
 
 
 @pytest.mark.parametrize("body", [b"<html>hello</html>", b"\xff"])
-def test_something_else_answers(cli: Cli, body: bytes) -> None:
-    """A web page is not IMS."""
+def test_other_web_server(cli: Cli, body: bytes) -> None:
+    """A web page is not an IMS API."""
     with stranger(200, body) as other:
-        assert "does not speak IMS" in cli.but(IMS_URL=other.url).refused("images", "list")
+        assert "is not an IMS API" in cli.but(IMS_URL=other.url).refused("images", "list")
 
 
-def test_nothing_answers(cli: Cli) -> None:
-    """One line, with the code of a service that is not there."""
-    said = cli.but(IMS_URL="http://127.0.0.1:1").refused("images", "list", code=69)
-    assert "http://127.0.0.1:1" in said
+def test_service_that_is_down(cli: Cli) -> None:
+    """The error names the address, and the exit code is that of an unavailable service."""
+    error = cli.but(IMS_URL="http://127.0.0.1:1").refused("images", "list", code=69)
+    assert "http://127.0.0.1:1" in error
 
 
 def test_tls_is_verified(cli: Cli, site_ca: PrivateCA) -> None:
-    """A certificate of the site's CA is trusted when the CA is named, and only then."""
+    """A certificate of the site's CA is trusted only if a variable names the CA."""
     with stranger(200, b"[]", tls=site_ca.issue("127.0.0.1").context()) as other:
         there = cli.but(IMS_URL=other.url)
-        said = there.refused("images", "list", code=69)
-        assert "CERTIFICATE_VERIFY_FAILED" in said
-        assert "IMS_CA_CERTIFICATE" in said
+        error = there.refused("images", "list", code=69)
+        assert "CERTIFICATE_VERIFY_FAILED" in error
+        assert "IMS_CA_CERTIFICATE" in error
         assert other.tokens == []
         assert there.but(IMS_CA_CERTIFICATE=str(site_ca.certificate)).json("images", "list") == []
         assert there.but(SSL_CERT_FILE=str(site_ca.certificate)).json("images", "list") == []
@@ -179,10 +179,10 @@ def test_tls_is_verified(cli: Cli, site_ca: PrivateCA) -> None:
 
 
 def test_viewer(cli: Cli, service: Service) -> None:
-    """Who may only look is told so."""
-    said = cli.but(IMS_TOKEN=mint(service, "viewer")).refused("images", "create", "--name", "x")
-    assert said.startswith("Forbidden: ")
-    assert said.endswith("Your role does not allow it")
+    """A viewer may not create records."""
+    error = cli.but(IMS_TOKEN=mint(service, "viewer")).refused("images", "create", "--name", "x")
+    assert error.startswith("Forbidden: ")
+    assert error.endswith("Ask an administrator for a role that allows it")
 
 
 @pytest.mark.parametrize(
@@ -196,7 +196,7 @@ def test_viewer(cli: Cli, service: Service) -> None:
     ],
 )
 def test_service_url(given: str, root: str) -> None:
-    """With or without the path of the API."""
+    """The address may include the path of the API."""
     assert service_url(given) == root
 
 
@@ -204,13 +204,13 @@ def test_service_url(given: str, root: str) -> None:
     "text",
     ["", "host", "host:8080", "ftp://host", "http://", "https://user:secret@host", "http://[::1", "http://host:port"],
 )
-def test_no_service_url(text: str) -> None:
-    """Anything else is refused."""
+def test_invalid_service_url(text: str) -> None:
+    """An address that is not http or https, or that contains a password, is refused."""
     with pytest.raises(ConfigurationError):
         service_url(text)
 
 
 @pytest.mark.parametrize("token", ["", "x", "a.b.c", "a.e30.c", "a.bnVsbA.c"])
-def test_token_without_an_end(token: str) -> None:
-    """A token that is not as Airflow's is left to the service to judge."""
+def test_token_without_an_expiry(token: str) -> None:
+    """A token in an unknown format has no known expiry. The service decides whether it is valid."""
     assert expiry(token) is None

@@ -1,4 +1,4 @@
-"""Cleaning up by the program."""
+"""`ims maintenance` against a running stack."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.service import Service
 
 
 def test_maintenance(cli: Cli, service: Service) -> None:
-    """What nobody needs is shown first, and then goes; what is young stays."""
+    """A dry run shows orphaned objects, and the command deletes them unless they are young."""
     orphan = put(service, f"s3://{IMAGES_BUCKET}/{uuid4()}/rootfs")
     young = cli.json("maintenance", "--dry-run")
     assert orphan not in [item for kind in young for item in kind["items"]]
@@ -23,6 +23,6 @@ def test_maintenance(cli: Cli, service: Service) -> None:
     assert not exists(service, orphan)
 
 
-def test_age_that_is_none(cli: Cli) -> None:
-    """Refused before anything is asked."""
+def test_invalid_age(cli: Cli) -> None:
+    """A negative age is refused."""
     assert "orphan-hours" in cli.refused("maintenance", "--orphan-hours", "-1")

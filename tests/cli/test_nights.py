@@ -1,4 +1,4 @@
-"""Nights by the program, and recipes that are marked for them."""
+"""`ims nights` and nightly recipes against a running stack."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.flows.conftest import RECIPES
 
 
 def test_night(cli: Cli, recipe: dict[str, Any]) -> None:
-    """A recipe by its name, though it is not marked; followed, listed and described."""
+    """A night can build a recipe by name that is not marked as nightly."""
     assert recipe["nightly"] is False
     done = cli.run("nights", "create", "--recipe", recipe["name"], "--force", "--follow", "--format", "json")
     assert done.returncode == 0, done.stderr
@@ -27,14 +27,14 @@ def test_night(cli: Cli, recipe: dict[str, Any]) -> None:
     assert newest["id"] in cli.ok("nights", "list")
 
 
-def test_night_that_cannot_be(cli: Cli) -> None:
-    """A recipe or a night that does not exist."""
+def test_unknown_recipe_or_night(cli: Cli) -> None:
+    """A recipe or a night that does not exist is an error."""
     assert "no recipe has the id or name nobodys" in cli.refused("nights", "create", "--recipe", "nobodys")
     assert "no night" in cli.refused("nights", "describe", str(uuid4()))
 
 
-def test_marked_recipe(cli: Cli, tmp_path: Path) -> None:
-    """By the folder's own file, which options go before; by update."""
+def test_nightly_recipe(cli: Cli, tmp_path: Path) -> None:
+    """The folder's own file, an option or an update can mark a recipe as nightly. Options override the file."""
     folder, name = tmp_path / "folder", f"cli-{uuid4().hex[:8]}"
     shutil.copytree(RECIPES / "zypper", folder)
     own = folder / ".ims_recipe.yaml"

@@ -1,4 +1,4 @@
-"""The program itself: how it starts, what it prints, how it fails."""
+"""The program itself: start, output and errors."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ HEAVY = ("airflow", "sqlalchemy", "fastapi", "boto3", "pydantic_settings", "yaml
 
 
 def test_page_is_up_to_date() -> None:
-    """`make docs` writes it."""
+    """docs/cli.md is what `make docs` writes."""
     assert PAGE.read_text() == documentation()
 
 
 def test_page_has_no_command_twice() -> None:
-    """Every command has one section."""
+    """Each command has one section."""
     titles = [line for line in documentation().splitlines() if line.startswith("### ")]
     assert len(titles) == len(set(titles)) > 40
     assert "### ims recipes push" in titles
 
 
-def test_starts_light() -> None:
-    """Somebody waits for every start: what a command needs is imported when it is needed."""
+def test_starts_without_heavy_imports() -> None:
+    """Users wait for each start, so heavy modules are imported only when a command needs them."""
     program = f"import sys, ims.cli\nassert not set(sys.modules) & {set(HEAVY)!r}, set(sys.modules) & {set(HEAVY)!r}"
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
-def test_talks_without_the_service(cli: Cli) -> None:
-    """A command that only asks the API loads neither the service's libraries nor those of S3."""
+def test_a_command_imports_only_the_client(cli: Cli) -> None:
+    """A command that only calls the API imports neither Airflow nor boto3."""
     program = (
         "import sys\nfrom ims.cli import main\nsys.argv = ['ims', 'images', 'list']\nassert main() == 0\n"
         f"heavy = set(sys.modules) & {set(HEAVY) - {'httpx'}!r}\nassert not heavy, heavy"
@@ -53,7 +53,7 @@ def test_talks_without_the_service(cli: Cli) -> None:
 
 @pytest.mark.parametrize("arguments", [(), ("recipes",), ("deleted",), ("deleted", "images"), ("jobs", "--help")])
 def test_help(offline: Cli, arguments: tuple[str, ...]) -> None:
-    """A group alone shows its commands, as cray's do, and is no error."""
+    """A group without a command shows its help and succeeds, as in `cray`."""
     assert "Usage: ims" in offline.ok(*arguments)
 
 
@@ -77,21 +77,21 @@ def test_help(offline: Cli, arguments: tuple[str, ...]) -> None:
     ],
 )
 def test_wrong_use(offline: Cli, arguments: tuple[str, ...], text: str) -> None:
-    """One line that names what is wrong and where the help is."""
-    said = offline.refused(*arguments)
-    assert text in said
-    assert "--help" in said
+    """The error names the wrong option and the command that shows the help."""
+    error = offline.refused(*arguments)
+    assert text in error
+    assert "--help" in error
 
 
 def test_completion(offline: Cli) -> None:
-    """The shell's completion knows the commands."""
+    """The completion of the shell knows the commands."""
     done = offline.run(_IMS_COMPLETE="complete_bash", COMP_WORDS="ims recipes pu", COMP_CWORD="2")
     assert done.stdout.split() == ["push"]
 
 
 @pytest.mark.parametrize("before", [True, False])
 def test_format_stands_anywhere(cli: Cli, before: bool) -> None:
-    """In front of all words, between them, or last."""
+    """`--format` may come before, between or after the other words."""
     option = ("--format", "json")
     for place in range(3):
         words = ["public-keys", "list"]
@@ -101,7 +101,7 @@ def test_format_stands_anywhere(cli: Cli, before: bool) -> None:
 
 
 def test_tables_in_a_pipe_are_whole(cli: Cli) -> None:
-    """Without a terminal nothing is cut, wrapped, coloured or drawn."""
+    """A pipe gets tables without colors, lines or wrapped cells."""
     name = "x" * 255
     made = cli.json("images", "create", "--name", name)
     head, *lines = cli.ok("images", "list", "--name", name, COLUMNS="40").splitlines()
@@ -111,7 +111,7 @@ def test_tables_in_a_pipe_are_whole(cli: Cli) -> None:
 
 
 def test_tables_on_a_terminal_keep_ids_whole(cli: Cli) -> None:
-    """Names give way, ids do not: they are copied."""
+    """A narrow terminal wraps names, but not ids, because users copy them."""
     made = cli.json("images", "create", "--name", "y" * 100)
     leader, follower = pty.openpty()
     done = subprocess.Popen(
@@ -130,7 +130,7 @@ def test_tables_on_a_terminal_keep_ids_whole(cli: Cli) -> None:
 
 
 def test_hostile_names_do_not_steer_the_terminal(cli: Cli) -> None:
-    """A name may hold what a terminal obeys; it is shown, not sent. Markup of ours is text too."""
+    """Control characters and markup in a name are shown as text."""
     made = cli.json("images", "create", "--name", "\x1b]0;owned\x07[red]x")
     for text in (cli.ok("images", "list"), cli.ok("images", "describe", made["id"])):
         assert "\x1b" not in text
@@ -150,12 +150,12 @@ def test_hostile_names_do_not_steer_the_terminal(cli: Cli) -> None:
     ],
 )
 def test_clean(text: str, shown: str) -> None:
-    """Colours go, what else steers a terminal is spelled out."""
+    """Colors are removed, and other control characters are escaped."""
     assert clean(text) == shown
 
 
 def test_pipe_that_closes(cli: Cli) -> None:
-    """`ims … | head -1` ends without a complaint."""
+    """`ims … | head -1` ends without an error."""
     for _ in range(3):
         cli.ok("images", "create", "--name", "z" * 250)
     command = f"{IMS} images list --format json | head -c 1"

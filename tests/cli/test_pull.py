@@ -1,4 +1,4 @@
-"""`ims images pull`: what is downloaded, verified, and where it goes on."""
+"""`ims images pull` against a running stack: download, verify and resume."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SIZE = 3_000_000
 
 
 class Image:
-    """An image in S3 whose artifacts are only bytes."""
+    """An image in S3 whose artifacts are arbitrary bytes."""
 
     def __init__(self, service: Service, folder: Path, names: tuple[str, ...] = ("rootfs", "kernel")) -> None:
         self.service = service
@@ -38,32 +38,32 @@ class Image:
         self.link = ObjectName(service.settings.images_bucket, f"{self.prefix}/manifest.yaml")
 
     def put(self, folder: Path, name: str, content: bytes) -> ObjectName:
-        """Store an artifact."""
+        """Store an artifact in S3."""
         path, place = folder / "upload", ObjectName(self.service.settings.images_bucket, f"{self.prefix}/{name}")
         path.write_bytes(content)
         self.service.store.upload(path, place, {})
         return place
 
     def register(self) -> dict[str, Any]:
-        """Store the manifest as it is now and register the image."""
+        """Store the manifest in S3 and register the image."""
         self.service.store.write_bytes(self.link, json.dumps(self.manifest).encode())
         return dict(self.service.client.create("images", name=self.prefix, link={"path": str(self.link)}))
 
 
 @pytest.fixture
 def image(service: Service, tmp_path: Path) -> Iterator[Image]:
-    """An image of two artifacts."""
+    """An image with two artifacts."""
     made = Image(service, tmp_path)
     yield made
     service.store.delete_prefix(service.settings.images_bucket, f"{made.prefix}/")
 
 
 def test_pull(cli: Cli, image: Image, tmp_path: Path) -> None:
-    """Each artifact and the manifest, whole; again changes nothing."""
+    """All artifacts and the manifest are downloaded. A second pull changes nothing."""
     image.register()
     there = tmp_path / "a" / "b"
-    said = cli.ok("images", "pull", image.prefix, there)
-    assert [line.split()[-1] for line in said.splitlines()] == ["verified", "verified"]
+    output = cli.ok("images", "pull", image.prefix, there)
+    assert [line.split()[-1] for line in output.splitlines()] == ["verified", "verified"]
     assert {path.name for path in there.iterdir()} == {"rootfs", "kernel", "manifest.yaml"}
     assert all((there / name).read_bytes() == content for name, content in image.content.items())
     assert json.loads((there / "manifest.yaml").read_text()) == image.manifest
@@ -73,8 +73,8 @@ def test_pull(cli: Cli, image: Image, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("there_already", [1, SIZE // 2, SIZE])
-def test_goes_on(cli: Cli, image: Image, tmp_path: Path, there_already: int) -> None:
-    """What is in the partial file is not fetched again: only the rest is, and together they are verified."""
+def test_resume(cli: Cli, image: Image, tmp_path: Path, there_already: int) -> None:
+    """Only the rest of a partial file is downloaded, and the whole file is verified."""
     image.register()
     (tmp_path / "rootfs.partial").write_bytes(image.content["rootfs"][:there_already])
     cli.ok("images", "pull", image.prefix, tmp_path)
@@ -84,15 +84,15 @@ def test_goes_on(cli: Cli, image: Image, tmp_path: Path, there_already: int) -> 
 
 @pytest.mark.parametrize("rest", [b"another image's bytes", b"x" * SIZE, b"x" * (SIZE + 1)], ids=len)
 def test_partial_file_of_something_else(cli: Cli, image: Image, tmp_path: Path, rest: bytes) -> None:
-    """It is noticed by the checksum, and the file is fetched from its start."""
+    """The checksum reveals a partial file of another image, and the file is downloaded from the start."""
     image.register()
     (tmp_path / "rootfs.partial").write_bytes(rest)
     cli.ok("images", "pull", image.prefix, tmp_path)
     assert (tmp_path / "rootfs").read_bytes() == image.content["rootfs"]
 
 
-def test_file_that_was_changed(cli: Cli, image: Image, tmp_path: Path) -> None:
-    """A file of the right name but other bytes is fetched anew."""
+def test_changed_file(cli: Cli, image: Image, tmp_path: Path) -> None:
+    """A file with other content is downloaded again."""
     image.register()
     (tmp_path / "kernel").write_bytes(b"old")
     cli.ok("images", "pull", image.prefix, tmp_path)
@@ -100,7 +100,7 @@ def test_file_that_was_changed(cli: Cli, image: Image, tmp_path: Path) -> None:
 
 
 def test_damaged(cli: Cli, image: Image, tmp_path: Path) -> None:
-    """Bytes that the manifest does not promise get no name of their own, and there is no manifest to boot from."""
+    """A file with a wrong checksum does not get its final name, and the manifest is not written."""
     image.artifacts[1]["md5"] = "0" * 32
     image.register()
     there = tmp_path / "there"
@@ -110,22 +110,22 @@ def test_damaged(cli: Cli, image: Image, tmp_path: Path) -> None:
     assert [path.name for path in there.iterdir()] == ["rootfs"]
 
 
-def test_two_files_of_one_name(cli: Cli, image: Image, tmp_path: Path) -> None:
-    """One would take the other's place."""
+def test_two_files_with_one_name(cli: Cli, image: Image, tmp_path: Path) -> None:
+    """Two artifacts with the same file name are refused, because one would overwrite the other."""
     image.artifacts.append(image.artifacts[1])
     image.register()
-    assert "two files of the name kernel" in cli.refused("images", "pull", image.prefix, tmp_path / "there")
+    assert "two files with the name kernel" in cli.refused("images", "pull", image.prefix, tmp_path / "there")
     assert not (tmp_path / "there").exists()
 
 
 def test_image_without_manifest(cli: Cli, tmp_path: Path) -> None:
-    """There is nothing to fetch yet."""
+    """An image without a manifest cannot be downloaded."""
     made = cli.json("images", "create", "--name", f"pull-{uuid4().hex[:8]}")
     assert "has no manifest" in cli.refused("images", "pull", made["id"], tmp_path)
 
 
-def test_folder_that_cannot_be(cli: Cli, image: Image, tmp_path: Path) -> None:
-    """The system's reason, in one line."""
+def test_folder_that_cannot_be_created(cli: Cli, image: Image, tmp_path: Path) -> None:
+    """The error is one line with the reason of the operating system."""
     image.register()
     (tmp_path / "file").touch()
     assert str(tmp_path / "file") in cli.refused("images", "pull", image.prefix, tmp_path / "file")

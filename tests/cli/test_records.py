@@ -1,4 +1,4 @@
-"""Recipes, images and public keys by the program: every verb, with cray's options."""
+"""Recipes, images and public keys against a running stack: every verb, with the options of `cray`."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from tests.service import PUBLIC_KEY, Service
 
 @pytest.fixture
 def name() -> str:
-    """A name that nothing has."""
+    """A name that no record has."""
     return f"cli-{uuid4().hex[:8]}"
 
 
 @pytest.fixture
 def archive(service: Service) -> str:
-    """An object that a link can name."""
+    """The address of an object in S3."""
     return service.upload_recipe(b"an archive")
 
 
 def test_recipe(cli: Cli, name: str, archive: str) -> None:
-    """From create to undelete."""
+    """A recipe can be created, changed, deleted and undeleted."""
     made = cli.json(
         *("recipes", "create", "--name", name, "--recipe-type", "kiwi-ng", "--linux-distribution", "sles15"),
         *("--link-type", "s3", "--link-path", archive, "--link-etag", "x", "--arch", "aarch64"),
@@ -50,17 +50,17 @@ def test_recipe(cli: Cli, name: str, archive: str) -> None:
 
 
 def test_recipe_gets_its_link_later(cli: Cli, name: str, archive: str) -> None:
-    """As cray's documents have it: record first, then the archive, then the link. Another link is refused."""
+    """A recipe can get its link after it was registered, but only once."""
     made = cli.json("recipes", "create", "--name", name, "--recipe-type", "kiwi-ng", "--linux-distribution", "sles15")
     linked = cli.json("recipes", "update", made["id"], "--link-type", "s3", "--link-path", archive)
     assert linked["link"]["path"] == archive
-    said = cli.refused("recipes", "update", made["id"], "--link-path", "s3://ims/another")
-    assert said.startswith(("Conflict: ", "Unprocessable Entity: "))
+    error = cli.refused("recipes", "update", made["id"], "--link-path", "s3://ims/another")
+    assert error.startswith(("Conflict: ", "Unprocessable Entity: "))
     assert "--link-path" in cli.refused("recipes", "update", made["id"], "--link-etag", "x")
 
 
 def test_image(cli: Cli, name: str) -> None:
-    """From create to deleting it for good, with labels."""
+    """An image can be created, labeled, pinned, deleted and purged."""
     made = cli.json("images", "create", "--name", name, "--metadata-key", "project", "--metadata-value", "csm")
     assert made["metadata"] == {"project": "csm"}
     change = ("images", "update", made["id"], "--metadata-operation")
@@ -80,8 +80,8 @@ def test_image(cli: Cli, name: str) -> None:
     assert cli.json("deleted", "images", "list", "--name", name) == []
 
 
-def test_what_is_in_an_image(cli: Cli, service: Service, name: str) -> None:
-    """Images by package, the packages of one, the differences of two; names do for ids."""
+def test_packages_and_differences(cli: Cli, service: Service, name: str) -> None:
+    """Images can be listed by package and compared by id or name."""
     names = [f"{name}-1", f"{name}-2"]
     ids = []
     for image, version in zip(names, ("3.0.9-1", "3.0.15-1"), strict=True):
@@ -111,7 +111,7 @@ def test_what_is_in_an_image(cli: Cli, service: Service, name: str) -> None:
 
 
 def test_public_key(cli: Cli, name: str, tmp_path: Path) -> None:
-    """The file's content is sent; what is no key is refused."""
+    """A public key can be registered, deleted and undeleted. The service refuses an invalid key."""
     path = tmp_path / "id.pub"
     path.write_text(f"{PUBLIC_KEY}\n")
     made = cli.json("public-keys", "create", "--name", name, "--public-key", path)
@@ -141,13 +141,16 @@ def test_names(cli: Cli, name: str) -> None:
 
 @pytest.mark.parametrize("identity", ["../recipes", "?limit=1", "a/b", "%2e%2e", "#"])
 def test_ids_are_not_paths(cli: Cli, identity: str) -> None:
-    """What a user gives as an id stays one."""
+    """An id with special characters does not address another resource."""
     for resource in ("images", "jobs"):
         assert cli.run(resource, "delete", identity).returncode == 2
 
 
 def test_delete_all(cli: Cli, service: Service, recipe: object, key: Key) -> None:
-    """All of a kind, but only after a look. Undone here for the tests that come later."""
+    """A dry run shows all records of a kind, and the command deletes them.
+
+    The test undeletes them because later tests need them.
+    """
     for kind in ("recipes", "public-keys"):
         before = cli.json(kind, "list")
         assert before
@@ -179,15 +182,15 @@ def test_push(cli: Cli, service: Service, name: str) -> None:
     assert cli.json("recipes", "push", RECIPES / "dnf")["name"] == "dnf"
 
 
-def test_push_with_nothing_but_a_login(cli: Cli, name: str) -> None:
-    """The service gives credentials for S3 to who may push."""
+def test_push_without_credentials_for_s3(cli: Cli, name: str) -> None:
+    """The service issues temporary credentials for S3 to users that may push."""
     alone = cli.but(**{variable: None for variable in cli.environment if variable.startswith("AWS_")})
     made = alone.json("recipes", "push", RECIPES / "dnf", "--name", name)
     assert cli.json("recipes", "describe", name) == made
 
 
-def test_push_that_cannot_be(cli: Cli, tmp_path: Path) -> None:
-    """Nothing is registered, and the reason is one line."""
+def test_failed_push(cli: Cli, tmp_path: Path) -> None:
+    """A push that fails registers nothing and prints the reason in one line."""
     before = cli.json("recipes", "list")
     assert "config.xml" in cli.refused("recipes", "push", tmp_path)
     assert "KEY=VALUE" in cli.refused("recipes", "push", RECIPES / "dnf", "--var", "A")

@@ -1,4 +1,4 @@
-"""The commands of Cray's "Image Management Workflows", as they stand there but for `ims` in place of `cray ims`."""
+"""The commands of Cray's "Image Management Workflows" work with `ims` in place of `cray ims`."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ ims jobs create \\
 
 @pytest.fixture
 def administrator(cli: Cli, key: Key, tmp_path: Path) -> Cli:
-    """Somebody with a key where ssh keeps it."""
+    """The program, run by a user whose key is in the folder of ssh."""
     (tmp_path / ".ssh").mkdir()
     (tmp_path / ".ssh" / "id_rsa.pub").write_text(key.private.with_suffix(".pub").read_text())
     return cli.but(HOME=str(tmp_path), PATH=f"{IMS.parent}:{cli.environment['PATH']}")
 
 
 def run(who: Cli, commands: str, **variables: str) -> str:
-    """Run commands in a shell; returns what they print."""
+    """Run commands in a shell; returns their output."""
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", commands],
         env={**who.environment, **variables},
@@ -62,12 +62,12 @@ def run(who: Cli, commands: str, **variables: str) -> str:
 
 
 def newest_job(who: Cli, name: str) -> dict[str, Any]:
-    """The job that makes an image of this name."""
+    """Return the newest job for an image of this name."""
     return dict([job for job in who.json("jobs", "list") if job["image_root_archive_name"] == name][-1])
 
 
 def test_both_workflows(administrator: Cli, service: Service, recipe: dict[str, Any], key: Key) -> None:
-    """Create an image, customize it; both end as the document says."""
+    """The commands create and customize an image as the document describes."""
     assert recipe["id"] in run(administrator, LIST_RECIPES)
     run(administrator, UPLOAD_KEY)
     keys = administrator.json("public-keys", "list", "--name", "username public key")

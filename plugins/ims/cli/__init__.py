@@ -1,4 +1,4 @@
-"""`ims …`: the words of `cray ims …`, and some for what that has none for. Imports are late where they cost time."""
+"""The command line `ims`: the commands of `cray ims`, and more. Slow modules are imported only where they are used."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The command `ims`: its groups, and how everything that goes wrong ends."""
+"""The program `ims`: its groups of commands, and what it prints for every error."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from ims.cli.output import FormatOption, clean, show_list, show_record
 from ims.errors import ImsError, LoginError, MissingError, UnavailableError
 
 USAGE = 2
-"""Also of whatever the service refuses: `cray` ends so."""
+"""Also the exit code if the service refuses a request, as in `cray`."""
 DEFECT = os.EX_SOFTWARE
 MAINTENANCE_SECONDS = 3600
-"""The service looks at every object."""
+"""The service reads every object, which takes a while."""
 
-app = group("ims", "Create and customize bootable images. The words are those of `cray ims`.")
+app = group("ims", "Create and customize bootable images. The commands are those of `cray ims`.")
 for part in (auth, recipes, images, public_keys, jobs, nights, deleted):
     app.add_typer(part.app)
 
@@ -34,15 +34,15 @@ def version(_format: FormatOption = None) -> None:
 
 @app.command()
 def maintenance(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be freed.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would be freed, and delete nothing.")] = False,
     orphan_hours: Annotated[
-        int | None, typer.Option(min=0, help="Age of objects that nobody needs, in place of the setting.")
+        int | None, typer.Option(min=0, help="Minimum age of orphaned objects, in hours. Overrides the setting.")
     ] = None,
     _format: FormatOption = None,
 ) -> None:
-    """Free what nobody needs in S3, and delete images that need not stay; show how much that is, in bytes.
+    """Delete orphaned objects in S3 and expired images, and show how many bytes that frees.
 
-    Workspaces, shells and caches are cleaned up where steps run, by the workflow image_maintenance.
+    This does not touch workspaces, shells and caches. The workflow image_maintenance sweeps them where steps run.
     """
     fields = given(dry_run=dry_run, orphan_hours=orphan_hours)
     answer = login.connect().call("POST", "maintenance", json=fields, timeout=MAINTENANCE_SECONDS)
@@ -50,25 +50,27 @@ def maintenance(
 
 
 def main() -> int:
-    """Run a command; returns the exit code. Whatever goes wrong is one line that says what to do."""
+    """Run a command; returns the exit code. Prints an error as one line that says what to do next."""
     try:
         code = app(standalone_mode=False) or 0
         sys.stdout.flush()
         return code
     except BrokenPipeError:
-        # Who reads has seen enough, as `head`: nothing is to be said, nor written at the end.
+        # The reader, such as `head`, has read enough. This also silences the flush at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except TyperException as error:
         return _fail(_usage(error), USAGE) if error.format_message() else 0
     except ImsError as error:
-        return _fail(_said(error), _code(error))
+        return _fail(_message(error), _code(error))
     except Abort:
-        return _fail("ended by end of input", USAGE)
+        return _fail("the input ended before an answer was given", USAGE)
     except OSError as error:
         return _fail(f"{error.strerror or error}: {error.filename}" if error.filename else str(error), USAGE)
     except Exception as error:
-        return _fail(f"ims has a defect: {type(error).__name__}: {error}. Please report it", DEFECT)
+        return _fail(
+            f"ims has a defect: {type(error).__name__}: {error}. Report it with the command that you ran", DEFECT
+        )
 
 
 def _code(error: ImsError) -> int:
@@ -77,14 +79,14 @@ def _code(error: ImsError) -> int:
     return error.exit_code if isinstance(error, LoginError | UnavailableError) else USAGE
 
 
-def _said(error: ImsError) -> str:
-    """The error and what to do next, where the service does not know that."""
+def _message(error: ImsError) -> str:
+    """Return the error and what to do next. The service does not know the commands of this program."""
     if error.hint:
         return str(error)
     if isinstance(error, LoginError):
         error.hint = 'Renew IMS_TOKEN: eval "$(make -s env)"' if os.environ.get("IMS_TOKEN") else login.HOW
     elif isinstance(error, MissingError):
-        error.hint = "Look for it: ims recipes list, ims images list, ims jobs list"
+        error.hint = "List what exists: ims recipes list, ims images list, ims jobs list"
     return str(error)
 
 

@@ -1,4 +1,4 @@
-"""The differences of two images as lines of a table."""
+"""The differences between two images, as rows of a table."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _KINDS = ("added", "removed", "changed")
 
 
 def difference_rows(found: dict[str, Any]) -> Iterator[Row]:
-    """Packages with their versions, files with their sizes, the rootfs; what is not known of both images says so."""
+    """Yield a row for each package, each file and the rootfs, or one that says what is unknown about the images."""
     yield from _packages(found["packages"])
     yield from _files(found["files"])
     if (rootfs := found["rootfs"]) is not None:
@@ -19,7 +19,7 @@ def difference_rows(found: dict[str, Any]) -> Iterator[Row]:
 
 def _packages(found: dict[str, Any] | None) -> Iterator[Row]:
     if found is None:
-        yield _row("packages", "not known of both images")
+        yield _row("packages", "not known for both images")
         return
     for kind in _KINDS:
         for package in found[kind]:
@@ -29,7 +29,7 @@ def _packages(found: dict[str, Any] | None) -> Iterator[Row]:
 
 def _files(found: dict[str, Any] | None) -> Iterator[Row]:
     if found is None:
-        yield _row("files", "not known of both images")
+        yield _row("files", "not known for both images")
         return
     for kind in _KINDS:
         for file in found[kind]["first"]:

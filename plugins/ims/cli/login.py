@@ -1,4 +1,4 @@
-"""Where the service is, and the token for it: from the environment, else from `ims auth login`."""
+"""The address of the service and the token for it: from the environment, or else from `ims auth login`."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ HOW = "Log in: ims auth login"
 
 @dataclass(frozen=True)
 class Login:
-    """A token, the only service that it is sent to, and whose it is."""
+    """A token, the only service that may receive it, and its user."""
 
     url: str
     username: str
@@ -31,36 +31,36 @@ class Login:
 
 
 def path() -> Path:
-    """The file of the login."""
+    """Return the path of the file that stores the login."""
     folder = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
     return Path(folder) / "ims" / "token"
 
 
 def load() -> Login | None:
-    """The login that was kept, if there is one. Raises ConfigurationError: the file is something else."""
+    """Return the stored login, or None. Raises ConfigurationError if the file cannot be parsed."""
     try:
         return Login(**json.loads(path().read_text()))
     except FileNotFoundError:
         return None
     except (ValueError, TypeError):
-        raise ConfigurationError(f"{path()} is not a login of ours", HOW) from None
+        raise ConfigurationError(f"{path()} does not contain a login", HOW) from None
 
 
 def save(login: Login) -> None:
-    """Keep a login, readable by the user only."""
+    """Store a login so that only the user can read it."""
     path().parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     write_private(path(), json.dumps(asdict(login)))
 
 
 def forget() -> None:
-    """Remove the login that was kept."""
+    """Remove the stored login."""
     path().unlink(missing_ok=True)
 
 
 def service_url(text: str) -> str:
-    """The root of the service whose address a user gave, with or without the path of the API.
+    """Return the root of the service at an address, which may or may not include the path of the API.
 
-    Raises ConfigurationError: it is no http or https address.
+    Raises ConfigurationError if it is not an http or https address.
     """
     try:
         url = urlsplit(text.strip())
@@ -74,20 +74,23 @@ def service_url(text: str) -> str:
 
 
 def tls() -> ssl.SSLContext:
-    """The system's certificates (or those of SSL_CERT_FILE) and the site's (IMS_CA_CERTIFICATE) are trusted."""
+    """Return a context that trusts the system's CAs (or those in SSL_CERT_FILE) and the one in IMS_CA_CERTIFICATE."""
     context = ssl.create_default_context()
     if site := os.environ.get("IMS_CA_CERTIFICATE"):
         try:
             context.load_verify_locations(site)
-        except OSError as error:  # ssl.SSLError is one too
+        except OSError as error:  # includes ssl.SSLError
             raise ConfigurationError(
-                f"IMS_CA_CERTIFICATE={site} is not a certificate: {error.strerror or error}", "Name a PEM file"
+                f"IMS_CA_CERTIFICATE={site} is not a certificate: {error.strerror or error}", "Set it to a PEM file"
             ) from None
     return context
 
 
 def connect() -> ImsClient:
-    """A client of the service. Raises LoginError: nobody is logged in; ConfigurationError."""
+    """Return a client of the service.
+
+    Raises LoginError if the user is not logged in, and ConfigurationError if the environment is incomplete.
+    """
     from ims.client import ImsClient
 
     return ImsClient(*_access(), tls())
@@ -98,25 +101,25 @@ def _access() -> tuple[str, str]:
     if token:
         if not url:
             raise ConfigurationError(
-                "IMS_TOKEN is set but IMS_URL is not", "Set it to the service that the token is of"
+                "IMS_TOKEN is set but IMS_URL is not", "Set IMS_URL to the service that issued the token"
             )
         return service_url(url), token
     login = load()
     if login is None:
-        raise LoginError("nobody is logged in", HOW)
+        raise LoginError("you are not logged in", HOW)
     if url and service_url(url) != login.url:
         raise LoginError(f"the login is for {login.url}, not for {service_url(url)}", f"{HOW} --url {url}")
-    ended = expiry(login.token)
-    if ended is not None and ended < datetime.now(UTC):
+    expires = expiry(login.token)
+    if expires is not None and expires < datetime.now(UTC):
         raise LoginError(
-            f"the login of {login.username} at {login.url} ended at {ended.astimezone():%Y-%m-%d %H:%M}",
+            f"the login of {login.username} at {login.url} expired at {expires.astimezone():%Y-%m-%d %H:%M}",
             "Log in again: ims auth login",
         )
     return login.url, login.token
 
 
 def expiry(token: str) -> datetime | None:
-    """When a token ends, as it says itself; the service checks it."""
+    """Return when a token expires according to its claims, or None if it has none. The service verifies the token."""
     try:
         payload = token.split(".")[1]
         claims = json.loads(base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4)))

@@ -1,4 +1,4 @@
-"""`ims nights`: what the scheduled builds did."""
+"""`ims nights`: the nightly builds."""
 
 from __future__ import annotations
 
@@ -18,15 +18,17 @@ RECIPE_COLUMNS = ("name", "outcome", "seconds", "job_id", "image_id", "why", "re
 FOLLOW_SECONDS = 2
 _ENDED = ("success", "error")
 
-app = group("nights", "Nights, in which the recipes that are marked are built.")
+app = group("nights", "Manage nightly builds.")
 
 NightId = Annotated[str, typer.Argument(metavar="ID", help="Id of the night.", show_default=False)]
-Follow = Annotated[bool, typer.Option("--follow", help="Wait until it has ended; exit code 1 if a recipe failed.")]
+Follow = Annotated[
+    bool, typer.Option("--follow", help="Wait until the night has ended. The exit code is 1 if a recipe failed.")
+]
 
 
 @app.command("list")
 def list_nights(
-    limit: Annotated[int | None, typer.Option(help="How many; 20 if not given.")] = None,
+    limit: Annotated[int | None, typer.Option(help="Number of nights. The default is 20.")] = None,
     _format: FormatOption = None,
 ) -> None:
     """List the newest nights."""
@@ -35,7 +37,7 @@ def list_nights(
 
 @app.command()
 def describe(identity: NightId, _format: FormatOption = None) -> None:
-    """Show what became of each recipe in a night."""
+    """Show the result of each recipe in a night."""
     _show(connect().get(f"nights/{identity}"))
 
 
@@ -43,13 +45,13 @@ def describe(identity: NightId, _format: FormatOption = None) -> None:
 def create(
     recipe: Annotated[
         list[str] | None,
-        typer.Option(help="By id or name, marked or not; repeat it. Without: all that are marked."),
+        typer.Option(help="Id or name of a recipe. Can be given several times. The default is all nightly recipes."),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Build also what would come out as it is.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Also build recipes whose image would be identical.")] = False,
     follow: Follow = False,
     _format: FormatOption = None,
 ) -> None:
-    """Build now what is else built by night. While another night runs it waits."""
+    """Start a nightly build now. It waits while another one runs."""
     client = connect()
     recipes = [RECIPES.identify(client, text) for text in recipe or ()]
     night = client.create("nights", **given(recipes=recipes or None), force=force)
@@ -59,11 +61,11 @@ def create(
         night = _next(client, night)
     _show(night)
     if night["status"] == "error":
-        raise JobFailedError(f"the night failed: {night['reason']}", f"Its log: {night['log_url']}")
+        raise JobFailedError(f"the night failed: {night['reason']}", f"Read its log: {night['log_url']}")
 
 
 def _next(client: Any, night: dict[str, Any]) -> dict[str, Any]:
-    """The night when it has got on."""
+    """Return the next state of the night that differs from the last one."""
     while True:
         found: dict[str, Any] = client.get(f"nights/{night['id']}")
         if (found["status"], _progress(found)) != (night["status"], _progress(night)):
@@ -83,8 +85,8 @@ def _show(night: dict[str, Any]) -> None:
     show_record({name: value for name, value in night.items() if name not in ("recipes", "paused")})
     for recipe in night["paused"]:
         say(
-            f"{recipe['name']} is paused: it failed {recipe['failures']} nights. "
-            f"Go on: ims recipes update {recipe['recipe_id']} --nightly True"
+            f"{recipe['name']} is paused because it failed {recipe['failures']} nights in a row. "
+            f"To resume it: ims recipes update {recipe['recipe_id']} --nightly True"
         )
     if night["recipes"]:
         print()

@@ -20,30 +20,30 @@ Record = Mapping[str, Any]
 
 
 class Format(StrEnum):
-    """For programs."""
+    """An output format for programs."""
 
     JSON = "json"
     YAML = "yaml"
 
 
-_COLOUR = re.compile(r"\x1b\[[0-9;]*m")
+_COLOR = re.compile(r"\x1b\[[0-9;]*m")
 _format: ContextVar[Format | None] = ContextVar("format", default=None)
 
 
 def choose(value: Format | None) -> Format | None:
-    """Take the option `--format`, which may stand before and after a command; the last one counts."""
+    """Store the option `--format`, which may come before or after a command. The last one wins."""
     if value is not None:
         _format.set(value)
     return value
 
 
 FormatOption = Annotated[
-    Format | None, typer.Option("--format", help="For programs. Without it: tables.", callback=choose)
+    Format | None, typer.Option("--format", help="Output format for programs. The default is a table.", callback=choose)
 ]
 
 
 def show_record(record: Record) -> None:
-    """Print a record; people are spared the fields that are empty."""
+    """Print a record. A table leaves out empty fields."""
     if _for_programs(record):
         return
     rows = [(name, _lines(value)) for name, value in record.items() if value not in (None, "", [], {})]
@@ -51,25 +51,28 @@ def show_record(record: Record) -> None:
 
 
 def show_list(records: Sequence[Record], columns: Sequence[str]) -> None:
-    """Print records, one a line."""
+    """Print records, one per line."""
     if not _for_programs(records):
         rows = [[_cell(record.get(name)) for name in columns] for record in records]
         _grid([[name.upper().replace("_", " ") for name in columns], *rows], headed=True)
 
 
 def for_people() -> bool:
-    """Whether no format for programs was asked for."""
+    """Return whether the output is meant for people, that is, no format was chosen."""
     return _format.get() is None
 
 
 def clean(text: str) -> str:
-    """Text that cannot steer a terminal: names and logs come from anywhere. Colours are left out."""
-    text = _COLOUR.sub("", text)
+    """Return text without colors and with all other control characters escaped.
+
+    Names and logs may come from anywhere, so they must not control the terminal.
+    """
+    text = _COLOR.sub("", text)
     return "".join(char if char.isprintable() or char == "\t" else repr(char)[1:-1] for char in text)
 
 
 def say(text: str) -> None:
-    """Tell people something that is not the command's result."""
+    """Print a note for people, which is not part of the result, to standard error."""
     print(clean(text), file=sys.stderr)
 
 
@@ -85,7 +88,7 @@ def _for_programs(value: Any) -> bool:
 
 
 def _grid(rows: Sequence[Sequence[str]], *, headed: bool = False) -> None:
-    """Print rows in columns: fitted to a terminal, else uncut."""
+    """Print rows in columns. They are fitted to a terminal; a pipe gets every cell in full."""
     if not sys.stdout.isatty():
         widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
         for row in rows:
@@ -107,7 +110,7 @@ def _cell(value: Any) -> str:
 
 
 def _lines(value: Any) -> list[str]:
-    """A value as people read it; a list has a line each."""
+    """Return the lines for a value. A list has a line for each item."""
     if isinstance(value, list):
         return [_cell(item) for item in value]
     if isinstance(value, Mapping):
@@ -116,7 +119,7 @@ def _lines(value: Any) -> list[str]:
 
 
 def _time(value: Any) -> str:
-    """A time of the API's in local time, without what nobody reads."""
+    """Return a timestamp of the API in local time and without fractions of seconds, or an empty string."""
     try:
         when = datetime.fromisoformat(value) if isinstance(value, str) and len(value) > 18 else None
     except ValueError:

@@ -1,4 +1,4 @@
-"""An image's files are downloaded, verified, and go on where they were interrupted."""
+"""Download the files of an image, verify them, and resume interrupted downloads."""
 
 from __future__ import annotations
 
@@ -17,7 +17,10 @@ from ims.storage.objects import ObjectName, ObjectStore
 
 
 def pull(store: ObjectStore, link: str, folder: Path) -> None:
-    """Fetch the files that the manifest at `link` lists, then the manifest. Raises ImsError; OSError: no space."""
+    """Download the files that the manifest at `link` lists, and the manifest last.
+
+    Raises ImsError if S3 or the manifest is at fault, and OSError if the folder cannot be written.
+    """
     name = ObjectName.parse(link)
     body = store.read_bytes(name, limit=MAX_BYTES)
     files = _files(read_manifest(body, name), _file_name(name))
@@ -28,12 +31,12 @@ def pull(store: ObjectStore, link: str, folder: Path) -> None:
 
 
 def _files(manifest: Manifest, manifest_name: str) -> dict[str, Artifact]:
-    """Each artifact by the name of its file. Raises InputError: two have the same."""
+    """Return the artifacts by file name. Raises InputError if two of them have the same file name."""
     files: dict[str, Artifact] = {}
     for artifact in manifest.artifacts:
         name = _file_name(ObjectName.parse(artifact.link.path))
         if name in (*files, manifest_name):
-            raise InputError(f"the manifest has two files of the name {name}")
+            raise InputError(f"the manifest has two files with the name {name}", "Store them under different names")
         files[name] = artifact
     return files
 
@@ -41,14 +44,14 @@ def _files(manifest: Manifest, manifest_name: str) -> dict[str, Artifact]:
 def _file_name(name: ObjectName) -> str:
     last = PurePosixPath(name.key).name
     if last in ("", "..") or not last.isprintable():
-        raise InputError(f"{name} has no name for a file")
+        raise InputError(f"{name} does not end with a file name", "Store the artifact under another name")
     return last
 
 
 def _fetch(store: ObjectStore, artifact: Artifact, path: Path) -> None:
     name = ObjectName.parse(artifact.link.path)
     if path.exists() and digest_file(path).md5 == artifact.md5:
-        print(f"{clean(str(path))} is there already, verified")
+        print(f"{clean(str(path))} already exists, verified")
         return
     with _bar(path.name, store.stat(name).size) as bar:
         size = 0

@@ -1,4 +1,4 @@
-"""A recipe folder becomes a registered recipe."""
+"""Turn a recipe folder into a registered recipe."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def push(client: ImsClient, store: ObjectStore, folder: Path, **fields: Any) -> dict[str, Any]:
-    """Pack, upload under a new key and register; returns the record. Raises ImsError."""
+    """Pack a recipe folder, upload it under a new key and register it; returns the record. Raises ImsError."""
     from ims.settings import settings
     from ims.storage.objects import ObjectName
 
@@ -24,7 +24,7 @@ def push(client: ImsClient, store: ObjectStore, folder: Path, **fields: Any) -> 
 
 
 def push_to(place: ObjectName, client: ImsClient, store: ObjectStore, folder: Path, **fields: Any) -> dict[str, Any]:
-    """Pack, upload to `place` and register; returns the record. Raises ImsError."""
+    """Pack a recipe folder, upload it to `place` and register it; returns the record. Raises ImsError."""
     with TemporaryDirectory() as temporary:
         packed = Path(temporary) / "recipe.tar.gz"
         archive.pack(folder, packed)

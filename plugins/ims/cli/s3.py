@@ -1,4 +1,4 @@
-"""S3, for what a command itself stores and fetches."""
+"""S3, for commands that upload or download objects themselves."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ if TYPE_CHECKING:
     from ims.storage.objects import ObjectStore
 
 
-_OWN = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
+_VARIABLES = ("AWS_ENDPOINT_URL", "AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")
 
 
 def store(client: ImsClient) -> ObjectStore:
-    """The store that the AWS_* variables name, else that of the service, with credentials that it gives the user.
+    """Return the store in the AWS_* variables, or else the service's store with temporary credentials.
 
-    Raises ImsError: it gives none.
+    Raises ImsError if the service issues no credentials.
     """
-    from ims.storage.objects import ObjectStore  # costs half a second
+    from ims.storage.objects import ObjectStore  # takes half a second
 
-    if all(name in os.environ for name in _OWN):
+    if all(name in os.environ for name in _VARIABLES):
         return ObjectStore.from_environment(attempts=5)
-    given = client.send("PUT", "/apis/sts/token").json()["Credentials"]
-    secrets = (given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"])
-    return ObjectStore.connect(given["EndpointURL"], *secrets, attempts=5)
+    issued = client.send("PUT", "/apis/sts/token").json()["Credentials"]
+    secrets = (issued["AccessKeyId"], issued["SecretAccessKey"], issued["SessionToken"])
+    return ObjectStore.connect(issued["EndpointURL"], *secrets, attempts=5)

@@ -1,4 +1,4 @@
-"""A job's shell through the real ssh, whose host key is known by what the job says of it."""
+"""Log in to the shell of a job with ssh. The job's record has the fingerprint of the host key."""
 
 from __future__ import annotations
 
@@ -16,12 +16,13 @@ from ims.errors import ConfigurationError, ImsError, UnavailableError
 
 _ANY = ("0.0.0.0", "::")  # noqa: S104
 NOT_CONNECTED = 255
+"""Exit code of ssh if it could not log in."""
 
 
 def run(job: dict[str, Any], service: str, key: Path | None, command: Sequence[str]) -> int:
-    """Run ssh in the shell of a job; returns its exit code, which is that of what ran there.
+    """Run ssh to the shell of a job; returns its exit code, which is that of the command that ran there.
 
-    Raises UnavailableError: the shell cannot be reached; ImsError: it is not the job's.
+    Raises UnavailableError if the shell cannot be reached, and ImsError if its host key is not that of the job.
     """
     shell = job["ssh_containers"][0]
     address = shell["connection_info"]["customer_access"]
@@ -43,42 +44,42 @@ def run(job: dict[str, Any], service: str, key: Path | None, command: Sequence[s
 
 
 def host_key(host: str, port: int, fingerprint: str) -> str:
-    """The host key that has the fingerprint, as known_hosts has it.
+    """Return the host key with this fingerprint, in the format of known_hosts.
 
-    Raises UnavailableError: nothing answers; ImsError: who answers has other keys.
+    Raises UnavailableError if nothing answers, and ImsError if the server that answers has other keys.
     """
     try:
         done = subprocess.run(
             ["ssh-keyscan", "-T", "10", "-p", str(port), "--", host], capture_output=True, text=True, check=False
         )
     except FileNotFoundError:
-        raise ConfigurationError("there is no ssh-keyscan", "Install openssh-client") from None
+        raise ConfigurationError("ssh-keyscan is not installed", "Install openssh-client") from None
     keys = [line.split(" ", 1)[1] for line in done.stdout.splitlines() if line and not line.startswith("#")]
     if not keys:
         raise UnavailableError(
-            f"no ssh server answers on {host} port {port}", "Try from a machine that reaches it, or look at the job"
+            f"no ssh server answers on {host} port {port}", "Try again from a machine that can reach it"
         )
     for key in keys:
         if fingerprint_of(key) == fingerprint:
             return key
     raise ImsError(
-        f"who answers on {host} port {port} is not the shell of this job: no host key of it is {fingerprint}",
-        "Do not log in there; tell whoever runs the network",
+        f"the server on {host} port {port} is not the shell of this job: none of its host keys is {fingerprint}",
+        "Do not log in there, and report it to your network administrator",
     )
 
 
 def fingerprint_of(key: str) -> str:
-    """The SHA-256 fingerprint of `<type> <base64>`, as ssh-keygen prints it."""
+    """Return the SHA-256 fingerprint of a key `<type> <base64>`, as ssh-keygen prints it."""
     digest = hashlib.sha256(base64.b64decode(key.split()[1])).digest()
     return f"SHA256:{base64.b64encode(digest).decode().rstrip('=')}"
 
 
 def _foreground(command: Sequence[str]) -> int:
-    """Run a program that has the terminal; Ctrl-C is for it."""
-    before = signal.signal(signal.SIGINT, lambda *_: None)  # not SIG_IGN, which the program would inherit
+    """Run a program in the foreground of the terminal and leave Ctrl-C to it."""
+    before = signal.signal(signal.SIGINT, lambda *_: None)  # The program would inherit SIG_IGN.
     try:
         return subprocess.run(command, check=False).returncode
     except FileNotFoundError:
-        raise ConfigurationError("there is no ssh", "Install openssh-client") from None
+        raise ConfigurationError("ssh is not installed", "Install openssh-client") from None
     finally:
         signal.signal(signal.SIGINT, before)
