@@ -20,7 +20,7 @@ setup-test:
 	@scripts/setup --test
 
 demo: setup ## start everything and build an image from the shipped Debian recipe
-	@$(PYTHON) -m ims.stack demo
+	@$(PYTHON) -m ims.demo
 
 up: setup ## start S3 and Airflow; returns when a job can run
 	@$(PYTHON) -m ims.stack up

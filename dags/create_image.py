@@ -84,7 +84,7 @@ with DAG(
         lease=dag.param("lease"),
         wanted=dag.param("enable_debug"),
     )
-    wait = CompletionSensor(task_id="wait_for_completion", jail=False)
+    wait = CompletionSensor(task_id="wait_for_completion")
     stop = StopShellOperator(task_id="stop_shell").as_teardown(setups=shell)
 
     job >> recipe >> repositories >> [ca_package, packages] >> build >> package

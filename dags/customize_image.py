@@ -56,7 +56,7 @@ with DAG(
         lease=dag.param("lease"),
         instead=scripted,
     )
-    wait = CompletionSensor(task_id="wait_for_completion", jail=dag.param("jail"))
+    wait = CompletionSensor(task_id="wait_for_completion")
     stop = StopShellOperator(task_id="stop_shell").as_teardown(setups=shell)
     changes = StepOperator(
         task_id="list_changes",

@@ -33,8 +33,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "shell": {"images"},
     "steps": {"images", "recipes", "settings", "shell", "storage", "workspace"},
     "cli": {"client", "files", "recipes", "settings", "storage"},
-    "stack": {"cli", "client", "files", "recipes", "settings", "storage", "workflows"},
-    "runtime": {"cleaning", "settings", "shell", "stack", "steps", "workspace"},
+    "supervisord": {"settings"},
+    "stack": {"client", "files", "settings", "storage", "supervisord", "workflows"},
+    "demo": {"cli", "client", "files", "recipes", "settings", "stack", "storage"},
+    "runtime": {"cleaning", "settings", "shell", "steps", "supervisord", "workspace"},
     "connections": {"client", "storage"},
     "triggers": {"client", "connections", "recipes", "runtime"},
     "operators": {
@@ -138,7 +140,7 @@ def test_steps_run_without_airflow() -> None:
     names = [path.stem for path in sorted((IMS / "steps").glob("*.py")) if not path.stem.startswith("__")]
     assert len(names) > 4
     imports = "\n".join(f"import ims.steps.{name}" for name in names)
-    run(f"import sys\nimport ims.runtime.local\n{imports}\nassert 'airflow' not in sys.modules")
+    run(f"import sys\nimport ims.runtime.local.process\n{imports}\nassert 'airflow' not in sys.modules")
 
 
 def test_containers_of_steps_have_what_steps_import() -> None:

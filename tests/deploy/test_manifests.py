@@ -9,7 +9,7 @@ import kubernetes_validate
 import pytest
 import yaml
 
-from ims.runtime import pods
+from ims.runtime.kubernetes import pods
 from ims.steps.step import load_step
 
 DEPLOY = Path(__file__).parents[2] / "deploy"

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ims.stack.demo import RECIPE
-from ims.stack.host import debian_mirrors
+from ims.demo.build import RECIPE
+from ims.demo.mirrors import debian_mirrors
 from tests.flows.artifacts import fetch, unpack
 from tests.service import Service
 

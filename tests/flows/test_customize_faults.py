@@ -13,8 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from ims import supervisord
 from ims.images.overlay import mount
-from ims.stack import supervision
 from tests.flows.artifacts import fetch, unpack
 from tests.flows.leftovers import Leftovers
 from tests.flows.shells import Key, address, customize, options, ssh, try_ssh
@@ -112,9 +112,9 @@ def test_airflow_restarts_while_it_waits(
 ) -> None:
     """Neither a marker made nor a lease that ends while triggerer and scheduler are away is lost."""
     short, job = (customize(service, small, key, jail=True, lease=lease) for lease in (60, 600))
-    supervision._control(service.settings, "stop", "triggerer", "scheduler")
+    supervisord.control(service.settings, "stop", "triggerer", "scheduler")
     ssh(job, key, "touch /tmp/complete")
-    supervision._control(service.settings, "start", "triggerer", "scheduler")
+    supervisord.control(service.settings, "start", "triggerer", "scheduler")
     ended = service.wait(job["id"])
     assert ended["status"] == "success", ended["reason"]
     expired = service.wait(short["id"])
@@ -133,7 +133,7 @@ def test_s3_away_in_an_upload(
     ssh(job, key, "touch /tmp/complete")
     bucket = service.settings.images_bucket
     wait_for(lambda: service.store._client.list_multipart_uploads(Bucket=bucket).get("Uploads"))
-    os.kill(int(supervision._control(service.settings, "pid", "s3")), signal.SIGKILL)
+    os.kill(int(supervisord.control(service.settings, "pid", "s3")), signal.SIGKILL)
     ended = service.wait(job["id"])
     assert ended["status"] == "success", ended["reason"]
     big = changed_root(service, ended, tmp_path) / "etc/big"

@@ -11,13 +11,16 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ims.stack import lifecycle, supervision
+from ims import supervisord
+from ims.stack import lifecycle
 from ims.storage.objects import ObjectName
 from tests.flows.conftest import RECIPES
 from tests.flows.leftovers import Leftovers, processes
 from tests.flows.rpm_repository import RepositoryServer
 from tests.flows.waiting import wait_for
 from tests.service import Service
+
+STEP = b"ims.runtime.local.entrypoint\0build_image"
 
 
 def push(service: Service, url: str, folder: Path, script: str) -> dict[str, Any]:
@@ -66,7 +69,7 @@ def test_worker_killed(service: Service, http_server: RepositoryServer, tmp_path
     launcher = next(
         int(path.parent.name)
         for path in Path("/proc").glob("[0-9]*/cmdline")
-        if (command := path.read_bytes()).startswith(b"unshare") and b"ims.runtime.inside\0build_image" in command
+        if (command := path.read_bytes()).startswith(b"unshare") and STEP in command
     )
     worker = int(Path(f"/proc/{launcher}/stat").read_text().rpartition(")")[2].split()[1])
     os.kill(worker, signal.SIGKILL)
@@ -84,10 +87,10 @@ def test_s3_away_for_a_while(service: Service, http_server: RepositoryServer, tm
     recipe = push(service, http_server.url, tmp_path / "recipe", "sleep 5")
     job = service.create(recipe["id"])
     wait_for(lambda: builds(service))
-    supervision._control(service.settings, "stop", "s3")
+    supervisord.control(service.settings, "stop", "s3")
     wait_for(lambda: service.client.get(f"jobs/{job['id']}")["status"] == "packaging_artifacts")
     time.sleep(15)
-    supervision._control(service.settings, "start", "s3")
+    supervisord.control(service.settings, "start", "s3")
     ended = service.wait(job["id"])
     assert ended["status"] == "success", ended["reason"]
 

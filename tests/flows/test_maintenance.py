@@ -9,10 +9,10 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
+from ims import supervisord
 from ims.errors import MissingError
 from ims.records.database import Database
 from ims.records.models import Recipe
-from ims.stack import supervision
 from ims.storage.objects import ObjectName
 from tests.flows.waiting import wait_for
 from tests.service import Service
@@ -40,9 +40,9 @@ def start_shell(service: Service) -> str:
     """Something that runs as a shell whose job is not there; returns that job's id."""
     job = str(uuid4())
     name = f"serve_shell-{job}"
-    configuration = supervision.services_folder(service.settings) / f"{name}.conf"
+    configuration = supervisord.services_folder(service.settings) / f"{name}.conf"
     configuration.write_text(f"[program:{name}]\ncommand={sys.executable} -c 'import time; time.sleep(9999)'\n")
-    supervision.update(service.settings, name)
+    supervisord.update(service.settings, name)
     return job
 
 
@@ -68,12 +68,12 @@ def test_maintenance(service: Service) -> None:
     assert shell in states["list_workspaces"]
     assert service.client.get(f"deleted/recipes/{recipe}")["id"] == recipe
     assert workspace.exists()
-    assert supervision.states(service.settings)[f"serve_shell-{shell}"] in ("STARTING", "RUNNING")
+    assert supervisord.states(service.settings)[f"serve_shell-{shell}"] in ("STARTING", "RUNNING")
 
     assert [run(service)[name] for name in SWEEPS] == ["success", "success"]
     assert service.http.get(f"/apis/ims/v3/deleted/recipes/{recipe}").status_code == 404
     assert not workspace.exists()
-    assert f"serve_shell-{shell}" not in supervision.states(service.settings)
+    assert f"serve_shell-{shell}" not in supervisord.states(service.settings)
     try:
         service.store.stat(ObjectName.parse(path))
     except MissingError:

@@ -14,8 +14,8 @@ from typing import Any
 
 import pytest
 
+from ims import supervisord
 from ims.recipes import archive
-from ims.stack import supervision
 from tests.flows.conftest import RECIPES
 from tests.flows.leftovers import Leftovers
 from tests.flows.rpm_repository import RepositoryServer
@@ -136,8 +136,8 @@ def test_nights(service: Service, slow_server: RepositoryServer, http_server: Re
         night = service.client.create("nights", force=False)
         wait_for(lambda: is_shared(service, night, shared), pause=1)
         for program in ("scheduler", "s3"):
-            supervision._control(service.settings, "stop", program)
-            supervision._control(service.settings, "start", program)
+            supervisord.control(service.settings, "stop", program)
+            supervisord.control(service.settings, "start", program)
         slow_server.recover()
         first = ended(service, night["id"])
         wait_for(lambda: box.messages)

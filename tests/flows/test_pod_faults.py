@@ -14,9 +14,10 @@ from uuid import uuid4
 import pytest
 from kubernetes.client import models as k8s
 
-from ims.runtime.kubernetes import KubernetesWorkspaces
+from ims import supervisord
+from ims.runtime.kubernetes.runtime import KubernetesRuntime
 from ims.settings import settings
-from ims.stack import lifecycle, supervision
+from ims.stack import lifecycle
 from tests.ceph import CephGateway
 from tests.flows.conftest import RECIPES
 from tests.flows.pods import SCRIPT, Cluster, require_own_node
@@ -72,10 +73,10 @@ def test_triggerer_restarts(service: Service, cluster: Cluster, http_server: Rep
     """The build goes on meanwhile, and is not begun again."""
     job = started(service, cluster, http_server, tmp_path, "sleep 30")
     (pod,) = cluster.pods(job["id"], "build_image")
-    supervision._control(service.settings, "stop", "triggerer")
+    supervisord.control(service.settings, "stop", "triggerer")
     (same,) = cluster.pods(job["id"], "build_image")
     assert same.metadata.uid == pod.metadata.uid
-    supervision._control(service.settings, "start", "triggerer")
+    supervisord.control(service.settings, "start", "triggerer")
     assert_success(service, cluster, job, tries=1)
 
 
@@ -128,7 +129,7 @@ def test_s3_is_away(
 def control_s3(service: Service, gateway: CephGateway | None, action: Literal["start", "stop"]) -> None:
     """Start or stop Ceph's gateway, or the embedded S3."""
     if gateway is None:
-        supervision._control(service.settings, action, "s3")
+        supervisord.control(service.settings, action, "s3")
     elif action == "stop":
         gateway.stop()
     else:
@@ -214,7 +215,7 @@ def test_log_comes_while_it_builds(
 def test_failed_pods_are_kept(cluster: Cluster, configure: Callable[..., None]) -> None:
     """If the settings say so, until the maintenance."""
     configure(kubernetes_keep_failed="true")
-    job, workspaces = str(uuid4()), KubernetesWorkspaces()
+    job, workspaces = str(uuid4()), KubernetesRuntime()
     workspaces.open_workspace(job, 1)
     claim = k8s.V1PersistentVolumeClaimVolumeSource(claim_name=f"ims-{job}")
     for name, command in (("failed", "false"), ("works", "sleep 600")):

@@ -10,7 +10,7 @@ import pytest
 from kubernetes import client, config
 from kubernetes.client import models as k8s
 
-from ims.runtime import pods
+from ims.runtime.kubernetes import pods
 from ims.steps.step import load_step
 from tests.deploy.test_docs import block, run
 from tests.deploy.test_manifests import DEPLOY, documents

@@ -15,7 +15,8 @@ import pytest
 
 from ims.images import overlay
 from ims.images.overlay import mount_image
-from ims.runtime.local import LocalRuntime
+from ims.runtime.local.process import StepProcess
+from ims.runtime.local.runtime import LocalRuntime
 from ims.steps.package_artifacts import STEP, make_rootfs
 from tests.images.trees import snapshot
 
@@ -112,7 +113,7 @@ def customized(rootfs: Path, workspace: Path, change: Callable[[Path], object]) 
         **{"kernel_file_name": None, "initrd_file_name": "initrd", "kernel_parameters_file_name": "x"},
     }
     lines: list[str] = []
-    LocalRuntime().run(STEP, data, "package", lines.append)
+    StepProcess().run(STEP, data, "package", lines.append)
     return lines
 
 

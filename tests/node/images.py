@@ -7,7 +7,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import ims
-from ims.stack.host import debian_mirrors
+from ims.demo.mirrors import debian_mirrors
 from tests.node import CACHE
 from tests.running import quietly
 

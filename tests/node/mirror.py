@@ -10,7 +10,7 @@ from typing import TextIO
 
 import httpx
 
-from ims.stack.host import debian_mirrors
+from ims.demo.mirrors import debian_mirrors
 from tests.node import ADDRESS, MIRROR_PORT
 
 PLACES = {"debian": "DEBIAN_MIRROR", "debian-security": "DEBIAN_SECURITY_MIRROR"}

@@ -7,7 +7,7 @@ import shutil
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from ims.stack.host import debian_mirrors
+from ims.demo.mirrors import debian_mirrors
 from tests.node import CACHE, PROGRAMS
 from tests.running import quietly
 

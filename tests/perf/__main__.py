@@ -17,13 +17,13 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from ims.demo.build import RECIPE
+from ims.demo.mirrors import debian_mirrors
 from ims.recipes.template import render
-from ims.runtime.local import NAMESPACES
+from ims.runtime.local.process import NAMESPACES
 from ims.settings import settings
 from ims.stack import lifecycle
-from ims.stack.demo import RECIPE
 from ims.stack.environment import s3_environment
-from ims.stack.host import debian_mirrors
 from ims.steps.package_artifacts import LEFT_OUT, squashfs_command
 from tests.conftest import HOME  # an installation of its own, apart from any other on this machine
 from tests.perf import load

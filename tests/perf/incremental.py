@@ -9,9 +9,9 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+from ims.demo.build import RECIPE
+from ims.demo.mirrors import debian_mirrors
 from ims.settings import settings
-from ims.stack.demo import RECIPE
-from ims.stack.host import debian_mirrors
 from tests.flows.artifacts import fetch
 from tests.flows.leftovers import Leftovers
 from tests.perf.measure import Cost, measured, table

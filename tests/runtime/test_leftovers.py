@@ -11,8 +11,9 @@ from uuid import uuid4
 
 import pytest
 
-from ims.runtime import caches, choice
-from ims.runtime.local import LocalRuntime
+from ims.runtime.choice import runtime
+from ims.runtime.local import caches
+from ims.runtime.local.runtime import LocalRuntime
 from ims.settings import settings
 from ims.steps import cache as kept
 from ims.workspace import Workspace
@@ -86,7 +87,7 @@ def test_workspaces(folders: list[Path]) -> None:
         asked.append(workspace(2))  # of a job that begins just now
         return {running.name}
 
-    found = [item for item in choice.leftovers(jobs, 24) if item.kind == "workspaces"]
+    found = [item for item in runtime().leftovers(jobs, 24) if item.kind == "workspaces"]
     assert [item.name for item in found] == [ended.name]
     assert found[0].size >= MIB
     assert ended.exists()
@@ -104,7 +105,7 @@ def test_half_fetched() -> None:
     left = aged(kept.folder(kept.IMAGES) / f"{uuid4()}.fetched", 2)
     left.touch()
     aged(left, 2)
-    (found,) = [item for item in choice.leftovers(set, 24) if item.name == left.name]
+    (found,) = [item for item in runtime().leftovers(set, 24) if item.name == left.name]
     assert found.remove()
     assert not left.exists()
 
@@ -119,21 +120,21 @@ def test_caches(folders: list[Path]) -> None:
     with (cache() / "packages" / "b.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         all_of_them = sum(entry.size for entry in caches.entries())
-        assert caches.too_much(all_of_them) == []
-        found = caches.too_much(all_of_them - 5 * MIB // 2)
+        assert caches.excess(all_of_them) == []
+        found = caches.excess(all_of_them - 5 * MIB // 2)
         assert [item.name for item in found] == ["packages/a", "roots/a", "images/d"]
         assert all(path.exists() for path in made)
         assert all(item.remove() for item in found)
     assert [path.exists() for path in made] == [False, False, True, True, False, True]
-    later = {item.name: item for item in caches.too_much(0)}
+    later = {item.name: item for item in caches.excess(0)}
     assert set(later) == {"packages/b", "packages/e"}
     with (cache() / "packages" / "b.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         assert not later["packages/b"].remove()
     assert later["packages/b"].remove()
     LocalRuntime().close_workspace(folders[2].name)
-    assert {item.name for item in caches.too_much(0)} == {"packages/e", "images/c"}
-    for item in caches.too_much(0):
+    assert {item.name for item in caches.excess(0)} == {"packages/e", "images/c"}
+    for item in caches.excess(0):
         assert item.remove()
     assert not any(path.exists() for path in made)
 
@@ -143,9 +144,9 @@ def test_use_counts(folders: list[Path]) -> None:
     image, packages, root = cached("images/x", 9), cached("packages/x", 9), cached("roots/x", 9)
     assert kept.claim(image, kept.IMAGES, Workspace(folders[2]))
     (cache() / "packages" / "x.lock").open("w").close()  # as a build does
-    used = {entry.path: entry.used for entry in caches.entries()}
+    used = {entry.path: entry.last_used for entry in caches.entries()}
     assert min(used[path] for path in (image, packages, root)) > time.time() - DAY
     assert not kept.claim(cache() / "images" / "absent", kept.IMAGES, Workspace(folders[0]))
     LocalRuntime().close_workspace(folders[2].name)
-    for item in caches.too_much(0):
+    for item in caches.excess(0):
         item.remove()

@@ -16,8 +16,9 @@ from typing import Any
 import pytest
 
 from ims.errors import InputError
-from ims.runtime import local
-from ims.runtime.local import LocalRuntime, StepFailedError, step_environment
+from ims.runtime.local import process
+from ims.runtime.local.process import StepFailedError, StepProcess, step_environment
+from ims.runtime.local.runtime import LocalRuntime
 from ims.settings import Settings, settings
 from ims.steps.step import Step, StepInput
 
@@ -59,14 +60,14 @@ class Probe:
     """Runs code as a step in a job's workspace."""
 
     own: Settings
-    runtime: LocalRuntime
+    process: StepProcess
     workspace: Path
     lines: list[str] = field(default_factory=list)
 
     def run(self, code: str, step: Step[ProbeInput] = PLAIN) -> Any:
         """Run code as a step; the value of its `result` is the step's."""
         data = {"workspace": str(self.workspace), "code": textwrap.dedent(code)}
-        return self.runtime.run(step, data, "probe-0", self.lines.append)
+        return self.process.run(step, data, "probe-0", self.lines.append)
 
     def start(self, code: str) -> threading.Thread:
         """Run code as a step in the background, until it has printed `ready`."""
@@ -92,7 +93,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, configure: Callable[...
     steps.mkdir()
     (steps / "probe.py").write_text(PROBE)
     (steps / "sitecustomize.py").write_text(f"import ims.steps\nims.steps.__path__.append({str(steps)!r})\n")
-    path = f"{steps}:{Path(local.__file__).parents[2]}"
+    path = f"{steps}:{Path(process.__file__).parents[3]}"
     python.write_text(f'#!/bin/sh\nPYTHONPATH="{path}" exec "{sys.executable}" "$@"\n')
     python.chmod(0o755)
     monkeypatch.setattr(sys, "executable", str(python))
@@ -103,8 +104,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, configure: Callable[...
 @pytest.fixture
 def probe(own: Settings) -> Probe:
     """A job with an open workspace."""
-    runtime = LocalRuntime()
-    return Probe(own, runtime, runtime.open_workspace(JOB, 1))
+    return Probe(own, StepProcess(), LocalRuntime().open_workspace(JOB, 1))
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
@@ -303,7 +303,7 @@ def test_nothing_is_left_of_a_killed_step(probe: Probe) -> None:
     """The task was cancelled: the step says how it ended."""
     thread = probe.start(WAITING)
     assert processes(SLEEP) != []
-    probe.runtime.kill()
+    probe.process.kill()
     thread.join(20)
     assert [str(error) for error in probe.failures] == [
         "probe was killed by signal SIGKILL without giving a reason. See its log"
@@ -313,20 +313,20 @@ def test_nothing_is_left_of_a_killed_step(probe: Probe) -> None:
 
 def test_kill_without_a_step_is_no_error(probe: Probe) -> None:
     """The task may be cancelled before it starts or after it ended."""
-    probe.runtime.kill()
+    probe.process.kill()
     probe.run("")
-    probe.runtime.kill()
+    probe.process.kill()
 
 
 def test_nothing_is_left_when_the_worker_is_killed(probe: Probe) -> None:
     """The kernel ends a step with the process that started it."""
     worker = f"""
 import json, sys
-from ims.runtime.local import LocalRuntime
+from ims.runtime.local.process import StepProcess
 from ims.steps.step import load_step
 data = {{"workspace": {str(probe.workspace)!r}, "code": sys.argv[1]}}
 sys.executable = {sys.executable!r}
-LocalRuntime().run(load_step("probe"), data, "probe-0", lambda line: print(line, flush=True))
+StepProcess().run(load_step("probe"), data, "probe-0", lambda line: print(line, flush=True))
 """
     command = [sys.executable, "-c", worker, textwrap.dedent(WAITING)]
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
@@ -353,7 +353,7 @@ def test_closing_ends_what_still_runs_there(probe: Probe) -> None:
 def test_a_second_try_ends_the_first(probe: Probe) -> None:
     """The worker was taken for dead, but its step still ran: two must not share a workspace."""
     thread = probe.start(WAITING)
-    other = Probe(probe.own, LocalRuntime(), probe.workspace)
+    other = Probe(probe.own, StepProcess(), probe.workspace)
     assert other.run("result = 2") == 2
     thread.join(20)
     assert len(probe.failures) == 1

@@ -20,15 +20,17 @@ from urllib3 import HTTPConnectionPool
 from urllib3.exceptions import MaxRetryError
 
 from ims.errors import ConfigurationError, ImsError, InputError, UnavailableError
-from ims.runtime import pods
-from ims.runtime.kubernetes import await_cluster, cluster_errors, core_api, explain, outcome
+from ims.runtime.base import ShellRequest
+from ims.runtime.kubernetes import pods
+from ims.runtime.kubernetes.cluster import await_cluster, cluster_errors, core_api
+from ims.runtime.kubernetes.diagnosis import explain, outcome
 from ims.steps.step import load_step
 
 JOB = "0c7d1a52-91f5-4a53-8f0e-6a3f0a2c5b11"
 DATA = {"workspace": f"/mnt/workspaces/{JOB}"}
 STEPS = [
     path.stem
-    for path in Path(pods.__file__).parents[1].joinpath("steps").glob("*.py")
+    for path in Path(pods.__file__).parents[2].joinpath("steps").glob("*.py")
     if "STEP = Step(" in path.read_text()
 ]
 PRIVILEGED = {"build_image", "list_changes", "package_artifacts", "run_script", "serve_shell"}
@@ -87,13 +89,18 @@ def test_resources(configure: Callable[..., None]) -> None:
 
 def test_shell() -> None:
     """It is started again when it fails, and what makes it reachable selects nothing else."""
-    pod = pods.shell_pod(load_step("serve_shell"), {**DATA, "rootfs": None}, "aarch64")
+    pod = pods.shell_pod(
+        load_step("serve_shell"),
+        ShellRequest(
+            workspace=Path(DATA["workspace"]), rootfs=None, public_key="", jail=True, name="shell", arch="aarch64"
+        ),
+    )
     service = pods.shell_service(JOB)
     assert pod.spec.restart_policy == "OnFailure"
     assert pod.spec.node_selector["kubernetes.io/arch"] == "arm64"
     assert service.spec.selector.items() <= pod.metadata.labels.items()
     assert service.spec.selector["ims.job"] == JOB
-    assert json.loads(pod.spec.containers[0].args[1])["until_marked"] is True
+    assert json.loads(pod.spec.containers[0].args[1])["host"] == "0.0.0.0"  # noqa: S104
     policies = {item["metadata"]["name"]: item for item in yaml.safe_load_all((DEPLOY / "network.yaml").read_text())}
     assert policies["ims-shells"]["spec"]["podSelector"]["matchLabels"].items() <= pod.metadata.labels.items()
     assert (
@@ -157,7 +164,7 @@ def condition(kind: str, status: str, reason: str, message: str) -> k8s.V1PodSta
         ),
         (
             condition("PodScheduled", "False", "Unschedulable", "0/3 nodes are available"),
-            "no node takes the pod: 0/3 nodes are available",
+            "no node can run the pod: 0/3 nodes are available",
         ),
         (waiting("ErrImagePull", "no such image"), "the pod does not start (ErrImagePull): no such image"),
         (waiting("ImagePullBackOff"), "the pod does not start (ImagePullBackOff)"),
@@ -183,11 +190,11 @@ def test_nothing_to_explain() -> None:
     ("status", "said", "kind", "sentence"),
     [
         (403, "exceeded quota: jobs", UnavailableError, "the cluster has no room: exceeded quota: jobs"),
-        (403, "pods is forbidden", ConfigurationError, "the cluster refuses: pods is forbidden"),
-        (401, "Unauthorized", ConfigurationError, "the cluster refuses: Unauthorized"),
-        (422, "name is too long", InputError, "the cluster does not take it: name is too long"),
-        (429, "too many requests", UnavailableError, "the cluster does not do it: too many requests"),
-        (500, "etcd is away", UnavailableError, "the cluster does not do it: etcd is away"),
+        (403, "pods is forbidden", ConfigurationError, "the cluster refuses the request: pods is forbidden"),
+        (401, "Unauthorized", ConfigurationError, "the cluster refuses the request: Unauthorized"),
+        (422, "name is too long", InputError, "the cluster rejects the request: name is too long"),
+        (429, "too many requests", UnavailableError, "the cluster failed: too many requests"),
+        (500, "etcd is away", UnavailableError, "the cluster failed: etcd is away"),
     ],
 )
 def test_refused(status: int, said: str, kind: type[ImsError], sentence: str) -> None:

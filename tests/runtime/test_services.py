@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from pydantic import HttpUrl
 
+from ims import supervisord
 from ims.errors import ImsError
-from ims.runtime import services
+from ims.runtime.local import services
 from ims.settings import Settings
 from ims.stack import lifecycle, supervision
 from ims.steps.step import Step, StepInput
@@ -32,7 +33,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
     monkeypatch.setattr(supervision, "programs", lambda _: [])
     supervision.start(installation, {"PATH": "/usr/bin:/bin"})
     yield installation
-    supervision.stop(installation)
+    supervisord.stop(installation)
 
 
 def start(own: Settings, job_id: str) -> Path:
@@ -49,24 +50,24 @@ def test_workspace_that_is_gone(own: Settings) -> None:
         path.rmdir() if path.is_dir() else path.unlink()
     (own.workspaces / "first").rmdir()
     start(own, "second")
-    assert set(supervision.states(own)) == {"no_step-first", "no_step-second"}
-    supervision.stop(own)
+    assert set(supervisord.states(own)) == {"no_step-first", "no_step-second"}
+    supervisord.stop(own)
     supervision.start(own, {"PATH": "/usr/bin:/bin"})
-    assert set(supervision.states(own)) == {"no_step-first", "no_step-second"}
+    assert set(supervisord.states(own)) == {"no_step-first", "no_step-second"}
     for job in ("first", "second"):
         services.stop("no_step", job)
-    assert supervision.states(own) == {}
-    assert list(supervision.services_folder(own).iterdir()) == []
+    assert supervisord.states(own) == {}
+    assert list(supervisord.services_folder(own).iterdir()) == []
 
 
 def test_step_that_was_given_up(own: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """The stack is not taken for dead with it."""
-    monkeypatch.setattr(supervision, "states", lambda _: {"no_step-first": "FATAL"})
+    monkeypatch.setattr(supervisord, "states", lambda _: {"no_step-first": "FATAL"})
     lifecycle.wait(own, "anything", iter([False, True]).__next__)
 
 
 def test_supervisord_that_refuses(own: Settings) -> None:
     """Is an error, whatever it says: what was to be stopped may still run."""
-    (supervision.services_folder(own) / "broken.conf").write_text("[program:broken]\n")
+    (supervisord.services_folder(own) / "broken.conf").write_text("[program:broken]\n")
     with pytest.raises(ImsError, match="supervisord cannot update no_step-first"):
         services.stop("no_step", "first")

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from ims.runtime.local import LocalRuntime, StepFailedError
+from ims.runtime.local.process import StepFailedError, StepProcess
+from ims.runtime.local.runtime import LocalRuntime
 from ims.shell import tools
 from ims.steps.run_script import STEP
 from ims.workspace import Workspace
@@ -60,7 +61,7 @@ def run(workspace: Path, rootfs: Path, script: str | None, seconds: int = 60) ->
     """Run a script, or the playbook in the workspace; returns what it prints."""
     lines: list[str] = []
     data: dict[str, Any] = {"workspace": str(workspace), "rootfs": str(rootfs), "script": script, "seconds": seconds}
-    LocalRuntime().run(STEP, data, "script", lines.append)
+    StepProcess().run(STEP, data, "script", lines.append)
     return lines
 
 

@@ -21,7 +21,7 @@ import pytest
 
 from ims.images.changes import Difference, compare
 from ims.images.overlay import mount
-from ims.runtime.local import LocalRuntime, StepFailedError
+from ims.runtime.local.process import StepFailedError, StepProcess
 from ims.settings import settings
 from ims.shell import seccomp, traces
 from ims.steps.serve_shell import STEP
@@ -73,7 +73,7 @@ class Shell:
         self.workspace.run.mkdir(parents=True, exist_ok=True)
         self.workspace.shell_address.unlink(missing_ok=True)
         self.error = None
-        self.runtime, started = LocalRuntime(), time.monotonic()
+        self.process, started = StepProcess(), time.monotonic()
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
         while not self.workspace.shell_address.exists() and self.thread.is_alive():
@@ -90,7 +90,7 @@ class Shell:
             **{"host": "127.0.0.1", "port": self.port},
         }
         try:
-            self.runtime.run(STEP, data, "shell", self.log.append)
+            self.process.run(STEP, data, "shell", self.log.append)
         except StepFailedError as error:
             self.error = error
 
@@ -100,7 +100,7 @@ class Shell:
 
     def stop(self) -> None:
         """Kill it."""
-        self.runtime.kill()
+        self.process.kill()
         self.thread.join(20)
         assert not self.thread.is_alive()
 

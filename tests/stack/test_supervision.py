@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 from pydantic import HttpUrl
 
+from ims import supervisord
 from ims.settings import Settings
 from ims.stack import supervision
 from ims.stack.credentials import Credentials, ensure_credentials
@@ -83,16 +84,16 @@ def test_supervisord_itself_is_reached_by_root_only(own: Settings) -> None:
 
 def test_nothing_runs_at_first(own: Settings) -> None:
     """Asking and stopping are no errors then."""
-    assert not supervision.is_running(own)
-    supervision.stop(own)
+    assert not supervisord.is_running(own)
+    supervisord.stop(own)
 
 
 def test_another_process_with_the_same_number_is_not_taken_for_ours(own: Settings) -> None:
     """After a restart of the machine an old number may be anybody's."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
         (own.home / "run" / "supervisord.pid").write_text(f"{stranger.pid}\n")
-        assert not supervision.is_running(own)
-        supervision.stop(own)
+        assert not supervisord.is_running(own)
+        supervisord.stop(own)
         assert stranger.poll() is None
         stranger.communicate(b"\n")
 
@@ -102,11 +103,11 @@ def test_supervisord_runs_from_start_to_stop(own: Settings) -> None:
     other = Settings(home=own.home, s3_endpoint_url=HttpUrl("https://s3.example"))
     supervision.start(other, {"PATH": "/usr/bin:/bin"})
     try:
-        assert supervision.is_running(other)
-        states = supervision.states(other)
+        assert supervisord.is_running(other)
+        states = supervisord.states(other)
     finally:
-        time.sleep(0 if supervision.is_running(other) else 1)
-        supervision.stop(other)
+        time.sleep(0 if supervisord.is_running(other) else 1)
+        supervisord.stop(other)
     assert {name for name, state in states.items() if state == "STOPPED"} >= AIRFLOW
-    assert not supervision.is_running(other)
+    assert not supervisord.is_running(other)
     assert not (own.home / "run" / "supervisor.sock").exists()

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from ims.runtime.local import NAMESPACES
+from ims.runtime.local.process import NAMESPACES
 from ims.settings import settings
 from ims.steps import build_ca_package, package_root, resolve_packages
 from ims.steps.package_artifacts import make_rootfs

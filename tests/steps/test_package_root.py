@@ -11,8 +11,8 @@ from uuid import uuid4
 
 import pytest
 
-from ims.runtime import caches
-from ims.runtime.local import LocalRuntime
+from ims.runtime.local import caches
+from ims.runtime.local.runtime import LocalRuntime
 from ims.settings import settings
 from ims.steps import package_root
 from ims.steps.cache import ROOTS, claimed_by
@@ -109,7 +109,7 @@ def test_stays_as_long_as_a_job_claims_it(recipe_id: str, root: Path, job: Job) 
     """Between two steps nothing holds it but that: neither a newer one nor the clean-up takes it away."""
     package_root.keep(recipe_id, "one", root)
     (entry,) = [entry for entry in caches.entries() if entry.path.name == recipe_id]
-    assert not caches.in_use(entry)
+    assert not caches.is_in_use(entry)
     assert job.take("one")
     job.unmount()
     assert not caches.remove(entry)

@@ -37,7 +37,7 @@ def test_one_login_while_it_works(monkeypatch: pytest.MonkeyPatch) -> None:
     """Shells stay open for days and are asked for every few seconds; what was refused is asked with a new login."""
     api = Api()
     monkeypatch.setattr(completion, "api_client", api.login)
-    trigger = CompletionTrigger("job", jail=True)
+    trigger = CompletionTrigger("job")
     assert [trigger._asked() for _ in range(3)] == [None] * 3
     assert api.logins == 1
     api.away = True

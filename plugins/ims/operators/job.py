@@ -11,7 +11,7 @@ from ims.connections import api_client, object_store
 from ims.errors import InputError, MissingError
 from ims.jobs import job_id, lineage
 from ims.operators.errors import task_errors
-from ims.runtime.choice import workspaces
+from ims.runtime.choice import runtime
 from ims.settings import settings
 from ims.storage.manifest import MANIFEST_NAME
 from ims.storage.objects import ObjectName
@@ -42,7 +42,7 @@ class OpenWorkspaceOperator(BaseOperator):
             if record["link"] is None:
                 raise InputError(f"{record['name']} ({record['id']}) has no link to an object in S3", "PATCH one")
             size = self.size_gib or settings().build_env_size
-            workspace = workspaces().open_workspace(job, size)
+            workspace = runtime().open_workspace(job, size)
         self.log.info("job %s works on %s %s in %s", job, record["name"], record["id"], workspace)
         return {
             "workspace": str(workspace),
@@ -72,7 +72,7 @@ class CloseWorkspaceOperator(BaseOperator):
     def execute(self, context: Context) -> None:
         """Leave nothing of the job but its log and, if it succeeded, its image."""
         with task_errors(context):
-            workspaces().close_workspace(job_id(str(context["run_id"])))
+            runtime().close_workspace(job_id(str(context["run_id"])))
             if not self._is_recorded():
                 if self.image_id:
                     removed = object_store().delete_prefix(settings().images_bucket, f"{self.image_id}/")

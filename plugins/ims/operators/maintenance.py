@@ -13,7 +13,7 @@ from ims.cleaning import Finding, summary
 from ims.connections import api_client
 from ims.errors import ImsError
 from ims.operators.errors import task_errors
-from ims.runtime.choice import leftovers
+from ims.runtime.choice import runtime
 from ims.settings import settings
 
 LOOK_SECONDS = 3600
@@ -67,7 +67,7 @@ class CleanWorkspacesOperator(CleanUpTask):
     def clean(self) -> list[dict[str, Any]]:
         """What cannot be removed keeps nothing else from being so."""
         client = api_client()
-        found = leftovers(lambda: client.get("maintenance")["jobs"], settings().orphan_hours)
+        found = runtime().leftovers(lambda: client.get("maintenance")["jobs"], settings().orphan_hours)
         return summary(self._removed(found) if self.frees else found)
 
     def _removed(self, found: Iterable[Finding]) -> list[Finding]:

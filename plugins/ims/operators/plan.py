@@ -12,7 +12,7 @@ from ims.connections import api_client
 from ims.errors import MissingError
 from ims.jobs import job_id
 from ims.operators.errors import task_errors
-from ims.runtime.choice import workspaces
+from ims.runtime.choice import runtime
 from ims.settings import settings
 
 WORKSPACE_GIB = 1
@@ -41,7 +41,7 @@ class ChooseRecipesOperator(BaseOperator):
             else:
                 chosen = newest(filter(_is_due, client.get("recipes")))
             recipes = [_to_plan(client, recipe) for recipe in chosen if recipe["link"] is not None]
-            workspace = workspaces().open_workspace(job_id(str(context["run_id"])), WORKSPACE_GIB)
+            workspace = runtime().open_workspace(job_id(str(context["run_id"])), WORKSPACE_GIB)
         self.log.info("recipes: %s", ", ".join(recipe["name"] for recipe in recipes) or "none")
         return {"workspace": str(workspace), "recipes": recipes}
 
@@ -52,7 +52,7 @@ class RemoveWorkspaceOperator(BaseOperator):
     def execute(self, context: Context) -> None:
         """None there is no error."""
         with task_errors(context):
-            workspaces().close_workspace(job_id(str(context["run_id"])))
+            runtime().close_workspace(job_id(str(context["run_id"])))
 
 
 def newest(recipes: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -17,10 +17,11 @@ from airflow.sdk.exceptions import AirflowException
 from kubernetes.client import models as k8s
 
 from ims.errors import PERMANENT_EXIT_CODES, ImsError, InputError, UnavailableError
+from ims.operators.base import StepTask, architecture
 from ims.operators.errors import task_errors
-from ims.operators.step import StepTask, architecture
-from ims.runtime import pods
-from ims.runtime.kubernetes import GONE, await_cluster, cluster_errors, explain, outcome
+from ims.runtime.kubernetes import pods
+from ims.runtime.kubernetes.cluster import GONE, await_cluster, cluster_errors
+from ims.runtime.kubernetes.diagnosis import explain, outcome
 from ims.settings import settings
 from ims.steps.step import load_step
 

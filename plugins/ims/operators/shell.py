@@ -12,9 +12,10 @@ from airflow.sdk.exceptions import AirflowSkipException
 from ims.connections import api_client
 from ims.errors import MissingError
 from ims.jobs import job_id
+from ims.operators.base import architecture
 from ims.operators.errors import task_errors
-from ims.operators.step import architecture
-from ims.runtime.choice import shells
+from ims.runtime.base import ShellRequest
+from ims.runtime.choice import runtime
 from ims.settings import settings
 
 
@@ -56,15 +57,16 @@ class StartShellOperator(BaseOperator):
         with task_errors(context):
             client = api_client()
             key = client.record("public-keys", self.public_key_id)["public_key"]
-            data = {
-                "workspace": self.workspace,
-                "rootfs": self.rootfs,
-                "public_key": key,
-                "jail": self.jail,
-                "name": self.name,
-            }
+            request = ShellRequest(
+                workspace=self.workspace,
+                rootfs=self.rootfs,
+                public_key=key,
+                jail=self.jail,
+                name=self.name,
+                arch=architecture(context),
+            )
             try:
-                shell = shells().open(data, architecture(context))
+                shell = runtime().open_shell(request).model_dump()
             except MissingError as error:
                 raise AirflowSkipException(str(error)) from None
             until = datetime.now(UTC) + timedelta(seconds=self.lease)
@@ -83,7 +85,7 @@ class StopShellOperator(BaseOperator):
         """Not open is no error."""
         job = job_id(str(context["run_id"]))
         with task_errors(context):
-            shells().close(job)
+            runtime().close_shell(job)
             try:
                 api_client().delete(f"jobs/{job}/shell")
             except MissingError:

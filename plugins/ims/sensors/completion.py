@@ -1,4 +1,4 @@
-"""Seed step 5 of customizing: wait until the administrator has finished."""
+"""Waits until the administrator has finished the shell of a job."""
 
 from __future__ import annotations
 
@@ -20,15 +20,9 @@ REASONS = {
 class CompletionSensor(BaseOperator):
     """Holds no worker while it waits, however long that is."""
 
-    template_fields = ("jail",)
-
-    def __init__(self, *, jail: Any, **arguments: Any) -> None:
-        super().__init__(**arguments)
-        self.jail = jail
-
     def execute(self, context: Context) -> None:
         """Hand over to the triggerer."""
-        self.defer(trigger=CompletionTrigger(job_id(str(context["run_id"])), self.jail), method_name="resume")
+        self.defer(trigger=CompletionTrigger(job_id(str(context["run_id"]))), method_name="resume")
 
     def resume(self, context: Context, event: dict[str, Any]) -> None:
         """Go on, or end the job with the reason."""

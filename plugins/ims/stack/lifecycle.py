@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping
 
 import httpx
 
+from ims import supervisord
 from ims.client import ImsClient
 from ims.errors import ConfigurationError, ImsError, UnavailableError
 from ims.settings import Settings
@@ -47,7 +48,7 @@ def up(settings: Settings, say: Say) -> Credentials:
     if os.geteuid() != 0:
         raise ConfigurationError("the stack builds images, which takes root", "Run it again as root")
     credentials = prepare_home(settings)
-    if supervision.is_running(settings):
+    if supervisord.is_running(settings):
         await_all(settings, credentials, say)
         return credentials
     check_ports(settings)
@@ -57,7 +58,7 @@ def up(settings: Settings, say: Say) -> Credentials:
         say("preparing the Airflow database")
         wait(settings, "the Airflow database", lambda: postgres.is_ready(settings))
         migrate(settings, environment)
-        supervision.start_airflow(settings)
+        supervisord.start_all(settings)
         await_all(settings, credentials, say)
     except BaseException:
         down(settings)
@@ -86,7 +87,7 @@ def set_nightly_pool(settings: Settings, credentials: Credentials) -> None:
 
 def down(settings: Settings) -> None:
     """Stop every process of the stack. Nothing running is no error."""
-    supervision.stop(settings)
+    supervisord.stop(settings)
 
 
 def prepare_home(settings: Settings) -> Credentials:
@@ -110,7 +111,7 @@ def prepare_home(settings: Settings) -> Credentials:
 def migrate(settings: Settings, environment: Mapping[str, str]) -> None:
     """Bring Airflow's database to its newest schema. Raises ConfigurationError: that failed."""
     log = settings.home / "logs" / "db-migrate.log"
-    command = [str(supervision.BIN / "airflow"), "db", "migrate"]
+    command = [str(supervisord.BIN / "airflow"), "db", "migrate"]
     with log.open("wb") as output:
         done = subprocess.run(command, env=environment, stdout=output, stderr=output, check=False)
     if done.returncode != 0:
@@ -176,7 +177,7 @@ def wait(settings: Settings, what: str, ready: Callable[[], bool]) -> None:
 
 def _dead(settings: Settings) -> list[str]:
     """The programs that gave up. A shell that does not come back is its job's affair."""
-    states = supervision.states(settings)
+    states = supervisord.states(settings)
     return [part.name for part in supervision.programs(settings) if states.get(part.name) == "FATAL"]
 
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-import sys
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+from ims import supervisord
 from ims.errors import ImsError
 from ims.settings import Settings
 from ims.stack import postgres
 from ims.stack.roles import roles_file
-
-BIN = Path(sys.executable).parent
-STOP_SECONDS = 30
+from ims.supervisord import BIN, STOP_SECONDS
 
 
 @dataclass(frozen=True)
@@ -91,7 +88,7 @@ def write_configuration(settings: Settings) -> Path:
         f"[supervisord]\nuser=root\nlogfile={logs}/supervisord.log\npidfile={run}/supervisord.pid\nchildlogdir={logs}",
         "[rpcinterface:supervisor]\nsupervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface",
         f"[supervisorctl]\nserverurl=unix://{run}/supervisor.sock",
-        f"[include]\nfiles={services_folder(settings)}/*.conf",
+        f"[include]\nfiles={supervisord.services_folder(settings)}/*.conf",
     ]
     sections += [
         f"[program:{program.name}]\ncommand={' '.join(program.command)}\ndirectory={program.directory}\n"
@@ -100,86 +97,19 @@ def write_configuration(settings: Settings) -> Path:
         "autorestart=true\nstartretries=3\n" + "\n".join(program.options)
         for program in programs(settings)
     ]
-    path = run / "supervisord.conf"
+    path = supervisord.configuration_path(settings)
     path.write_text("\n\n".join(sections) + "\n")
     return path
-
-
-def services_folder(settings: Settings) -> Path:
-    """Where the configurations of programs are that come and go while the stack runs."""
-    folder = settings.home / "run" / "services"
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-def update(settings: Settings, name: str) -> None:
-    """Start or stop a program whose configuration came or went. Raises ImsError: supervisord does not do it."""
-    done = _run_control(settings, "update", name)
-    if done.returncode != 0 and "no such group" not in done.stdout:
-        raise ImsError(f"supervisord cannot update {name}: {done.stdout.strip()}")
 
 
 def start(settings: Settings, environment: Mapping[str, str]) -> None:
     """Start supervisord and with it what Airflow needs. Running already is no error."""
     configuration = write_configuration(settings)
-    if is_running(settings):
+    if supervisord.is_running(settings):
         return
     subprocess.run([BIN / "supervisord", "-c", configuration], env=dict(environment), check=True)
     deadline = time.monotonic() + STOP_SECONDS
-    while not is_running(settings):  # it says who it is only after it went into the background
+    while not supervisord.is_running(settings):  # it says who it is only after it went into the background
         if time.monotonic() > deadline:
             raise ImsError("supervisord does not start", f"See {settings.home}/logs/supervisord.log")
         time.sleep(0.05)
-
-
-def start_airflow(settings: Settings) -> None:
-    """Start the parts of Airflow. Running already is no error."""
-    _control(settings, "start", "all")
-
-
-def is_running(settings: Settings) -> bool:
-    """Whether supervisord of this installation runs."""
-    return _supervisord_pid(settings) is not None
-
-
-def stop(settings: Settings) -> None:
-    """Stop every program and supervisord itself, and wait until they are gone.
-
-    Raises ImsError: supervisord is still there after its time.
-    """
-    pid = _supervisord_pid(settings)
-    if pid is None:
-        return
-    _control(settings, "shutdown")
-    deadline = time.monotonic() + 3 * STOP_SECONDS
-    while Path(f"/proc/{pid}").exists():
-        if time.monotonic() > deadline:
-            raise ImsError(f"supervisord ({pid}) does not stop", f"See {settings.home}/logs/supervisord.log")
-        time.sleep(0.1)
-
-
-def states(settings: Settings) -> dict[str, str]:
-    """Each program's state in supervisord's words (RUNNING, BACKOFF, FATAL, …)."""
-    lines = _control(settings, "status").splitlines()
-    return {fields[0]: fields[1] for line in lines if len(fields := line.split()) > 1}
-
-
-def _control(settings: Settings, *command: str) -> str:
-    return _run_control(settings, *command).stdout
-
-
-def _run_control(settings: Settings, *command: str) -> subprocess.CompletedProcess[str]:
-    configuration = settings.home / "run" / "supervisord.conf"
-    return subprocess.run(
-        [BIN / "supervisorctl", "-c", configuration, *command], capture_output=True, text=True, check=False
-    )
-
-
-def _supervisord_pid(settings: Settings) -> int | None:
-    try:
-        pid = int((settings.home / "run" / "supervisord.pid").read_text())
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
-    except (OSError, ValueError):
-        return None
-    own = os.fsencode(settings.home / "run" / "supervisord.conf")
-    return pid if own in command.split(b"\0") else None

@@ -1,4 +1,4 @@
-"""Seed step 5: a shell in an image over SSH, until it is killed. All it starts and mounts ends with it."""
+"""A shell in an image over SSH, until its user ends it. Everything that it starts and mounts ends with it."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import json
 import logging
 import os
 import shutil
+import stat
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import Field
@@ -20,14 +22,16 @@ from ims.steps.step import Step, StepInput
 log = logging.getLogger(__name__)
 
 MARKERS = {"failed": "fail", "complete": "complete"}
-"""What the user may make, and what it means."""
+"""The files by which the user ends the shell, and the result that each stands for."""
+POLL_SECONDS = 0.25
+GRACE_SECONDS = 0.5
+"""How long sessions live on after a marker was created, so that the one that created it can end by itself."""
 
 
 class Input(StepInput):
     """`rootfs` is the image's squashfs; without it the folder `image-root` is used as it is (a failed build's).
 
-    The shell listens on `host` and `port`; `name` is what its prompt shows. With `until_marked` the step ends when its
-    user has made one of the markers.
+    The shell listens on `host` and `port`; `name` is what its prompt shows.
     """
 
     rootfs: Path | None
@@ -36,15 +40,13 @@ class Input(StepInput):
     host: str
     port: int = Field(ge=1, le=65535)
     name: str
-    until_marked: bool = False
 
 
 def run(step: Input) -> str:
-    """Returns the marker's word, `complete` or `fail`.
+    """Returns `complete` or `fail` when the user has created the marker that stands for it.
 
-    Leaves host, port, fingerprint and command in `shell.json` when ssh answers, changes in `changes/upper`.
-
-    Started again in the same workspace, it goes on with the same host key and changes. Raises ImsError.
+    Writes host, port, fingerprint and command to `shell.json` when ssh answers; changes are in `changes/upper`.
+    If it is started again in the same workspace, it continues with the same host key and changes. Raises ImsError.
     """
     ready = step.workspace.shell_address
     ready.unlink(missing_ok=True)
@@ -58,8 +60,7 @@ def run(step: Input) -> str:
     sshd.configure(step.host, step.port, key, step.public_key)
     server = sshd.start(step.host, step.port)
     _announce(step, ready, fingerprint)
-    folder = (root / "tmp" if step.jail else step.workspace.unjailed) if step.until_marked else None
-    return _watch(server.pid, processes, folder)
+    return _watch(server.pid, processes, step.workspace.markers(jail=step.jail))
 
 
 def surround() -> None:
@@ -105,29 +106,34 @@ def _announce(step: Input, ready: Path, fingerprint: str) -> None:
     partial.replace(ready)
 
 
-def _watch(server: int, processes: sessions.Processes, markers: Path | None) -> str:
-    """Be the first process of the namespace: reap whatever ends, and see to the two that must not.
+def _watch(server: int, processes: sessions.Processes, markers: Path) -> str:
+    """Wait for a marker; returns the result that it stands for.
 
-    Returns the word of a marker in `markers`, if that is given.
+    Meanwhile be the init process of the namespace: reap every process that ends, and react to the two that must not.
+    Raises ImsError if sshd ends.
     """
-    while True:
-        if markers is not None and (word := marked(markers)) is not None:
-            return word
-        pid, status = os.waitpid(-1, os.WNOHANG if markers is not None else 0)
+    while (outcome := marked(markers)) is None:
+        pid, status = os.waitpid(-1, os.WNOHANG)
         if pid == 0:
-            time.sleep(1)
+            time.sleep(POLL_SECONDS)
         elif pid == server:
             raise ImsError(f"sshd ended with {os.waitstatus_to_exitcode(status)}", "Its messages are in the log above")
         elif pid == processes.pid:
             log.warning("all processes of the shell were ended; it can be used again")
             processes.restart()
+    time.sleep(GRACE_SECONDS)
+    return outcome
 
 
 def marked(folder: Path) -> str | None:
-    """What the user says. A link counts as a file: it is never followed."""
-    for name, word in MARKERS.items():
-        if os.path.lexists(folder / name):
-            return word
+    """Returns the result that a marker in the folder stands for, or None if there is no marker.
+
+    A link counts as a marker and is not followed; the whiteout of an overlay does not count.
+    """
+    for name, outcome in MARKERS.items():
+        with suppress(FileNotFoundError):
+            if not stat.S_ISCHR((folder / name).lstat().st_mode):
+                return outcome
     return None
 
 

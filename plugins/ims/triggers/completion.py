@@ -14,50 +14,47 @@ from asgiref.sync import sync_to_async
 from ims.client import ImsClient
 from ims.connections import api_client
 from ims.errors import ImsError
-from ims.runtime.choice import Shells, shells
+from ims.runtime.base import Runtime
+from ims.runtime.choice import runtime
 
-MARKER_SECONDS = 1.0
+OUTCOME_SECONDS = 1.0
 API_SECONDS = 3.0
 
 
 class CompletionTrigger(BaseTrigger):
-    """Looks for the marker of a shell's user, and asks our API what was asked of it.
+    """Waits until the shell has ended, a user finishes it through our API, or its lease expires.
 
     The event's payload is {outcome}: `complete`, `fail` or `expired`.
     """
 
-    def __init__(self, job_id: str, jail: bool) -> None:
+    def __init__(self, job_id: str) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.job_id = job_id
-        self.jail = jail
         self._client: ImsClient | None = None
-        self._shells: Shells | None = None
+        self._runtime: Runtime | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """How Airflow makes this trigger again elsewhere."""
-        return (
-            "ims.triggers.completion.CompletionTrigger",
-            {"job_id": self.job_id, "jail": self.jail},
-        )
+        return "ims.triggers.completion.CompletionTrigger", {"job_id": self.job_id}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Fires once."""
         asked = 0.0
         while True:
-            outcome = await sync_to_async(self._marked)()
+            outcome = await sync_to_async(self._outcome)()
             if outcome is None and time.monotonic() - asked > API_SECONDS:
                 outcome = await sync_to_async(self._asked)()
                 asked = time.monotonic()
             if outcome is not None:
                 yield TriggerEvent({"outcome": outcome})
                 return
-            await asyncio.sleep(MARKER_SECONDS)
+            await asyncio.sleep(OUTCOME_SECONDS)
 
-    def _marked(self) -> str | None:
-        """What the marker of the shell's user says; nothing while the runtime does not answer."""
+    def _outcome(self) -> str | None:
+        """Returns the result of the shell, or None if it is open or the runtime does not answer."""
         try:
-            self._shells = self._shells or shells()
-            return self._shells.outcome(self.job_id, self.jail)
+            self._runtime = self._runtime or runtime()
+            return self._runtime.shell_outcome(self.job_id)
         except ImsError as error:
             self.log.warning("%s", error)
             return None

@@ -12,12 +12,12 @@ from rich.console import Console
 from ims.cli import following
 from ims.cli.pushing import push_to
 from ims.client import ImsClient
+from ims.demo.mirrors import debian_mirrors
 from ims.files import write_private
 from ims.recipes import archive
 from ims.settings import Settings
 from ims.stack.credentials import Credentials
 from ims.stack.environment import PROJECT
-from ims.stack.host import debian_mirrors
 from ims.storage.objects import ObjectName, ObjectStore
 
 RECIPE = PROJECT / "include" / "recipes" / "debian12"

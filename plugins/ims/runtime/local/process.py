@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,9 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ims.errors import PERMANENT_EXIT_CODES, ImsError, InputError
-from ims.settings import Settings, settings
-from ims.steps import cache
+from ims.errors import PERMANENT_EXIT_CODES, ImsError
+from ims.settings import Settings
 from ims.steps.step import Step
 
 # The kernel kills the step when its parent dies, and everything in a PID namespace with its first process.
@@ -30,7 +28,6 @@ NAMESPACES = (
     "--",
 )
 _INHERITED = ("PATH", "HOME", "LANG", "TZ", "http_proxy", "https_proxy", "no_proxy", "AWS_CA_BUNDLE")
-_GIB = 1024**3
 
 
 class StepFailedError(ImsError):
@@ -42,36 +39,11 @@ class StepFailedError(ImsError):
         self.permanent = exit_code in PERMANENT_EXIT_CODES
 
 
-class LocalRuntime:
-    """Runs steps here."""
+class StepProcess:
+    """One step at a time as a child process: `run` waits for it, `kill` ends it from another thread or a signal."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
-
-    def open_workspace(self, job_id: str, size_gib: int) -> Path:
-        """Make an empty workspace for a job. Raises InputError: less than `size_gib` GiB are free."""
-        self.close_workspace(job_id)
-        folder = settings().workspaces / job_id
-        folder.parent.mkdir(parents=True, exist_ok=True)
-        free = shutil.disk_usage(folder.parent).free / _GIB
-        if free < size_gib:
-            raise InputError(
-                f"the job needs {size_gib} GiB of space, {folder.parent} has {free:.1f} GiB free",
-                "Free some, or set build_env_size",
-            )
-        (folder / "run").mkdir(parents=True)
-        return folder
-
-    def close_workspace(self, job_id: str) -> None:
-        """End what still runs in a job's workspace and remove it. None there is no error."""
-        folder = settings().workspaces / job_id
-        for record in folder.glob("run/*.pid"):
-            _end_leftover(record)
-        for fetched in cache.folder(cache.IMAGES).glob(f"{job_id}.*"):
-            fetched.unlink()
-        shutil.rmtree(folder, ignore_errors=True)
-        if folder.exists():
-            shutil.rmtree(folder)
 
     def run(self, step: Step[Any], data: dict[str, Any], label: str, on_line: Callable[[str], None]) -> Any:
         """Run a step and return its result.
@@ -81,10 +53,10 @@ class LocalRuntime:
         """
         workspace = Path(data["workspace"])
         result, record = workspace / "run" / f"{label}.json", workspace / "run" / f"{label}.pid"
-        _end_leftover(record)
+        end_recorded(record)
         result.unlink(missing_ok=True)
         # -P: the workspace, where others' scripts write, is no place for modules.
-        command = [*NAMESPACES, sys.executable, "-P", "-m", "ims.runtime.inside", step.name, json.dumps(data)]
+        command = [*NAMESPACES, sys.executable, "-P", "-m", "ims.runtime.local.entrypoint", step.name, json.dumps(data)]
         self._process = subprocess.Popen(
             [*command, "--result", str(result)],
             stdin=subprocess.DEVNULL,
@@ -134,14 +106,14 @@ def _outcome(name: str, code: int, result: Path, last: str) -> Any:
     raise StepFailedError(f"{name} {how} without giving a reason", "See its log", code)
 
 
-def _end_leftover(record: Path) -> None:
+def end_recorded(record: Path) -> None:
     """Kill the process that `record` names if it is still the step that wrote it."""
     try:
         pid = int(record.read_text())
         command = Path(f"/proc/{pid}/cmdline").read_bytes()
     except (OSError, ValueError):
         return
-    if b"ims.runtime.inside" in command and os.fsencode(record.parent) in command:
+    if b"ims.runtime.local.entrypoint" in command and os.fsencode(record.parent) in command:
         descriptor = os.pidfd_open(pid)
         try:
             signal.pidfd_send_signal(descriptor, signal.SIGKILL)

@@ -9,6 +9,7 @@ from typing import Any
 
 from kubernetes.client import models as k8s
 
+from ims.runtime.base import SHELL_STEP, ShellRequest
 from ims.settings import Settings, settings
 from ims.steps.step import Step
 
@@ -19,10 +20,11 @@ OUTCOME = "/ims-outcome"
 RESULT = "/airflow/xcom/return.json"
 CA = "/etc/ims/site-ca.crt"
 USER = 1000
-SHELL = "serve_shell"
 SHELL_PORT = 2022
 CONTAINER = "step"
 PART_OF = "app.kubernetes.io/part-of"
+JOB = "ims.job"
+"""The label with the id of the job."""
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 # Settings that mean something to a step; where things are is other in a pod.
 _SETTINGS = (
@@ -69,16 +71,16 @@ def step_pod(step: Step[Any], data: dict[str, Any], arch: str | None, memory_gib
     )
 
 
-def shell_pod(step: Step[Any], data: dict[str, Any], arch: str | None) -> k8s.V1Pod:
-    """The pod of a shell: it is ready when ssh answers, starts again when it fails, and ends when its user is done."""
-    pod = step_pod(step, {**data, "host": "0.0.0.0", "port": SHELL_PORT, "until_marked": True}, arch)  # noqa: S104
+def shell_pod(step: Step[Any], request: ShellRequest) -> k8s.V1Pod:
+    """The pod of a shell: it is ready when ssh answers, restarts when it fails, and ends when its user ends it."""
+    pod = step_pod(step, request.step_input("0.0.0.0", SHELL_PORT), request.arch)  # noqa: S104
     (container,) = pod.spec.containers
-    container.args = [*container.args[:2], "--result", f"{data['workspace']}/serve_shell.json", "--outcome", OUTCOME]
+    container.args = [*container.args[:2], "--result", f"{request.workspace}/serve_shell.json", "--outcome", OUTCOME]
     container.ports = [k8s.V1ContainerPort(container_port=SHELL_PORT)]
     container.readiness_probe = k8s.V1Probe(
         tcp_socket=k8s.V1TCPSocketAction(port=SHELL_PORT), period_seconds=1, failure_threshold=1
     )
-    pod.metadata.name = shell_name(PurePosixPath(data["workspace"]).name)
+    pod.metadata.name = shell_name(request.job_id)
     pod.spec.restart_policy = "OnFailure"
     return pod
 
@@ -93,11 +95,11 @@ def shell_service(job_id: str) -> k8s.V1Service:
     own = settings()
     return k8s.V1Service(
         metadata=k8s.V1ObjectMeta(
-            name=shell_name(job_id), labels=labels(job_id, SHELL), annotations=own.kubernetes_shell_annotations
+            name=shell_name(job_id), labels=labels(job_id, SHELL_STEP), annotations=own.kubernetes_shell_annotations
         ),
         spec=k8s.V1ServiceSpec(
             type=own.kubernetes_shell_service,
-            selector=labels(job_id, SHELL),
+            selector=labels(job_id, SHELL_STEP),
             ports=[k8s.V1ServicePort(name="ssh", port=22, target_port=SHELL_PORT)],
         ),
     )
@@ -105,7 +107,7 @@ def shell_service(job_id: str) -> k8s.V1Service:
 
 def labels(job_id: str, step_name: str) -> dict[str, str]:
     """How the pods of a job are found."""
-    return {PART_OF: "ims", "ims.job": job_id, "ims.step": step_name}
+    return {PART_OF: "ims", JOB: job_id, "ims.step": step_name}
 
 
 def _nodes(own: Settings, arch: str | None) -> dict[str, str]:

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from ims.demo.mirrors import debian_mirrors
 from ims.errors import ConfigurationError
-from ims.stack.host import debian_mirrors
 
 MAIN = "http://mirror.example/debian"
 SECURITY = "http://mirror.example/debian-security"

@@ -1,0 +1,114 @@
+"""Steps that run as services of the stack's supervisord.
+
+A service outlives the task that starts it. It runs until it ends by itself or `stop` is called; supervisord restarts it
+if it dies, and starts it again together with the stack.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from ims import supervisord
+from ims.runtime.local.process import NAMESPACES, step_environment
+from ims.settings import settings
+from ims.steps.step import Step
+
+_PROGRAM = """\
+[program:{name}]
+command={python} -m ims.runtime.local.services {specification}
+redirect_stderr=true
+stdout_logfile={log}
+stdout_logfile_maxbytes=20MB
+stdout_logfile_backups=1
+autorestart=unexpected
+exitcodes=0
+startsecs=1
+stopsignal=KILL
+stopasgroup=true
+killasgroup=true
+"""
+
+
+def start(step: Step[Any], data: dict[str, Any]) -> None:
+    """Run a step in the workspace that its input names. Does nothing if the step runs already."""
+    workspace = Path(data["workspace"])
+    specification = workspace / "run" / f"{step.name}.service.json"
+    command = [*NAMESPACES, sys.executable, "-m", "ims.runtime.local.entrypoint", step.name, json.dumps(data)]
+    specification.write_text(
+        json.dumps(
+            {
+                "command": [*command, "--result", str(result_file(step.name, workspace))],
+                "environment": step_environment(step),
+                "folder": str(workspace),
+            }
+        )
+    )
+    name = service_name(step.name, workspace.name)
+    configuration = _configuration(name)
+    partial = configuration.with_suffix(".partial")
+    log = log_file(step.name, workspace.name)
+    partial.write_text(_PROGRAM.format(name=name, python=sys.executable, specification=specification, log=log))
+    partial.rename(configuration)
+    supervisord.update(settings(), name)
+
+
+def stop(step_name: str, job_id: str) -> None:
+    """End the step of a job and all its processes, if it runs, and remove the service."""
+    name = service_name(step_name, job_id)
+    _configuration(name).unlink(missing_ok=True)
+    supervisord.update(settings(), name)
+    for log in log_file(step_name, job_id).parent.glob(f"{name}.log*"):
+        log.unlink()
+
+
+def started_jobs(step_name: str) -> list[str]:
+    """The ids of the jobs for which the step was started and not stopped."""
+    prefix = service_name(step_name, "")
+    found = supervisord.services_folder(settings()).glob(f"{prefix}*.conf")
+    return sorted(path.stem.removeprefix(prefix) for path in found)
+
+
+def outcome(step_name: str, workspace: Path) -> dict[str, Any] | None:
+    """How the step ended: {"result"} or {"error", "hint"}. None if it has not ended yet."""
+    try:
+        found: dict[str, Any] = json.loads(result_file(step_name, workspace).read_text())
+    except FileNotFoundError:
+        return None
+    return found
+
+
+def result_file(step_name: str, workspace: Path) -> Path:
+    """The file that the step writes when it ends."""
+    return workspace / "run" / f"{step_name}.json"
+
+
+def log_file(step_name: str, job_id: str) -> Path:
+    """The file of the step's output.
+
+    It is not in the workspace: if the folder of a log is missing, supervisord rejects its whole configuration.
+    """
+    return supervisord.services_folder(settings()) / f"{service_name(step_name, job_id)}.log"
+
+
+def service_name(step_name: str, job_id: str) -> str:
+    """The name of the service in supervisord."""
+    return f"{step_name}-{job_id}"
+
+
+def _configuration(name: str) -> Path:
+    return supervisord.services_folder(settings()) / f"{name}.conf"
+
+
+def _become(specification: Path) -> None:
+    """Replace this process with the step, without anything of supervisord's environment."""
+    program = json.loads(specification.read_text())
+    os.chdir(program["folder"])
+    os.execvpe(program["command"][0], program["command"], program["environment"])  # noqa: S606
+
+
+if __name__ == "__main__":
+    _become(Path(sys.argv[1]))

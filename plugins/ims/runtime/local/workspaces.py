@@ -1,0 +1,41 @@
+"""Workspaces as folders of this machine."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+from ims.errors import InputError
+from ims.runtime.local.process import end_recorded
+from ims.settings import settings
+from ims.steps import cache
+
+_GIB = 1024**3
+
+
+def open_workspace(job_id: str, size_gib: int) -> Path:
+    """Create an empty folder for a job. Raises InputError if fewer than `size_gib` GiB are free."""
+    close_workspace(job_id)
+    folder = settings().workspaces / job_id
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder.parent).free / _GIB
+    if free < size_gib:
+        raise InputError(
+            f"the job needs {size_gib} GiB of space, {folder.parent} has {free:.1f} GiB free",
+            "Free some, or set build_env_size",
+        )
+    (folder / "run").mkdir(parents=True)
+    return folder
+
+
+def close_workspace(job_id: str) -> None:
+    """End what still runs in the folder of a job and remove the folder, if there is one."""
+    folder = settings().workspaces / job_id
+    for record in folder.glob("run/*.pid"):
+        end_recorded(record)
+    for fetched in cache.folder(cache.IMAGES).glob(f"{job_id}.*"):
+        fetched.unlink()
+    # The processes that were just killed may still create files: the first try ignores errors, the second reports them.
+    shutil.rmtree(folder, ignore_errors=True)
+    if folder.exists():
+        shutil.rmtree(folder)
