@@ -18,6 +18,7 @@ from ims.runtime.base import ShellRequest
 from ims.runtime.local.runtime import LocalRuntime
 from ims.runtime.local.services import service_name
 from ims.runtime.local.shells import START_SECONDS
+from ims.workspace import Workspace
 from tests.flows.waiting import wait_for
 from tests.service import PUBLIC_KEY, Service
 from tests.shell.small_image import pack, write_root
@@ -41,7 +42,7 @@ def request(workspace: Path, rootfs: Path | None, *, jail: bool = True) -> Shell
 
 def markers(workspace: Path, *, jail: bool) -> Path:
     """The folder in which the user of a shell creates markers, as this machine sees it."""
-    folder = workspace / "changes" / "upper" / "tmp" if jail else workspace / "image"
+    folder = Workspace(workspace).markers(jail=jail)
     folder.mkdir(exist_ok=True)
     return folder
 

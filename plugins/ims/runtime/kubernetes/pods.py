@@ -12,6 +12,7 @@ from kubernetes.client import models as k8s
 from ims.runtime.base import SHELL_STEP, ShellRequest
 from ims.settings import Settings, settings
 from ims.steps.step import Step
+from ims.workspace import Workspace
 
 WORKSPACES = PurePosixPath("/mnt/workspaces")
 """Where a pod sees the volume of its job, below the job's id."""
@@ -75,7 +76,13 @@ def shell_pod(step: Step[Any], request: ShellRequest) -> k8s.V1Pod:
     """The pod of a shell: it is ready when ssh answers, restarts when it fails, and ends when its user ends it."""
     pod = step_pod(step, request.step_input("0.0.0.0", SHELL_PORT), request.arch)  # noqa: S104
     (container,) = pod.spec.containers
-    container.args = [*container.args[:2], "--result", f"{request.workspace}/serve_shell.json", "--outcome", OUTCOME]
+    container.args = [
+        *container.args[:2],
+        "--result",
+        str(Workspace(request.workspace).pod_shell_result),
+        "--outcome",
+        OUTCOME,
+    ]
     container.ports = [k8s.V1ContainerPort(container_port=SHELL_PORT)]
     container.readiness_probe = k8s.V1Probe(
         tcp_socket=k8s.V1TCPSocketAction(port=SHELL_PORT), period_seconds=1, failure_threshold=1

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any
 
 from kubernetes import client
@@ -18,6 +19,7 @@ from ims.runtime.kubernetes.diagnosis import explain, outcome
 from ims.settings import settings
 from ims.shell import sshd
 from ims.steps.step import load_step
+from ims.workspace import Workspace
 
 START_SECONDS = 300
 SETTLE_SECONDS = 5
@@ -41,7 +43,7 @@ class Shells:
             self._create(self._core.create_namespaced_pod, pods.shell_pod(load_step(SHELL_STEP), request))
             self._create(self._core.create_namespaced_service, pods.shell_service(request.job_id))
             self._await_ready(name)
-            announced = self._read_announcement(name, f"{request.workspace}/shell.json")
+            announced = self._read_announcement(name, Workspace(request.workspace).shell_address)
             host, port = self._address(name)
         # Nodes learn of the service's pod a moment after the API server does; until then a login would hang.
         sshd.await_answer(host, port, SETTLE_SECONDS)
@@ -102,12 +104,12 @@ class Shells:
                 raise ImsError(f"the shell did not open in {START_SECONDS} s: {why}")
             time.sleep(0.5)
 
-    def _read_announcement(self, name: str, path: str) -> ShellAddress:
+    def _read_announcement(self, name: str, path: Path) -> ShellAddress:
         """Read what the step wrote about its shell. The address in it is that of the pod."""
         answer = stream(
             self._core.connect_get_namespaced_pod_exec,
             *(name, self._namespace),
-            command=["cat", path],
+            command=["cat", str(path)],
             container=pods.CONTAINER,
             stdout=True,
             _preload_content=False,

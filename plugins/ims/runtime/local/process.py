@@ -20,6 +20,7 @@ from typing import Any
 from ims.errors import PERMANENT_EXIT_CODES, ImsError
 from ims.settings import Settings
 from ims.steps.step import Step
+from ims.workspace import Workspace
 
 # The kernel kills the step when its parent dies, and everything in a PID namespace with its first process.
 NAMESPACES = (
@@ -51,8 +52,8 @@ class StepProcess:
         `data` is its input, `label` tells its runs in one workspace apart, `on_line` gets each line it prints.
         Raises StepFailedError: the step's own reason, or how it ended.
         """
-        workspace = Path(data["workspace"])
-        result, record = workspace / "run" / f"{label}.json", workspace / "run" / f"{label}.pid"
+        workspace = Workspace(Path(data["workspace"]))
+        result, record = workspace.result(label), workspace.pid_file(label)
         end_recorded(record)
         result.unlink(missing_ok=True)
         # -P: the workspace, where others' scripts write, is no place for modules.
@@ -63,7 +64,7 @@ class StepProcess:
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             env=step_environment(step),
-            cwd=workspace,
+            cwd=workspace.root,
             start_new_session=True,
         )
         record.write_text(str(self._process.pid))

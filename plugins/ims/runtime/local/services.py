@@ -16,6 +16,7 @@ from ims import supervisord
 from ims.runtime.local.process import NAMESPACES, step_environment
 from ims.settings import settings
 from ims.steps.step import Step
+from ims.workspace import Workspace
 
 _PROGRAM = """\
 [program:{name}]
@@ -35,22 +36,22 @@ killasgroup=true
 
 def start(step: Step[Any], data: dict[str, Any]) -> None:
     """Run a step in the workspace that its input names. Does nothing if the step runs already."""
-    workspace = Path(data["workspace"])
-    specification = workspace / "run" / f"{step.name}.service.json"
+    workspace = Workspace(Path(data["workspace"]))
+    specification = workspace.service(step.name)
     command = [*NAMESPACES, sys.executable, "-m", "ims.runtime.local.entrypoint", step.name, json.dumps(data)]
     specification.write_text(
         json.dumps(
             {
-                "command": [*command, "--result", str(result_file(step.name, workspace))],
+                "command": [*command, "--result", str(workspace.result(step.name))],
                 "environment": step_environment(step),
-                "folder": str(workspace),
+                "folder": str(workspace.root),
             }
         )
     )
-    name = service_name(step.name, workspace.name)
+    name = service_name(step.name, workspace.job_id)
     configuration = _configuration(name)
     partial = configuration.with_suffix(".partial")
-    log = log_file(step.name, workspace.name)
+    log = log_file(step.name, workspace.job_id)
     partial.write_text(_PROGRAM.format(name=name, python=sys.executable, specification=specification, log=log))
     partial.rename(configuration)
     supervisord.update(settings(), name)
@@ -72,18 +73,13 @@ def started_jobs(step_name: str) -> list[str]:
     return sorted(path.stem.removeprefix(prefix) for path in found)
 
 
-def outcome(step_name: str, workspace: Path) -> dict[str, Any] | None:
+def outcome(step_name: str, workspace: Workspace) -> dict[str, Any] | None:
     """How the step ended: {"result"} or {"error", "hint"}. None if it has not ended yet."""
     try:
-        found: dict[str, Any] = json.loads(result_file(step_name, workspace).read_text())
+        found: dict[str, Any] = json.loads(workspace.result(step_name).read_text())
     except FileNotFoundError:
         return None
     return found
-
-
-def result_file(step_name: str, workspace: Path) -> Path:
-    """The file that the step writes when it ends."""
-    return workspace / "run" / f"{step_name}.json"
 
 
 def log_file(step_name: str, job_id: str) -> Path:

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import time
-from pathlib import Path
 
 from ims.errors import ImsError, MissingError
 from ims.runtime.base import SHELL_STEP, ShellAddress, ShellRequest
 from ims.runtime.local import services
+from ims.runtime.local.workspaces import workspace_of
 from ims.settings import settings
 from ims.shell import sshd
 from ims.steps.step import load_step
+from ims.workspace import Workspace
 
 START_SECONDS = 60
 
@@ -21,15 +22,15 @@ def open_shell(request: ShellRequest) -> ShellAddress:
 
     Raises MissingError if there is no image root to show, ImsError if the shell does not open.
     """
-    workspace = request.workspace
-    if request.rootfs is None and not (workspace / "image-root").is_dir():
+    workspace = Workspace(request.workspace)
+    if request.rootfs is None and not workspace.image_root.is_dir():
         raise MissingError("there is no image root to look at")
     port = _port(workspace)
-    if (workspace / "shell.json").exists():
+    if workspace.shell_address.exists():
         # An earlier try opened it, but was interrupted before it could report the address. A running service does not
         # announce itself again, so it is replaced.
         services.stop(SHELL_STEP, request.job_id)
-    for left in (workspace / "shell.json", services.result_file(SHELL_STEP, workspace)):
+    for left in (workspace.shell_address, workspace.result(SHELL_STEP)):
         left.unlink(missing_ok=True)
     services.start(load_step(SHELL_STEP), request.step_input(settings().host, port))
     return _await_address(workspace)
@@ -42,29 +43,29 @@ def close_shell(job_id: str) -> None:
 
 def shell_outcome(job_id: str) -> str | None:
     """Returns what the step said when it ended, `complete` or `fail`; None if it runs or was never started."""
-    outcome = services.outcome(SHELL_STEP, settings().workspaces / job_id)
+    outcome = services.outcome(SHELL_STEP, workspace_of(job_id))
     return None if outcome is None else outcome.get("result")
 
 
-def _await_address(workspace: Path) -> ShellAddress:
+def _await_address(workspace: Workspace) -> ShellAddress:
     """Wait until the step announces its shell. Raises ImsError if the step fails, or is silent for START_SECONDS."""
     deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         try:
-            return ShellAddress.model_validate_json((workspace / "shell.json").read_text())
+            return ShellAddress.model_validate_json(workspace.shell_address.read_text())
         except FileNotFoundError:
             time.sleep(0.1)
         outcome = services.outcome(SHELL_STEP, workspace)
         if outcome is not None and "error" in outcome:
             raise ImsError(f"the shell did not open: {outcome['error']}", outcome["hint"])
-    log = services.log_file(SHELL_STEP, workspace.name)
+    log = services.log_file(SHELL_STEP, workspace.job_id)
     last = log.read_text(errors="replace").strip().splitlines()[-1:] if log.exists() else []
     raise ImsError(f"the shell did not open in {START_SECONDS} s: {''.join(last) or 'its log is empty'}")
 
 
-def _port(workspace: Path) -> int:
+def _port(workspace: Workspace) -> int:
     """The port of the shell that an earlier try opened, or else a free one."""
     try:
-        return int(json.loads((workspace / "shell.json").read_text())["port"])
+        return int(json.loads(workspace.shell_address.read_text())["port"])
     except (FileNotFoundError, ValueError, KeyError):
         return sshd.free_port(settings().host)

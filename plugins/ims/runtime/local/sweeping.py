@@ -12,6 +12,7 @@ from ims.runtime.base import SHELL_STEP
 from ims.runtime.local import caches, services, workspaces
 from ims.settings import settings
 from ims.steps import cache
+from ims.workspace import Workspace
 
 
 def leftovers(running_jobs: Callable[[], Collection[str]], hours: int) -> list[Finding]:
@@ -38,7 +39,7 @@ def leftovers(running_jobs: Callable[[], Collection[str]], hours: int) -> list[F
 
 def _last_used(path: Path) -> float:
     """When a job last worked in a workspace or on a file."""
-    return max(found.stat().st_mtime for found in (path, path / "run") if found.exists())
+    return max(found.stat().st_mtime for found in (path, Workspace(path).run) if found.exists())
 
 
 def _stop_shell(job_id: str) -> bool:

@@ -9,6 +9,7 @@ from ims.errors import InputError
 from ims.runtime.local.process import end_recorded
 from ims.settings import settings
 from ims.steps import cache
+from ims.workspace import Workspace
 
 _GIB = 1024**3
 
@@ -16,26 +17,32 @@ _GIB = 1024**3
 def open_workspace(job_id: str, size_gib: int) -> Path:
     """Create an empty folder for a job. Raises InputError if fewer than `size_gib` GiB are free."""
     close_workspace(job_id)
-    folder = settings().workspaces / job_id
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    free = shutil.disk_usage(folder.parent).free / _GIB
+    workspace = workspace_of(job_id)
+    disk = workspace.root.parent
+    disk.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(disk).free / _GIB
     if free < size_gib:
         raise InputError(
-            f"the job needs {size_gib} GiB of space, {folder.parent} has {free:.1f} GiB free",
+            f"the job needs {size_gib} GiB of space, {disk} has {free:.1f} GiB free",
             "Free some, or set build_env_size",
         )
-    (folder / "run").mkdir(parents=True)
-    return folder
+    workspace.run.mkdir(parents=True)
+    return workspace.root
 
 
 def close_workspace(job_id: str) -> None:
     """End what still runs in the folder of a job and remove the folder, if there is one."""
-    folder = settings().workspaces / job_id
-    for record in folder.glob("run/*.pid"):
+    workspace = workspace_of(job_id)
+    for record in workspace.pid_files():
         end_recorded(record)
     for fetched in cache.folder(cache.IMAGES).glob(f"{job_id}.*"):
         fetched.unlink()
     # The processes that were just killed may still create files: the first try ignores errors, the second reports them.
-    shutil.rmtree(folder, ignore_errors=True)
-    if folder.exists():
-        shutil.rmtree(folder)
+    shutil.rmtree(workspace.root, ignore_errors=True)
+    if workspace.root.exists():
+        shutil.rmtree(workspace.root)
+
+
+def workspace_of(job_id: str) -> Workspace:
+    """The layout of the workspace of a job, whether it is open or not."""
+    return Workspace(settings().workspaces / job_id)
