@@ -1,12 +1,12 @@
-"""Create a New Image: from a kiwi-ng recipe in S3 to a registered image that nodes boot."""
-
-from datetime import timedelta
+"""Create an image: from a kiwi-ng recipe in S3 to a registered image that nodes boot."""
 
 from airflow.sdk import DAG, TriggerRule, XComArg
 
+from ims.operators.base import task_defaults
+from ims.operators.conditions import any_of
+from ims.operators.dag_arguments import params_of
 from ims.operators.job import OpenWorkspaceOperator
-from ims.operators.params import job_params
-from ims.operators.publish import MACROS, publish_image
+from ims.operators.publish import publish_image
 from ims.operators.shell import StartShellOperator, StopShellOperator
 from ims.operators.step import StepOperator
 from ims.params import DEFAULT_BOOT_FILES
@@ -21,9 +21,8 @@ with DAG(
     doc_md=__doc__,
     schedule=None,
     max_active_runs=settings().max_create_jobs,
-    params=job_params(CREATE_IMAGE.params),
-    default_args={"retries": 2, "retry_delay": timedelta(seconds=10)},
-    user_defined_macros=MACROS,
+    params=params_of(CREATE_IMAGE.params),
+    default_args=task_defaults(),
     tags=["images"],
 ) as dag:
     job = OpenWorkspaceOperator(
@@ -33,10 +32,13 @@ with DAG(
         size_gib=dag.param("build_env_size"),
     )
     workspace = {"workspace": XComArg(job, "workspace")}
+    arch = XComArg(job, "arch")
+    boot_files = {name: dag.param(name) for name in DEFAULT_BOOT_FILES}
 
     recipe = StepOperator(
         task_id="fetch_recipe",
         multiple_outputs=True,
+        arch=arch,
         inputs={**workspace, "path": XComArg(job, "path"), "variables": XComArg(job, "variables")},
     )
     repositories = RepositoriesSensor(
@@ -45,15 +47,15 @@ with DAG(
         timeout=dag.param("repository_timeout"),
     )
     manager = {"package_manager": XComArg(recipe, "package_manager")}
-    ca_package = StepOperator(task_id="build_ca_package", inputs={**workspace, **manager})
-    boot_files = {name: dag.param(name) for name in DEFAULT_BOOT_FILES}
+    ca_package = StepOperator(task_id="build_ca_package", arch=arch, inputs={**workspace, **manager})
     packages = StepOperator(
-        task_id="resolve_packages", inputs={**workspace, "arch": XComArg(job, "arch"), "boot_files": boot_files}
+        task_id="resolve_packages", arch=arch, inputs={**workspace, "arch": arch, "boot_files": boot_files}
     )
     build = StepOperator(
         task_id="build_image",
         long=True,
         retries=1,
+        arch=arch,
         memory_gib=dag.param("job_mem_size"),
         inputs={
             **workspace,
@@ -64,25 +66,20 @@ with DAG(
         },
     )
     package = StepOperator(
-        task_id="package_artifacts",
-        long=True,
-        inputs={
-            **workspace,
-            "arch": XComArg(job, "arch"),
-            **boot_files,
-        },
+        task_id="package_artifacts", long=True, arch=arch, inputs={**workspace, "arch": arch, **boot_files}
     )
     close = publish_image(job, package, {"source_recipe_id": dag.param("artifact_id")})
 
     shell = StartShellOperator(
         task_id="start_debug_shell",
+        run_if=any_of(dag.param("enable_debug")),
         trigger_rule=TriggerRule.ONE_FAILED,
-        workspace=XComArg(job, "workspace"),
+        **workspace,
+        arch=arch,
         public_key_id=dag.param("public_key_id"),
         name="debug",
         jail=False,
         lease=dag.param("lease"),
-        wanted=dag.param("enable_debug"),
     )
     wait = CompletionSensor(task_id="wait_for_completion")
     stop = StopShellOperator(task_id="stop_shell").as_teardown(setups=shell)

@@ -1,14 +1,15 @@
-"""Customize an Image: an administrator changes a copy of an image over SSH; the result is a new image."""
-
-from datetime import timedelta
+"""Customize an image: change a copy of an image in a shell, or with a script; the result is a new image."""
 
 from airflow.sdk import DAG, TriggerRule, XComArg
 
+from ims.operators.base import task_defaults
+from ims.operators.conditions import any_of, none_of
+from ims.operators.dag_arguments import params_of
 from ims.operators.job import OpenWorkspaceOperator
-from ims.operators.params import job_params
-from ims.operators.publish import MACROS, publish_image
+from ims.operators.publish import publish_image
 from ims.operators.shell import StartShellOperator, StopShellOperator
 from ims.operators.step import StepOperator
+from ims.params import DEFAULT_BOOT_FILES
 from ims.sensors.completion import CompletionSensor
 from ims.settings import settings
 from ims.workflows import CUSTOMIZE_IMAGE
@@ -19,9 +20,8 @@ with DAG(
     doc_md=__doc__,
     schedule=None,
     max_active_runs=settings().max_customize_jobs,
-    params=job_params(CUSTOMIZE_IMAGE.params),
-    default_args={"retries": 2, "retry_delay": timedelta(seconds=10)},
-    user_defined_macros=MACROS,
+    params=params_of(CUSTOMIZE_IMAGE.params),
+    default_args=task_defaults(),
     tags=["images"],
 ) as dag:
     job = OpenWorkspaceOperator(
@@ -31,49 +31,47 @@ with DAG(
         size_gib=dag.param("build_env_size"),
     )
     workspace = {"workspace": XComArg(job, "workspace")}
-
-    scripted = [dag.param("script"), dag.param("playbook")]
+    arch = XComArg(job, "arch")
+    scripts = (dag.param("script"), dag.param("playbook"))
 
     image = StepOperator(
         task_id="fetch_image",
+        arch=arch,
         inputs={**workspace, "path": XComArg(job, "path"), "playbook": dag.param("playbook")},
     )
     rootfs = {"rootfs": image.output}
     script = StepOperator(
         task_id="run_script",
+        run_if=any_of(*scripts),
         long=True,
         retries=0,
-        only_if=scripted,
+        arch=arch,
         inputs={**workspace, **rootfs, "script": dag.param("script"), "seconds": dag.param("lease")},
     )
     shell = StartShellOperator(
         task_id="start_shell",
+        run_if=none_of(*scripts),
         **workspace,
         **rootfs,
+        arch=arch,
         public_key_id=dag.param("public_key_id"),
         name=dag.param("shell_name"),
         jail=dag.param("jail"),
         lease=dag.param("lease"),
-        instead=scripted,
     )
     wait = CompletionSensor(task_id="wait_for_completion")
     stop = StopShellOperator(task_id="stop_shell").as_teardown(setups=shell)
     changes = StepOperator(
         task_id="list_changes",
         trigger_rule=TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS,
+        arch=arch,
         inputs={**workspace, **rootfs},
     )
     package = StepOperator(
         task_id="package_artifacts",
         long=True,
-        inputs={
-            **workspace,
-            **rootfs,
-            "arch": XComArg(job, "arch"),
-            "kernel_file_name": dag.param("kernel_file_name"),
-            "initrd_file_name": dag.param("initrd_file_name"),
-            "kernel_parameters_file_name": dag.param("kernel_parameters_file_name"),
-        },
+        arch=arch,
+        inputs={**workspace, **rootfs, "arch": arch, **{name: dag.param(name) for name in DEFAULT_BOOT_FILES}},
     )
     publish_image(job, package, {"source_image_id": dag.param("artifact_id"), "changes": changes.output})
 

@@ -1,32 +1,31 @@
-"""Clean Up: images that need not stay, what was deleted long ago, and what jobs left behind. It is shown first."""
-
-from datetime import timedelta
+"""Maintenance: expire images, purge tombstones and sweep what ended jobs left. The first tasks list what will go."""
 
 from airflow.sdk import DAG
 
+from ims.operators.base import task_defaults
+from ims.operators.conditions import none_of
+from ims.operators.dag_arguments import params_of, timetable
 from ims.operators.maintenance import CleanRecordsOperator, CleanWorkspacesOperator
-from ims.operators.params import job_params
-from ims.operators.schedules import timetable
 from ims.settings import settings
 from ims.workflows import IMAGE_MAINTENANCE
 
 with DAG(
     IMAGE_MAINTENANCE.dag_id,
-    description="Free what nobody needs any more",
+    description="Delete images, records and files that are no longer needed",
     doc_md=__doc__,
     schedule=timetable(settings().maintenance_schedule),
     catchup=False,
     max_active_runs=1,
-    params=job_params(IMAGE_MAINTENANCE.params),
-    default_args={"retries": 2, "retry_delay": timedelta(seconds=10)},
+    params=params_of(IMAGE_MAINTENANCE.params),
+    default_args=task_defaults(),
     tags=["images"],
 ) as dag:
-    shown = [
+    lists = [
         CleanRecordsOperator(task_id="list_records", frees=False),
         CleanWorkspacesOperator(task_id="list_workspaces", frees=False),
     ]
-    records = CleanRecordsOperator(task_id="sweep_records", frees=True, only_show=dag.param("dry_run"))
-    workspaces = CleanWorkspacesOperator(task_id="sweep_workspaces", frees=True, only_show=dag.param("dry_run"))
+    records = CleanRecordsOperator(task_id="sweep_records", frees=True, run_if=none_of(dag.param("dry_run")))
+    workspaces = CleanWorkspacesOperator(task_id="sweep_workspaces", frees=True, run_if=none_of(dag.param("dry_run")))
 
     for sweep in (records, workspaces):
-        shown >> sweep
+        lists >> sweep

@@ -1,14 +1,13 @@
-"""Nightly Images: builds every recipe that is marked for it, but those whose image would come out as it is."""
-
-from datetime import timedelta
+"""Nightly images: build the recipes that are marked for nightly builds, unless their image would be identical."""
 
 from airflow.sdk import DAG, TriggerRule, XComArg
 
+from ims.operators.base import task_defaults
+from ims.operators.dag_arguments import params_of, timetable
+from ims.operators.job import RemoveWorkspaceOperator
 from ims.operators.messages import NotifyOperator
 from ims.operators.nights import POOL, BuildRecipeOperator, ChooseBuildsOperator, SummarizeOperator
-from ims.operators.params import job_params
-from ims.operators.plan import ChooseRecipesOperator, RemoveWorkspaceOperator
-from ims.operators.schedules import timetable
+from ims.operators.plan import ChooseRecipesOperator
 from ims.operators.step import StepOperator
 from ims.params import DEFAULT_BOOT_FILES
 from ims.settings import settings
@@ -16,13 +15,13 @@ from ims.workflows import NIGHTLY_IMAGES
 
 with DAG(
     NIGHTLY_IMAGES.dag_id,
-    description="Build the recipes that are marked for it, where something changed",
+    description="Build the recipes that are marked for nightly builds, if something changed",
     doc_md=__doc__,
     schedule=timetable(settings().nightly_schedule),
     catchup=False,
     max_active_runs=1,
-    params=job_params(NIGHTLY_IMAGES.params),
-    default_args={"retries": 2, "retry_delay": timedelta(seconds=10)},
+    params=params_of(NIGHTLY_IMAGES.params),
+    default_args=task_defaults(),
     tags=["images"],
 ) as dag:
     chosen = ChooseRecipesOperator(task_id="choose_recipes", recipes=dag.param("recipes"))

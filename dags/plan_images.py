@@ -1,22 +1,22 @@
-"""Plan Images: whether recipes have to be built, and why. Nothing is built."""
-
-from datetime import timedelta
+"""Plan images: tell whether recipes must be built, and why. Builds nothing."""
 
 from airflow.sdk import DAG, XComArg
 
-from ims.operators.params import job_params
-from ims.operators.plan import ChooseRecipesOperator, RemoveWorkspaceOperator
+from ims.operators.base import task_defaults
+from ims.operators.dag_arguments import params_of
+from ims.operators.job import RemoveWorkspaceOperator
+from ims.operators.plan import ChooseRecipesOperator
 from ims.operators.step import StepOperator
 from ims.params import DEFAULT_BOOT_FILES
 from ims.workflows import PLAN_IMAGES
 
 with DAG(
     PLAN_IMAGES.dag_id,
-    description="Tell which recipes have to be built",
+    description="Tell which recipes must be built",
     doc_md=__doc__,
     schedule=None,
-    params=job_params(PLAN_IMAGES.params),
-    default_args={"retries": 1, "retry_delay": timedelta(seconds=2)},
+    params=params_of(PLAN_IMAGES.params),
+    default_args=task_defaults(retries=1, retry_delay=2),
     tags=["images"],
 ) as dag:
     chosen = ChooseRecipesOperator(task_id="choose_recipes", recipes=dag.param("recipes"))

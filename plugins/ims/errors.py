@@ -1,13 +1,14 @@
-"""Errors an administrator can meet.
+"""The errors of the product.
 
-    ImsError                    what failed, the value, what to do next; exit code 70, worth another try
-    ├── InputError              what was given is wrong; exit code 65, trying again cannot help
-    ├── MissingError            something that was named does not exist; exit code 66, trying again cannot help
-    ├── UnavailableError        a service does not answer (now); exit code 69, worth another try
-    └── ConfigurationError      this installation is not set up for it; exit code 78, trying again cannot help
-        └── LoginError          nobody is logged in, or not any more; exit code 77, trying again cannot help
+    ImsError                        what failed and the value; exit code 70
+    ├── UnavailableError            a service does not answer; exit code 69
+    └── PermanentError              another try cannot help; exit code 65
+        ├── InputError              the input is wrong; exit code 65
+        ├── MissingError            something that was named does not exist; exit code 66
+        └── ConfigurationError      this installation lacks something; exit code 78
+            └── LoginError          the user is not logged in, or the login has expired; exit code 77
 
-Exit codes are those of sysexits.h.
+The exit codes are those of sysexits.h. They carry an error from a step, which is a program, to the task that runs it.
 """
 
 from __future__ import annotations
@@ -16,11 +17,11 @@ import errno
 import os
 
 PERMANENT_EXIT_CODES = frozenset({os.EX_USAGE, os.EX_DATAERR, os.EX_NOINPUT, os.EX_NOPERM, os.EX_CONFIG})
-SKIP_EXIT_CODE = 99
+"""The exit codes of steps that another try cannot help."""
 
 
 class ImsError(Exception):
-    """One sentence that names what failed and the value; `hint` says what to do next."""
+    """One sentence that names what failed and the value. The hint tells what to do next, as an imperative."""
 
     exit_code = os.EX_SOFTWARE
 
@@ -32,17 +33,10 @@ class ImsError(Exception):
     def __str__(self) -> str:
         return f"{self.reason}. {self.hint}" if self.hint else self.reason
 
-
-class InputError(ImsError):
-    """What was given is wrong."""
-
-    exit_code = os.EX_DATAERR
-
-
-class MissingError(ImsError):
-    """Something that was named does not exist."""
-
-    exit_code = os.EX_NOINPUT
+    @property
+    def permanent(self) -> bool:
+        """Whether another try cannot help."""
+        return self.exit_code in PERMANENT_EXIT_CODES
 
 
 class UnavailableError(ImsError):
@@ -51,20 +45,36 @@ class UnavailableError(ImsError):
     exit_code = os.EX_UNAVAILABLE
 
 
-class ConfigurationError(ImsError):
+class PermanentError(ImsError):
+    """Another try cannot help."""
+
+    exit_code = os.EX_DATAERR
+
+
+class InputError(PermanentError):
+    """The input is wrong."""
+
+
+class MissingError(PermanentError):
+    """Something that was named does not exist."""
+
+    exit_code = os.EX_NOINPUT
+
+
+class ConfigurationError(PermanentError):
     """This installation lacks something."""
 
     exit_code = os.EX_CONFIG
 
 
 class LoginError(ConfigurationError):
-    """Nobody is logged in, or not any more."""
+    """The user is not logged in, or the login has expired."""
 
     exit_code = os.EX_NOPERM
 
 
 def disk_full(error: OSError) -> ImsError | None:
-    """What to tell of an error of the operating system that says that a disk is full; None for another."""
+    """The error to report for a full disk; None if the operating system reports something else."""
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):
         return None
     name = f": {error.filename}" if error.filename else ""

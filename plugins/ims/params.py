@@ -18,7 +18,7 @@ Identity = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]
 
 
 @dataclass(frozen=True)
-class ShellRequest:
+class ShellSpec:
     """The shell that a job is to open."""
 
     name: str
@@ -83,7 +83,7 @@ class JobParams(BaseModel):
     )
 
     @property
-    def shell(self) -> ShellRequest | None:
+    def shell(self) -> ShellSpec | None:
         """The shell that the job opens, or may open."""
         return None
 
@@ -112,9 +112,9 @@ class CreateParams(JobParams):
         return self
 
     @property
-    def shell(self) -> ShellRequest | None:
+    def shell(self) -> ShellSpec | None:
         """The debug shell, which a failure opens."""
-        return ShellRequest("debug", False) if self.enable_debug else None
+        return ShellSpec("debug", False) if self.enable_debug else None
 
 
 class CustomizeParams(JobParams):
@@ -161,10 +161,10 @@ class CustomizeParams(JobParams):
         return self
 
     @property
-    def shell(self) -> ShellRequest | None:
+    def shell(self) -> ShellSpec | None:
         """A shell, unless a script does the work."""
         scripted = self.script is not None or self.playbook is not None
-        return None if scripted else ShellRequest(self.shell_name, self.jail)
+        return None if scripted else ShellSpec(self.shell_name, self.jail)
 
 
 class PlanParams(BaseModel):

@@ -7,6 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 from ims.storage import manifest
+from ims.storage.manifest import Artifact, Link
 from ims.storage.objects import ObjectName
 from tests.service import Service
 from tests.shell.small_image import pack, write_root
@@ -29,8 +30,10 @@ def register(service: Service, rootfs: Path, kernel: Path, initrd: Path) -> dict
     for (name, kind), path in zip(kinds.items(), (rootfs, kernel, initrd), strict=True):
         place = ObjectName(bucket, f"{folder}/{name}")
         stored = service.store.upload(path, place, {})
-        uploaded.append({"type": kind, "md5": stored.metadata["md5sum"], "path": str(place), "etag": stored.etag})
+        uploaded.append(
+            Artifact(type=kind, md5=stored.metadata["md5sum"], link=Link(path=str(place), etag=stored.etag))
+        )
     place = ObjectName(bucket, f"{folder}/{manifest.MANIFEST_NAME}")
     service.store.write_bytes(place, manifest.write_manifest(uploaded).encode())
-    link = {"type": "s3", "path": str(place)}
-    return dict(service.client.create("images", name=f"small-{folder[:8]}", link=link))
+    address = {"type": "s3", "path": str(place)}
+    return dict(service.client.create("images", name=f"small-{folder[:8]}", link=address))

@@ -224,9 +224,9 @@ def test_step_describes_its_artifacts(tmp_path: Path) -> None:
     (tmp_path / "artifacts").mkdir()
     (tmp_path / "artifacts" / "half").touch()
     rootfs, others = run(step(tmp_path))
-    result = [*rootfs, *others]
-    assert [item["name"] for item in rootfs] == ["rootfs"]
-    assert {item["name"]: item["type"].removeprefix("application/vnd.") for item in result} == {
+    result = [*rootfs.artifacts, *others.artifacts]
+    assert [item.name for item in rootfs.artifacts] == ["rootfs"]
+    assert {item.name: item.type.removeprefix("application/vnd.") for item in result} == {
         "rootfs": "cray.image.rootfs.squashfs",
         "kernel": "cray.image.kernel",
         "initrd": "cray.image.initrd",
@@ -235,11 +235,11 @@ def test_step_describes_its_artifacts(tmp_path: Path) -> None:
         "files.jsonl.gz": "ims.image.files",
     }
     for item in result:
-        data = (tmp_path / "artifacts" / item["name"]).read_bytes()
-        assert item["path"] == str(tmp_path / "artifacts" / item["name"])
-        assert item["size"] == len(data)
-        assert item["sha256"] == hashlib.sha256(data).hexdigest()
-        assert item["md5"] == hashlib.md5(data, usedforsecurity=False).hexdigest()
+        data = (tmp_path / "artifacts" / item.name).read_bytes()
+        assert item.path == tmp_path / "artifacts" / item.name
+        assert item.size == len(data)
+        assert item.sha256 == hashlib.sha256(data).hexdigest()
+        assert item.md5 == hashlib.md5(data, usedforsecurity=False).hexdigest()
     assert len(list((tmp_path / "artifacts").iterdir())) == len(result)
 
 

@@ -11,7 +11,7 @@ import yaml
 
 from ims.errors import InputError
 from ims.storage import manifest
-from ims.storage.manifest import MAX_BYTES, Manifest, read_manifest, write_manifest
+from ims.storage.manifest import MAX_BYTES, Artifact, Link, Manifest, read_manifest, write_manifest
 
 NAME = "s3://boot-images/1/manifest.yaml"
 ROOTFS = {
@@ -31,10 +31,9 @@ artifacts:
 """
 
 
-def uploaded(kind: str, name: str) -> dict[str, Any]:
-    """An artifact as the upload step describes it."""
-    path = f"s3://boot-images/1/{name}"
-    return {"type": kind, "path": path, "etag": "abc-4", "size": 1, "md5": "0" * 32, "sha256": "1" * 64}
+def uploaded(kind: str, name: str) -> Artifact:
+    """The entry of an artifact."""
+    return Artifact(type=kind, md5="0" * 32, link=Link(path=f"s3://boot-images/1/{name}", etag="abc-4"))
 
 
 ALL = {

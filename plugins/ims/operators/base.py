@@ -1,49 +1,71 @@
-"""What the tasks that run a step have in common, on every runtime."""
+"""What all tasks share: a condition that skips them, and errors that end them with a reason."""
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowSkipException
 
+from ims.operators.conditions import Condition
+from ims.operators.errors import log_reason, task_errors
+from ims.operators.inputs import check_inputs
 
-class StepTask(BaseOperator):
-    """What a step is told: `inputs`, and `each` under that name where the task is mapped.
 
-    Where `only_if` has values, none of which is true, the task is skipped. `memory_gib` is the limit of a pod.
+def task_defaults(*, retries: int = 2, retry_delay: float = 10) -> dict[str, Any]:
+    """The `default_args` of a workflow; `retry_delay` is in seconds."""
+    return {
+        "retries": retries,
+        "retry_delay": timedelta(seconds=retry_delay),
+        "on_failure_callback": log_reason,
+        "on_retry_callback": log_reason,
+    }
+
+
+class ImsOperator(BaseOperator):
+    """A task that skips itself unless its condition holds. An ImsError ends it with the reason."""
+
+    template_fields: Sequence[str] = ("run_if",)
+
+    def __init__(self, *, run_if: Condition | None = None, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.run_if = run_if
+
+    def execute(self, context: Context) -> Any:
+        """Do the work. Raises AirflowSkipException: the condition does not hold."""
+        if self.run_if is not None and not self.run_if.holds:
+            raise AirflowSkipException("the parameters of the run do not ask for this task")
+        with task_errors(context):
+            return self.perform(context)
+
+    @abstractmethod
+    def perform(self, context: Context) -> Any:
+        """Do the work; returns the result of the task. Raises ImsError."""
+
+
+class StepTask(ImsOperator):
+    """A task that runs the step with its name.
+
+    `inputs` are the fields of the step's input; a mapped task adds `each`. `arch` is the architecture of the image, to
+    which the node must fit; None: any node fits. `memory_gib` limits the memory of a pod.
     """
 
-    template_fields: Sequence[str] = ("inputs", "each", "only_if", "memory_gib")
+    template_fields: Sequence[str] = (*ImsOperator.template_fields, "inputs", "each", "arch", "memory_gib")
 
     def __init__(
-        self,
-        *,
-        inputs: dict[str, Any],
-        each: Any = None,
-        only_if: Sequence[Any] = (),
-        memory_gib: Any = None,
-        **arguments: Any,
+        self, *, inputs: dict[str, Any], each: Any = None, arch: Any = None, memory_gib: Any = None, **arguments: Any
     ) -> None:
         super().__init__(**arguments)
-        self.memory_gib = memory_gib
         self.inputs = inputs
         self.each = each
-        self.only_if = only_if
+        self.arch = arch
+        self.memory_gib = memory_gib
+        check_inputs(self.task_id, self.data)
 
     @property
     def data(self) -> dict[str, Any]:
-        """The step's input."""
+        """The input of the step."""
         return self.inputs if self.each is None else {**self.inputs, "each": self.each}
-
-    def skip_unless_wanted(self) -> None:
-        """Skip the task if the job does not ask for it."""
-        if self.only_if and not any(self.only_if):
-            raise AirflowSkipException("the job does not ask for it")
-
-
-def architecture(context: Context) -> str | None:
-    """The architecture of what the job works on, as `open_workspace` found it; None for plans, which any node makes."""
-    found: str | None = context["ti"].xcom_pull(task_ids="open_workspace", key="arch")
-    return found

@@ -1,30 +1,31 @@
-"""The tasks of a job that speak to our API: the first, the one that saves the result, and the last."""
+"""The tasks of a job that open its workspace, register its image and clean up."""
 
 from __future__ import annotations
 
 import uuid
 from typing import Any, Literal
 
-from airflow.sdk import BaseOperator, Context
+from airflow.sdk import Context
 
 from ims.connections import api_client, object_store
-from ims.errors import InputError, MissingError
+from ims.errors import InputError, MissingError, PermanentError
 from ims.jobs import job_id, lineage
-from ims.operators.errors import task_errors
+from ims.operators.base import ImsOperator
 from ims.runtime.choice import runtime
 from ims.settings import settings
-from ims.storage.manifest import MANIFEST_NAME
+from ims.steps.artifacts import Upload
+from ims.storage.manifest import MANIFEST_NAME, write_manifest
 from ims.storage.objects import ObjectName
 
 
-class OpenWorkspaceOperator(BaseOperator):
-    """Looks up what the job works on and makes its workspace.
+class OpenWorkspaceOperator(ImsOperator):
+    """Looks up the record that the job works on, and creates the workspace of the job.
 
-    Results: `workspace`, `job_id`, `image_id` and `image_name` of the image to be made, and of the record: `path`,
-    `arch`, `lineage`, `variables`.
+    Results: `workspace`, `job_id`, the `image_id` and `image_name` of the new image, and the `path`, `arch`, `lineage`
+    and `variables` of the record.
     """
 
-    template_fields = ("artifact_id", "size_gib")
+    template_fields = (*ImsOperator.template_fields, "artifact_id", "size_gib")
 
     def __init__(
         self, *, kind: Literal["recipes", "images"], artifact_id: Any, size_gib: Any, **arguments: Any
@@ -34,16 +35,16 @@ class OpenWorkspaceOperator(BaseOperator):
         self.artifact_id = artifact_id
         self.size_gib = size_gib
 
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Returns what the other tasks need to know. A new image id at every try: no two runs share objects."""
+    def perform(self, context: Context) -> dict[str, Any]:
+        """Returns the results. Each try gets an image id of its own, so no two tries write the same objects."""
         job = job_id(str(context["run_id"]))
-        with task_errors(context):
-            record = api_client().record(self.kind, self.artifact_id)
-            if record["link"] is None:
-                raise InputError(f"{record['name']} ({record['id']}) has no link to an object in S3", "PATCH one")
-            size = self.size_gib or settings().build_env_size
-            workspace = runtime().open_workspace(job, size)
-        self.log.info("job %s works on %s %s in %s", job, record["name"], record["id"], workspace)
+        record = api_client().record(self.kind, self.artifact_id)
+        if record["link"] is None:
+            raise InputError(
+                f"{record['name']} ({record['id']}) has no link to an object in S3", "Set its link, then start again"
+            )
+        workspace = runtime().open_workspace(job, self.size_gib or settings().build_env_size)
+        self.log.info("job %s uses %s %s; its workspace is %s", job, record["name"], record["id"], workspace)
         return {
             "workspace": str(workspace),
             "job_id": job,
@@ -56,32 +57,37 @@ class OpenWorkspaceOperator(BaseOperator):
         }
 
 
-class CloseWorkspaceOperator(BaseOperator):
-    """Removes the workspace and, where no image record names them, the artifacts that were uploaded.
+class RemoveWorkspaceOperator(ImsOperator):
+    """Removes the workspace of a run that makes no image."""
 
-    Without an image the task fails, and with it the run: Airflow takes the last task's word, and a cancelled run whose
-    tasks were skipped would else be a success.
+    def perform(self, context: Context) -> None:
+        """Succeeds if there is no workspace."""
+        runtime().close_workspace(job_id(str(context["run_id"])))
+
+
+class CloseWorkspaceOperator(ImsOperator):
+    """Removes the workspace and, unless the image is registered, the uploaded artifacts.
+
+    The task fails if no image is registered. Airflow takes the state of a run from its last task; without this
+    failure, a cancelled run, whose tasks were skipped, would count as a success.
     """
 
-    template_fields = ("image_id",)
+    template_fields = (*ImsOperator.template_fields, "image_id")
 
     def __init__(self, *, image_id: Any, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.image_id = image_id
 
-    def execute(self, context: Context) -> None:
-        """Leave nothing of the job but its log and, if it succeeded, its image."""
-        with task_errors(context):
-            runtime().close_workspace(job_id(str(context["run_id"])))
-            if not self._is_recorded():
-                if self.image_id:
-                    removed = object_store().delete_prefix(settings().images_bucket, f"{self.image_id}/")
-                    self.log.info("removed %d objects and unfinished uploads", removed)
-                raise InputError(
-                    "the job made no image: a task failed or the job was cancelled", "Nothing of it is left"
-                )
+    def perform(self, context: Context) -> None:
+        """Raises PermanentError: the job made no image."""
+        runtime().close_workspace(job_id(str(context["run_id"])))
+        if not self._is_registered():
+            self._delete_uploads()
+            raise PermanentError(
+                "the job made no image: a task failed or the job was cancelled", "See the log of the task that failed"
+            )
 
-    def _is_recorded(self) -> bool:
+    def _is_registered(self) -> bool:
         if not self.image_id:
             return False
         try:
@@ -90,36 +96,70 @@ class CloseWorkspaceOperator(BaseOperator):
             return False
         return True
 
+    def _delete_uploads(self) -> None:
+        if self.image_id:
+            count = object_store().delete_prefix(settings().images_bucket, f"{self.image_id}/")
+            self.log.info("deleted %d objects and unfinished uploads", count)
 
-class SaveImageRecordOperator(BaseOperator):
-    """Seed step 10: registers the image, under the id that its artifacts were uploaded with, when all are in S3.
 
-    `origin` are more fields of the record, on what it was made of.
+class WriteManifestOperator(ImsOperator):
+    """Writes the manifest, which lists the uploaded artifacts, beside them in S3.
+
+    `uploads` are the results of `upload_artifacts`.
     """
 
-    template_fields = ("image_id", "name", "arch", "origin")
+    template_fields = (*ImsOperator.template_fields, "image_id", "uploads")
+
+    def __init__(self, *, image_id: Any, uploads: Any, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.image_id = image_id
+        self.uploads = uploads
+
+    def perform(self, context: Context) -> dict[str, str]:
+        """Returns path and etag of the manifest."""
+        uploads = [Upload.model_validate(upload) for upload in self.uploads]
+        text = write_manifest(artifact.in_manifest for upload in uploads for artifact in upload.artifacts)
+        name = ObjectName(settings().images_bucket, f"{self.image_id}/{MANIFEST_NAME}")
+        etag = object_store().write_bytes(name, text.encode())
+        self.log.info("wrote %s", name)
+        return {"path": str(name), "etag": etag}
+
+
+class SaveImageRecordOperator(ImsOperator):
+    """Registers the image under the id that its artifacts were uploaded with.
+
+    `manifest` is the result of WriteManifestOperator. `origin` are more fields of the record, which say what the image
+    was made from.
+    """
+
+    template_fields = (*ImsOperator.template_fields, "image_id", "name", "arch", "manifest", "origin")
 
     def __init__(
-        self, *, image_id: Any, name: Any, arch: Any, origin: dict[str, Any] | None = None, **arguments: Any
+        self,
+        *,
+        image_id: Any,
+        name: Any,
+        arch: Any,
+        manifest: Any,
+        origin: dict[str, Any] | None = None,
+        **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
         self.image_id = image_id
         self.name = name
         self.arch = arch
+        self.manifest = manifest
         self.origin = origin or {}
 
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Returns the record. Its id is given, so saving it twice makes one record."""
-        manifest = ObjectName(settings().images_bucket, f"{self.image_id}/{MANIFEST_NAME}")
-        with task_errors(context):
-            link = {"type": "s3", "path": str(manifest), "etag": object_store().stat(manifest).etag}
-            fields = {
-                "name": self.name,
-                "arch": self.arch,
-                "link": link,
-                "job_id": job_id(str(context["run_id"])),
-                **self.origin,
-            }
-            record: dict[str, Any] = api_client().call("PUT", f"images/{self.image_id}", json=fields)
-        self.log.info("image %s: %s", record["id"], manifest)
+    def perform(self, context: Context) -> dict[str, Any]:
+        """Returns the record. Another try finds the same record, because the id is given."""
+        fields = {
+            "name": self.name,
+            "arch": self.arch,
+            "link": {"type": "s3", **self.manifest},
+            "job_id": job_id(str(context["run_id"])),
+            **self.origin,
+        }
+        record: dict[str, Any] = api_client().call("PUT", f"images/{self.image_id}", json=fields)
+        self.log.info("registered image %s: %s", record["id"], self.manifest["path"])
         return record

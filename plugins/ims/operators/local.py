@@ -7,25 +7,27 @@ from typing import Any
 from airflow.sdk import Context
 
 from ims.operators.base import StepTask
-from ims.operators.errors import task_errors
 from ims.runtime.local.process import StepProcess
+from ims.steps.logs import parse_line
 from ims.steps.step import load_step
 
 
 class LocalStepOperator(StepTask):
-    """Runs the step named like the task as a process of this machine, whose worker waits for it, `long` or not."""
+    """Runs the step as a process of this machine. The worker waits for it, whether it is `long` or not."""
 
     def __init__(self, *, long: bool = False, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._process = StepProcess()
 
-    def execute(self, context: Context) -> Any:
-        """Run the step; its result is the task's."""
-        self.skip_unless_wanted()
+    def perform(self, context: Context) -> Any:
+        """Returns the result of the step."""
         label = f"{self.task_id}-{context['ti'].map_index}"
-        with task_errors(context):
-            return self._process.run(load_step(self.task_id), self.data, label, self.log.info)
+        return self._process.run(load_step(self.task_id), self.data, label, self._log_line)
 
     def on_kill(self) -> None:
         """End the step with the task."""
         self._process.kill()
+
+    def _log_line(self, line: str) -> None:
+        level, message = parse_line(line)
+        self.log.log(level, "%s", message)

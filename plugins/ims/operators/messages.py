@@ -1,43 +1,42 @@
-"""The message about a night, through Airflow's notifier for the services that Apprise knows."""
+"""The task that sends a message about a night, through Airflow's notifier for Apprise."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from airflow.sdk import BaseHook, BaseOperator, Connection, Context
+from airflow.sdk import BaseHook, Connection, Context
 from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 
 from ims.errors import ConfigurationError
-from ims.operators.errors import task_errors
+from ims.operators.base import ImsOperator
 from ims.settings import settings
 
 CONNECTION = "ims_notify"
 LENGTH = 4000
-"""Characters; chats take no more."""
+"""The most characters of a message that chat services accept."""
 OUTCOMES = ("failed", "built", "unchanged")
 
 
-class NotifyOperator(BaseOperator):
-    """Sends what became of a night to where the connection `ims_notify` says; without the connection to nobody."""
+class NotifyOperator(ImsOperator):
+    """Sends the summary of a night to the addresses in the connection `ims_notify`. Sends nothing without it."""
 
-    template_fields = ("summary",)
+    template_fields = (*ImsOperator.template_fields, "summary")
 
     def __init__(self, *, summary: Any, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.summary = summary
 
-    def execute(self, context: Context) -> None:
-        """Fails where the connection cannot be used; whether a service took the message is in the log."""
+    def perform(self, context: Context) -> None:
+        """Raises ConfigurationError: the connection has no address. The log tells if a service refuses the message."""
         try:
             connection = BaseHook.get_connection(CONNECTION)
         except AirflowNotFoundException:
-            self.log.info("there is no connection %s: nobody is told", CONNECTION)
+            self.log.info("no message was sent: there is no connection %s", CONNECTION)
             return
-        with task_errors(context):
-            _hide_addresses(connection)
-        # It takes a second to import: only who sends messages pays.
+        _hide_addresses(connection)
+        # It takes a second to import, so only this task imports it.
         from airflow.providers.apprise.notifications.apprise import AppriseNotifier
 
         url = settings().run_url(context["dag"].dag_id, str(context["run_id"]))
@@ -46,7 +45,7 @@ class NotifyOperator(BaseOperator):
 
 
 def title(summary: Mapping[str, Any]) -> str:
-    """The outcome in a line."""
+    """The numbers of recipes by outcome, in one line."""
     outcomes = [recipe["outcome"] for recipe in summary["recipes"]]
     if not outcomes:
         return "Nightly images: nothing was built"
@@ -54,7 +53,7 @@ def title(summary: Mapping[str, Any]) -> str:
 
 
 def body(summary: Mapping[str, Any], url: str) -> str:
-    """What failed and why first, then what is paused, the rest by name; ends with where to look."""
+    """The failed recipes with reasons, then the paused ones, then the others by name; the last line is the address."""
     lines = [*_lines(summary), url]
     text = "\n".join("".join(char if char.isprintable() else "?" for char in line) for line in lines)
     return text if len(text) <= LENGTH else f"{text[: LENGTH - len(url) - 3]}…\n{url}"
@@ -73,9 +72,9 @@ def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _hide_addresses(connection: Connection) -> None:
-    """Keep the connection's addresses, which hold passwords and tokens, out of the log.
+    """Mask the addresses of a connection in the log: they contain passwords and tokens.
 
-    Raises ConfigurationError: it has none.
+    Raises ConfigurationError: the connection has none.
     """
     config = connection.extra_dejson.get("config")
     entries = config if isinstance(config, list) else [config]
@@ -83,7 +82,7 @@ def _hide_addresses(connection: Connection) -> None:
     for address in addresses:
         if not isinstance(address, str) or not address:
             raise ConfigurationError(
-                f"the connection {CONNECTION} does not name where messages go",
-                'Its extra has to be {"config": [{"path": "ADDRESS"}]}',
+                f"the connection {CONNECTION} has no address to send messages to",
+                'Set its extra to {"config": [{"path": "ADDRESS"}]}',
             )
         mask_secret(address)

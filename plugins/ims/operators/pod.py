@@ -16,13 +16,14 @@ from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowException
 from kubernetes.client import models as k8s
 
-from ims.errors import PERMANENT_EXIT_CODES, ImsError, InputError, UnavailableError
-from ims.operators.base import StepTask, architecture
+from ims.errors import PERMANENT_EXIT_CODES, ImsError, PermanentError, UnavailableError
+from ims.operators.base import StepTask
 from ims.operators.errors import task_errors
 from ims.runtime.kubernetes import pods
 from ims.runtime.kubernetes.cluster import GONE, await_cluster, cluster_errors
 from ims.runtime.kubernetes.diagnosis import explain, outcome
 from ims.settings import settings
+from ims.steps.logs import parse_line
 from ims.steps.step import load_step
 
 LOG_SECONDS = 5
@@ -49,18 +50,17 @@ class PodStepOperator(StepTask, KubernetesPodOperator):
             startup_check_interval_seconds=1,
             startup_timeout_seconds=600,
             container_name_log_prefix_enabled=False,
+            log_formatter=_without_level,
             **arguments,
         )
         self._result: Any = None
 
-    def execute(self, context: Context) -> Any:
-        """Run the step; its result is the task's."""
-        self.skip_unless_wanted()
-        step = load_step(self.task_id)
-        self.full_pod_spec = pods.step_pod(step, self.data, architecture(context), self.memory_gib)
-        with task_errors(context), cluster_errors():
+    def perform(self, context: Context) -> Any:
+        """Returns the result of the step."""
+        self.full_pod_spec = pods.step_pod(load_step(self.task_id), self.data, self.arch, self.memory_gib)
+        with cluster_errors():
             await_cluster()
-            result = super().execute(context)
+            result = KubernetesPodOperator.execute(self, context)
         # A pod that has ended before it was watched is looked at at once, and its result dropped by the base class.
         return self._result if self.deferrable else result["result"]
 
@@ -106,11 +106,16 @@ class PodStepOperator(StepTask, KubernetesPodOperator):
 
     def _failure(self, pod: k8s.V1Pod) -> ImsError:
         code, said = outcome(pod)
-        kind = InputError if code in PERMANENT_EXIT_CODES else ImsError
+        kind = PermanentError if code in PERMANENT_EXIT_CODES else ImsError
         why = explain(pod)
         if "error" in said:
             return kind(": ".join(filter(None, (why, said["error"]))), said.get("hint", ""))
         return kind(why or f"{self.task_id} ended with exit code {code} without giving a reason", "See its log")
+
+
+def _without_level(_container: str, line: str) -> str:
+    """The message of a line; Airflow has already taken the level from its prefix."""
+    return parse_line(line)[1]
 
 
 def _is_opened(pod: k8s.V1Pod) -> bool:

@@ -1,50 +1,39 @@
-"""The end that all workflows share: artifacts to S3, then the manifest, then the record."""
+"""The tasks at the end of every job: upload the artifacts, write the manifest, register the image, clean up."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from airflow.providers.amazon.aws.operators.s3 import S3CreateObjectOperator
 from airflow.sdk import BaseOperator, XComArg
 
-from ims.connections import S3_CONNECTION
-from ims.operators.job import CloseWorkspaceOperator, SaveImageRecordOperator
-from ims.operators.step import StepOperator
-from ims.settings import settings
-from ims.storage.manifest import MANIFEST_NAME, write_manifest
-
-MACROS: dict[str, Any] = {"write_manifest": write_manifest}
-"""What the workflow has to give its templates."""
+from ims.operators.job import CloseWorkspaceOperator, SaveImageRecordOperator, WriteManifestOperator
+from ims.operators.step import map_step
 
 
-def publish_image(job: BaseOperator, package: BaseOperator, origin: dict[str, Any] | None = None) -> BaseOperator:
-    """Add the tasks that make an image of what `package` packed, and the one that closes what `job` opened.
+def publish_image(job: BaseOperator, package: BaseOperator, origin: dict[str, Any]) -> BaseOperator:
+    """Add the tasks that publish what `package` packed, and the task that closes the workspace that `job` opened.
 
-    `origin` are fields of the record, on what the image was made of. Returns the last task.
+    `origin` are fields of the image record that say what the image was made from. Returns the last task.
     """
-    image_id = XComArg(job, "image_id")
-    upload = StepOperator.partial(
-        task_id="upload_artifacts",
+    image_id, arch = XComArg(job, "image_id"), XComArg(job, "arch")
+    upload = map_step(
+        "upload_artifacts",
+        each=package.output,
+        arch=arch,
         inputs={
             "workspace": XComArg(job, "workspace"),
             "image_id": image_id,
             "image_name": XComArg(job, "image_name"),
             "job_id": XComArg(job, "job_id"),
         },
-    ).expand(each=package.output)
-    manifest = S3CreateObjectOperator(
-        task_id="write_manifest",
-        aws_conn_id=S3_CONNECTION,
-        s3_bucket=settings().images_bucket,
-        s3_key=f"{image_id}/{MANIFEST_NAME}",
-        data="{{ write_manifest(ti.xcom_pull('upload_artifacts') | sum(start=[])) }}",
-        replace=True,
     )
+    manifest = WriteManifestOperator(task_id="write_manifest", image_id=image_id, uploads=XComArg(upload))
     record = SaveImageRecordOperator(
         task_id="save_image_record",
         image_id=image_id,
         name=XComArg(job, "image_name"),
-        arch=XComArg(job, "arch"),
+        arch=arch,
+        manifest=manifest.output,
         origin=origin,
     )
     close = CloseWorkspaceOperator(task_id="close_workspace", image_id=image_id)

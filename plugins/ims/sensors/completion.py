@@ -1,32 +1,33 @@
-"""Waits until the administrator has finished the shell of a job."""
+"""The task that waits until the user has finished with the shell."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from airflow.sdk import BaseOperator, Context
+from airflow.sdk import Context
 
-from ims.errors import InputError
+from ims.errors import PermanentError
 from ims.jobs import job_id
+from ims.operators.base import ImsOperator
 from ims.operators.errors import task_errors
 from ims.triggers.completion import CompletionTrigger
 
 REASONS = {
-    "fail": "the shell was given up",
-    "expired": "the shell's lease ended before it was finished",
+    "fail": ("the shell was given up", "Start the job again to get an image"),
+    "expired": ("the shell's lease ended before it was finished", "Start the job again with a longer lease"),
 }
 
 
-class CompletionSensor(BaseOperator):
-    """Holds no worker while it waits, however long that is."""
+class CompletionSensor(ImsOperator):
+    """Waits in the triggerer, so it occupies no worker."""
 
-    def execute(self, context: Context) -> None:
+    def perform(self, context: Context) -> None:
         """Hand over to the triggerer."""
         self.defer(trigger=CompletionTrigger(job_id(str(context["run_id"]))), method_name="resume")
 
     def resume(self, context: Context, event: dict[str, Any]) -> None:
-        """Go on, or end the job with the reason."""
+        """Continue with the job, or end it with the reason."""
         with task_errors(context):
             if event["outcome"] != "complete":
-                raise InputError(REASONS[event["outcome"]], "No image was made")
+                raise PermanentError(*REASONS[event["outcome"]])
         self.log.info("the shell is finished")

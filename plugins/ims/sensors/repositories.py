@@ -1,4 +1,4 @@
-"""Seed step 7: wait until every repository of the recipe can be used."""
+"""The task that waits until all repositories of the recipe are available."""
 
 from __future__ import annotations
 
@@ -6,9 +6,10 @@ import asyncio
 import time
 from typing import Any
 
-from airflow.sdk import BaseOperator, Context
+from airflow.sdk import Context
 
-from ims.errors import InputError
+from ims.errors import PermanentError
+from ims.operators.base import ImsOperator
 from ims.operators.errors import task_errors
 from ims.recipes.availability import ask_all, missing
 from ims.recipes.description import Repository
@@ -16,23 +17,25 @@ from ims.settings import settings
 from ims.triggers.repositories import RepositoriesTrigger
 
 
-class RepositoriesSensor(BaseOperator):
-    """Asks once here; if any repository is not ready, the triggerer asks on."""
+class RepositoriesSensor(ImsOperator):
+    """Asks each repository once. If one is not available, the triggerer continues to ask.
 
-    template_fields = ("repositories", "timeout")
+    `repositories` are Repository models as JSON; `timeout` is in seconds.
+    """
+
+    template_fields = (*ImsOperator.template_fields, "repositories", "timeout")
 
     def __init__(self, *, repositories: Any, timeout: Any, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.repositories = repositories
         self.timeout = timeout
 
-    def execute(self, context: Context) -> None:
-        """End at once if all are ready, else defer."""
+    def perform(self, context: Context) -> None:
+        """End at once if all repositories are available, else hand over to the triggerer."""
         repositories = [Repository(**repository) for repository in self.repositories]
         certificate = settings().ca_certificate_path
         self.log.info("asking %d repositories: %s", len(repositories), ", ".join(r.name for r in repositories))
-        with task_errors(context):
-            text = missing(asyncio.run(ask_all(repositories, certificate)))
+        text = missing(asyncio.run(ask_all(repositories, certificate)))
         if not text:
             return
         self.log.info("waiting up to %s s for %s", self.timeout, text)
@@ -47,9 +50,9 @@ class RepositoriesSensor(BaseOperator):
         )
 
     def resume(self, context: Context, event: dict[str, Any]) -> None:
-        """Take the trigger's word."""
+        """Continue with the job, or end it with the reason that the trigger found."""
         with task_errors(context):
             if event:
-                # The wait was as long as the job allows: another try would only wait as long again.
-                raise InputError(event["error"], event["hint"])
-        self.log.info("all repositories are ready")
+                # The wait took as long as the job allows; another try would only wait as long again.
+                raise PermanentError(event["error"], event["hint"])
+        self.log.info("all repositories are available")

@@ -12,9 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import to_jsonable_python
 
 from ims.errors import ImsError, InputError, disk_full
 from ims.settings import settings
+from ims.steps.logs import LevelFormatter
 from ims.steps.step import Step, load_step
 
 log = logging.getLogger("ims")
@@ -33,14 +35,16 @@ def main(arguments: list[str] | None = None) -> int:
         "--outcome", type=Path, help="file for an error, or a result that is one word, as JSON of at most 4096 bytes"
     )
     options = parser.parse_args(arguments)
-    logging.basicConfig(level=settings().log_level, format="%(message)s", stream=sys.stdout, force=True)
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(LevelFormatter())
+    logging.basicConfig(level=settings().log_level, handlers=[handler], force=True)
     started = time.monotonic()
     try:
         result = run(load_step(options.name), options.input)
     except ImsError as error:
         return _fail(options.name, error, options.result, options.outcome)
     log.info("%s took %.1f s", options.name, time.monotonic() - started)
-    _write(options.result, {"result": result})
+    _write(options.result, {"result": to_jsonable_python(result)})
     if options.outcome is not None and isinstance(result, str):
         options.outcome.write_text(json.dumps({"result": result}))
     return 0

@@ -12,7 +12,6 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 from ims.errors import ImsError, InputError
 from ims.images import site_ca
@@ -26,6 +25,7 @@ from ims.images.root import resolve_inside
 from ims.images.sbom import SBOM, write_sbom
 from ims.settings import settings
 from ims.steps import package_root, provenance
+from ims.steps.artifacts import Batch, PackedArtifact
 from ims.steps.build_host import kernel_file_systems
 from ims.steps.step import Step, StepInput
 from ims.storage import manifest
@@ -56,10 +56,10 @@ class Input(StepInput):
     kernel_parameters_file_name: str
 
 
-def run(step: Input) -> list[list[dict[str, Any]]]:
-    """Leaves the artifacts in `artifacts/`; returns name, media type, path, size and digests of each.
+def run(step: Input) -> list[Batch]:
+    """Writes the artifacts to the folder of artifacts.
 
-    They come in two parts, to be uploaded beside each other: the rootfs, and all that is small.
+    Returns two batches, which are uploaded in parallel: the rootfs, and all small artifacts.
     """
     root, folder = step.workspace.image_root, step.workspace.artifacts
     if step.rootfs is not None:
@@ -89,7 +89,7 @@ def run(step: Input) -> list[list[dict[str, Any]]]:
         FILES: manifest.FILES,
     }
     rootfs, *others = [_describe(folder / name, kind) for name, kind in types.items() if (folder / name).exists()]
-    return [[rootfs], others]
+    return [Batch(artifacts=[rootfs]), Batch(artifacts=others)]
 
 
 def show_changed_image(rootfs: Path, workspace: Workspace, root: Path) -> None:
@@ -178,10 +178,10 @@ def _lines(descriptor: int) -> Iterator[str]:
         yield rest.decode(errors="replace").strip()
 
 
-def _describe(path: Path, kind: str) -> dict[str, Any]:
+def _describe(path: Path, kind: str) -> PackedArtifact:
     digests = digest_file(path)
     log.info("%s: %d bytes, sha256 %s", path.name, digests.size, digests.sha256)
-    return {"name": path.name, "type": kind, "path": str(path), **asdict(digests)}
+    return PackedArtifact(name=path.name, type=kind, path=path, **asdict(digests))
 
 
 STEP = Step("package_artifacts", Input, run, privileged=True)

@@ -33,7 +33,8 @@ class StepInput(BaseModel):
 class Step(Generic[InputType]):
     """A step's declaration, kept beside its code.
 
-    `run` returns what JSON can carry. `s3`: needs the credentials of S3. `privileged`: mounts, changes root or owners.
+    `run` returns a model, or another value that JSON can carry. `s3`: the step needs the credentials of S3.
+    `privileged`: it mounts, or changes the root or owners.
     """
 
     name: str

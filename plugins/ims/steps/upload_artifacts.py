@@ -3,28 +3,14 @@
 from __future__ import annotations
 
 import logging
-from pathlib import Path
-from typing import Any
-
-from pydantic import BaseModel
 
 from ims.settings import settings
+from ims.steps.artifacts import Batch, PackedArtifact, Upload, UploadedArtifact
 from ims.steps.step import Step, StepInput
 from ims.storage.digests import Digests
 from ims.storage.objects import ObjectName, ObjectStore
 
 log = logging.getLogger(__name__)
-
-
-class PackedArtifact(BaseModel):
-    """What `package_artifacts` says of an artifact."""
-
-    name: str
-    type: str
-    path: Path
-    size: int
-    md5: str
-    sha256: str
 
 
 class Input(StepInput):
@@ -33,11 +19,11 @@ class Input(StepInput):
     image_id: str
     image_name: str
     job_id: str
-    each: list[PackedArtifact]
+    each: Batch
 
 
-def run(step: Input) -> list[dict[str, Any]]:
-    """Returns type, S3 path, etag, size and digests of each stored artifact."""
+def run(step: Input) -> Upload:
+    """Returns the artifacts as S3 stored them."""
     store = ObjectStore.from_environment()
     labels = {
         # S3 carries metadata in headers: the name of an image may have letters that those cannot hold.
@@ -45,21 +31,21 @@ def run(step: Input) -> list[dict[str, Any]]:
         "x-shasta-ims-image-id": step.image_id,
         "x-shasta-ims-job-id": step.job_id,
     }
-    return [_upload(store, artifact, step.image_id, labels) for artifact in step.each]
+    return Upload(artifacts=[_upload(store, item, step.image_id, labels) for item in step.each.artifacts])
 
 
-def _upload(store: ObjectStore, artifact: PackedArtifact, image_id: str, labels: dict[str, str]) -> dict[str, Any]:
+def _upload(store: ObjectStore, artifact: PackedArtifact, image_id: str, labels: dict[str, str]) -> UploadedArtifact:
     name = ObjectName(settings().images_bucket, f"{image_id}/{artifact.name}")
     stored = store.upload(artifact.path, name, labels, Digests(artifact.size, artifact.md5, artifact.sha256))
     log.info("uploaded %s: %d bytes, verified", name, stored.size)
-    return {
-        "type": artifact.type,
-        "path": str(name),
-        "etag": stored.etag,
-        "size": artifact.size,
-        "md5": artifact.md5,
-        "sha256": artifact.sha256,
-    }
+    return UploadedArtifact(
+        type=artifact.type,
+        path=str(name),
+        etag=stored.etag,
+        size=artifact.size,
+        md5=artifact.md5,
+        sha256=artifact.sha256,
+    )
 
 
 STEP = Step("upload_artifacts", Input, run, s3=True)

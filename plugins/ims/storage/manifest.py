@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -88,10 +89,6 @@ def _load(data: bytes, name: object) -> Any:
         raise InputError(f"the manifest {name} is neither JSON nor YAML") from None
 
 
-def write_manifest(uploaded: list[dict[str, Any]]) -> str:
-    """The manifest, as JSON, of artifacts given as {type, md5, path, etag}."""
-    artifacts = [
-        Artifact(type=item["type"], md5=item["md5"], link=Link(path=item["path"], etag=item["etag"]))
-        for item in uploaded
-    ]
-    return Manifest(version="1.0", artifacts=artifacts).model_dump_json()
+def write_manifest(artifacts: Iterable[Artifact]) -> str:
+    """The manifest of an image as JSON."""
+    return Manifest(version="1.0", artifacts=list(artifacts)).model_dump_json()

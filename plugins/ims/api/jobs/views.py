@@ -13,7 +13,7 @@ from ims.api.jobs.schemas import Address, JobOut, ShellState, Step
 from ims.api.runs.airflow import AirflowService
 from ims.api.runs.lists import queue_positions
 from ims.api.runs.runs import Run, StepState
-from ims.params import ShellRequest
+from ims.params import ShellSpec
 from ims.records.models import Image, Recipe, Shell
 from ims.settings import settings
 from ims.workflows import JobType
@@ -83,7 +83,7 @@ def _described(run: Run, artifact: Recipe | Image | None, image: Image | None, s
     )
 
 
-def _shell(wanted: ShellRequest, shell: Shell | None) -> ShellState:
+def _shell(wanted: ShellSpec, shell: Shell | None) -> ShellState:
     if shell is None:
         return ShellState(name=wanted.name, jail=wanted.jail, status="pending")
     address = Address(host=shell.host, port=shell.port)

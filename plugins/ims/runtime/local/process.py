@@ -17,8 +17,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ims.errors import PERMANENT_EXIT_CODES, ImsError
+from ims.errors import ImsError
 from ims.settings import Settings
+from ims.steps.logs import parse_line
 from ims.steps.step import Step
 from ims.workspace import Workspace
 
@@ -32,12 +33,11 @@ _INHERITED = ("PATH", "HOME", "LANG", "TZ", "http_proxy", "https_proxy", "no_pro
 
 
 class StepFailedError(ImsError):
-    """A step ended with an error; `permanent` says that another try cannot help."""
+    """A step ended with an error."""
 
     def __init__(self, reason: str, hint: str, exit_code: int) -> None:
         super().__init__(reason, hint)
         self.exit_code = exit_code
-        self.permanent = exit_code in PERMANENT_EXIT_CODES
 
 
 class StepProcess:
@@ -72,7 +72,7 @@ class StepProcess:
         last = ""
         for line in self._process.stdout:
             on_line(last := line.decode(errors="replace").rstrip())
-        return _outcome(step.name, self._process.wait(), result, last)
+        return _outcome(step.name, self._process.wait(), result, parse_line(last)[1])
 
     def kill(self) -> None:
         """End the running step, and all it started, now."""

@@ -11,6 +11,7 @@ from ims.runtime.local import services
 from ims.runtime.local.workspaces import workspace_of
 from ims.settings import settings
 from ims.shell import sshd
+from ims.steps.logs import parse_line
 from ims.steps.step import load_step
 from ims.workspace import Workspace
 
@@ -60,7 +61,7 @@ def _await_address(workspace: Workspace) -> ShellAddress:
             raise ImsError(f"the shell did not open: {outcome['error']}", outcome["hint"])
     log = services.log_file(SHELL_STEP, workspace.job_id)
     last = log.read_text(errors="replace").strip().splitlines()[-1:] if log.exists() else []
-    raise ImsError(f"the shell did not open in {START_SECONDS} s: {''.join(last) or 'its log is empty'}")
+    raise ImsError(f"the shell did not open in {START_SECONDS} s: {parse_line(''.join(last))[1] or 'its log is empty'}")
 
 
 def _port(workspace: Workspace) -> int:
