@@ -36,9 +36,9 @@ def ims_trigger_guard(app: ASGIApp) -> ASGIApp:
 @cache
 def _ims_app() -> ASGIApp:
     from ims.api.app import build_app
-    from ims.ui.overview import router
+    from ims.ui import api_docs, images
 
-    return build_app(router)
+    return build_app(images.router, api_docs.router)
 
 
 class ImsPlugin(AirflowPlugin):
@@ -51,5 +51,6 @@ class ImsPlugin(AirflowPlugin):
     ]
     fastapi_root_middlewares: list[Any] = [{"middleware": ims_trigger_guard, "name": "IMS trigger guard"}]  # noqa: RUF012  (Airflow declares it so)
     external_views: list[Any] = [  # noqa: RUF012
-        {"name": "Images", "href": "/apis/ims/overview", "destination": "nav", "url_route": "images"}
+        {"name": "Images", "href": "/apis/ims/overview", "destination": "nav", "url_route": "images"},
+        {"name": "IMS API", "href": "/apis/ims/docs", "destination": "nav", "category": "docs"},
     ]

@@ -9,6 +9,7 @@ import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, Phase, assume, given, settings
+from jsonschema import Draft202012Validator
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -53,6 +54,23 @@ def test_operations_are_described() -> None:
     assert len(names) == len(set(names))
     for path, method, operation in openapi.operations(DOCUMENT):
         assert operation["description"].endswith("."), (path, method)
+
+
+def test_every_tag_is_described() -> None:
+    """The documentation groups the operations by tag."""
+    used = {tag for _, _, operation in openapi.operations(DOCUMENT) for tag in operation["tags"]}
+    assert used == {tag["name"] for tag in DOCUMENT["tags"]}
+
+
+SCHEMAS = DOCUMENT["components"]["schemas"]
+SCHEMA_EXAMPLES = {name: schema["examples"] for name, schema in SCHEMAS.items() if "examples" in schema}
+
+
+@pytest.mark.parametrize("name", SCHEMA_EXAMPLES)
+def test_examples_are_valid(name: str) -> None:
+    """Each example matches its schema."""
+    validator = Draft202012Validator({"$ref": f"#/components/schemas/{name}", "components": DOCUMENT["components"]})
+    assert all(validator.is_valid(example) for example in SCHEMA_EXAMPLES[name])
 
 
 def requests_of(path: str, method: str) -> Any:

@@ -12,7 +12,7 @@ from fastapi.routing import APIRoute
 from ims.api import app, sts
 from ims.api.http import auth
 from ims.api.http.middleware import OPEN
-from ims.ui import overview
+from ims.ui import api_docs, images
 
 READING = ("GET", "HEAD")
 DELETING = {"POST /v3/maintenance"}
@@ -28,7 +28,7 @@ def api_routes(application: FastAPI) -> Iterator[APIRoute]:
 
 ROUTES = {
     f"{method} {route.path}": route
-    for application in (app.build_app(overview.router), sts.build_app())
+    for application in (app.build_app(images.router, api_docs.router), sts.build_app())
     for route in api_routes(application)
     for method in sorted(route.methods)
 }

@@ -1,6 +1,6 @@
-"""The Airflow UI as an administrator uses it: a job from the trigger form, its graph, its log.
+"""The Airflow UI in a browser: the trigger forms, the graph of a run, and the pages of the service.
 
-With IMS_TEST_SCREENSHOTS set to a folder the pages are kept there as pictures, for the docs.
+If IMS_TEST_SCREENSHOTS names a folder, the tests write screenshots of the pages there.
 """
 
 from __future__ import annotations
@@ -12,11 +12,12 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from playwright.sync_api import Locator, Page, sync_playwright
+from playwright.sync_api import FrameLocator, Locator, Page, Route, sync_playwright
 
+from ims import __version__
 from tests.flows.conftest import RECIPES
 from tests.flows.rpm_repository import RepositoryServer
-from tests.flows.shells import Key
+from tests.flows.shells import Key, customize
 from tests.flows.waiting import wait_for
 from tests.service import Service
 
@@ -37,14 +38,14 @@ def page(service: Service) -> Iterator[Page]:
 
 
 def keep(page: Page, name: str) -> None:
-    """Keep a picture of the page, if pictures are wanted."""
+    """Write a screenshot of the page if screenshots are enabled."""
     if folder := os.environ.get("IMS_TEST_SCREENSHOTS"):
         page.wait_for_timeout(1500)
         page.screenshot(path=Path(folder) / f"{name}.png")
 
 
 def open_form(service: Service, page: Page, workflow: str) -> Locator:
-    """The trigger form of a workflow, its first section open."""
+    """Open the trigger form of a workflow and its first section."""
     page.goto(f"{service.settings.airflow_url}/dags/{workflow}")
     page.get_by_role("button", name="Trigger").first.click()
     dialog = page.locator("[role=dialog][data-state=open]")
@@ -53,23 +54,23 @@ def open_form(service: Service, page: Page, workflow: str) -> Locator:
 
 
 def fill(dialog: Locator, **values: str) -> None:
-    """Write into the fields of a form."""
+    """Fill in fields of a form."""
     for field, value in values.items():
         dialog.locator(f"[name=element_{field}]").fill(value)
 
 
 def send(dialog: Locator) -> None:
-    """Start the run."""
+    """Submit the form, which starts the run."""
     dialog.get_by_role("button", name="Trigger", exact=True).last.click()
 
 
 def job_named(service: Service, name: str) -> dict[str, Any]:
-    """The job that makes the image of a name."""
+    """The job that creates the image with the given name."""
     return next(job for job in service.client.get("jobs") if job["image_root_archive_name"] == name)
 
 
 def test_trigger_form(service: Service, page: Page, http_server: RepositoryServer) -> None:
-    """The form alone is enough to make an image; the run's graph then shows every task green."""
+    """The form is enough to create an image; afterwards the graph of the run shows every task."""
     recipe = service.push(RECIPES / "zypper", "sles15", REPOSITORY=http_server.url)
     name = f"from-the-form-{uuid4().hex[:8]}"
     dialog = open_form(service, page, "create_image")
@@ -92,8 +93,8 @@ def test_trigger_form(service: Service, page: Page, http_server: RepositoryServe
     keep(page, "create-image-graph")
 
 
-def test_wrong_value_in_the_form(service: Service, page: Page) -> None:
-    """A recipe that does not exist is refused in the form, which says which field; no run is made."""
+def test_unknown_recipe_in_the_form(service: Service, page: Page) -> None:
+    """The form shows the error, and no run is created."""
     runs = len(service.client.get("jobs"))
     dialog = open_form(service, page, "create_image")
     fill(dialog, artifact_id=str(uuid4()), image_root_archive_name="x", public_key_id=service.public_key())
@@ -103,39 +104,109 @@ def test_wrong_value_in_the_form(service: Service, page: Page) -> None:
     assert len(service.client.get("jobs")) == runs
 
 
-def test_shell_on_the_images_page(service: Service, page: Page, small: dict[str, Any], key: Key) -> None:
-    """A shell that the form opens is listed with how to log in; it is kept and finished with a click, and then gone."""
+def open_images(service: Service, page: Page) -> FrameLocator:
+    """Open the page *Images*, which Airflow shows in a frame."""
+    page.goto(f"{service.settings.airflow_url}/plugin/images")
+    return page.frame_locator("iframe")
+
+
+def open_shell(service: Service, page: Page, image: dict[str, Any], key: Key) -> dict[str, Any]:
+    """Start a customization with the trigger form; returns the job when its shell is open."""
     name = f"from-the-form-{uuid4().hex[:8]}"
     dialog = open_form(service, page, "customize_image")
-    fill(dialog, artifact_id=small["id"], image_root_archive_name=name, public_key_id=key.identity)
+    fill(dialog, artifact_id=image["id"], image_root_archive_name=name, public_key_id=key.identity)
     send(dialog)
     dialog.wait_for(state="hidden")
     job = service.wait(job_named(service, name)["id"], until=("waiting_on_user", "error"))
     assert job["status"] == "waiting_on_user", job["reason"]
-    page.goto(f"{service.settings.airflow_url}/plugin/images")
-    frame = page.frame_locator("iframe")
-    row = frame.get_by_role("row").filter(has_text=job["ssh_containers"][0]["command"])
-    row.wait_for()
-    assert frame.get_by_text(job["ssh_containers"][0]["fingerprint"]).is_visible()
+    return job
+
+
+def test_open_shells(service: Service, page: Page, small: dict[str, Any], key: Key) -> None:
+    """Each open shell is listed with its names; a user can extend, finish and give up shells, and open their runs."""
+    finished, given_up = open_shell(service, page, small, key), customize(service, small, key, jail=True)
+    frame = open_images(service, page)
+    row, other = (
+        frame.get_by_role("row").filter(has_text=job["image_root_archive_name"]) for job in (finished, given_up)
+    )
+    for shown, job in ((row, finished), (other, given_up)):
+        shown.get_by_text(f"from the image {small['name']}").wait_for()
+        assert shown.get_by_text(job["ssh_containers"][0]["command"]).is_visible()
+        assert shown.get_by_text(job["ssh_containers"][0]["fingerprint"]).is_visible()
     keep(page, "open-shells")
-    shell = f"jobs/{job['id']}/shell"
+
+    shell = f"jobs/{finished['id']}/shell"
     before = service.client.get(shell)["until"]
     row.get_by_role("button", name="Keep a day more").click()
     wait_for(lambda: service.client.get(shell)["until"] > before)
+
+    question = frame.get_by_role("dialog")
+    other.get_by_role("button", name="Give up").click()
+    keep(page, "give-up-shell")
+    question.get_by_role("button", name="Keep the shell").click()
+    question.wait_for(state="hidden")
+    assert service.client.get(f"jobs/{given_up['id']}/shell")["operation"] is None
+    other.get_by_role("button", name="Give up").click()
+    question.get_by_role("button", name="Give up").click()
+    wait_for(lambda: service.client.get(f"jobs/{given_up['id']}/shell")["operation"] == "fail")
+    assert service.wait(given_up["id"])["status"] == "error"
+
     row.get_by_role("button", name="Finish").click()
-    assert service.wait(job["id"])["status"] == "success"
-    page.reload()
-    frame.get_by_text(name).first.wait_for()
-    assert row.count() == 0
+    assert service.wait(finished["id"])["status"] == "success"
+    frame = open_images(service, page)
+    frame.get_by_text(finished["image_root_archive_name"]).first.wait_for()
+    assert frame.get_by_role("button", name="Finish").count() == 0
+
+
+def test_links_of_the_images_page(service: Service, page: Page, small: dict[str, Any], key: Key) -> None:
+    """A link opens its target in place of the page, or in a new tab, although Airflow's frame is sandboxed."""
+    job = customize(service, small, key, jail=True)
+    open_images(service, page).get_by_role("link", name=job["image_root_archive_name"]).click()
+    page.wait_for_url(f"**/dags/customize_image/runs/{job['dag_run_id']}**")
+    open_images(service, page).get_by_role("link", name="create an image").click()
+    page.wait_for_url("**/dags/create_image**")
+    with page.context.expect_page() as opened:
+        open_images(service, page).get_by_role("link", name="customize an image").click(modifiers=["Control"])
+    opened.value.wait_for_url("**/dags/customize_image**")
+    service.client.call("POST", f"jobs/{job['id']}/shell", json={"operation": "fail"})
+    service.wait(job["id"])
 
 
 def test_images_page(service: Service, page: Page) -> None:
-    """The page in the UI's navigation lists what there is, with ids, and shows names as text, whatever is in them."""
+    """The page lists records with their ids, and escapes their names."""
     name = f"<b>recipe</b> {uuid4().hex[:8]}"
     fields = {"name": name, "recipe_type": "kiwi-ng", "linux_distribution": "sles15"}
     recipe = service.client.create("recipes", **fields)
-    page.goto(f"{service.settings.airflow_url}/plugin/images")
-    frame = page.frame_locator("iframe")
+    frame = open_images(service, page)
     frame.get_by_text(name, exact=True).wait_for()
     assert frame.get_by_text(recipe["id"]).is_visible()
     keep(page, "images-page")
+
+
+def test_api_docs(service: Service, page: Page) -> None:
+    """The documentation of the API needs nothing but the service, and its requests reach the service."""
+    blocked = []
+
+    def block(route: Route) -> None:
+        if route.request.url.startswith((service.settings.airflow_url, "data:")):
+            route.continue_()
+        else:
+            blocked.append(route.request.url)
+            route.abort()
+
+    page.context.route("**/*", block)
+    page.goto(f"{service.settings.airflow_url}/apis/ims/docs")
+    operation = page.locator(".opblock").filter(has=page.locator("[data-path='/version']"))
+    operation.get_by_role("button").first.click()
+    operation.get_by_role("button", name="Try it out").click()
+    operation.get_by_role("button", name="Execute").click()
+    operation.locator(".live-responses-table").get_by_text(__version__).first.wait_for()
+    keep(page, "api-docs")
+    assert blocked == []
+
+
+def test_link_to_the_api_docs(service: Service, page: Page) -> None:
+    """The menu *Docs* of Airflow has a link to the documentation of the API."""
+    page.goto(service.settings.airflow_url)
+    page.get_by_role("button", name="Docs").click()
+    assert page.get_by_role("menuitem", name="IMS API").get_attribute("href") == "/apis/ims/docs"

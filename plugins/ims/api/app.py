@@ -68,7 +68,7 @@ def versioned_routes(number: int) -> APIRouter:
 
 def build_app(*pages: APIRouter) -> FastAPI:
     """Returns the application; `pages` are the routes of the Airflow UI's pages."""
-    app = FastAPI(title="Image Management Service", version=__version__, docs_url="/docs", redoc_url=None)
+    app = FastAPI(title="Image Management Service", version=__version__, docs_url=None, redoc_url=None)
     problems.install(app)
     openapi.install(app)
     app.add_middleware(Gate)

@@ -20,6 +20,45 @@ are whole unless `limit` is given; then the header `Link` names the next page. E
 
 Send the token of Airflow's `POST /auth/token` as `Authorization: Bearer …`.
 """
+TAGS = {
+    "service": "Version and health of the service.",
+    "recipes": "Recipe archives in S3 with their template variables, and plans of what a build would change.",
+    "images": "Images with their artifacts, packages, files and differences.",
+    "public-keys": "SSH public keys that can log in to the shells of jobs.",
+    "jobs": "Builds and customizations of images with their steps, logs and shells.",
+    "nights": "Scheduled builds of all nightly recipes.",
+    "deleted": "Tombstones of deleted records: list, undelete or purge them.",
+    "maintenance": "The clean-up of records and objects.",
+}
+_EXAMPLE_ID = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
+_EXAMPLES: dict[str, dict[str, Any]] = {
+    "CreateJobIn": {
+        "job_type": "create",
+        "image_root_archive_name": "site",
+        "artifact_id": _EXAMPLE_ID,
+        "public_key_id": _EXAMPLE_ID,
+    },
+    "CustomizeJobIn": {
+        "job_type": "customize",
+        "image_root_archive_name": "site-customized",
+        "artifact_id": _EXAMPLE_ID,
+        "public_key_id": _EXAMPLE_ID,
+        "script": "#!/bin/sh\nzypper --non-interactive install vim\n",
+    },
+    "RecipeIn": {
+        "name": "site",
+        "recipe_type": "kiwi-ng",
+        "linux_distribution": "sles15",
+        "link": {"type": "s3", "path": f"s3://ims/recipes/{_EXAMPLE_ID}/recipe.tar.gz"},
+        "template_dictionary": [{"key": "REPOSITORY", "value": "https://repo.example.com/sles15"}],
+    },
+    "ImageIn": {
+        "name": "site",
+        "link": {"type": "s3", "path": f"s3://boot-images/{_EXAMPLE_ID}/manifest.yaml"},
+        "metadata": {"owner": "ada"},
+    },
+    "MaintenanceIn": {"dry_run": True},
+}
 _REFERENCE = "#/components/schemas/{model}"
 _MODELS: tuple[type[BaseModel], ...] = (CreateJobIn, CustomizeJobIn)
 _METHODS_WITH_BODY = ("post", "put", "patch")
@@ -49,11 +88,14 @@ def install(app: FastAPI) -> None:
 
 def describe(app: FastAPI) -> dict[str, Any]:
     """The document."""
-    document = get_openapi(title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes)
+    tags = [{"name": name, "description": description} for name, description in TAGS.items()]
+    document = get_openapi(title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes, tags=tags)
     schemas = document["components"]["schemas"]
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     schemas.update(_jobs())
+    for name, example in _EXAMPLES.items():
+        schemas[name]["examples"] = [example]
     schemas["Problem"] = ProblemOut.model_json_schema()
     # A member that has no value is left out.
     schemas["Problem"]["properties"]["errors"] = schemas["Problem"]["properties"]["errors"]["anyOf"][0]

@@ -1,1 +1,1 @@
-"""The pages in the Airflow UI."""
+"""The pages in the Airflow UI. Each page has a module with its routes, and a template that extends `base.html`."""
