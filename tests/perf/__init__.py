@@ -1,1 +1,1 @@
-"""Benchmarks: ratios within one run on one machine, never a timed test."""
+"""Benchmarks. They compare results of one run on one machine; no test depends on a time."""

@@ -1,6 +1,6 @@
-"""`make bench`: the workflows against their yardsticks, ways to pack, and the API under load, as Markdown.
+"""`make bench`: prints the results of all benchmarks as Markdown.
 
-`python -m tests.perf flows|incremental|steps|load` measures a part.
+`python -m tests.perf flows|incremental|steps|load` runs one benchmark.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ims.settings import settings
 from ims.stack import lifecycle
 from ims.stack.environment import s3_environment
 from ims.steps.package_artifacts import LEFT_OUT, squashfs_command
-from tests.conftest import HOME  # an installation of its own, apart from any other on this machine
+from tests.conftest import HOME  # an installation that shares nothing with others on this machine
 from tests.perf import load
 from tests.perf.customize import one_file_table, prompt_table
 from tests.perf.incremental import incremental_table
@@ -37,7 +37,7 @@ ROUNDS = 2
 
 
 def main() -> None:
-    """Measure the part that the argument names, or all, each in a process and an installation of its own."""
+    """Run the benchmark that the argument names, or all, each with its own process and installation."""
     if len(sys.argv) > 1:
         PARTS[sys.argv[1]]()
         return
@@ -54,7 +54,7 @@ def _stack() -> Iterator[Service]:
 
 
 def flows() -> None:
-    """Whole jobs: create and customize."""
+    """Compare create and customize jobs with the same work outside of Airflow."""
     workspace = HOME / "bare"
     with _stack() as service:
         recipe = service.push(RECIPE, "debian12", **debian_mirrors())["id"]
@@ -66,7 +66,9 @@ def flows() -> None:
         for number in range(ROUNDS):
             _say(f"round {number + 1} of {ROUNDS}")
             costs["bare"].append(_bare(service, workspace))
-            shutil.rmtree(settings().home / "cache" / "roots", ignore_errors=True)  # bare kiwi-ng has none either
+            shutil.rmtree(
+                settings().home / "cache" / "roots", ignore_errors=True
+            )  # Bare kiwi-ng has no package root either.
             job, cost = _flow(service, recipe)
             costs["flow"].append(cost)
             jobs.append(job)
@@ -81,13 +83,13 @@ def flows() -> None:
 
 
 def incremental() -> None:
-    """Builds after small changes, and a night without any."""
+    """Measure builds after small changes, and a night in which nothing has changed."""
     with _stack() as service:
         print(incremental_table(service, HOME / "incremental"), flush=True)
 
 
 def steps() -> None:
-    """What a step costs besides its own work."""
+    """Measure the overhead of each step."""
     with _stack() as service:
         print(steps_table(service, HOME / "repository"), flush=True)
 
@@ -136,10 +138,10 @@ def _create_table(costs: dict[str, list[Cost]]) -> str:
 
 
 def _share_table(jobs: list[dict[str, Any]]) -> str:
-    """How a job's time is spent: in each step, and between them."""
+    """Return how the time of a job is divided among the steps and the time between them."""
     shares: dict[str, list[float]] = {}
     for job in jobs:
-        ran = [step for step in job["steps"] if step["started"]]  # the steps of a shell that nobody asked for did not
+        ran = [step for step in job["steps"] if step["started"]]  # The steps of a debug shell do not run.
         times = {step["name"]: (_moment(step["started"]), _moment(step["ended"])) for step in ran}
         whole = max(end for _, end in times.values()) - min(start for start, _ in times.values())
         spans = {name: end - start for name, (start, end) in times.items() if "[" not in name}
@@ -156,7 +158,7 @@ def _share_table(jobs: list[dict[str, Any]]) -> str:
 
 
 def _pack_table(workspace: Path) -> str:
-    """Our settings against what kiwi-ng gives mksquashfs by itself: xz."""
+    """Compare our compression with other levels and with xz, the default of kiwi-ng."""
     root, ways = workspace / "image-root", {}
     target = workspace / "packed"
     ways["zstd, as set"] = squashfs_command(root, target)

@@ -1,6 +1,6 @@
-"""The yardstick: the same recipe by kiwi-ng, mksquashfs and an upload, with nothing of ours around them.
+"""The baseline: the same recipe, built by kiwi-ng, packed by mksquashfs and uploaded without a workflow.
 
-Run as a program inside the namespaces that a build of Debian packages needs on a shared machine.
+It runs as a program inside the namespaces that a build of Debian packages needs on a shared machine.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from ims.workspace import Workspace
 
 
 def build(workspace: Path, bucket: str) -> None:
-    """Build the rendered recipe in `recipe/`, pack its root and upload kernel, initrd and rootfs."""
+    """Build the rendered recipe in `recipe/`, pack its image root and upload kernel, initrd and rootfs."""
     isolate("apt", Workspace(workspace))
     root, cache = workspace / "image-root", workspace / "cache"
     environment = {"PATH": os.environ["PATH"], "HOME": str(workspace), "LANG": "C.UTF-8"}

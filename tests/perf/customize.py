@@ -1,4 +1,4 @@
-"""How long a customization takes: until its prompt, and until its image."""
+"""Measure how long a customization takes until the prompt and until the image."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CHANGE = "echo changed > {root}/etc/motd"
 
 
 def prompt_table(folder: Path) -> str:
-    """From a rootfs on the disk to the end of a first command over ssh, for images of several sizes."""
+    """Return the time from a rootfs on disk to the end of a first command over SSH, for several sizes of images."""
     folder.mkdir()
     key, rows = make_key(folder, "user"), []
     for size in SIZES_MB:
@@ -53,10 +53,10 @@ def _seconds_to_prompt(key: Path, rootfs: Path) -> float:
 
 
 def one_file_table(service: Service, image: dict[str, Any], folder: Path, creates: dict[str, Cost]) -> str:
-    """One file changed: by the workflow, by hand, and with a new image instead."""
+    """Compare three ways to change one file: the workflow, by hand, and a new image."""
     folder.mkdir()
     key = shells.make_key(service, folder)
-    _flow(service, image, key)  # fetches the rootfs, which is then here
+    _flow(service, image, key)  # This caches the rootfs.
     flows = [_flow(service, image, key) for _ in range(ROUNDS)]
     rootfs = fetch(service, image, folder)["rootfs"]
     by_hand = [_by_hand(rootfs) for _ in range(ROUNDS)]

@@ -1,4 +1,4 @@
-"""What a build costs when little has changed, against one with empty caches."""
+"""Compare builds after small changes with a build that starts with empty caches."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.perf.measure import Cost, measured, table
 from tests.service import Service
 
 RECIPES = 20
-# The shipped recipe with what compute nodes have besides: compilers, MPI, Python for science, tools.
+# Packages that compute nodes have in addition to those of the shipped recipe.
 NODE = (
     *("build-essential", "cmake", "gdb", "gfortran", "git", "liblapack-dev", "libfftw3-dev", "libhdf5-openmpi-dev"),
     *("libopenmpi-dev", "openmpi-bin", "environment-modules", "python3-matplotlib", "python3-pandas", "python3-scipy"),
@@ -29,7 +29,7 @@ HEAD = ("", "wall s", "of cold", "target", "CPU s", "MB uploaded")
 
 
 def incremental_table(service: Service, folder: Path) -> str:
-    """A node's recipe with empty caches, another script, one more package; then a night that finds nothing new."""
+    """Return the cost of a cold build, a changed script, an added package, and a night without changes."""
     shutil.rmtree(settings().home / "cache", ignore_errors=True)
     shutil.copytree(RECIPE, folder)
     _add(folder, NODE)
@@ -62,7 +62,7 @@ def _row(name: str, cost: Cost, cold: float, target: str, uploaded: int) -> list
 
 
 def _night(service: Service, folder: Path, image: dict[str, Any]) -> Cost:
-    """A night of recipes that are like the one that the image was built from, each with an image that is the same."""
+    """Measure a night of recipes that equal the recipe of the image. Each has an image that is up to date."""
     for number in range(RECIPES):
         service.adopt(image, _push(service, folder, f"night-{number}", nightly=True))
     before = _objects(service)
@@ -90,13 +90,13 @@ def _replace(path: Path, old: str, new: str) -> None:
 
 
 def _push(service: Service, folder: Path, name: str, **fields: Any) -> dict[str, Any]:
-    """Push the folder under a name; under the same it is the same recipe, however often that is done."""
+    """Push the folder under a name. All pushes of one name belong to one lineage."""
     record = service.push(folder, "debian12", **debian_mirrors())
     return dict(service.client.update(f"recipes/{record['id']}", name=name, **fields))
 
 
 def _uploaded(service: Service, job: dict[str, Any]) -> int:
-    """Bytes of the artifacts of a job's image."""
+    """Return the size of all artifacts of the image that a job created."""
     image = service.client.get(f"images/{job['resultant_image_id']}")
     with TemporaryDirectory() as temporary:
         return sum(path.stat().st_size for path in fetch(service, image, Path(temporary)).values())

@@ -1,6 +1,6 @@
-"""`python -m tests.perf.load`: requests per second and delays of the API with 100,000 images, as Markdown.
+"""`python -m tests.perf.load`: prints the throughput and latency of the API with 100,000 images as Markdown.
 
-Each database is measured in a process of its own, which starts a whole stack.
+Each database is measured in its own process, which starts a whole stack.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from ims.records.database import Database
 from ims.records.models import Image, ImageObject
 from ims.settings import Settings, settings
 from ims.stack import lifecycle, postgres
-from tests.conftest import HOME  # an installation of its own, apart from any other on this machine
+from tests.conftest import HOME  # an installation that shares nothing with others on this machine
 from tests.perf.measure import table
 from tests.service import Service
 
@@ -36,7 +36,7 @@ PATH = "/apis/ims/v3/images"
 DATABASES = ("SQLite", "PostgreSQL")
 FILES = ("manifest.yaml", "rootfs", "kernel", "initrd", "boot_parameters")
 
-CHANCE = random.Random(1)  # noqa: S311  (only has to spread)
+CHANCE = random.Random(1)  # noqa: S311  (not used for secrets)
 
 Request = Callable[[httpx.Client], httpx.Response]
 
@@ -55,7 +55,7 @@ def main() -> None:
 
 
 def measure(database: str) -> None:
-    """Print the rows of one database, separated by tabs."""
+    """Print the rows for one database, with tabs between the cells."""
     try:
         with records_url(database) as url:
             os.environ["IMS_DATABASE_URL"] = url
@@ -73,7 +73,7 @@ def measure(database: str) -> None:
 
 @contextmanager
 def records_url(database: str) -> Iterator[str]:
-    """The URL of an empty database; PostgreSQL is started for it."""
+    """Yield the URL of an empty database. Starts a PostgreSQL server if that is the database."""
     if database == "SQLite":
         yield ""
         return
@@ -93,7 +93,7 @@ def records_url(database: str) -> Iterator[str]:
 
 
 def fill(url: str) -> list[str]:
-    """Make the images, a minute apart; returns their ids."""
+    """Create the images, one minute apart; returns their ids."""
     database = Database(url)
     begin, ids = datetime(2026, 1, 1, tzinfo=UTC), [str(uuid4()) for _ in range(IMAGES)]
     for start in range(0, IMAGES, 5000):
@@ -109,7 +109,7 @@ def fill(url: str) -> list[str]:
 
 
 def _settle(database: Database) -> None:
-    """What filling left to be written would be written during the requests."""
+    """Finish the writes that the database has deferred, so that they do not slow down the requests."""
     if database.engine.dialect.name == "postgresql":
         with database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
             for statement in ("VACUUM ANALYZE", "CHECKPOINT"):
@@ -159,7 +159,7 @@ def _rows(service: Service, ids: list[str]) -> Iterator[list[str]]:
 
 
 def _cursors(service: Service) -> list[str]:
-    """Where some of the pages begin."""
+    """Return the cursors at which pages of 1,000 images begin."""
     found, answer = [], service.http.get(PATH, params={"limit": 1000})
     while "next" in answer.links:
         url = httpx.URL(answer.links["next"]["url"])
@@ -169,7 +169,7 @@ def _cursors(service: Service) -> list[str]:
 
 
 def _load(service: Service, request: Request) -> list[tuple[int, float]]:
-    """(status, seconds) of every request that the clients sent."""
+    """Send requests from all clients; returns the status and the seconds of each request."""
 
     def client(_number: int) -> list[tuple[int, float]]:
         found = []

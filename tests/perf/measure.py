@@ -1,4 +1,4 @@
-"""Wall and processor time of something, and the tables that show them."""
+"""Wall time and processor time of a block of code, and tables of them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pathlib import Path
 
 @dataclass
 class Cost:
-    """What something took, in seconds. `cpu` is that of the whole machine: whoever did the work, it counts."""
+    """Wall time and processor time, in seconds. `cpu` counts the whole machine, because other processes do the work."""
 
     wall: float = 0.0
     cpu: float = 0.0
@@ -20,14 +20,14 @@ class Cost:
 
 @contextmanager
 def measured() -> Iterator[Cost]:
-    """Measure a block."""
+    """Measure a block of code. The cost is complete after the block."""
     cost, wall, cpu = Cost(), time.monotonic(), busy()
     yield cost
     cost.wall, cost.cpu = time.monotonic() - wall, busy() - cpu
 
 
 def busy() -> float:
-    """Seconds that the machine's processors have worked so far."""
+    """Return the seconds that the processors of this machine have been busy since boot."""
     user, nice, system, _idle, _wait, irq, softirq, *_ = (
         int(word) for word in Path("/proc/stat").read_text().splitlines()[0].split()[1:]
     )
@@ -35,6 +35,6 @@ def busy() -> float:
 
 
 def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
-    """A Markdown table."""
+    """Return a Markdown table."""
     lines = [head, ["---"] * len(head), *rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)

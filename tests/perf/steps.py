@@ -1,4 +1,4 @@
-"""What a step costs besides its own work, in the runtime that the settings name: as a process, or as a pod."""
+"""Measure the overhead of each step, in the runtime of the settings."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ HEAD = ("step", "its own work, s", "around it, s", "to the next step, s")
 
 
 def steps_table(service: Service, folder: Path) -> str:
-    """A small RPM recipe, again and again; medians."""
+    """Return the medians of several builds of a small RPM recipe."""
     with _cluster(service), RepositoryServer(build_repository(folder)) as server:
         recipe = service.push(RECIPES / "zypper", "sles15", REPOSITORY=server.url)
         jobs = [_job(service, recipe["id"]) for _ in range(ROUNDS + 1)][1:]
@@ -51,7 +51,7 @@ def _job(service: Service, recipe: str) -> dict[str, Any]:
 
 
 def _costs(service: Service, job: dict[str, Any]) -> Iterator[tuple[str, float, float, float]]:
-    """Of each step that says how long it took: that, what else its task took, and the time until another task began."""
+    """Yield the duration that each step logs, the overhead of its task, and the time to the next task."""
     ran = [step for step in job["steps"] if step["started"]]
     for step in ran:
         log = service.http.get(f"/apis/ims/v3/jobs/{job['id']}/logs/{step['name']}").text
