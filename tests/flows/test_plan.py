@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from ims.recipes.provenance import NAME, Provenance
+from ims.recipes.build_inputs import BuildInputs
 from tests.flows.conftest import RECIPES
 from tests.flows.debian import DebianImage
 from tests.flows.rpm_repository import Package, RepositoryServer, basic_packages, build_repository
@@ -83,6 +83,6 @@ def test_plan_of_debian(service: Service, debian: DebianImage) -> None:
     """apt-get's own answer is what kiwi-ng installed, and nothing changed since."""
     found = plan(service, {"id": debian.record["source_recipe_id"]})
     assert (found["verdict"], found["image_id"]) == ("skip", debian.record["id"])
-    provenance = Provenance.read(debian.files[NAME].read_bytes())
-    assert provenance.packages, provenance.unknown
-    assert "linux-image-amd64" in {package.name for package in provenance.packages}
+    inputs = BuildInputs.read(debian.files["provenance.json"].read_bytes())
+    assert inputs.packages, inputs.unknown
+    assert "linux-image-amd64" in {package.name for package in inputs.packages}

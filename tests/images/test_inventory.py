@@ -19,7 +19,7 @@ from ims.errors import InputError
 from ims.images import files, sbom
 from ims.images.files import read_lines, write_files
 from ims.images.inventory import Inventory, read_inventory
-from ims.images.packages import MAX_COPYRIGHT, Package, packages
+from ims.images.packages import MAX_COPYRIGHT, Package, read_packages
 from ims.images.sbom import read_sbom, write_sbom
 
 COPYRIGHT = """\
@@ -99,7 +99,7 @@ def test_dpkg(root: Path, tmp_path: Path) -> None:
     removed = "\nPackage: gone\nStatus: deinstall ok config-files\nArchitecture: all\nVersion: 1\n"
     broken = "\nStatus: install ok installed\nVersion: 1\n"
     status.write_text(status.read_text() + removed + broken)
-    assert packages(root) == [Package("tiny", "2:1.0~rc1-3+b1", "all", "deb", "small", "GPL-2+, Expat")]
+    assert read_packages(root) == [Package("tiny", "2:1.0~rc1-3+b1", "all", "deb", "small", "GPL-2+, Expat")]
 
 
 @pytest.mark.parametrize(
@@ -111,7 +111,7 @@ def test_licence_is_not_guessed(root: Path, tmp_path: Path, text: str) -> None:
     """What is not of the machine-readable form says nothing; of what is too long the beginning counts."""
     install_deb(root, tmp_path, "Package: tiny\nVersion: 1\nArchitecture: all\n")
     write(root, usr__share__doc__tiny__copyright=text)
-    assert packages(root)[0].license == ""
+    assert read_packages(root)[0].license == ""
 
 
 def test_files_of_the_host_are_not_read(root: Path, tmp_path: Path) -> None:
@@ -121,7 +121,7 @@ def test_files_of_the_host_are_not_read(root: Path, tmp_path: Path) -> None:
     folder = root / "usr/share/doc/tiny"
     folder.mkdir(parents=True)
     (folder / "copyright").symlink_to(tmp_path / "copyright")
-    assert packages(root)[0].license == ""
+    assert read_packages(root)[0].license == ""
     (folder / "copyright").unlink()
     os.mkfifo(folder / "copyright")
     (root / "etc").mkdir(exist_ok=True)
@@ -138,7 +138,7 @@ def test_rpm(root: Path, tmp_path: Path) -> None:
     head = "Name: tiny\nVersion: 1.5\nRelease: {}\nEpoch: 3\nLicense: MIT AND Zlib\nBuildArch: noarch\n"
     for release in ("2", "3~rc1"):
         install_rpm(root, tmp_path, head.format(release))
-    assert packages(root) == [
+    assert read_packages(root) == [
         Package("tiny", f"3:1.5-{release}", "noarch", "rpm", "tiny", "MIT AND Zlib") for release in ("2", "3~rc1")
     ]
 
@@ -275,5 +275,5 @@ def test_bad_list_of_files(monkeypatch: pytest.MonkeyPatch) -> None:
         with pytest.raises(InputError, match="the list of files x"):
             list(read_lines([data], "x"))
     monkeypatch.setattr(files, "MAX_BYTES", 100_000)
-    with pytest.raises(InputError, match="longer"):
+    with pytest.raises(InputError, match="too long"):
         list(read_lines([packed], "x"))

@@ -16,7 +16,7 @@ from ims.errors import ConfigurationError, InputError
 from ims.images import overlay
 from ims.images.changes import Difference, compare
 from ims.images.overlay import mount_image
-from ims.images.packages import installed
+from ims.images.packages import installed_packages
 from tests.images.trees import unmount
 
 STATUS = """\
@@ -178,7 +178,7 @@ def test_packages_of_rpm(tmp_path: Path) -> None:
     command = ["rpm", "--dbpath", str(database), "--install", "--justdb", "--nodeps", str(package)]
     subprocess.run(command, check=True, capture_output=True)
     before = {path.name: path.stat().st_mtime_ns for path in database.iterdir()}
-    assert installed(root) == {"tiny.noarch": "3:1.5-2"}
+    assert installed_packages(root) == {"tiny.noarch": "3:1.5-2"}
     assert {path.name: path.stat().st_mtime_ns for path in database.iterdir()} == before
 
 
@@ -205,10 +205,10 @@ def test_folders_move(image: Mounted) -> None:
     with pytest.raises(OSError, match=os.strerror(errno.EXDEV)):
         (image.root / "old").rename(image.root / "new")
     image.unmount()
-    mount_image(image.rootfs, image.changes, image.root, moves=True)
+    mount_image(image.rootfs, image.changes, image.root, redirect=True)
     (image.root / "old").rename(image.root / "new")
     image.unmount()
-    mount_image(image.rootfs, image.changes, image.root, moves=True)
+    mount_image(image.rootfs, image.changes, image.root, redirect=True)
     assert not (image.root / "old").exists()
     assert (image.root / "new/deep/b").read_text() == "this is old/deep/b\n"
 
@@ -234,6 +234,6 @@ def test_damaged_squashfs(tmp_path: Path) -> None:
     """The message says what the machine needs."""
     rootfs = tmp_path / "rootfs"
     rootfs.write_bytes(b"hsqs" + bytes(8192))
-    with pytest.raises(ConfigurationError, match="The machine needs loop devices, the squashfs file system"):
+    with pytest.raises(ConfigurationError, match="Use a machine with loop devices and the squashfs file system"):
         mount_image(rootfs, tmp_path / "changes", tmp_path / "root")
     assert str(rootfs) not in "".join(path.read_text() for path in Path("/sys/block").glob("loop*/loop/backing_file"))

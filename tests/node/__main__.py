@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from ims.steps.locks import taken
+from ims.cache import try_lock
 from tests.node import ADDRESS, CACHE, PROGRAMS, STATE
 from tests.node.images import STEPS, write_archives
 from tests.node.mirror import Mirror
@@ -44,7 +44,7 @@ def main(arguments: Sequence[str]) -> int:
 def node() -> Iterator[int]:
     """A node that is up; the process id of its first process."""
     lock = CACHE / "node.lock"
-    with taken(lock) as ours:
+    with try_lock(lock) as ours:
         if not ours:
             raise RuntimeError(f"{lock} is held: another run has a node")
         yield from _started()

@@ -17,6 +17,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+from ims.builder.squashfs import EXCLUDED, squashfs_command
 from ims.demo.build import RECIPE
 from ims.demo.mirrors import debian_mirrors
 from ims.recipes.template import render
@@ -24,7 +25,6 @@ from ims.runtime.local.process import NAMESPACES
 from ims.settings import settings
 from ims.stack import lifecycle
 from ims.stack.environment import s3_environment
-from ims.steps.package_artifacts import LEFT_OUT, squashfs_command
 from tests.conftest import HOME  # an installation that shares nothing with others on this machine
 from tests.perf import load
 from tests.perf.customize import one_file_table, prompt_table
@@ -167,7 +167,7 @@ def _pack_table(workspace: Path) -> str:
         command[command.index("-Xcompression-level") + 1] = str(level)
         ways[f"zstd -{level}"] = command
     ways["xz, kiwi-ng's default"] = ["mksquashfs", str(root), str(target), "-noappend", "-comp", "xz", "-wildcards"]
-    ways["xz, kiwi-ng's default"] += ["-e", *LEFT_OUT]
+    ways["xz, kiwi-ng's default"] += ["-e", *EXCLUDED]
     rows = []
     for name, command in ways.items():
         with measured() as cost:

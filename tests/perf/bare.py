@@ -12,8 +12,8 @@ from pathlib import Path
 
 import boto3
 
-from ims.steps.build_host import isolate
-from ims.steps.package_artifacts import squashfs_command
+from ims.builder.host import isolate
+from ims.builder.squashfs import squashfs_command
 from ims.workspace import Workspace
 
 

@@ -10,7 +10,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from ims.steps.package_artifacts import squashfs_command
+from ims.builder.squashfs import squashfs_command
 from tests.flows import shells
 from tests.flows.artifacts import fetch
 from tests.perf.measure import Cost, measured, table

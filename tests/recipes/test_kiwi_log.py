@@ -56,7 +56,7 @@ def test_error_counts_more_than_what_was_logged_before_it() -> None:
         (SCHEMA, 'attribute "bogus" not allowed here; expected attribute "id" or "name"'),
         (NOT_XML, "KiwiConfigFileFormatNotSupported: Configuration file could not be parsed."),
         ("  something else\n", "something else"),
-        ("", "it gives no reason"),
+        ("", "kiwi-ng gave no reason"),
     ],
 )
 def test_reason_why_a_description_is_refused(output: str, reason: str) -> None:

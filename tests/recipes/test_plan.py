@@ -8,13 +8,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from ims.recipes.build_inputs import BuildInputs, Package
+from ims.recipes.package_request import UnknownPackagesError
 from ims.recipes.plan import decide, package_delta
-from ims.recipes.provenance import Package, Provenance
-from ims.recipes.wanted import UnknownPackagesError
 
 BASH = Package(name="bash", version="5.1-1", arch="amd64", checksum="a")
 CURL = Package(name="curl", version="8.0-1", arch="amd64", checksum="b")
-BEFORE = Provenance(
+BEFORE = BuildInputs(
     description="1",
     bootstrap_script="",
     files="1",
@@ -36,7 +36,7 @@ NEWER = BASH.model_copy(update={"version": "5.2-1", "checksum": "c"})
 OTHER_CONTENT = BASH.model_copy(update={"checksum": "c"})
 
 
-def other(**fields: Any) -> Provenance:
+def other(**fields: Any) -> BuildInputs:
     """What would decide an image now."""
     return BEFORE.without_packages("").model_copy(update=fields)
 
@@ -48,7 +48,7 @@ def never() -> list[Package]:
 
 def unknown() -> list[Package]:
     """For packages that cannot be told."""
-    raise UnknownPackagesError("it has <product>")
+    raise UnknownPackagesError("the recipe has <product>")
 
 
 def test_nothing_changed() -> None:
@@ -105,11 +105,11 @@ def test_packages_changed(now: list[Package], line: str) -> None:
 
 def test_doubt() -> None:
     """Build where packages cannot be told, now or then, or come from other repositories."""
-    assert "it has <product>" in decide(BEFORE, other(**CHANGED), unknown).reason
+    assert "the recipe has <product>" in decide(BEFORE, other(**CHANGED), unknown).reason
     doubted = decide(BEFORE.without_packages("a script"), other(**CHANGED), never)
     assert (doubted.verdict, "a script" in doubted.reason) == ("build", True)
     more = other(repositories={"http://one": "1", "http://two": "1"})
-    assert decide(BEFORE, more, never).reason == "it has other repositories"
+    assert decide(BEFORE, more, never).reason == "the recipe has other repositories"
 
 
 WORDS = st.sampled_from(["1", "2"])
@@ -118,7 +118,7 @@ PACKAGES = st.lists(
     max_size=3,
 )
 PROVENANCES = st.builds(
-    Provenance,
+    BuildInputs,
     description=WORDS,
     bootstrap_script=WORDS,
     files=WORDS,
@@ -140,7 +140,7 @@ SAME = ("description", "bootstrap_script", "arch", "builder", "ca_certificate", 
     packages=st.none() | PACKAGES,
 )
 def test_a_skip_is_never_wrong(
-    before: Provenance,
+    before: BuildInputs,
     then: list[Package] | None,
     changes: dict[str, str],
     repositories: dict[str, str] | None,
@@ -164,6 +164,6 @@ def test_a_skip_is_never_wrong(
 
 def test_provenance_is_read_as_it_was_written() -> None:
     """And nothing else is."""
-    assert Provenance.read(BEFORE.model_dump_json().encode()) == BEFORE
+    assert BuildInputs.read(BEFORE.model_dump_json().encode()) == BEFORE
     with pytest.raises(Exception, match="cannot be read"):
-        Provenance.read(b"{}")
+        BuildInputs.read(b"{}")

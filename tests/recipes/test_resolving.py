@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from ims.recipes.package_request import PackageRequest, Source, UnknownPackagesError
 from ims.recipes.resolving import resolve
-from ims.recipes.wanted import Source, UnknownPackagesError, Wanted
 from tests.flows.deb_repository import SUITE, Deb, write_repository
 from tests.flows.rpm_repository import Package, PrivateCA, RepositoryServer, address, build_repository
 
@@ -36,7 +36,9 @@ def rpm_source(url: str) -> Source:
     return Source(url, f"{url}/repodata/repomd.xml", 0, None, "main")
 
 
-def names(wanted: Wanted, folder: Path, bundle: Path = Path("/etc/ssl/certs/ca-certificates.crt")) -> dict[str, str]:
+def names(
+    wanted: PackageRequest, folder: Path, bundle: Path = Path("/etc/ssl/certs/ca-certificates.crt")
+) -> dict[str, str]:
     """What is resolved: versions by name."""
     return {package.name: package.version for package in resolve(wanted, folder, bundle)}
 
@@ -46,7 +48,7 @@ def test_apt(tmp_path: Path) -> None:
     served = tmp_path / "served"
     write_repository(served, APT)
     with RepositoryServer(served) as server:
-        wanted = Wanted("apt", (deb_source(server.url),), ("tool",), frozenset(), False)
+        wanted = PackageRequest("apt", (deb_source(server.url),), ("tool",), frozenset(), False)
         first = resolve(wanted, tmp_path / "indexes", Path("/dev/null"))
         assert {package.name: package.version for package in first} == {
             "base": "1.0-1",
@@ -69,7 +71,7 @@ def test_rpm(tmp_path: Path, manager: str, site_ca: PrivateCA) -> None:
     """The same for the rpm family, over https with the site's CA."""
     served = build_repository(tmp_path / "served", RPM)
     with RepositoryServer(served, site_ca.issue(address())) as server:
-        wanted = Wanted(manager, (rpm_source(server.url),), ("tool",), frozenset(), False)
+        wanted = PackageRequest(manager, (rpm_source(server.url),), ("tool",), frozenset(), False)
         first = resolve(wanted, tmp_path / "indexes", site_ca.certificate)
         assert {package.name: package.version for package in first} == {"tool": "1.4-1", "library": "1.1-1"}
         build_repository(served, [Package("unrelated", version="2.0")])
@@ -84,7 +86,7 @@ def test_untrusted_server(tmp_path: Path, site_ca: PrivateCA) -> None:
     write_repository(served, APT)
     with RepositoryServer(served, site_ca.issue(address())) as server:
         for manager, source in (("apt", deb_source(server.url)), ("dnf4", rpm_source(server.url))):
-            wanted = Wanted(manager, (source,), ("library",), frozenset(), False)
+            wanted = PackageRequest(manager, (source,), ("library",), frozenset(), False)
             with pytest.raises(UnknownPackagesError, match=r"certificate|All mirrors were tried"):
                 names(wanted, tmp_path / manager)
             assert names(wanted, tmp_path / manager, site_ca.certificate)["library"]
@@ -97,7 +99,7 @@ def test_what_is_not_there(tmp_path: Path, manager: str) -> None:
     write_repository(served, APT)
     with RepositoryServer(served) as server:
         source = deb_source(server.url) if manager == "apt" else rpm_source(server.url)
-        wanted = Wanted(manager, (source,), ("nothing-like-it",), frozenset(), False)
+        wanted = PackageRequest(manager, (source,), ("nothing-like-it",), frozenset(), False)
         with pytest.raises(UnknownPackagesError, match="nothing-like-it"):
             names(wanted, tmp_path / "indexes")
         server.fail(404)
@@ -108,4 +110,4 @@ def test_what_is_not_there(tmp_path: Path, manager: str) -> None:
 def test_other_package_managers(tmp_path: Path) -> None:
     """What nobody here can resolve is not guessed."""
     with pytest.raises(UnknownPackagesError, match="pacman"):
-        names(Wanted("pacman", (), ("tool",), frozenset(), False), tmp_path)
+        names(PackageRequest("pacman", (), ("tool",), frozenset(), False), tmp_path)

@@ -11,11 +11,11 @@ from uuid import uuid4
 
 import pytest
 
+from ims import cache as kept
 from ims.runtime.choice import runtime
 from ims.runtime.local import caches
 from ims.runtime.local.runtime import LocalRuntime
 from ims.settings import settings
-from ims.steps import cache as kept
 from ims.workspace import Workspace
 
 DAY = 86400

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from ims.images.packages import installed
+from ims.images.packages import installed_packages
 from tests.flows import rpm_repository
 from tests.flows.rpm_repository import Package, RepositoryServer, build_repository
 from tests.shell.small_image import pack
@@ -84,7 +84,7 @@ def check(shell: Shell) -> None:
     assert (state / "state").read_text() == "installed\n"
     assert (state / "pipe").is_fifo()
     assert (shell.upper / "etc/extra.conf").read_text() == "extra\n"
-    assert installed(shell.upper)["extra.x86_64"] == "2.0-1"
+    assert installed_packages(shell.upper)["extra.x86_64"] == "2.0-1"
 
 
 def test_zypper_in_the_image(jailed: Shell, repository: RepositoryServer) -> None:

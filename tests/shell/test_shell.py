@@ -23,7 +23,7 @@ from ims.images.changes import Difference, compare
 from ims.images.overlay import mount
 from ims.runtime.local.process import StepFailedError, StepProcess
 from ims.settings import settings
-from ims.shell import seccomp, traces
+from ims.shell import cleanup, seccomp
 from ims.steps.serve_shell import STEP
 from ims.workspace import Workspace
 from tests.conftest import free_ports
@@ -500,13 +500,13 @@ def test_only_the_users_changes_are_left(key: Path, rootfs: Path, tmp_path: Path
     lower.mkdir()
     mount("-o", "loop,ro", rootfs, lower)
     try:
-        removed = traces.clean(served.upper, lower)
+        removed = cleanup.remove_traces(served.upper, lower)
         assert {"root/.ansible", "root/.bash_history", "root/.ash_history", "run", "sys", "tmp/complete"} <= set(
             removed
         )
         # Two folders that the test itself made.
         assert compare(lower, served.upper, lower) == Difference(files_added=["/var/", "/var/log/"])
-        assert traces.clean(served.upper, lower) == []
+        assert cleanup.remove_traces(served.upper, lower) == []
     finally:
         subprocess.run(["umount", lower], check=True)
     served.start()
@@ -515,7 +515,7 @@ def test_only_the_users_changes_are_left(key: Path, rootfs: Path, tmp_path: Path
     served.stop()
     mount("-o", "loop,ro", rootfs, lower)
     try:
-        traces.clean(served.upper, lower)
+        cleanup.remove_traces(served.upper, lower)
         found = compare(lower, served.upper, lower)
         assert (found.files_changed, found.files_removed) == (["/etc/motd"], ["/root/.ash_history"])
     finally:
@@ -611,7 +611,7 @@ def test_what_cannot_be_served(key: Path, root: Path, rootfs: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("spoil", "reason"),
     [
-        ("rm bin/sh", "nothing can be run in the image"),
+        ("rm bin/sh", "the image cannot run its own shell"),
         ("ln -s /etc sys", "/sys of the image is not a folder"),
         ("rm etc/resolv.conf; ln -s resolv.conf etc/resolv.conf", "is a link to itself"),
     ],

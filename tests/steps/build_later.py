@@ -11,6 +11,7 @@ import shutil
 import sys
 from pathlib import Path
 
+from ims.builder import kiwi
 from ims.settings import settings
 from ims.steps import build_image
 
@@ -22,7 +23,7 @@ def main(hours: str, step: build_image.Input) -> None:
     folder = settings().home / "cache" / "packages" / step.lineage
     folder.mkdir(parents=True, exist_ok=True)
     library = str(shutil.copy(LIBRARY, folder))
-    build_image.ENVIRONMENT |= {
+    kiwi.ENVIRONMENT |= {
         "LD_PRELOAD": library,
         "FAKETIME": f"+{hours}h",
         "FAKETIME_DONT_FAKE_MONOTONIC": "1",

@@ -15,10 +15,11 @@ from pathlib import Path
 
 import pytest
 
+from ims.builder import package_root
+from ims.builder.squashfs import make_rootfs
 from ims.runtime.local.process import NAMESPACES
 from ims.settings import settings
-from ims.steps import build_ca_package, package_root, resolve_packages
-from ims.steps.package_artifacts import make_rootfs
+from ims.steps import build_ca_package, resolve_packages
 from ims.workspace import Workspace
 from tests.flows.conftest import RECIPES
 from tests.flows.rpm_repository import Package, RepositoryServer, basic_packages, build_repository
@@ -69,7 +70,7 @@ class Builder:
         command = [*NAMESPACES, sys.executable, "-m", *program]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         assert done.returncode == 0, done.stdout
-        package_root.show(Workspace(workspace), workspace / "image-root")
+        package_root.mount(Workspace(workspace))
         make_rootfs(workspace / "image-root", workspace / "rootfs")
         return Built(workspace / "image-root", (workspace / "rootfs").read_bytes(), done.stdout)
 

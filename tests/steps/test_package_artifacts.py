@@ -16,8 +16,9 @@ from typing import Any
 
 import pytest
 
+from ims.builder.squashfs import make_rootfs
 from ims.errors import ImsError, InputError
-from ims.steps.package_artifacts import Input, boot_files, make_rootfs, run
+from ims.steps.package_artifacts import Input, boot_files, run
 from tests.images.trees import snapshot
 
 TIME = 1_700_000_000
@@ -130,7 +131,7 @@ def test_level_is_the_setting_s(tmp_path: Path, configure: Configure) -> None:
 def test_failing_mksquashfs_says_why(tmp_path: Path) -> None:
     """In the program's own last words."""
     (tmp_path / "root").mkdir()
-    with pytest.raises(ImsError, match="mksquashfs ended with 1: Could not create destination file"):
+    with pytest.raises(ImsError, match="mksquashfs ended with exit code 1: Could not create destination file"):
         make_rootfs(tmp_path / "root", tmp_path / "nowhere" / "rootfs")
 
 

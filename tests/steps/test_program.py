@@ -64,7 +64,7 @@ def test_bad_input(data: str, reason: str) -> None:
     """The error names step and field."""
     with pytest.raises(InputError) as caught:
         run(load_step("build_ca_package"), data)
-    assert caught.value.reason.startswith("the input of build_ca_package is wrong: ")
+    assert caught.value.reason.startswith("the input of build_ca_package is invalid: ")
     assert reason in caught.value.reason
 
 

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import pytest
 
-from ims.recipes.provenance import NAME, Provenance
-from ims.recipes.provenance import Package as Resolved
+from ims.builder import inputs
+from ims.recipes.build_inputs import BuildInputs
+from ims.recipes.build_inputs import Package as Resolved
+from ims.recipes.package_request import PackageRequest
 from ims.recipes.resolving import resolve
 from ims.recipes.template import render
-from ims.recipes.wanted import Wanted
-from ims.steps import provenance, resolve_packages
+from ims.steps import resolve_packages
 from ims.steps.resolve_packages import Input
 from ims.workspace import Workspace
 from tests.flows.conftest import RECIPES
@@ -29,12 +30,12 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_repository(tmp_path_factory.mktemp("repository"), [*basic_packages(), Package("more")])
 
 
-def resolved(workspace: Path, url: str) -> Provenance:
+def resolved(workspace: Path, url: str) -> BuildInputs:
     """What the step leaves for the zypper recipe of the tests."""
     shutil.copytree(RECIPES / "zypper", workspace / "recipe")
     render(workspace / "recipe", {"REPOSITORY": url})
     digest = resolve_packages.run(Input(workspace=workspace, arch="x86_64", boot_files=BOOT_FILES))
-    found = Provenance.read((workspace / NAME).read_bytes())
+    found = BuildInputs.read(Workspace(workspace).build_inputs.read_bytes())
     assert found.packages_digest == digest
     return found
 
@@ -68,8 +69,8 @@ def test_provenance(tmp_path: Path, repository: Path) -> None:
     assert {"zypper", "rpm", "squashfs-tools"} <= set(found.builder)
     assert found.boot_files == BOOT_FILES
     install(tmp_path, repository, *names)
-    assert provenance.confirm(Workspace(tmp_path), tmp_path / "image-root")
-    assert Provenance.read((tmp_path / NAME).read_bytes()) == found
+    assert inputs.check_installed(Workspace(tmp_path))
+    assert inputs.final_inputs(Workspace(tmp_path)) == found
 
 
 def test_scripts_remove_packages(tmp_path: Path, repository: Path) -> None:
@@ -77,8 +78,24 @@ def test_scripts_remove_packages(tmp_path: Path, repository: Path) -> None:
     with RepositoryServer(repository) as server:
         found = resolved(tmp_path, server.url)
     install(tmp_path, repository, "busybox")
-    assert provenance.confirm(Workspace(tmp_path), tmp_path / "image-root", finished=True)
-    assert Provenance.read((tmp_path / NAME).read_bytes()) == found
+    assert inputs.final_inputs(Workspace(tmp_path)) == found
+
+
+def test_scripts_install_packages(tmp_path: Path, repository: Path) -> None:
+    """The packages of the next build cannot be predicted if a script installs other packages."""
+    with RepositoryServer(repository) as server:
+        resolved(tmp_path, server.url)
+    install(tmp_path, repository, "busybox", "more")
+    found = inputs.final_inputs(Workspace(tmp_path))
+    assert found is not None
+    assert found.packages is None
+    assert "more.x86_64 1.0-1" in found.unknown
+
+
+def test_nothing_was_predicted(tmp_path: Path) -> None:
+    """An image that was customized has no build inputs."""
+    assert not inputs.check_installed(Workspace(tmp_path))
+    assert inputs.final_inputs(Workspace(tmp_path)) is None
 
 
 @pytest.mark.parametrize(
@@ -89,8 +106,9 @@ def test_image_that_holds_others(tmp_path: Path, repository: Path, others: tuple
     with RepositoryServer(repository) as server:
         resolved(tmp_path, server.url)
     install(tmp_path, repository, *others)
-    assert not provenance.confirm(Workspace(tmp_path), tmp_path / "image-root")
-    found = Provenance.read((tmp_path / NAME).read_bytes())
+    assert not inputs.check_installed(Workspace(tmp_path))
+    found = inputs.final_inputs(Workspace(tmp_path))
+    assert found is not None
     assert found.packages is None
     assert "more.x86_64 1.0-1" in found.unknown or "filesystem" in found.unknown
 
@@ -103,7 +121,7 @@ def test_repository_that_is_away(tmp_path: Path, repository: Path) -> None:
         server.fail(404)
         step = Input(workspace=tmp_path, arch="x86_64", boot_files=BOOT_FILES)
         assert resolve_packages.run(step) is None
-    assert not (tmp_path / NAME).exists()
+    assert not Workspace(tmp_path).build_inputs.exists()
 
 
 def test_packages_that_cannot_be_told(tmp_path: Path, repository: Path) -> None:
@@ -115,8 +133,8 @@ def test_packages_that_cannot_be_told(tmp_path: Path, repository: Path) -> None:
         render(tmp_path / "recipe", {"REPOSITORY": server.url})
         step = Input(workspace=tmp_path, arch="x86_64", boot_files=BOOT_FILES)
         assert resolve_packages.run(step) is None
-    found = Provenance.read((tmp_path / NAME).read_bytes())
-    assert (found.packages, found.unknown) == (None, "it has <product>")
+    found = BuildInputs.read(Workspace(tmp_path).build_inputs.read_bytes())
+    assert (found.packages, found.unknown) == (None, "the recipe has <product>")
 
 
 def again(workspace: Path, url: str) -> set[str]:
@@ -147,13 +165,13 @@ def test_published_while_the_solver_works(tmp_path: Path, monkeypatch: pytest.Mo
     """What was said may be of the repository before or after: it is not kept."""
     served = build_repository(tmp_path / "served", basic_packages())
 
-    def publish(wanted: Wanted, folder: Path, certificates: Path) -> list[Resolved]:
+    def publish(wanted: PackageRequest, folder: Path, certificates: Path) -> list[Resolved]:
         build_repository(served, [newer_busybox()])
         return resolve(wanted, folder, certificates)
 
     before = (served / "repodata/repomd.xml").read_bytes()
     with RepositoryServer(served) as server:
-        monkeypatch.setattr(provenance, "resolve", publish)
+        monkeypatch.setattr(inputs, "resolve", publish)
         assert "busybox 2.0-1" in again(tmp_path / "1", server.url)
         monkeypatch.undo()
         (served / "repodata/repomd.xml").write_bytes(before)

@@ -1,4 +1,4 @@
-"""What somebody changed in an image, read from the upper folder of its overlay."""
+"""Lists what was changed in an image, from the upper folder of its overlay."""
 
 from __future__ import annotations
 
@@ -11,24 +11,25 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
-from ims.images.overlay import NOTES, extended_attributes
-from ims.images.packages import DPKG, RPM, Packages, installed
+from ims.images.overlay import OVERLAY_PREFIX, extended_attributes
+from ims.images.packages import DPKG, RPM, Packages, installed_packages
 from ims.images.root import printable
 
-# What is in them is not part of an image at rest.
 VOLATILE = frozenset({"dev", "proc", "run", "sys", "tmp"})
+"""The folders whose content exists only while a system runs. It is not part of an image."""
 FIRST = 20
+"""How many names a summary lists."""
 
 
 class Names(BaseModel):
-    """How many, and the first of them."""
+    """How many names there are, and the first of them."""
 
     count: int
     first: list[str]
 
 
 class Changes(BaseModel):
-    """What changed, short enough for a record. Folders end in a slash."""
+    """A summary of the changes that is short enough for a record. Folders end in a slash."""
 
     files_added: Names
     files_changed: Names
@@ -40,7 +41,7 @@ class Changes(BaseModel):
 
 @dataclass(frozen=True)
 class Difference:
-    """All that changed."""
+    """All changes."""
 
     files_added: list[str] = field(default_factory=list)
     files_changed: list[str] = field(default_factory=list)
@@ -50,31 +51,32 @@ class Difference:
     packages_upgraded: list[str] = field(default_factory=list)
 
     def summary(self) -> Changes:
-        """Counts and first names."""
+        """The number of names in each list, and the first of them."""
         named = {name: Names(count=len(found), first=found[:FIRST]) for name, found in vars(self).items()}
         return Changes(**named)
 
     def lines(self) -> Iterator[str]:
-        """The whole list as lines of text: `file added: /etc/motd`, `package upgraded: bash:amd64 5.1 -> 5.2`."""
+        """All changes as lines of text: `file added: /etc/motd`, `package upgraded: bash:amd64 5.1 -> 5.2`."""
         for name, found in vars(self).items():
             kind, _, what = name.partition("_")
             yield from (f"{kind.removesuffix('s')} {what}: {item}" for item in found)
 
 
 def compare(lower: Path, upper: Path, merged: Path) -> Difference:
-    """The differences between an image root (`lower`) and what was made of it (`merged`), known from `upper`.
+    """The changes that lead from the image root `lower` to `merged`, as recorded in `upper`.
 
-    A file that has the same content and attributes as before is none, nor is a folder in which something changed.
+    A file whose content and attributes are the same as before did not change. Neither did a folder only because files
+    in it changed.
     """
     found = Difference()
     for name in _names(upper):
         if name in VOLATILE:
-            # The folder itself may have changed; what is in it does not count.
+            # The folder itself may have changed. Its content does not count.
             _compare_folder_only(found, lower / name, upper / name, f"/{name}")
         else:
             _compare(found, _present(lower / name), upper / name, f"/{name}", hidden=False)
     if any(os.path.lexists(upper / path) for path in (DPKG, *RPM)):
-        _compare_packages(found, installed(lower), installed(merged))
+        _compare_packages(found, installed_packages(lower), installed_packages(merged))
     return found
 
 
@@ -87,7 +89,7 @@ def _present(path: Path) -> Path | None:
 
 
 def _compare(found: Difference, lower: Path | None, upper: Path, name: str, hidden: bool) -> None:
-    """Compare one name. `hidden`: the folder it is in does not show what is below it."""
+    """Compare one path. `hidden` states that its folder hides the content of the folder below it."""
     now = upper.lstat()
     if stat.S_ISCHR(now.st_mode) and now.st_rdev == 0:
         found.files_removed.extend(_tree(lower, name))
@@ -128,7 +130,7 @@ def _compare_folder_only(found: Difference, lower: Path, upper: Path, name: str)
 
 
 def _tree(path: Path | None, name: str) -> Iterator[str]:
-    """The names of a file, or of a folder and all that is in it."""
+    """The path of a file, or the paths of a folder and everything in it."""
     if path is None:
         return
     if path.is_symlink() or not path.is_dir():
@@ -140,12 +142,12 @@ def _tree(path: Path | None, name: str) -> Iterator[str]:
 
 
 def _is_opaque(folder: Path) -> bool:
-    return extended_attributes(folder).get(f"{NOTES}opaque") == b"y"
+    return extended_attributes(folder).get(f"{OVERLAY_PREFIX}opaque") == b"y"
 
 
 def _attributes(path: Path) -> tuple[object, ...]:
     status = path.lstat()
-    xattrs = {name: value for name, value in extended_attributes(path).items() if not name.startswith(NOTES)}
+    xattrs = {name: value for name, value in extended_attributes(path).items() if not name.startswith(OVERLAY_PREFIX)}
     own = (status.st_mode, status.st_uid, status.st_gid, xattrs)
     if stat.S_ISDIR(status.st_mode):
         return own

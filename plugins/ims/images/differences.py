@@ -1,4 +1,4 @@
-"""What is different between two images, by their lists of packages and files."""
+"""Compares two images by their lists of packages and files."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _Pair = tuple[File | None, File | None]
 
 
 class PackageChange(BaseModel):
-    """A package of one image or of both. Versions that are installed side by side are separated by a comma."""
+    """A package of one image or of both. Versions that are installed side by side are separated by commas."""
 
     name: str
     arch: str
@@ -26,7 +26,7 @@ class PackageChange(BaseModel):
 
 
 class PackageDifferences(BaseModel):
-    """Packages that only the one or only the other image holds, or in another version."""
+    """Packages that only one of two images contains, or that they contain in different versions."""
 
     added: list[PackageChange]
     removed: list[PackageChange]
@@ -42,14 +42,14 @@ class FileChange(BaseModel):
 
 
 class FileChanges(BaseModel):
-    """How many files, by how many bytes they make the image larger, and the first of them."""
+    """The number of files, by how many bytes they make the image larger, and the first of them."""
 
     count: int = 0
     size: int = 0
     first: list[FileChange] = []
 
     def add(self, change: FileChange) -> None:
-        """Count one more."""
+        """Add one file."""
         self.count += 1
         self.size += (change.after or 0) - (change.before or 0)
         if len(self.first) < FIRST:
@@ -57,7 +57,7 @@ class FileChanges(BaseModel):
 
 
 class FileDifferences(BaseModel):
-    """Files that only the one or only the other image has, or with another content, type, mode or owner."""
+    """Files that only one of two images has, or that differ in content, type, mode or owner."""
 
     added: FileChanges
     removed: FileChanges
@@ -65,7 +65,7 @@ class FileDifferences(BaseModel):
 
 
 def compare_packages(before: Iterable[Package], after: Iterable[Package]) -> PackageDifferences:
-    """From the one image to the other."""
+    """Compare the packages of two images."""
     left, right = _versions(before), _versions(after)
     found = PackageDifferences(added=[], removed=[], changed=[])
     for key in sorted(left.keys() | right.keys()):
@@ -77,9 +77,9 @@ def compare_packages(before: Iterable[Package], after: Iterable[Package]) -> Pac
 
 
 def compare_files(before: Iterator[bytes], after: Iterator[bytes]) -> FileDifferences:
-    """From the one image to the other, by the lines of their lists, of which one each is in memory.
+    """Compare the lists of the files of two images line by line, with one line of each in memory.
 
-    Raises InputError: a line is none of such a list.
+    Raises InputError if a line is invalid.
     """
     found = FileDifferences(added=FileChanges(), removed=FileChanges(), changed=FileChanges())
     for old, new in _unequal(before, after):
@@ -100,45 +100,45 @@ def _versions(packages: Iterable[Package]) -> dict[tuple[str, str, str], str]:
 
 
 def _unequal(before: Iterator[bytes], after: Iterator[bytes]) -> Iterator[_Pair]:
-    """The files that differ, those of one path together."""
+    """The files that differ, as pairs of the same path."""
     left, right = _Lines(before), _Lines(after)
     while left.line is not None or right.line is not None:
         order = 0 if left.line == right.line else _order(left.file, right.file)
         if left.line != right.line:
             yield (left.file if order <= 0 else None), (right.file if order >= 0 else None)
         if order <= 0:
-            left.go_on()
+            left.advance()
         if order >= 0:
-            right.go_on()
+            right.advance()
 
 
 class _Lines:
-    """A place in a list of files; `line` is None at its end. A line is read only when `file` is asked for."""
+    """A position in a list of files. `line` is None at the end. A line is parsed only when `file` is used."""
 
     def __init__(self, lines: Iterator[bytes]) -> None:
         self._lines = lines
-        self.go_on()
+        self.advance()
 
-    def go_on(self) -> None:
+    def advance(self) -> None:
         self.line = next(self._lines, None)
         self._file: File | None = None
 
     @property
     def file(self) -> File | None:
         if self._file is None and self.line is not None:
-            self._file = _read(self.line)
+            self._file = _parse(self.line)
         return self._file
 
 
-def _read(line: bytes) -> File:
+def _parse(line: bytes) -> File:
     try:
         return File.model_validate_json(line)
     except ValidationError:
-        raise InputError("a list of files has a line that is none of such a list") from None
+        raise InputError("a list of files has an invalid line") from None
 
 
 def _order(old: File | None, new: File | None) -> int:
-    """Which comes first in a list: below 0 the old one, above 0 the new one; the end comes last."""
+    """The order of two entries: below 0 if the old one comes first, above 0 if the new one does. None comes last."""
     if old is None or new is None:
         return (old is None) - (new is None)
     left, right = old.path.split("/"), new.path.split("/")

@@ -1,6 +1,6 @@
-"""The list of all files of an image: written when it is packed, read to compare it with another.
+"""The list of all files of an image: written when the image is packed, read to compare it with another.
 
-Each line is a file as JSON. The names of a folder are in order, and what is in a folder follows it at once.
+Each line is a file as JSON. The files of a folder are sorted, and the content of a subfolder directly follows it.
 """
 
 from __future__ import annotations
@@ -20,8 +20,8 @@ from ims.images.changes import VOLATILE
 from ims.images.root import printable
 
 LIST = "files.jsonl.gz"
-MAX_LINE = 64 * 1024  # a path and a target have 4096 bytes each, a byte four characters at most, each of two bytes
-MAX_BYTES = 2 * 1024**3  # of a list that is unpacked: ten million files
+MAX_LINE = 64 * 1024  # path and target have up to 4096 bytes each; a byte takes up to four characters of two bytes
+MAX_BYTES = 2 * 1024**3  # of the unpacked list: ten million files
 _CHUNK = 1024 * 1024
 
 _TYPES = {
@@ -36,7 +36,7 @@ _TYPES = {
 
 
 class File(BaseModel):
-    """A file. `size` and `sha256` are a regular one's; `target` is where a link leads, or the numbers of a device."""
+    """A file. Regular files have `size` and `sha256`. `target` is that of a link, or the numbers of a device."""
 
     path: str
     type: str
@@ -48,29 +48,29 @@ class File(BaseModel):
     target: str = ""
 
 
-def write_files(root: Path, target: Path, left_out: Collection[str]) -> None:
-    """List the files of an image root, but for what is `left_out` at its top. The same tree gives the same bytes."""
+def write_files(root: Path, target: Path, excluded: Collection[str]) -> None:
+    """List the files of an image root, except the top-level ones in `excluded`. Equal trees give equal bytes."""
     buffer = memoryview(bytearray(_CHUNK))
     with target.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed:
-        for path in _walk(root, left_out):
+        for path in _walk(root, excluded):
             file = _describe(path, f"/{path.relative_to(root)}", buffer)
             packed.write(file.model_dump_json(exclude_defaults=True).encode() + b"\n")
 
 
 def read_lines(chunks: Iterable[bytes], name: object) -> Iterator[bytes]:
-    """The lines of a list that is packed. Raises InputError: it is damaged, or beyond limits."""
+    """The lines of a compressed list. Raises InputError if it is damaged or too long."""
     rest, size = b"", 0
     for data in _unpacked(chunks, name):
         size += len(data)
         *lines, rest = (rest + data).split(b"\n")
         if size > MAX_BYTES or len(rest) > MAX_LINE:
-            raise InputError(f"the list of files {name} is longer than that of any image")
+            raise InputError(f"the list of files {name} is too long")
         yield from lines
 
 
-def _walk(root: Path, left_out: Collection[str]) -> Iterator[Path]:
-    """All below a root; what is in folders that are not part of an image at rest is passed over."""
-    pending = [path for path in _names(root) if path.name not in left_out]
+def _walk(root: Path, excluded: Collection[str]) -> Iterator[Path]:
+    """Everything below a root, without the content of its volatile folders."""
+    pending = [path for path in _names(root) if path.name not in excluded]
     while pending:
         path = pending.pop()
         yield path
@@ -79,7 +79,7 @@ def _walk(root: Path, left_out: Collection[str]) -> Iterator[Path]:
 
 
 def _names(folder: Path) -> list[Path]:
-    """The last name comes first: it is taken from the end."""
+    """The files of a folder in reverse order, because `_walk` takes them from the end of its list."""
     return sorted(folder.iterdir(), key=lambda path: printable(path.name), reverse=True)
 
 
@@ -112,7 +112,7 @@ def _sha256(path: Path, buffer: memoryview) -> str:
 
 
 def _unpacked(chunks: Iterable[bytes], name: object) -> Iterator[bytes]:
-    """What was packed, in pieces of a bounded size however well it was packed."""
+    """The uncompressed data in pieces of bounded size, whatever the compression ratio."""
     unpack = zlib.decompressobj(wbits=31)
     try:
         for chunk in chunks:
@@ -122,4 +122,4 @@ def _unpacked(chunks: Iterable[bytes], name: object) -> Iterator[bytes]:
     except zlib.error as error:
         raise InputError(f"the list of files {name} is damaged: {error}") from None
     if not unpack.eof:
-        raise InputError(f"the list of files {name} ends too early")
+        raise InputError(f"the list of files {name} is incomplete")

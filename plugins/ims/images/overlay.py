@@ -1,4 +1,4 @@
-"""An image root that can be changed at once: its squashfs, read-only, below an overlay that takes the changes."""
+"""Mounts an image root so that it can be changed: an overlay over the read-only squashfs takes the changes."""
 
 from __future__ import annotations
 
@@ -11,28 +11,31 @@ from pathlib import Path
 
 from ims.errors import ConfigurationError, ImsError, InputError
 
-NOTES = "trusted.overlay."
-"""What the overlay's own extended attributes begin with."""
+OVERLAY_PREFIX = "trusted.overlay."
+"""The prefix of the extended attributes that the overlay itself uses."""
 LOWER, UPPER, WORK = "lower", "upper", "work"
 
-# index: hard links stay links when one of their names is changed, and an upper folder that is still mounted elsewhere
-# is refused. metacopy: off, so that the upper folder holds whole files.
+# index=on: a hard link stays one when the file is changed, and the mount fails if the upper folder is still mounted
+# elsewhere. metacopy=off: the upper folder contains complete files.
 _OPTIONS = f"lowerdir={LOWER},upperdir={UPPER},workdir={WORK},index=on,metacopy=off"
 _SQUASHFS_MAGIC = b"hsqs"
 _PATIENCE = 15.0
-"""Seconds that the kernel may take to drop the mounts of a process that was just killed."""
+"""How many seconds the kernel may take to remove the mounts of a process that was just killed."""
 
 
-def mount_image(rootfs: Path, changes: Path, target: Path, *, moves: bool = False) -> None:
-    """Show the squashfs `rootfs` on `target`, writable; what is changed goes to `changes/upper`, under its own name.
+def mount_image(rootfs: Path, changes: Path, target: Path, *, redirect: bool = False) -> None:
+    """Mount the squashfs `rootfs` writable at `target`. Changed files are stored in `changes/upper` under their paths.
 
-    In this process's mount namespace, which is its own. With the changes of an earlier mount they are there again.
-    With `moves` the squashfs's folders can be renamed, too: `changes/upper` then only says of them where they were.
-    Raises InputError: no squashfs; ConfigurationError: this machine cannot; ImsError: the changes are in use.
+    The process must have a mount namespace of its own. If `changes` has changes of an earlier mount, they are visible
+    again. With `redirect`, the folders of the squashfs can be renamed; `changes/upper` then only refers to their
+    content.
+
+    Raises InputError if `rootfs` is not a squashfs, ConfigurationError if this machine cannot mount it, and ImsError
+    if the changes are in use.
     """
     lower, upper = mount_lower(rootfs, changes), changes / UPPER
     if not upper.exists():
-        # The overlay shows its own folder's attributes as those of /.
+        # The attributes of the upper folder become those of /.
         partial = upper.with_suffix(".partial")
         partial.mkdir(exist_ok=True)
         os.chown(partial, lower.stat().st_uid, lower.stat().st_gid)
@@ -41,16 +44,19 @@ def mount_image(rootfs: Path, changes: Path, target: Path, *, moves: bool = Fals
     for folder in (changes / WORK, target):
         folder.mkdir(parents=True, exist_ok=True)
     if not os.path.ismount(target):
-        # The kernel takes the three folders relative to the working directory: no name of ours has to be quoted.
-        options = f"{_OPTIONS},redirect_dir={'on' if moves else 'off'}"
+        # The three folders are relative to the working directory, so no path has to be quoted.
+        options = f"{_OPTIONS},redirect_dir={'on' if redirect else 'off'}"
         _mount_or_explain("overlay", "overlay", "-o", options, "overlay", target, folder=changes)
 
 
 def mount_lower(rootfs: Path, changes: Path) -> Path:
-    """Show the squashfs alone, read-only, and return where. Shown already is no error. Raises as `mount_image`."""
+    """Mount only the squashfs, read-only, unless it is mounted; returns the mount point.
+
+    Raises the errors of `mount_image`.
+    """
     with rootfs.open("rb") as file:
         if file.read(len(_SQUASHFS_MAGIC)) != _SQUASHFS_MAGIC:
-            raise InputError(f"{rootfs.name} is not a squashfs", "The image's rootfs has to be one")
+            raise InputError(f"{rootfs.name} is not a squashfs", "Use an image whose rootfs is a squashfs")
     lower = changes / LOWER
     lower.mkdir(parents=True, exist_ok=True)
     if not os.path.ismount(lower):
@@ -59,11 +65,11 @@ def mount_lower(rootfs: Path, changes: Path) -> Path:
 
 
 def extended_attributes(path: Path) -> dict[str, bytes]:
-    """Those of a file itself, the overlay's notes (`trusted.overlay.`) among them."""
+    """The extended attributes of a file, including those of the overlay. Links are not followed."""
     try:
         names = os.listxattr(path, follow_symlinks=False)
     except OSError as error:
-        if error.errno == errno.ENOTSUP:  # a squashfs without any
+        if error.errno == errno.ENOTSUP:  # the squashfs has none
             return {}
         raise
     return {name: os.getxattr(path, name, follow_symlinks=False) for name in names}
@@ -79,16 +85,18 @@ def _mount_or_explain(kind: str, feature: str, *arguments: str | Path, folder: P
                 raise
             time.sleep(0.1)
         except ImsError as error:
-            hint = f"The machine needs {feature}, the {kind} file system, and a file system below that can hold it"
+            hint = (
+                f"Use a machine with {feature} and the {kind} file system, and a disk whose file system supports them"
+            )
             raise ConfigurationError(error.reason, hint) from None
 
 
 class BusyError(ImsError):
-    """What is to be mounted is mounted by somebody else."""
+    """Another process has mounted the same folder."""
 
 
 def mount(*arguments: str | Path, folder: Path | None = None) -> None:
-    """mount(8), with `folder` as its working directory. Raises BusyError or ImsError: what mount says."""
+    """Run mount(8) with the working directory `folder`. Raises BusyError or ImsError with the message of mount."""
     done = subprocess.run(
         ["mount", *arguments],
         cwd=folder,
@@ -99,6 +107,6 @@ def mount(*arguments: str | Path, folder: Path | None = None) -> None:
     )
     if done.returncode == 0:
         return
-    reason = (done.stderr.splitlines() or [f"mount ended with {done.returncode}"])[0].removeprefix("mount: ")
+    reason = (done.stderr.splitlines() or [f"mount ended with exit code {done.returncode}"])[0].removeprefix("mount: ")
     kind = BusyError if "already mounted" in reason or "busy" in reason else ImsError
     raise kind(f"cannot mount {reason}", "See the kernel's log (dmesg)")

@@ -1,4 +1,4 @@
-"""Which packages an image root holds, read from the databases of dpkg and rpm without changing them."""
+"""Reads which packages an image root contains from the databases of dpkg and rpm, without changing them."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ MAX_COPYRIGHT = 1024 * 1024
 MAX_LICENSE = 4096
 
 Packages = dict[str, str]
-"""Versions by package and architecture; versions that are installed side by side are separated by a comma."""
+"""Versions by package and architecture. Versions that are installed side by side are separated by commas."""
 
 _FORM = r"%{NAME}\t%|EPOCH?{%{EPOCH}:}|%{VERSION}-%{RELEASE}\t%{ARCH}\t%{SOURCERPM}\t%{LICENSE}\n"
 _LICENSE = re.compile(r"^License:[ \t]*(\S.*)$", re.MULTILINE | re.IGNORECASE)
@@ -31,7 +31,7 @@ _MACHINE_READABLE = re.compile(r"Format(-Specification)?:", re.IGNORECASE)
 
 
 class Package(NamedTuple):
-    """A package: `type` is rpm or deb, `version` the whole, `source` the name of the package it was built from."""
+    """A package. `type` is rpm or deb, `version` the complete version, and `source` the name of the source package."""
 
     name: str
     version: str
@@ -41,13 +41,13 @@ class Package(NamedTuple):
     license: str = ""
 
 
-def packages(root: Path) -> list[Package]:
-    """All packages of an image root, sorted; none where there is no package manager."""
+def read_packages(root: Path) -> list[Package]:
+    """All packages of an image root, sorted. Returns an empty list if it has no package manager."""
     return sorted({*_dpkg(root), *_rpm(root)})
 
 
-def installed(root: Path) -> Packages:
-    """The versions of all packages of an image root, by what people call a package: name and architecture."""
+def installed_packages(root: Path) -> Packages:
+    """The versions of all packages of an image root by the label of the package, see `label`."""
     versions = defaultdict(set)
     for package in [*_dpkg(root, licenses=False), *_rpm(root)]:
         versions[label(package.type, package.name, package.arch)].add(package.version)
@@ -55,25 +55,25 @@ def installed(root: Path) -> Packages:
 
 
 def label(kind: str, name: str, arch: str) -> str:
-    """A package and its architecture, as its package manager writes them."""
+    """The name and the architecture of a package as its package manager writes them."""
     return f"{name}:{arch}" if kind == "deb" else f"{name}.{arch}"
 
 
 def _dpkg(root: Path, *, licenses: bool = True) -> Iterator[Package]:
     for paragraph in (read_inside(root, DPKG, MAX_STATUS) or "").split("\n\n"):
-        # Lines of a field that goes on start with a space.
+        # A line that continues a field starts with a space.
         lines = [line.partition(": ") for line in paragraph.splitlines() if not line.startswith(" ")]
         fields = {name: value for name, _, value in lines}
         name, version, arch = (fields.get(field, "") for field in ("Package", "Version", "Architecture"))
         if fields.get("Status", "").endswith(" installed") and name and version and arch:
-            # Where the source has another version, it follows in brackets.
+            # If the version of the source differs, it follows in parentheses.
             source = fields.get("Source", name).partition(" ")[0]
-            known = _debian_license(root, name) if licenses else ""
-            yield Package(name, version, arch, "deb", source, known)
+            license_names = _debian_license(root, name) if licenses else ""
+            yield Package(name, version, arch, "deb", source, license_names)
 
 
 def _debian_license(root: Path, package: str) -> str:
-    """The licences that the package's machine-readable copyright file names; empty where it is not of that form."""
+    """The licenses that the copyright file of a package names. Empty if the file is not machine-readable."""
     if "/" in package:
         return ""
     text = read_inside(root, f"usr/share/doc/{package}/copyright", MAX_COPYRIGHT) or ""
@@ -84,10 +84,10 @@ def _debian_license(root: Path, package: str) -> str:
 
 
 def _rpm(root: Path) -> Iterator[Package]:
-    folder = next((found for name in RPM if (found := _filled(root, name))), None)
+    folder = next((found for name in RPM if (found := _non_empty_folder(root, name))), None)
     if folder is None:
         return
-    # SQLite has to write even to read: rpm gets a copy.
+    # SQLite writes even when it only reads, so rpm gets a copy.
     with tempfile.TemporaryDirectory() as copy:
         for file in folder.iterdir():
             if file.is_file() and not file.is_symlink():
@@ -100,10 +100,10 @@ def _rpm(root: Path) -> Iterator[Package]:
     for line in done.stdout.split("\n"):
         fields = line.split("\t", maxsplit=4)
         if len(fields) == 5 and all(fields[:3]) and fields[0] != "gpg-pubkey":
-            name, version, arch, source, known = fields
-            yield Package(name, version, arch, "rpm", source.rsplit("-", 2)[0], known[:MAX_LICENSE])
+            name, version, arch, source, license_text = fields
+            yield Package(name, version, arch, "rpm", source.rsplit("-", 2)[0], license_text[:MAX_LICENSE])
 
 
-def _filled(root: Path, name: str) -> Path | None:
+def _non_empty_folder(root: Path, name: str) -> Path | None:
     found = resolve_inside(root, name)
     return found if found is not None and found.is_dir() and any(found.iterdir()) else None

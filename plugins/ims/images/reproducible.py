@@ -1,4 +1,4 @@
-"""What in an image root depends on the hour and the place of its build, and does not have to."""
+"""Removes what differs between equal builds from an image root: times, logs and paths of the build."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from collections.abc import Collection, Iterator
 from contextlib import closing
 from pathlib import Path
 
-from ims.images.changes import FIRST, VOLATILE
+from ims.images.changes import VOLATILE
 from ims.images.overlay import extended_attributes
 from ims.images.root import resolve_inside
 
 log = logging.getLogger(__name__)
 
-# What package managers write down of their own work, which the job's log has too, and caches that they make again.
-NOTES = (
+# Logs of package managers, whose content is also in the log of the job, and caches that they can create again.
+REMOVED = (
     ("var/log", "alternatives.log"),
     ("var/log", "bootstrap.log"),
     ("var/log", "dnf*.log"),
@@ -33,53 +33,59 @@ NOTES = (
 DATABASES = ("usr/lib/sysimage/rpm/rpmdb.sqlite", "var/lib/rpm/rpmdb.sqlite")
 DNF_HISTORY = ("usr/lib/sysimage/dnf/history.sqlite", "var/lib/dnf/history.sqlite")
 AUTO_INSTALLED = "var/lib/zypp/AutoInstalled"
-"""What zypper installed because something else needed it, under a line with the date."""
+"""The packages that zypper installed because others require them, below a line with the date."""
+_SHOWN = 20
+"""How many files a message names."""
 _GENERATED = re.compile(rb"\A(# AutoInstalled generated) [^\n]*")
-_BESIDE = ("journal", "shm", "wal")
+_SIDE_FILES = ("journal", "shm", "wal")
 
 
-def settle(root: Path, since: float, moment: int, workspace: Path) -> None:
-    """Leave in a root nothing of the time since `since`, when its build began: `moment` stands for all of it.
+def normalize(root: Path, started: float, timestamp: int, workspace: Path) -> None:
+    """Give all files that were modified since the build `started` the time `timestamp`, and remove other differences.
 
-    `workspace` is the folder that the build was in: its path is of no use in an image.
+    `workspace` is the folder of the build, whose path is removed from dnf's history.
     """
-    for place, pattern in NOTES:
+    for place, pattern in REMOVED:
         folder = resolve_inside(root, place)
         for path in sorted(folder.glob(pattern)) if folder is not None and folder.is_dir() else ():
             if path.is_symlink() or path.is_file():
                 path.unlink()
     for name in (*DATABASES, *DNF_HISTORY):
         found = resolve_inside(root, name)
-        # SQLite follows links to the files beside its own.
-        if found is not None and found.is_file() and not any(Path(f"{found}-{end}").is_symlink() for end in _BESIDE):
-            _settle_database(found, moment if name in DNF_HISTORY else None, workspace)
+        # SQLite would follow links at the paths of its journals.
+        if found is not None and found.is_file() and not _has_linked_journal(found):
+            _normalize_database(found, timestamp if name in DNF_HISTORY else None, workspace)
     auto = resolve_inside(root, AUTO_INSTALLED)
     if auto is not None and auto.is_file():
         auto.write_bytes(_GENERATED.sub(rb"\1", auto.read_bytes(), count=1))
-    lost = []
+    without_acls = []
     for path in (root, *_files(root, VOLATILE)):
         if _drop_acls(path):
-            lost.append(path)
-        _limit_time(path, since, moment)
-    if lost:
-        log.warning(lost_acls(root, lost))
+            without_acls.append(path)
+        _clamp_time(path, started, timestamp)
+    if without_acls:
+        log.warning(lost_acls(root, without_acls))
 
 
-def _settle_database(path: Path, moment: int | None, workspace: Path) -> None:
-    """Have SQLite write all to one file. In dnf's history set the times, too; what was installed why stays in it."""
+def _has_linked_journal(database: Path) -> bool:
+    return any(Path(f"{database}-{suffix}").is_symlink() for suffix in _SIDE_FILES)
+
+
+def _normalize_database(path: Path, timestamp: int | None, workspace: Path) -> None:
+    """Merge SQLite's journal into the database. With a `timestamp`, also set the times in dnf's history to it."""
     try:
         with closing(sqlite3.connect(path, isolation_level=None)) as database:
-            if moment is not None:
-                database.execute("UPDATE trans SET dt_begin = ?, dt_end = ?", (moment, moment))
+            if timestamp is not None:
+                database.execute("UPDATE trans SET dt_begin = ?, dt_end = ?", (timestamp, timestamp))
                 database.execute("UPDATE trans SET cmdline = replace(cmdline, ?, '')", (str(workspace),))
                 database.execute("VACUUM")
             database.execute("PRAGMA wal_checkpoint(TRUNCATE)")
     except sqlite3.Error as error:
-        log.warning("%s of the image is left as it is: %s", path.name, error)
+        log.warning("cannot normalize %s of the image: %s", path.name, error)
 
 
 def files_with_acls(root: Path) -> Iterator[Path]:
-    """The files of an image, those in its volatile folders apart, that have a POSIX ACL."""
+    """The files of an image that have a POSIX ACL, except those in its volatile folders."""
     yield from (path for path in _files(root, VOLATILE) if _acls(path))
 
 
@@ -88,7 +94,7 @@ def _acls(path: Path) -> list[str]:
 
 
 def _drop_acls(path: Path) -> bool:
-    """Take off what a squashfs cannot hold, so that scripts find the same in a root that was kept in one."""
+    """Remove the ACLs of a file, which a squashfs cannot store, so that scripts find the same in any package root."""
     found = _acls(path)
     for name in found:
         os.removexattr(path, name, follow_symlinks=False)
@@ -96,28 +102,28 @@ def _drop_acls(path: Path) -> bool:
 
 
 def lost_acls(root: Path, files: list[Path]) -> str:
-    """A sentence on the files whose ACLs an image does not keep."""
-    names = ", ".join(repr(f"/{path.relative_to(root)}") for path in files[:FIRST])
-    return f"a squashfs holds no POSIX ACLs: {len(files)} files lose theirs: {names}"
+    """A message about files whose ACLs are lost."""
+    names = ", ".join(repr(f"/{path.relative_to(root)}") for path in files[:_SHOWN])
+    return f"a squashfs cannot store POSIX ACLs: {len(files)} files lose theirs: {names}"
 
 
-def clamp_times(folder: Path, moment: int) -> None:
-    """Make what is younger than `moment` as old as that: when a recipe was checked out or packed says nothing of it."""
+def clamp_times(folder: Path, timestamp: int) -> None:
+    """Give files that are newer than `timestamp` that time. When a recipe was checked out does not matter."""
     for path in (folder, *_files(folder)):
-        _limit_time(path, moment, moment)
+        _clamp_time(path, timestamp, timestamp)
 
 
-def _limit_time(path: Path, since: float, moment: int) -> None:
-    """What a build wrote gets one time. What packages brought keeps theirs, which their managers compare."""
+def _clamp_time(path: Path, since: float, timestamp: int) -> None:
+    """Set the time of a file that was modified since `since`. Older files keep the times that their packages state."""
     status = path.lstat()
     if status.st_mtime >= since and not stat.S_ISSOCK(status.st_mode):
-        os.utime(path, (moment, moment), follow_symlinks=False)
+        os.utime(path, (timestamp, timestamp), follow_symlinks=False)
 
 
-def _files(root: Path, left_out: Collection[str] = ()) -> Iterator[Path]:
-    """All below a folder, but for the folders at its top that are `left_out`."""
+def _files(root: Path, excluded: Collection[str] = ()) -> Iterator[Path]:
+    """Everything below a folder except the subfolders `excluded`."""
     for place, folders, files in os.walk(root):
         if place == str(root):
-            folders[:] = [name for name in folders if name not in left_out]
+            folders[:] = [name for name in folders if name not in excluded]
         folders.sort()
         yield from (Path(place, name) for name in sorted(folders + files))

@@ -1,7 +1,7 @@
-"""The inventory of an image as an SBOM in CycloneDX's JSON: written for an image that is packed, read when one is
-registered.
+"""The inventory of an image as an SBOM in the JSON format of CycloneDX.
 
-One that was made elsewhere is read too: its components whose package URLs are of rpm or deb are the packages.
+The SBOM is written when an image is packed and read when an image is registered. SBOMs of other programs can be read,
+too: the components with package URLs of rpm or deb are the packages.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from ims.errors import InputError
 from ims.images.inventory import Inventory
 from ims.images.packages import Package
 
-if TYPE_CHECKING:  # it takes long to load
+if TYPE_CHECKING:  # slow to import
     from cyclonedx.model.component import Component
     from cyclonedx.model.license import License
 
@@ -33,7 +33,7 @@ _SCHEMA = "http://cyclonedx.org/schema/bom-1.6.schema.json"
 
 
 def write_sbom(inventory: Inventory) -> str:
-    """The SBOM; the same inventory gives the same text."""
+    """The SBOM of an inventory. The same inventory gives the same text."""
     from cyclonedx.model import Property
     from cyclonedx.model.bom import BomMetaData
     from cyclonedx.model.component import Component, ComponentType
@@ -45,11 +45,11 @@ def write_sbom(inventory: Inventory) -> str:
         bom_ref="system",
     )
     about = BomMetaData(component=system, properties=[Property(name=KERNEL, value=item) for item in inventory.kernels])
-    about.timestamp = None  # type: ignore[assignment]  # it would be now
+    about.timestamp = None  # type: ignore[assignment]  # its default is the current time
     parts = {
         url: _plain(_component(package, url)) for package in inventory.packages if (url := _url(package, inventory))
     }
-    # The library's own document looks up each component in a list of all: minutes for thousands of packages.
+    # The library's own serializer searches a list for each component, which takes minutes for thousands of packages.
     document = {
         "$schema": _SCHEMA,
         "bomFormat": "CycloneDX",
@@ -63,25 +63,25 @@ def write_sbom(inventory: Inventory) -> str:
 
 
 def read_sbom(data: bytes, name: object) -> Inventory:
-    """The packages and kernels that an SBOM lists. Raises InputError: it is not one of CycloneDX, or beyond limits."""
+    """The packages and kernels that an SBOM lists. Raises InputError if it is not CycloneDX, or too large."""
     try:
         bom = _Bom.model_validate_json(data)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the document"
-        raise InputError(f"the SBOM {name} is not one in CycloneDX's JSON: {where}: {first['msg']}") from None
+        raise InputError(f"the SBOM {name} is not CycloneDX JSON: {where}: {first['msg']}") from None
     found = {(item.name, item.version, item.arch): item for part in bom.components for item in _packages(part)}
     if len(found) > MAX_PACKAGES:
         raise InputError(f"the SBOM {name} lists {len(found)} packages, more than {MAX_PACKAGES}")
     kernels = {item.value for item in bom.metadata.properties if item.name == KERNEL}
     if len(kernels) > MAX_KERNELS or any(len(kernel) > MAX_KERNEL for kernel in kernels):
-        raise InputError(f"the SBOM {name} lists kernels beyond limits: {MAX_KERNELS} of {MAX_KERNEL} characters")
+        raise InputError(f"the SBOM {name} lists over {MAX_KERNELS} kernels or names over {MAX_KERNEL} characters")
     return Inventory(sorted(found.values()), sorted(kernels))
 
 
 def _url(package: Package, inventory: Inventory) -> str:
     epoch, colon, rest = package.version.rpartition(":")
-    split = colon and package.type == "rpm"  # only there the epoch is not part of the version
+    split = colon and package.type == "rpm"  # in package URLs of deb, the epoch is part of the version
     distribution = f"{inventory.system}-{inventory.system_version}" if inventory.system_version else inventory.system
     qualifiers = {"arch": package.arch, "epoch": epoch if split else "", "distro": distribution}
     version = rest if split else package.version
@@ -105,7 +105,7 @@ def _component(package: Package, url: str) -> Component:
 
 @cache
 def _license(text: str) -> License:
-    """An SPDX identifier or expression where the text is one, else a name."""
+    """A license from an SPDX identifier or expression, or else from any name."""
     from cyclonedx.contrib.license.factories import LicenseFactory
 
     return LicenseFactory().make_from_string(text)
@@ -117,7 +117,7 @@ def _plain(part: Any) -> Any:
     return json.loads(part.as_json(view_=SchemaVersion1Dot6))
 
 
-# What is read of an SBOM. A database takes every character but NUL.
+# The parts of an SBOM that are read. A database cannot store the character NUL.
 _Text = Annotated[str, Field(pattern=r"^[^\x00]*$", max_length=8192)]
 _Key = Annotated[str, Field(pattern=r"^[^\x00]*$", min_length=1, max_length=255)]
 
@@ -159,7 +159,7 @@ class _Bom(BaseModel):
 
 
 def _packages(part: _Component) -> Iterator[Package]:
-    """The package that a component is; none where it is something else."""
+    """The package that a component stands for, if it is a package."""
     try:
         url = PackageURL.from_string(part.purl)
     except ValueError:

@@ -1,4 +1,4 @@
-"""The site's root CA certificate in an image that was not built with it."""
+"""Adds the site's root CA certificate to an image that was built without it."""
 
 from __future__ import annotations
 
@@ -12,30 +12,33 @@ from ims.images.root import resolve_inside
 
 log = logging.getLogger(__name__)
 
-FILE_NAME = "site-root-ca.crt"
-# Where Debian, SUSE and Red Hat look for certificates that an administrator adds, and where our RPM puts it.
+PACKAGE = "site-root-ca"
+"""The name of the package with the certificate."""
+FILE_NAME = f"{PACKAGE}.crt"
+# Where Debian, SUSE and Red Hat look for certificates that an administrator adds.
 ANCHORS = ("usr/local/share/ca-certificates", "etc/pki/trust/anchors", "etc/pki/ca-trust/source/anchors")
-PACKAGED = "usr/share/pki/trust/anchors"
+# Where our RPM installs the certificate.
+RPM_ANCHORS = "usr/share/pki/trust/anchors"
 UPDATERS = ("usr/sbin/update-ca-certificates", "usr/bin/update-ca-trust")
 PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 
 
 def add(root: Path, certificate: Path) -> None:
-    """Trust `certificate` in the image root; the image's own program brings its bundles up to date.
+    """Add `certificate` to the trust store of the image, and run the image's own program that updates its bundles.
 
-    An image without such a program gets the file alone, and the log says so.
+    If the image has no such program, only the file is added, and a warning is logged.
     """
     folders = [found for name in ANCHORS if (found := resolve_inside(root, name)) is not None and found.is_dir()]
-    places = [*folders, *filter(None, [resolve_inside(root, PACKAGED)])]
-    if any(_same(place / FILE_NAME, certificate) for place in places):
-        log.info("the image trusts the site's CA already")
+    places = [*folders, *filter(None, [resolve_inside(root, RPM_ANCHORS)])]
+    if any(_has_content(place / FILE_NAME, certificate) for place in places):
+        log.info("the image already trusts the site's CA")
         return
     for folder in folders:
         (folder / FILE_NAME).unlink(missing_ok=True)
         shutil.copyfile(certificate, folder / FILE_NAME)
     updater = next((f"/{name}" for name in UPDATERS if _is_program(root, name)), None)
     if not folders or updater is None:
-        log.warning("the image has no trust store that is known here: the site's CA is not trusted in it")
+        log.warning("the image does not trust the site's CA: it has no trust store of a known kind")
         return
     done = subprocess.run(
         ["chroot", root, updater],
@@ -45,10 +48,10 @@ def add(root: Path, certificate: Path) -> None:
         check=False,
     )
     if done.returncode != 0:
-        log.warning("%s in the image ended with %d: %s", updater, done.returncode, done.stderr.strip())
+        log.warning("%s in the image ended with exit code %d: %s", updater, done.returncode, done.stderr.strip())
 
 
-def _same(target: Path, certificate: Path) -> bool:
+def _has_content(target: Path, certificate: Path) -> bool:
     return target.is_file() and not target.is_symlink() and target.read_bytes() == certificate.read_bytes()
 
 

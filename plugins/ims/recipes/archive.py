@@ -1,4 +1,4 @@
-"""Archives of recipes and playbooks: gzip tars with a certain file at the root, from people we do not trust."""
+"""Archives of recipes and playbooks: gzip tar files with a certain file at the root. Their content is not trusted."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from pathlib import Path, PurePosixPath
 from ims.errors import InputError
 
 CONFIG = "config.xml"
-_OVERHEAD = 4096  # of an archive: the headers and the padding of a member
+_OVERHEAD = 4096  # bytes that an archive needs for the headers and the padding of a member
 
 
 def pack(folder: Path, archive: Path) -> None:
-    """Write a recipe folder to a `.tar.gz`; the same content gives the same bytes.
+    """Pack a recipe folder as a `.tar.gz` file. The same content gives the same bytes.
 
-    Raises InputError: the folder is not a recipe.
+    Raises InputError if the folder is not a recipe.
     """
     if not (folder / CONFIG).is_file():
-        raise InputError(f"{folder} has no {CONFIG}", "Name the folder that holds the recipe")
+        raise InputError(f"{folder} has no {CONFIG}", "Name the folder that contains the recipe")
     with (
         archive.open("wb") as file,
         gzip.GzipFile("", "wb", fileobj=file, mtime=0) as zipped,
@@ -38,9 +38,10 @@ def pack(folder: Path, archive: Path) -> None:
 
 
 def unpack(archive: Path, folder: Path, *, max_bytes: int, max_files: int, entry: str = CONFIG) -> None:
-    """Extract an archive into a new folder, or leave nothing.
+    """Extract an archive into a new folder. If that fails, the folder is removed.
 
-    Raises InputError: not a gzip tar, unsafe or too large members, or no file `entry` at its root.
+    Raises InputError if it is not a gzip tar file, if its members are unsafe or too large, or if it has no file
+    `entry` at its root.
     """
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -57,9 +58,9 @@ def unpack(archive: Path, folder: Path, *, max_bytes: int, max_files: int, entry
 
 
 def digest(folder: Path, *, without: Collection[str] = ()) -> str:
-    """SHA-256 of a recipe's content: paths, file bytes, link targets and whether a file is executable.
+    """The SHA-256 of a recipe's content: paths, file content, link targets, and whether files are executable.
 
-    The order in the archive, times and owners do not count, nor do the paths `without`.
+    Does not depend on the order in the archive, on times or on owners, and skips the paths in `without`.
     """
     total = hashlib.sha256()
     for path in sorted(folder.rglob("*"), key=lambda path: path.relative_to(folder).as_posix()):
@@ -88,7 +89,7 @@ def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
 
 
 class _Limited(io.RawIOBase):
-    """The unzipped bytes, up to a limit: headers may be long too."""
+    """Uncompressed data up to a limit, which also covers the headers of members."""
 
     def __init__(self, unzipped: gzip.GzipFile, rest: int, error: InputError) -> None:
         self._unzipped, self._rest, self._error = unzipped, rest, error
@@ -119,7 +120,7 @@ def _extract(archive: Path, folder: Path, max_bytes: int, max_files: int) -> Non
                         links.append(member)
                     else:
                         _write(tar, member, folder)
-            while limited.read(1 << 16):  # to the end, where gzip's checksum is
+            while limited.read(1 << 16):  # gzip verifies its checksum at the end
                 pass
     except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
         raise InputError(f"the archive is not a gzip tar archive: {error}", "Make it with tar -czf") from None
@@ -128,7 +129,7 @@ def _extract(archive: Path, folder: Path, max_bytes: int, max_files: int) -> Non
 
 
 def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
-    """Make a file or a folder. There are no symbolic links yet, so a name without `..` cannot lead out."""
+    """Make a file or a folder. Symbolic links come later, so a name without `..` cannot lead out of the folder."""
     with _bad_member(member):
         path = _inside(folder, member.name)
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -141,16 +142,20 @@ def _write(tar: tarfile.TarFile, member: tarfile.TarInfo, folder: Path) -> None:
             return
         source = tar.extractfile(member) if member.isreg() and member.size >= 0 else None
         if source is None:
-            raise ValueError("it is neither a file, a folder nor a link")
+            raise ValueError("it is neither a file nor a folder nor a link")
         with path.open("xb") as file:
             shutil.copyfileobj(source, file)
-        # The overlay of an image needs its modes; set-id bits and writing for others stay off.
+        # The overlay files of an image keep their permissions, without set-id bits and write access for others.
         path.chmod((member.mode & 0o755) | 0o600)
         os.utime(path, (member.mtime, member.mtime))
 
 
 def _link(member: tarfile.TarInfo, folder: Path) -> None:
-    """Make a symbolic link. Its folder is no link and `..` comes first in its target, so text tells where it leads."""
+    """Make a symbolic link that stays inside the folder.
+
+    None of its parents is a link, and a normalized target has `..` only at its start. So the text of the target
+    decides where the link leads.
+    """
     with _bad_member(member):
         path, target = _inside(folder, member.name), posixpath.normpath(member.linkname)
         within = posixpath.normpath(path.parent.relative_to(folder) / target)

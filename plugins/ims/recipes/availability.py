@@ -1,4 +1,4 @@
-"""Whether the repositories of a recipe can be used, asked as a package manager would ask."""
+"""Checks whether the repositories of a recipe are available, by requesting what a package manager requests first."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from ims.errors import ConfigurationError, ImsError, InputError, UnavailableErro
 from ims.recipes.description import Repository
 
 REQUEST_SECONDS = 10
-# Answers that time does not change: the repository is there and refuses us.
 _REFUSED = {401, 403}
+"""Answers that will not change: the repository exists and denies access."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a repository said. `final`: it will not say anything else later."""
+    """The answer of a repository. A `final` answer will not change later."""
 
     repository: Repository
     ready: bool
@@ -32,10 +32,10 @@ class Answer:
         return f"{self.repository.name} ({self.text})"
 
 
-def trust(ca_certificate: Path) -> ssl.SSLContext:
-    """Verify servers by the system's certificates and the site's own.
+def tls_context(ca_certificate: Path) -> ssl.SSLContext:
+    """A TLS context that trusts the system's certificates and the site's CA.
 
-    Raises ConfigurationError: the site's cannot be read.
+    Raises ConfigurationError if the site's certificate cannot be read.
     """
     context = ssl.create_default_context()
     if ca_certificate.exists():
@@ -50,7 +50,7 @@ def trust(ca_certificate: Path) -> ssl.SSLContext:
 
 
 async def ask(client: httpx.AsyncClient, repository: Repository) -> Answer:
-    """Ask one repository for its index."""
+    """Request the index of one repository."""
     try:
         async with client.stream("GET", repository.metadata_url, follow_redirects=True) as answer:
             code, text = answer.status_code, f"{answer.status_code} {answer.reason_phrase}"
@@ -62,15 +62,15 @@ async def ask(client: httpx.AsyncClient, repository: Repository) -> Answer:
 
 
 async def ask_all(repositories: Sequence[Repository], ca_certificate: Path) -> list[Answer]:
-    """Ask all repositories at once."""
-    async with httpx.AsyncClient(verify=trust(ca_certificate), timeout=REQUEST_SECONDS) as client:
+    """Request the indexes of all repositories concurrently."""
+    async with httpx.AsyncClient(verify=tls_context(ca_certificate), timeout=REQUEST_SECONDS) as client:
         return await asyncio.gather(*(ask(client, repository) for repository in repositories))
 
 
 def missing(answers: Sequence[Answer]) -> str:
-    """The repositories that cannot be used and why; empty if all can.
+    """The names of the repositories that are not available, with reasons. Empty if all are available.
 
-    Raises InputError: one refuses us, and waiting will not change that.
+    Raises InputError if a repository denies access, which waiting will not change.
     """
     refused = [str(answer) for answer in answers if answer.final]
     if refused:
@@ -84,10 +84,10 @@ def missing(answers: Sequence[Answer]) -> str:
 async def wait_for_all(
     repositories: Sequence[Repository], ca_certificate: Path, *, until: float, interval: float
 ) -> None:
-    """Ask again and again until all repositories can be used.
+    """Wait until all repositories are available, requesting their indexes every `interval` seconds.
 
-    `until` is a moment in seconds since the epoch, so that a wait goes on after a restart where it was.
-    Raises UnavailableError: they could not be used by then; InputError: see `missing`.
+    `until` is in seconds since the epoch, so that a wait can continue after a restart.
+    Raises UnavailableError if they are not available by then, and InputError like `missing`.
     """
     while text := missing(await ask_all(repositories, ca_certificate)):
         if time.time() + interval > until:
@@ -96,10 +96,10 @@ async def wait_for_all(
 
 
 def not_available(text: str) -> ImsError:
-    """The error for repositories that were waited for in vain."""
+    """The error for repositories that did not become available in time."""
     return UnavailableError(
         f"repositories that are not available: {text}",
-        "Check that they exist and that the server runs; repository_timeout sets how long to wait",
+        "Check that they exist and that the server runs. repository_timeout sets how long to wait",
     )
 
 

@@ -1,4 +1,4 @@
-"""What a kiwi description says: name, repositories, packages. kiwi itself checks it, run as a program."""
+"""Reads a kiwi description: name, repositories, packages. kiwi-ng itself checks it."""
 
 from __future__ import annotations
 
@@ -31,13 +31,13 @@ class Repository:
 
     @property
     def name(self) -> str:
-        """The address without a password, to be shown."""
+        """The address without a login, for messages."""
         return redact(self.url)
 
 
 @dataclass(frozen=True)
 class Description:
-    """The parts of `config.xml` that the workflow needs."""
+    """The parts of `config.xml` that the workflows need."""
 
     name: str
     version: str
@@ -46,20 +46,21 @@ class Description:
     packages: tuple[str, ...]
 
     def as_dict(self) -> dict[str, Any]:
-        """The description as JSON can carry it."""
+        """The description as a dictionary."""
         return asdict(self)
 
 
 def redact(url: str) -> str:
-    """The address without user and password."""
+    """A URL without user and password."""
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
 def read_xml(folder: Path, *, comments: bool = True) -> etree._Element:
-    """The root of `config.xml`, its `comments` too, read by a parser that takes nothing from outside the file.
+    """The root element of `config.xml`. The parser reads nothing outside of the file.
 
-    Raises InputError: it is not XML, not an image description, or it has a document type, which kiwi does not use.
+    Raises InputError if it is not XML, if it is not an image description, or if it has a document type declaration,
+    which kiwi does not use.
     """
     path = folder / CONFIG
     parser = etree.XMLParser(
@@ -80,7 +81,7 @@ def read_xml(folder: Path, *, comments: bool = True) -> etree._Element:
 
 
 def read_description(folder: Path) -> Description:
-    """Read `config.xml`. Raises InputError: as `read_xml`, or it names no package manager."""
+    """Read `config.xml`. Raises InputError like `read_xml`, and if it names no package manager."""
     root = read_xml(folder)
     manager = (root.findtext("preferences/packagemanager") or "").strip()
     if not manager:
@@ -95,7 +96,7 @@ def read_description(folder: Path) -> Description:
 
 
 def check_description(folder: Path) -> None:
-    """Have kiwi check the description against its schema. Raises InputError: what kiwi says of it."""
+    """Have kiwi check the description against its schema. Raises InputError with kiwi's message."""
     kiwi = Path(sys.executable).with_name("kiwi-ng")
     with TemporaryDirectory() as temporary:
         done = subprocess.run(
@@ -111,27 +112,27 @@ def check_description(folder: Path) -> None:
 
 
 def machine_repositories(root: etree._Element, manager: str) -> Iterator[tuple[etree._Element, Repository | None]]:
-    """The repositories that kiwi takes packages from here; None for those that are not reached by http or https."""
+    """The repositories that kiwi uses on this machine, or None in place of those whose address is not http or https."""
     for element in root.iterfind("repository"):
         source = element.find("source")
         url = (source.get("path", "") if source is not None else "").strip()
-        if not _used(element):
+        if not _is_used(element):
             continue
         try:
             remote = urlsplit(url).scheme in ("http", "https")
             yield element, Repository(url, _metadata_url(url, manager, element)) if remote else None
         except ValueError as error:
-            raise InputError(f"{CONFIG} names a repository whose address is wrong: {url}: {error}") from None
+            raise InputError(f"{CONFIG} has a repository whose address is invalid: {url}: {error}") from None
 
 
-def _used(repository: etree._Element) -> bool:
-    """Whether kiwi takes packages from a repository when it builds here."""
+def _is_used(repository: etree._Element) -> bool:
+    """Whether kiwi uses a repository on this machine."""
     architectures = repository.get("arch", platform.machine()).split(",")
     return repository.get("imageonly") != "true" and platform.machine() in architectures
 
 
 def _metadata_url(url: str, manager: str, repository: etree._Element) -> str:
-    """What a repository must answer before it can be used: the index that its package manager reads first."""
+    """The address of the index that the package manager reads first."""
     url = _with_login(url, repository)
     if manager == APT:
         distribution = repository.get("distribution")

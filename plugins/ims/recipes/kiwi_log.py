@@ -1,37 +1,39 @@
-"""Reading what kiwi-ng and the package managers below it print: clean lines, and why a build failed."""
+"""Reads the output of kiwi-ng and of the package managers that it runs: clean lines, levels, and why a build failed."""
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from ims.errors import ImsError, InputError, UnavailableError
 
-# kiwi draws its progress on the line that the next message is printed on.
+# kiwi draws its progress on the same line as the next message.
 _PROGRESS = re.compile(r"\[ \w+\s*\]: Processing: \[[# ]*\] \d+%")
 _PASSWORD = re.compile(r"(?<=://)[^/@\s]+@")
 _ERROR_MARK = "[ ERROR   ]"
+_LEVEL = re.compile(r"\[ (?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL) *\]: ")
 
 
 @dataclass(frozen=True)
 class Cause:
-    """A line that says why a build failed; `passing`: it may be gone when tried again."""
+    """A line that says why a build failed. A `temporary` cause may be gone when the build is tried again."""
 
     pattern: str
     sentence: str
-    passing: bool = False
+    temporary: bool = False
 
     def read(self, text: str) -> ImsError | None:
-        """The error, if the text has such a line."""
+        """The error if `text` contains such a line."""
         match = re.search(self.pattern, text, re.MULTILINE)
         if match is None:
             return None
-        kind = UnavailableError if self.passing else InputError
+        kind = UnavailableError if self.temporary else InputError
         return kind(f"kiwi-ng could not build the image root: {self.sentence.format(**match.groupdict()).strip()}")
 
 
-# In this order: when a repository cannot be read, all of its packages are missing too.
+# In order of precedence: if a repository cannot be read, its packages are missing, too.
 CAUSES = (
     # zypper, dnf and apt on their repositories
     Cause(r"SSL certificate problem: (?P<why>.+)", "a repository's certificate is not trusted: {why}"),
@@ -41,7 +43,7 @@ CAUSES = (
     Cause(r"Permission to access '(?P<url>[^']+)' denied", "{url} refuses access (403)"),
     Cause(r"Location '(?P<url>[^']+)' is temporarily unaccessible", "{url} is not available for now (503)", True),
     Cause(r"Status code: (?P<code>5\d\d) for (?P<url>\S+)", "{url} answered {code}", True),
-    # A package that the index names and that is gone: the repository was just published anew.
+    # The index lists a package that does not exist: the repository is being updated.
     Cause(r"Status code: (?P<code>404) for (?P<url>\S+\.rpm)", "{url} answered {code}", True),
     Cause(r"Status code: (?P<code>\d{3}) for (?P<url>\S+)", "{url} answered {code}"),
     Cause(
@@ -73,7 +75,7 @@ CAUSES = (
     Cause(r"No space left on device", "the disk of the workspace is full: make room, or set build_env_size"),
     Cause(r"KiwiScriptFailed: (?P<script>\S+) failed with: (?P<why>.*)", "{script} failed: {why}"),
 )
-# These stand beside a better reason, or say little: they count only if nothing else is found.
+# These occur next to better reasons, or say little: they count only if nothing else is found.
 LAST_CAUSES = (
     Cause(r"^\s+(?P<name>\S+): Cannot download, all mirrors", "{name} cannot be downloaded", True),
     Cause(r"Failed to download metadata for repo '(?P<alias>[^']+)'", "repository {alias} cannot be read", True),
@@ -88,14 +90,27 @@ SCHEMA_CAUSES = (
 
 
 def clean(line: str) -> Iterator[str]:
-    """The messages in one line of output, without progress bars and passwords."""
+    """The messages in a line of output, without progress bars and passwords."""
     for part in re.split(r"[\r\n]+", _PROGRESS.sub("", line)):
         if text := _PASSWORD.sub("", part).rstrip():
             yield text
 
 
+class LevelReader:
+    """Determines the level of each line of kiwi's output. A line without a level continues the message before it."""
+
+    def __init__(self) -> None:
+        self._level = logging.INFO
+
+    def __call__(self, line: str) -> int:
+        """The level of the next line."""
+        if (match := _LEVEL.match(line)) is not None:
+            self._level = logging.getLevelNamesMapping()[match["level"]]
+        return self._level
+
+
 def build_error(lines: Iterable[str], code: int) -> ImsError:
-    """Why a build ended with exit code `code`, in one sentence, from its log."""
+    """The error of a build that ended with exit code `code`, from the lines of its log."""
     log = "\n".join(lines)
     last = log[max(0, log.rfind(_ERROR_MARK)) :]
     for causes, text in ((CAUSES, last), (CAUSES, log), (LAST_CAUSES, last)):
@@ -106,8 +121,8 @@ def build_error(lines: Iterable[str], code: int) -> ImsError:
 
 
 def schema_reason(output: str) -> str:
-    """What kiwi has against a description."""
+    """Why kiwi rejects a description, from its output."""
     for cause in SCHEMA_CAUSES:
         if match := re.search(cause.pattern, output):
             return cause.sentence.format(**match.groupdict()).strip()
-    return output.strip()[-500:] or "it gives no reason"
+    return output.strip()[-500:] or "kiwi-ng gave no reason"

@@ -1,4 +1,4 @@
-"""Checksums of repositories' indexes: as long as one stays the same, so does what the repository holds."""
+"""Digests of repository indexes. If the digest is the same, so is the content of the repository."""
 
 from __future__ import annotations
 
@@ -10,24 +10,24 @@ from pathlib import Path
 import httpx
 
 from ims.errors import UnavailableError
-from ims.recipes.availability import REQUEST_SECONDS, trust
+from ims.recipes.availability import REQUEST_SECONDS, tls_context
 from ims.recipes.description import Repository
 
 MAX_BYTES = 64 * 1024 * 1024
 
 
 def index_digests(repositories: Sequence[Repository], ca_certificate: Path) -> dict[str, str]:
-    """SHA-256 of the index of each repository, by its address without a login.
+    """The SHA-256 of the index of each repository, by the address of the index without a login.
 
-    Raises UnavailableError: one does not answer with its index.
+    Raises UnavailableError if a repository does not answer with its index.
     """
     return asyncio.run(_all(repositories, ca_certificate))
 
 
 async def _all(repositories: Sequence[Repository], ca_certificate: Path) -> dict[str, str]:
-    async with httpx.AsyncClient(verify=trust(ca_certificate), timeout=REQUEST_SECONDS) as client:
+    async with httpx.AsyncClient(verify=tls_context(ca_certificate), timeout=REQUEST_SECONDS) as client:
         digests = await asyncio.gather(*(_digest(client, repository) for repository in repositories))
-    # An address may stand for several repositories: apt's distributions.
+    # Not the address of the repository: with apt, several distributions have the same.
     return {_index(repository): digest for repository, digest in zip(repositories, digests, strict=True)}
 
 
@@ -41,7 +41,7 @@ async def _digest(client: httpx.AsyncClient, repository: Repository) -> str:
         async with client.stream("GET", repository.metadata_url, follow_redirects=True) as answer:
             if answer.status_code != 200:
                 raise UnavailableError(
-                    f"the repository {repository.name} answers {answer.status_code} {answer.reason_phrase}"
+                    f"the repository {repository.name} answered {answer.status_code} {answer.reason_phrase}"
                 )
             async for chunk in answer.aiter_bytes():
                 total.update(chunk)

@@ -1,6 +1,6 @@
-"""A recipe in two: what decides which packages an image has, and what is done once they are installed.
+"""Splits a recipe into two descriptions for kiwi: the first installs the packages, the second does everything else.
 
-Both parts are descriptions that kiwi takes. The first stays the same when only scripts, users or overlay files change.
+The first stays the same if only scripts, users or overlay files of the recipe change.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from lxml import etree
 from ims.recipes.archive import CONFIG
 from ims.recipes.description import read_xml
 
-# kiwi imports and runs these when all packages are installed.
-LATER = ("README.md", "config.sh", "images.sh", "root", "root.tar.gz")
-# It runs these before, or has them removed after.
-_EARLIER = ("post_bootstrap.sh",)
-_REMOVED_LATER = ("delete", "uninstall")
-# What kiwi wants of a description's packages, by the names of its settings; true of the first part when it is built.
+# Files that kiwi uses after all packages are installed.
+LATE_FILES = ("README.md", "config.sh", "images.sh", "root", "root.tar.gz")
+# Files that kiwi uses before that.
+_EARLY_FILES = ("post_bootstrap.sh",)
+_REMOVALS = ("delete", "uninstall")
+# kiwi's checks of the packages in a description. The first description passes them; the second has no packages.
 PACKAGE_CHECKS = (
     "check_consistent_kernel_in_boot_and_system_image",
     *(
@@ -33,37 +33,37 @@ _WHOLE = "config.whole.xml"
 
 
 def write_package_part(recipe: Path, folder: Path) -> None:
-    """Make in `folder` the description that installs the packages of a rendered recipe, and does no more.
+    """Write to `folder` the description that only installs the packages of a rendered recipe.
 
-    Files whose part in it is not known stay: they may count.
+    It includes all files of the recipe that may have an effect on the packages.
     """
     config = read_xml(recipe, comments=False)
-    for element in [*config.iterfind("users"), *_packages(config, lambda kind: kind in _REMOVED_LATER)]:
+    for element in [*config.iterfind("users"), *_packages(config, lambda kind: kind in _REMOVALS)]:
         config.remove(element)
     _drop(config.iterfind("packages/file"))
     mentioned = {part for element in config.iter() for value in element.attrib.values() for part in _parts(str(value))}
-    _write(recipe, folder, config, leave_out=set(LATER) - mentioned)
+    _write(recipe, folder, config, exclude=set(LATE_FILES) - mentioned)
 
 
 def write_image_part(recipe: Path, folder: Path) -> None:
-    """Make in `folder` the description of what follows when the packages are there.
+    """Write to `folder` the description of everything that happens after the packages are installed.
 
-    Scripts find the whole `config.xml` in `/image`, as if there had been one description.
+    Scripts find the original `config.xml` in `/image`, as they do if there is only one description.
     """
     config = read_xml(recipe, comments=False)
-    for section in _packages(config, lambda kind: kind not in _REMOVED_LATER):
+    for section in _packages(config, lambda kind: kind not in _REMOVALS):
         _drop(element for element in section if element.tag != "file")
         section.set("type", "image")
         if len(section) == 0:
             config.remove(section)
     whole = etree.SubElement(config, "packages", type="image")
     etree.SubElement(whole, "file", name=_WHOLE, target=f"/image/{CONFIG}")
-    _write(recipe, folder, config, leave_out=_EARLIER)
+    _write(recipe, folder, config, exclude=_EARLY_FILES)
     os.link(recipe / CONFIG, folder / _WHOLE)
 
 
-def _packages(config: etree._Element, wanted: Callable[[str], bool]) -> list[etree._Element]:
-    return [section for section in config.iterfind("packages") if wanted(section.get("type", ""))]
+def _packages(config: etree._Element, is_selected: Callable[[str], bool]) -> list[etree._Element]:
+    return [section for section in config.iterfind("packages") if is_selected(section.get("type", ""))]
 
 
 def _drop(elements: Iterable[etree._Element]) -> None:
@@ -74,13 +74,13 @@ def _drop(elements: Iterable[etree._Element]) -> None:
 
 
 def _parts(value: str) -> Iterator[str]:
-    """The words between the slashes of an attribute that may be a path."""
+    """The parts of an attribute that may be a path."""
     yield from re.split("[/:]+", value)
 
 
-def _write(recipe: Path, folder: Path, config: etree._Element, leave_out: Iterable[str]) -> None:
-    """Link the recipe's files, which nobody changes, and write its description without comments and white space."""
-    names = {CONFIG, *leave_out}
+def _write(recipe: Path, folder: Path, config: etree._Element, exclude: Iterable[str]) -> None:
+    """Link the files of the recipe, which never change, and write the description without comments and white space."""
+    names = {CONFIG, *exclude}
 
     def ignored(place: str, _: list[str]) -> set[str]:
         return names if Path(place) == recipe else set()

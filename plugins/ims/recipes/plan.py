@@ -1,6 +1,6 @@
-"""Whether an image has to be built again, and why.
+"""Decides whether an image has to be built again, and why.
 
-Doubt means: build. A wrong skip would be a defect, a wrong build is only a cost.
+In doubt it is built: an unnecessary build costs time, but a skipped build would leave an outdated image.
 """
 
 from __future__ import annotations
@@ -10,20 +10,20 @@ from typing import Literal
 
 from pydantic import BaseModel
 
-from ims.recipes.provenance import Package, Provenance
-from ims.recipes.wanted import UnknownPackagesError
+from ims.recipes.build_inputs import BuildInputs, Package
+from ims.recipes.package_request import UnknownPackagesError
 
 Verdict = Literal["skip", "repack", "build"]
 Resolve = Callable[[], Sequence[Package]]
 
 _DECISIVE = ("description", "bootstrap_script", "arch", "builder", "ca_certificate", "boot_files")
-"""Fields of which none may differ if anything of the last build is to be used again."""
+"""The fields that must all be equal to use anything of the last build again."""
 SHOWN = 200
-"""Lines of a package delta that a plan has room for."""
+"""How many lines of a package delta a plan contains."""
 
 
 class Decision(BaseModel):
-    """A verdict, the fields that differ, and which packages do."""
+    """A verdict and its reason, the fields that differ, and the packages that differ."""
 
     verdict: Verdict
     reason: str
@@ -31,13 +31,13 @@ class Decision(BaseModel):
     packages: list[str] = []
 
 
-def decide(before: Provenance | None, now: Provenance, resolve: Resolve) -> Decision:
-    """Compare what decided the last image with what would decide one now.
+def decide(before: BuildInputs | None, now: BuildInputs, resolve: Resolve) -> Decision:
+    """Compare the build inputs of the last image with those of a new build.
 
-    `resolve` tells the packages that would be installed now; it is asked only if the answer hangs on it.
+    `resolve` predicts the packages of a new build. It is called only if the verdict depends on them.
     """
     if before is None:
-        return Decision(verdict="build", reason="there is no image of it whose provenance is known")
+        return Decision(verdict="build", reason="there is no image with known build inputs")
     differs = [name for name in (*_DECISIVE, "files", "repositories") if getattr(before, name) != getattr(now, name)]
     if decisive := [name for name in differs if name in _DECISIVE]:
         return Decision(verdict="build", reason=f"{_words(decisive)} changed", differs=differs)
@@ -46,20 +46,22 @@ def decide(before: Provenance | None, now: Provenance, resolve: Resolve) -> Deci
     return _unchanged(differs)
 
 
-def _by_packages(before: Provenance, now: Provenance, resolve: Resolve, differs: list[str]) -> Decision:
+def _by_packages(before: BuildInputs, now: BuildInputs, resolve: Resolve, differs: list[str]) -> Decision:
     if set(before.repositories) != set(now.repositories):
-        return Decision(verdict="build", reason="it has other repositories", differs=differs)
+        return Decision(verdict="build", reason="the recipe has other repositories", differs=differs)
     if before.packages is None:
         return Decision(
             verdict="build",
-            reason=f"repositories changed, and what the image was built from is not known: {before.unknown}",
+            reason=f"repositories changed, and the packages of the last build are unknown: {before.unknown}",
             differs=differs,
         )
     try:
         delta = package_delta(before.packages, now.with_packages(resolve()).packages or ())
     except UnknownPackagesError as error:
         return Decision(
-            verdict="build", reason=f"repositories changed, and the packages cannot be told: {error}", differs=differs
+            verdict="build",
+            reason=f"repositories changed, and the packages cannot be predicted: {error}",
+            differs=differs,
         )
     if delta:
         return Decision(
@@ -69,23 +71,23 @@ def _by_packages(before: Provenance, now: Provenance, resolve: Resolve, differs:
 
 
 def _unchanged(differs: list[str]) -> Decision:
-    """The packages are the same; what kiwi does with them may not be."""
-    same = "repositories changed, the packages did not" if "repositories" in differs else "nothing else changed"
+    """The decision if the packages are the same: files of the recipe may differ."""
+    rest = "repositories changed, the packages did not" if "repositories" in differs else "nothing else changed"
     if "files" in differs:
-        return Decision(verdict="repack", reason=f"overlay files or scripts changed; {same}", differs=differs)
-    reason = "repositories changed, but no package of it" if "repositories" in differs else "nothing changed"
+        return Decision(verdict="repack", reason=f"overlay files or scripts changed; {rest}", differs=differs)
+    reason = "repositories changed, but no package of the image" if "repositories" in differs else "nothing changed"
     return Decision(verdict="skip", reason=reason, differs=differs)
 
 
 def package_delta(before: Sequence[Package], now: Sequence[Package]) -> list[str]:
-    """Lines that say what became of packages: new, gone, another version, or the same version with other content."""
+    """One line for each package that is new, removed, of another version, or of the same version with other content."""
     old, new = _by_name(before), _by_name(now)
     lines = []
     for name in sorted(old.keys() | new.keys()):
-        was, becomes = old.get(name, []), new.get(name, [])
-        if was == becomes:
+        first, second = old.get(name, []), new.get(name, [])
+        if first == second:
             continue
-        texts = [", ".join(package.version for package in found) or "none" for found in (was, becomes)]
+        texts = [", ".join(package.version for package in found) or "none" for found in (first, second)]
         lines.append(f"{name} {texts[0]} -> {texts[1]}" + (" (other content)" if texts[0] == texts[1] else ""))
     return lines
 

@@ -1,4 +1,4 @@
-"""What a recipe folder says of its record: the optional file `.ims_recipe.yaml`."""
+"""The optional file `.ims_recipe.yaml` of a recipe folder, which sets fields of the recipe's record."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Word = Annotated[str, Field(min_length=1, max_length=255)]
 
 
 class Registration(BaseModel):
-    """Fields of the record that pushing the folder makes."""
+    """The fields of the record that is created when the folder is pushed."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -27,7 +27,7 @@ class Registration(BaseModel):
 
 
 def read_registration(folder: Path) -> Registration:
-    """What the file of a folder says; nothing where there is none. Raises InputError: it cannot be read."""
+    """Read the file of a folder, if it exists. Raises InputError if it is invalid."""
     path = folder / REGISTRATION
     if not path.exists():
         return Registration()
@@ -35,7 +35,9 @@ def read_registration(folder: Path) -> Registration:
         with path.open("rb") as file:
             return Registration.model_validate(yaml.safe_load(file.read(MAX_BYTES)) or {})
     except ValidationError as error:
-        wrong = "; ".join(f"{'.'.join(map(str, item['loc'])) or 'it'}: {item['msg']}" for item in error.errors())
-        raise InputError(f"{path} is wrong: {wrong}", "It may have name, linux_distribution and nightly") from None
+        problems = "; ".join(
+            f"{'.'.join(map(str, item['loc'])) or 'the file'}: {item['msg']}" for item in error.errors()
+        )
+        raise InputError(f"{path} is invalid: {problems}", "Allowed are name, linux_distribution and nightly") from None
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from None

@@ -1,4 +1,4 @@
-"""Templates in recipes: `.ims_recipe_template.yaml` names files, rendered from the record's dictionary."""
+"""Renders the templates of a recipe, which `.ims_recipe_template.yaml` lists, with the dictionary of its record."""
 
 from __future__ import annotations
 
@@ -26,26 +26,26 @@ class TemplateList(BaseModel):
 
 
 def render(folder: Path, variables: Mapping[str, str]) -> list[str]:
-    """Render a recipe's templates in place; returns their names.
+    """Render the templates of a recipe in place; returns their names.
 
-    Raises InputError: a template without a dictionary, a variable or file that is not there, a file outside the
-    recipe, or a template that is wrong.
+    Raises InputError if the recipe has templates but the dictionary is empty, if a variable or a file is missing, if
+    a file is outside of the recipe, or if a template is invalid.
     """
     names = _read_list(folder / TEMPLATE_LIST)
     if names and not variables:
         raise InputError(
             f"the recipe has templates ({', '.join(names)}) but its record has no template_dictionary",
-            "Give the recipe's record one",
+            "Set template_dictionary in the record",
         )
     environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
     for name in names:
         path = _inside(folder, name)
         try:
             text = environment.from_string(path.read_text()).render(dict(variables))
-        except Exception as error:  # a template is somebody else's program, which can raise anything
+        except Exception as error:  # a template can raise anything
             raise InputError(
                 f"the template {name} cannot be rendered: {error}",
-                f"The template_dictionary has: {', '.join(sorted(variables))}",
+                f"The template_dictionary defines: {', '.join(sorted(variables))}",
             ) from None
         path.write_text(text)
     return names
@@ -57,12 +57,12 @@ def _read_list(path: Path) -> list[str]:
     try:
         return TemplateList.model_validate(yaml.safe_load(path.read_text()) or {}).template_files
     except (yaml.YAMLError, UnicodeDecodeError, ValidationError):
-        raise InputError(f"{TEMPLATE_LIST} cannot be read", "It is YAML with a list named template_files") from None
+        raise InputError(f"{TEMPLATE_LIST} cannot be read", "Write YAML with a list named template_files") from None
 
 
 def _inside(folder: Path, name: str) -> Path:
     path = folder / name
-    # Path.is_file() raises for names that no file can have.
+    # Path.is_file() would raise an error for names that no file can have.
     if not os.path.isfile(path) or not path.resolve().is_relative_to(folder.resolve()):  # noqa: PTH113
         raise InputError(f"{TEMPLATE_LIST} names {name!r}, which is not a file of the recipe")
     if path.stat().st_size > MAX_TEMPLATE:

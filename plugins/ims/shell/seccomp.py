@@ -1,7 +1,7 @@
-"""A filter of system calls that refuses new user namespaces: in one of its own, a user would have all capabilities.
+"""A seccomp filter that forbids new user namespaces: inside one, a process has all capabilities.
 
-With them it could, for one, take the mounts off the image root that keep the next session's in place.
-The filter is a program of the kernel's packet filter, seccomp(2); bubblewrap loads it.
+It could then, for example, unmount the image root's mounts, on which the next session relies.
+The filter is a BPF program, see seccomp(2). bubblewrap loads it.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ import struct
 from dataclasses import dataclass
 
 _CLONE_NEWUSER = 0x10000000
-_CLONE3 = 435  # everywhere; its flags are in memory, where a filter cannot look
+_CLONE3 = 435  # on all architectures; its flags are in memory, which a filter cannot read
 _X32 = 0x40000000
 
-# Where a filter finds things in struct seccomp_data: both processors are little-endian.
+# Offsets in struct seccomp_data. All supported architectures are little-endian.
 _NUMBER, _ARCHITECTURE, _FIRST_ARGUMENT = 0, 4, 16
 _LOAD, _EQUAL, _AT_LEAST, _ANY_BIT, _RETURN = 0x20, 0x15, 0x35, 0x45, 0x06
 _ALLOW, _ERROR, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
@@ -22,7 +22,7 @@ _ALLOW, _ERROR, _KILL = 0x7FFF0000, 0x00050000, 0x80000000
 
 @dataclass(frozen=True)
 class _Calls:
-    """An architecture of linux/audit.h, and its numbers of clone and unshare."""
+    """An architecture of linux/audit.h and its numbers of the system calls clone and unshare."""
 
     architecture: int
     clone: int
@@ -38,7 +38,7 @@ _KNOWN = (
 
 
 def no_user_namespaces() -> bytes:
-    """The filter, as bubblewrap wants it. A process of another architecture is killed."""
+    """The filter in the format that bubblewrap reads. It kills processes of unknown architectures."""
     program = [_instruction(_LOAD, _ARCHITECTURE)]
     for calls in _KNOWN:
         part = _part(calls)
@@ -47,7 +47,7 @@ def no_user_namespaces() -> bytes:
 
 
 def _part(calls: _Calls) -> list[bytes]:
-    """The instructions for one architecture; each jump counts the instructions it passes over."""
+    """The instructions for one architecture. A jump states how many instructions it skips."""
     return [
         _instruction(_LOAD, _NUMBER),
         _instruction(_AT_LEAST, _X32, then=7),
@@ -58,7 +58,7 @@ def _part(calls: _Calls) -> list[bytes]:
         _instruction(_ANY_BIT, _CLONE_NEWUSER, then=1),
         _instruction(_RETURN, _ALLOW),
         _instruction(_RETURN, _ERROR | errno.EPERM),
-        # The C library tries clone when there is no clone3.
+        # The C library falls back to clone if clone3 does not exist.
         _instruction(_RETURN, _ERROR | errno.ENOSYS),
     ]
 

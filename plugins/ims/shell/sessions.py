@@ -11,65 +11,66 @@ from pathlib import Path
 
 from ims.errors import ImsError, InputError
 from ims.images.overlay import mount
-from ims.shell import places, seccomp
+from ims.shell import paths, seccomp
 
-DESCRIPTORS = {"7": places.FILTER, "8": places.ARGUMENTS, "9": places.PROCESSES}
-"""What bubblewrap takes as descriptors."""
-COMMAND = ["bwrap", "--args", "8", "--seccomp", "7", "--pidns", "9", "--", str(places.ENTER)]
-"""What sshd runs for a session."""
-_FIRST = ["bwrap", "--args", "8", "--seccomp", "7", "--unshare-pid"]
-ALONE = [*_FIRST, "--die-with-parent", "--", str(places.ENTER)]
-"""What runs one command without sshd; it and all it started end with that command."""
-
-
-def arrange(arguments: list[str]) -> None:
-    """Keep bubblewrap's arguments and the filter of system calls where every session finds them."""
-    places.ARGUMENTS.write_bytes(b"".join(os.fsencode(argument) + b"\0" for argument in arguments))
-    places.FILTER.write_bytes(seccomp.no_user_namespaces())
+DESCRIPTORS = {"7": paths.FILTER, "8": paths.ARGUMENTS, "9": paths.PROCESSES}
+"""The files that bubblewrap reads, by the number of the descriptor that it expects."""
+COMMAND = ["bwrap", "--args", "8", "--seccomp", "7", "--pidns", "9", "--", str(paths.ENTER)]
+"""The command that sshd runs for a session."""
+_NEW_NAMESPACE = ["bwrap", "--args", "8", "--seccomp", "7", "--unshare-pid"]
+STANDALONE = [*_NEW_NAMESPACE, "--die-with-parent", "--", str(paths.ENTER)]
+"""The command that runs one command without sshd. All its processes end with that command."""
 
 
-class Processes:
-    """The PID namespace that all sessions share: what is started in one lives on when its connection ends.
+def configure(arguments: list[str]) -> None:
+    """Store the arguments of bubblewrap and the seccomp filter for all sessions."""
+    paths.ARGUMENTS.write_bytes(b"".join(os.fsencode(argument) + b"\0" for argument in arguments))
+    paths.FILTER.write_bytes(seccomp.no_user_namespaces())
 
-    It needs a first process. The user may end that, and with it all others: then there is a new one.
+
+class SharedProcesses:
+    """The PID namespace that all sessions share, so that processes outlive the connection that started them.
+
+    The kernel ends all processes of the namespace together with its first process, which the user may kill. `restart`
+    then makes a new namespace.
     """
 
     def __init__(self) -> None:
-        # The first process is a shell that waits for a line, which never comes.
-        self._never, self._hold = os.pipe()
+        # The first process is a shell that reads a line from this pipe, to which nothing is ever written.
+        self._pipe, self._writer = os.pipe()
         self._process = self._start()
 
     @property
     def pid(self) -> int:
-        """The process to watch, as wait(2) names it."""
+        """The process ID for wait(2)."""
         return self._process.pid
 
     def restart(self) -> None:
-        """Make a new namespace after the first process of the old one has ended."""
-        subprocess.run(["umount", "--lazy", places.PROCESSES], check=True)
+        """Make a new namespace. The first process of the old one must have ended."""
+        subprocess.run(["umount", "--lazy", paths.PROCESSES], check=True)
         self._process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:
-        told, tell = os.pipe()
-        with opened(_FIRST) as (command, descriptors):
+        reader, writer = os.pipe()
+        with open_descriptors(_NEW_NAMESPACE) as (command, descriptors):
             process = subprocess.Popen(
-                [*command, "--info-fd", str(tell), "--", "/bin/sh", "-c", "read _"],
-                stdin=self._never,
-                pass_fds=(*descriptors, tell),
+                [*command, "--info-fd", str(writer), "--", "/bin/sh", "-c", "read _"],
+                stdin=self._pipe,
+                pass_fds=(*descriptors, writer),
             )
-        os.close(tell)
-        with os.fdopen(told) as answer:
-            information = answer.read()
+        os.close(writer)
+        with os.fdopen(reader) as file:
+            information = file.read()
         if not information:
-            raise ImsError("bubblewrap does not start", "Its message is in the log above")
-        places.PROCESSES.touch()
-        mount("--bind", f"/proc/{json.loads(information)['child-pid']}/ns/pid", places.PROCESSES)
+            raise ImsError("bubblewrap does not start", "See its message in the log above")
+        paths.PROCESSES.touch()
+        mount("--bind", f"/proc/{json.loads(information)['child-pid']}/ns/pid", paths.PROCESSES)
         return process
 
 
-def try_one() -> None:
-    """Run nothing in a session. Raises InputError: the image cannot run its own shell."""
-    with opened(COMMAND) as (command, descriptors):
+def check_shell() -> None:
+    """Run a command that does nothing in a session. Raises InputError if the image cannot run its own shell."""
+    with open_descriptors(COMMAND) as (command, descriptors):
         done = subprocess.run(
             command,
             env=os.environ | {"SSH_ORIGINAL_COMMAND": ":"},
@@ -80,15 +81,19 @@ def try_one() -> None:
             check=False,
         )
     if done.returncode != 0:
-        reason = done.stderr.strip() or f"it ended with {done.returncode}"
+        reason = done.stderr.strip() or f"its shell ended with exit code {done.returncode}"
         raise InputError(
-            f"nothing can be run in the image: {reason}", "It needs a /bin/sh for this machine's processor"
+            f"the image cannot run its own shell: {reason}",
+            "Add a /bin/sh for the architecture of this machine to the image",
         )
 
 
 @contextmanager
-def opened(command: list[str]) -> Iterator[tuple[list[str], list[int]]]:
-    """A command line with the descriptors that it names opened, and their numbers here."""
+def open_descriptors(command: list[str]) -> Iterator[tuple[list[str], list[int]]]:
+    """Open the files of `DESCRIPTORS` that a command line uses.
+
+    Yields the command line with the numbers of the opened descriptors, and these numbers.
+    """
     with ExitStack() as stack:
         files: dict[str, Path] = {number: path for number, path in DESCRIPTORS.items() if number in command}
         numbers = {name: stack.enter_context(path.open("rb")).fileno() for name, path in files.items()}

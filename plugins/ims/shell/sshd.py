@@ -1,4 +1,4 @@
-"""The SSH server of one shell: public key only, root only, a host key of its own, nothing forwarded."""
+"""The SSH server of one shell: only public keys, only root, a host key of its own, no forwarding."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from contextlib import suppress
 from pathlib import Path
 
 from ims.errors import ConfigurationError, ImsError, InputError, UnavailableError
-from ims.shell import places, sessions
+from ims.shell import paths, sessions
 
 SSHD = "/usr/sbin/sshd"
 KEY_TYPES = ("ssh-", "ecdsa-", "sk-")
-_AUTHORIZED_KEYS = places.PRIVATE / "authorized_keys"
-_CONFIG = places.PRIVATE / "sshd_config"
+_AUTHORIZED_KEYS = paths.PRIVATE / "authorized_keys"
+_CONFIG = paths.PRIVATE / "sshd_config"
 _START_TIMEOUT = 10.0
 
 _CONFIG_LINES = """\
@@ -25,7 +25,7 @@ PermitRootLogin prohibit-password
 PasswordAuthentication no
 KbdInteractiveAuthentication no
 UsePAM no
-# Not an agent's, a port's, a socket's or X11's; a tunnel has a switch of its own.
+# Disables the forwarding of agents, ports, sockets and X11. Tunnels have a separate option.
 DisableForwarding yes
 PermitTunnel no
 PermitUserEnvironment no
@@ -36,18 +36,18 @@ PidFile none
 UseDNS no
 LogLevel INFO
 LoginGraceTime 30
-# An agent may offer many keys before the right one.
+# An agent may offer many keys before it offers the right one.
 MaxAuthTries 20
 MaxSessions 100
 MaxStartups 100
-# A client that is gone is noticed after two minutes.
+# Disconnects clients that have not answered for two minutes.
 ClientAliveInterval 30
 ClientAliveCountMax 4
 """
 
 
 def make_key(key: Path) -> str:
-    """Make a key pair unless it is there; returns its fingerprint, `SHA256:…`."""
+    """Make a key pair unless it exists; returns its fingerprint, `SHA256:…`."""
     if not key.exists():
         partial = key.with_suffix(".partial")
         partial.unlink(missing_ok=True)
@@ -58,16 +58,16 @@ def make_key(key: Path) -> str:
 
 
 def free_port(host: str) -> int:
-    """A port of an address that nobody listens on now."""
+    """A port of an address on which nothing listens at the moment."""
     with socket.socket() as probe:
         probe.bind((host, 0))
         return int(probe.getsockname()[1])
 
 
 def configure(host: str, port: int, host_key: Path, public_key: str) -> None:
-    """Write the configuration. Every login with `public_key` gets a session, whatever it asked for.
+    """Write the configuration. Every login with `public_key` starts a session, whatever the client asks for.
 
-    Raises InputError: not a public key.
+    Raises InputError if `public_key` is not a public key.
     """
     key = public_key.strip()
     if not key.isprintable() or not key.startswith(KEY_TYPES):
@@ -78,16 +78,17 @@ def configure(host: str, port: int, host_key: Path, public_key: str) -> None:
         f"ListenAddress {host}\nPort {port}\n"
         f'HostKey "{host_key}"\nAuthorizedKeysFile {_AUTHORIZED_KEYS}\n'
         f"{_CONFIG_LINES}"
-        f"Subsystem sftp {places.SFTP_SERVER}\n"
-        # bubblewrap takes descriptors, not paths; the login shell opens them.
+        f"Subsystem sftp {paths.SFTP_SERVER}\n"
+        # bubblewrap reads descriptors, not paths. The login shell opens them.
         f"ForceCommand exec {shlex.join(sessions.COMMAND)} {redirections}\n"
     )
 
 
 def start(host: str, port: int) -> subprocess.Popen[bytes]:
-    """Start sshd; returns it when it answers.
+    """Start sshd and wait until it answers.
 
-    Raises UnavailableError: the port is taken; ConfigurationError: no sshd; ImsError: it does not start.
+    Raises UnavailableError if the port is in use, ConfigurationError if sshd is not installed, and ImsError if sshd
+    does not start.
     """
     address, family = _resolve(host, port)
     with socket.socket(family) as probe:
@@ -103,13 +104,13 @@ def start(host: str, port: int) -> subprocess.Popen[bytes]:
     deadline = time.monotonic() + _START_TIMEOUT
     while not _answers(address, family):
         if process.poll() is not None or time.monotonic() > deadline:
-            raise ImsError(f"sshd does not answer on {host} port {port}", "Its messages are in the log above")
+            raise ImsError(f"sshd does not answer on {host} port {port}", "See its messages in the log above")
         time.sleep(0.02)
     return process
 
 
 def await_answer(host: str, port: int, seconds: float) -> None:
-    """Return when an SSH server answers there, or after about so many seconds: it may not be reached from here."""
+    """Wait until an SSH server answers, but at most about `seconds`: it may not be reachable from this host."""
     deadline = time.monotonic() + seconds
     with suppress(InputError):
         address, family = _resolve(host, port)
@@ -136,9 +137,9 @@ def _answers(address: tuple[str, int], family: socket.AddressFamily) -> bool:
 
 
 def command(host: str, port: int, alias: str) -> str:
-    """What the user types to log in.
+    """The command with which the user logs in.
 
-    Ports are used again with other host keys: under `alias` ssh remembers this shell's apart from others'.
+    A later shell may use the same port with another host key. ssh therefore remembers the host key under `alias`.
     """
     reachable = socket.getfqdn() if host in ("0.0.0.0", "::") else host  # noqa: S104
     return shlex.join(["ssh", "-p", str(port), "-o", f"HostKeyAlias={alias}", f"root@{reachable}"])

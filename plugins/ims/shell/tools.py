@@ -1,4 +1,4 @@
-"""What every session needs, for images that lack it: copies of this machine's programs with their libraries."""
+"""Programs that every session needs, for images that lack them: copies of the host's programs and their libraries."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ from pathlib import Path
 
 from ims.errors import ConfigurationError
 from ims.images.overlay import mount
-from ims.shell import places
+from ims.shell import paths
 
 BASH = Path("/usr/bin/bash")
 PROGRAMS = (Path("/usr/bin/rsync"), Path("/usr/bin/scp"), Path("/usr/lib/openssh/sftp-server"))
 _LIBRARY = re.compile(r"(?:=> )?(?P<path>/\S+) \(0x")
 
-_FOLDER = places.PRIVATE / "tools"
-_LIB, _LIBEXEC = places.TOOLS / "lib", places.TOOLS / "libexec"
+_FOLDER = paths.PRIVATE / "tools"
+_LIB, _LIBEXEC = paths.TOOLS / "lib", paths.TOOLS / "libexec"
 _RUN = f"exec {_LIB}/ld.so --inhibit-cache --library-path {_LIB} {_LIBEXEC}"
-# The image's /bin/sh runs it. What the image has of these programs itself comes first in PATH.
+# The image's /bin/sh runs this. PATH has the image's own programs first.
 _WRAPPER = """\
 #!/bin/sh
 {run}/{name} "$@"
@@ -26,7 +26,7 @@ _WRAPPER = """\
 
 _ENTER = f"""\
 #!/bin/sh
-# The first program of a session: what the ssh client asked for, or a login shell.
+# The first program of a session: runs the command of the ssh client, or a login shell.
 # bubblewrap leaves the descriptor of the PID namespace open.
 exec 9<&-
 cd "$HOME" 2>/dev/null || cd /
@@ -40,32 +40,32 @@ if [ -t 1 ]; then
     echo "Give up, leaving no image, with: touch $IMS_MARKERS/failed"
 fi
 if [ -t 0 ]; then
-    # Some shells cannot leave a terminal that they were given by a process they do not see, sshd's.
+    # Some shells cannot give up a terminal that belongs to a process they cannot see, sshd.
     {_RUN}/{BASH.name} -c 'set -m; "$SHELL" -l'
 fi
 exec "$SHELL" -l
 """
 
 
-def provide() -> None:
-    """Show the tools, read-only, in the /run that sessions share. Raises ConfigurationError: a program is missing."""
+def install() -> None:
+    """Mount the tools, read-only, in the shared /run. Raises ConfigurationError if a program is missing."""
     folder = _FOLDER
     for name in ("bin", "lib", "libexec"):
         (folder / name).mkdir(parents=True)
     for program in (BASH, *PROGRAMS):
         _copy(program, folder)
     for program in PROGRAMS:
-        _script(folder / "bin" / program.name, _WRAPPER.format(run=_RUN, name=program.name))
-    _script(folder / places.ENTER.name, _ENTER)
-    shown = places.SHARED_RUN / places.TOOLS.name
-    shown.mkdir()
-    mount("--bind", "-o", "ro", folder, shown)
+        _write_script(folder / "bin" / program.name, _WRAPPER.format(run=_RUN, name=program.name))
+    _write_script(folder / paths.ENTER.name, _ENTER)
+    target = paths.SHARED_RUN / paths.TOOLS.name
+    target.mkdir()
+    mount("--bind", "-o", "ro", folder, target)
 
 
 def add_script(name: str, text: str) -> Path:
-    """Show one more program to the sessions; returns its path as they see it."""
-    _script(_FOLDER / name, text)
-    return places.TOOLS / name
+    """Add a script to the tools; returns its path in a session."""
+    _write_script(_FOLDER / name, text)
+    return paths.TOOLS / name
 
 
 def _copy(program: Path, folder: Path) -> None:
@@ -78,11 +78,11 @@ def _copy(program: Path, folder: Path) -> None:
 
 
 def libraries(program: Path) -> list[Path]:
-    """The loader and the libraries of one of this machine's programs."""
+    """The dynamic loader and the libraries of one of the host's programs."""
     output = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
     return [Path(found["path"]) for line in output.splitlines() if (found := _LIBRARY.search(line))]
 
 
-def _script(path: Path, text: str) -> None:
+def _write_script(path: Path, text: str) -> None:
     path.write_text(text)
     path.chmod(0o755)

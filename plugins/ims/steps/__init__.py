@@ -1,5 +1,5 @@
-"""The work of the workflows: one module a step, each a program with typed input and output.
+"""The steps of the workflows: one program each, with typed input and output.
 
-`python -m ims.steps NAME INPUT --result FILE` runs one: INPUT is JSON, the result (or the error) is written to FILE as
-JSON. Exit codes are those of `ims.errors`. Nothing below here imports Airflow.
+`python -m ims.steps NAME INPUT --result FILE` runs the step NAME. INPUT is JSON. The result or the error is written
+to FILE as JSON. Exit codes are those of `ims.errors`. Steps know nothing of Airflow.
 """

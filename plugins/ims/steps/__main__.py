@@ -15,14 +15,15 @@ from pydantic import ValidationError
 from pydantic_core import to_jsonable_python
 
 from ims.errors import ImsError, InputError, disk_full
+from ims.files import write_atomically
 from ims.settings import settings
 from ims.steps.logs import LevelFormatter
 from ims.steps.step import Step, load_step
 
 log = logging.getLogger("ims")
 
-SAID = 600
-"""Characters of an outcome: every one may become six bytes."""
+MAX_OUTCOME = 600
+"""The longest text in an outcome file, in characters. JSON may need six bytes for each."""
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -32,50 +33,48 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("input", help="JSON")
     parser.add_argument("--result", type=Path, required=True, help="file for the result, as JSON")
     parser.add_argument(
-        "--outcome", type=Path, help="file for an error, or a result that is one word, as JSON of at most 4096 bytes"
+        "--outcome", type=Path, help="file for an error or a result of one word, as JSON of at most 4096 bytes"
     )
     options = parser.parse_args(arguments)
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(LevelFormatter())
-    logging.basicConfig(level=settings().log_level, handlers=[handler], force=True)
+    _configure_logging()
     started = time.monotonic()
     try:
         result = run(load_step(options.name), options.input)
     except ImsError as error:
         return _fail(options.name, error, options.result, options.outcome)
     log.info("%s took %.1f s", options.name, time.monotonic() - started)
-    _write(options.result, {"result": to_jsonable_python(result)})
+    write_atomically(options.result, json.dumps({"result": result}))
     if options.outcome is not None and isinstance(result, str):
         options.outcome.write_text(json.dumps({"result": result}))
     return 0
 
 
 def run(step: Step[Any], data: str) -> Any:
-    """Run a step on its input in JSON. Raises ImsError."""
+    """Run a step on its input in JSON; returns its result as JSON can represent it. Raises ImsError."""
     try:
-        return step.run(step.input.model_validate_json(data))
+        return to_jsonable_python(step.run(step.input.model_validate_json(data)))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"the input of {step.name} is wrong: {where}: {first['msg']}") from None
+        raise InputError(f"the input of {step.name} is invalid: {where}: {first['msg']}") from None
     except OSError as error:
         raise disk_full(error) or error from None
 
 
+def _configure_logging() -> None:
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(LevelFormatter())
+    logging.basicConfig(level=settings().log_level, handlers=[handler], force=True)
+
+
 def _fail(name: str, error: ImsError, result: Path, outcome: Path | None) -> int:
     log.error("%s failed: %s", name, error)
-    said = {"error": error.reason, "hint": error.hint}
-    with suppress(OSError):  # on a full disk what was printed has to do
-        _write(result, said)
+    content = {"error": error.reason, "hint": error.hint}
+    with suppress(OSError):  # the disk may be full; the error is in the log
+        write_atomically(result, json.dumps(content))
     if outcome is not None:
-        outcome.write_text(json.dumps({part: text[:SAID] for part, text in said.items()}))
+        outcome.write_text(json.dumps({name: text[:MAX_OUTCOME] for name, text in content.items()}))
     return error.exit_code
-
-
-def _write(path: Path, result: dict[str, Any]) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(result))
-    partial.replace(path)
 
 
 if __name__ == "__main__":

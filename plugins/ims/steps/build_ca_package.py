@@ -1,4 +1,4 @@
-"""Seed step 8: make a package that installs the site's root CA certificate, so that kiwi can install it."""
+"""Builds a package with the site's root CA certificate, which kiwi then installs like any other package."""
 
 from __future__ import annotations
 
@@ -12,19 +12,18 @@ from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
 
 from ims.errors import ConfigurationError, ImsError
+from ims.images.site_ca import FILE_NAME, PACKAGE
 from ims.recipes.description import APT
 from ims.settings import settings
 from ims.steps.step import Step, StepInput
 
 log = logging.getLogger(__name__)
 
-NAME = "site-root-ca"
 VERSION = "1.0"
-FILE_NAME = f"{NAME}.crt"
 
-# SUSE and Red Hat keep trusted certificates in different places and have different programs; one package serves both.
+# SUSE and Red Hat have different folders and programs for trusted certificates. One package serves both.
 SPEC = f"""\
-Name: {NAME}
+Name: {PACKAGE}
 Version: {VERSION}
 Release: 1
 Summary: Root CA certificate of this site
@@ -53,7 +52,7 @@ done
 """
 
 CONTROL = f"""\
-Package: {NAME}
+Package: {PACKAGE}
 Version: {VERSION}
 Architecture: all
 Maintainer: Image management <root@localhost>
@@ -71,13 +70,13 @@ update-ca-certificates
 
 
 class Input(StepInput):
-    """`package_manager` is the recipe's: it decides between .rpm and .deb."""
+    """`package_manager` is the package manager of the recipe. It decides whether an RPM or a .deb is built."""
 
     package_manager: str
 
 
 def run(step: Input) -> str:
-    """Returns the path of the package."""
+    """Builds the package in `ca/` and returns its path."""
     path = settings().ca_certificate_path
     certificate = read_certificate(path)
     folder = step.workspace.ca_package
@@ -85,14 +84,14 @@ def run(step: Input) -> str:
     folder.mkdir()
     build = build_deb if step.package_manager == APT else build_rpm
     package = build(certificate, folder)
-    log.info("built %s with %s", package.name, path)
+    log.info("built %s with the certificate %s", package.name, path)
     return str(package)
 
 
 def read_certificate(path: Path) -> bytes:
-    """The certificate as PEM, without a private key that the file may have too.
+    """Read the certificates of a PEM file, which may also contain a private key, and return them as PEM.
 
-    Raises ConfigurationError: there is no certificate at `path`.
+    Raises ConfigurationError if the file contains no certificate.
     """
     try:
         certificates = x509.load_pem_x509_certificates(path.read_bytes())
@@ -105,16 +104,16 @@ def read_certificate(path: Path) -> bytes:
 
 
 def build_rpm(certificate: bytes, folder: Path) -> Path:
-    """Make the RPM below `folder`; returns its path."""
-    spec = folder / f"{NAME}.spec"
+    """Build the RPM in `folder`; returns its path."""
+    spec = folder / f"{PACKAGE}.spec"
     spec.write_text(SPEC)
     (folder / FILE_NAME).write_bytes(certificate)
-    # Files instead of the host's rpm database, and gzip, which every rpm reads.
+    # All paths are in `folder`, the host's rpm database is not used, and every version of rpm reads gzip.
     defines = {
         "_topdir": folder / "build",
         "_sourcedir": folder,
         "_rpmdir": folder,
-        "_rpmfilename": f"{NAME}-{VERSION}-1.noarch.rpm",
+        "_rpmfilename": f"{PACKAGE}-{VERSION}-1.noarch.rpm",
         "_binary_payload": "w9.gzdio",
         "_build_id_links": "none",
         "_buildhost": "localhost",
@@ -124,11 +123,11 @@ def build_rpm(certificate: bytes, folder: Path) -> Path:
     }
     arguments = [part for name, value in defines.items() for part in ("--define", f"{name} {value}")]
     _run(["rpmbuild", "-bb", "--quiet", *arguments, str(spec)], SOURCE_DATE_EPOCH="1")
-    return folder / f"{NAME}-{VERSION}-1.noarch.rpm"
+    return folder / f"{PACKAGE}-{VERSION}-1.noarch.rpm"
 
 
 def build_deb(certificate: bytes, folder: Path) -> Path:
-    """Make the .deb below `folder`; returns its path."""
+    """Build the .deb in `folder`; returns its path."""
     tree = folder / "tree"
     target = tree / "usr/local/share/ca-certificates" / FILE_NAME
     target.parent.mkdir(parents=True)
@@ -138,7 +137,7 @@ def build_deb(certificate: bytes, folder: Path) -> Path:
     (control / "control").write_text(CONTROL)
     (control / "postinst").write_text(POSTINST)
     (control / "postinst").chmod(0o755)
-    package = folder / f"{NAME}_{VERSION}_all.deb"
+    package = folder / f"{PACKAGE}_{VERSION}_all.deb"
     _run(["dpkg-deb", "--root-owner-group", "--build", str(tree), str(package)], SOURCE_DATE_EPOCH="1")
     return package
 
@@ -152,7 +151,8 @@ def _run(command: list[str], **environment: str) -> None:
         env={"PATH": os.environ["PATH"], "HOME": "/nonexistent", "LANG": "C.UTF-8", **environment},
     )
     if done.returncode != 0:
-        raise ImsError(f"{command[0]} ended with {done.returncode}: {(done.stderr or done.stdout).strip()[-500:]}")
+        output = (done.stderr or done.stdout).strip()[-500:]
+        raise ImsError(f"{command[0]} ended with exit code {done.returncode}: {output}")
 
 
 STEP = Step("build_ca_package", Input, run)

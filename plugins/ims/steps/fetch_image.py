@@ -1,4 +1,4 @@
-"""Seed step 4 of customizing: fetch the rootfs that the image's manifest names, and the playbook for it, if any."""
+"""Fetches the rootfs of the image that is to be customized, and the Ansible playbook, if there is one."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ import hashlib
 import logging
 from pathlib import Path
 
+from ims import cache
 from ims.errors import InputError
 from ims.recipes import archive
 from ims.settings import settings
 from ims.shell import ansible
-from ims.steps import cache
 from ims.steps.step import Step, StepInput
 from ims.storage.manifest import MAX_BYTES, ROOTFS, Artifact, read_manifest
 from ims.storage.objects import ObjectName, ObjectStore
@@ -20,14 +20,14 @@ log = logging.getLogger(__name__)
 
 
 class Input(StepInput):
-    """`path` is the manifest's S3 address, `playbook` that of an archive with an Ansible playbook."""
+    """`path` is the S3 address of the image's manifest, `playbook` that of an archive with an Ansible playbook."""
 
     path: str
     playbook: str | None = None
 
 
 def run(step: Input) -> str:
-    """Returns the path of the rootfs, which is kept for the next job on the image; the playbook is in `playbook/`."""
+    """Fetches the playbook to `playbook/` and the rootfs to the cache; returns the path of the rootfs."""
     store = ObjectStore.from_environment()
     if step.playbook is not None:
         fetch_playbook(store, ObjectName.parse(step.playbook), step.workspace)
@@ -35,7 +35,7 @@ def run(step: Input) -> str:
 
 
 def fetch_playbook(store: ObjectStore, name: ObjectName, workspace: Workspace) -> None:
-    """Unpack an archive with `site.yml` at its root. Raises InputError: it is something else."""
+    """Fetch and unpack a playbook archive. Raises InputError if there is no `site.yml` at its root."""
     packed = workspace.playbook_archive
     digests = store.download(name, packed)
     log.info("fetched %s: %d bytes, sha256 %s", name, digests.size, digests.sha256)
@@ -46,30 +46,34 @@ def fetch_playbook(store: ObjectStore, name: ObjectName, workspace: Workspace) -
 
 
 def fetch_rootfs(store: ObjectStore, name: ObjectName, workspace: Workspace) -> Path:
-    """The rootfs that the manifest `name` names. Raises InputError: there is not one, or it is damaged."""
+    """Fetch the rootfs that the manifest `name` lists, unless it is cached, and claim it for the workspace.
+
+    Raises InputError if the manifest does not list exactly one rootfs, or if the rootfs is damaged.
+    """
     found = read_manifest(store.read_bytes(name, MAX_BYTES), name).of_type(ROOTFS)
     if len(found) != 1:
-        raise InputError(f"the manifest {name} has {len(found)} artifacts of the type {ROOTFS}, not one")
-    rootfs = cached(store, found[0])
+        raise InputError(f"the manifest {name} lists {len(found)} artifacts of type {ROOTFS}, but must list one")
+    source = found[0]
+    rootfs = cached_path(store, source)
     if cache.claim(rootfs, cache.IMAGES, workspace):
-        log.info("%s is here already", found[0].link.path)
+        log.info("%s is in the cache", source.link.path)
         return rootfs
-    # Beside its last place, since the workspace is another mount; LocalRuntime.close_workspace removes it.
+    # In the folder of the cache because the workspace is another mount. LocalRuntime.close_workspace removes the file.
     fetched = rootfs.with_name(f"{workspace.job_id}.fetched")
-    digests = store.download(ObjectName.parse(found[0].link.path), fetched)
-    if found[0].md5 and found[0].md5.lower() != digests.md5:
-        raise InputError(f"{found[0].link.path} is damaged: its md5 is {digests.md5}, the manifest says {found[0].md5}")
-    log.info("fetched %s: %d bytes, sha256 %s", found[0].link.path, digests.size, digests.sha256)
+    digests = store.download(ObjectName.parse(source.link.path), fetched)
+    if source.md5 and source.md5.lower() != digests.md5:
+        raise InputError(f"{source.link.path} is damaged: its md5 is {digests.md5}, the manifest says {source.md5}")
+    log.info("fetched %s: %d bytes, sha256 %s", source.link.path, digests.size, digests.sha256)
     fetched.replace(rootfs)
     return rootfs
 
 
-def cached(store: ObjectStore, rootfs: Artifact) -> Path:
-    """Where a rootfs is kept: by its checksum, or by its address and etag where the manifest has no checksum."""
+def cached_path(store: ObjectStore, rootfs: Artifact) -> Path:
+    """The path of a rootfs in the cache, from its checksum. Without a checksum, address and etag take its place."""
     path = rootfs.link.path
-    known = rootfs.md5.lower() or f"{path} {store.stat(ObjectName.parse(path)).etag}"
-    # The manifest says what it likes: as it stands it could name a file anywhere.
-    return cache.folder(cache.IMAGES) / hashlib.sha256(known.encode()).hexdigest()
+    identity = rootfs.md5.lower() or f"{path} {store.stat(ObjectName.parse(path)).etag}"
+    # A hash, because a hostile manifest could otherwise name any file as its checksum.
+    return cache.folder(cache.IMAGES) / hashlib.sha256(identity.encode()).hexdigest()
 
 
 STEP = Step("fetch_image", Input, run, s3=True)

@@ -1,15 +1,14 @@
-"""Seed step 6: fetch the recipe from S3, unpack it, render its templates and have kiwi check it."""
+"""Fetches the recipe from S3, unpacks it, renders its templates and has kiwi check it."""
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any
 
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from ims.recipes import archive
-from ims.recipes.description import check_description, read_description
+from ims.recipes.description import Repository, check_description, read_description
 from ims.recipes.template import render
 from ims.settings import settings
 from ims.steps.step import Step, StepInput
@@ -20,16 +19,27 @@ log = logging.getLogger(__name__)
 
 
 class Input(StepInput):
-    """`path` is the archive's S3 address; `variables` is the record's template dictionary."""
+    """`path` is the S3 address of the recipe archive. `variables` is the template dictionary of the recipe's record."""
 
     path: str
     variables: dict[str, str] = Field(default_factory=dict)
 
 
-def run(step: Input) -> dict[str, Any]:
-    """Leaves the rendered recipe in `recipe/`; returns its digest and what its description says."""
+class FetchedRecipe(BaseModel):
+    """The digest of a recipe archive, and what its description says."""
+
+    digest: str
+    name: str
+    version: str
+    package_manager: str
+    repositories: list[Repository]
+    packages: list[str]
+
+
+def run(step: Input) -> FetchedRecipe:
+    """Leaves the rendered recipe in `recipe/`."""
     folder = step.workspace.recipe
-    digest, rendered = fetch(ObjectStore.from_environment(), step.path, step.variables, step.workspace)
+    digest, templates = fetch(ObjectStore.from_environment(), step.path, step.variables, step.workspace)
     description = read_description(folder)
     check_description(folder)
     log.info(
@@ -40,9 +50,9 @@ def run(step: Input) -> dict[str, Any]:
         description.package_manager,
         len(description.repositories),
         len(description.packages),
-        ", ".join(rendered) or "none",
+        ", ".join(templates) or "none",
     )
-    return {"digest": digest, **description.as_dict()}
+    return FetchedRecipe(digest=digest, **description.as_dict())
 
 
 def fetch(store: ObjectStore, path: str, variables: Mapping[str, str], workspace: Workspace) -> tuple[str, list[str]]:

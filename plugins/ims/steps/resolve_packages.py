@@ -1,43 +1,41 @@
-"""Before the build: which packages the repositories give for the recipe, and what else decides the image."""
+"""Predicts what a build will use: the packages that the repositories offer, and all other build inputs."""
 
 from __future__ import annotations
 
 import logging
 
+from ims.builder import inputs
 from ims.errors import ImsError, UnavailableError
-from ims.recipes.description import read_description
-from ims.recipes.wanted import UnknownPackagesError
-from ims.steps import provenance
+from ims.recipes.package_request import UnknownPackagesError
 from ims.steps.step import Step, StepInput
 
 log = logging.getLogger(__name__)
 
 
 class Input(StepInput):
-    """`boot_files` are the names that the job looks up in /boot."""
+    """`boot_files` are the names of the files that the job looks up in /boot."""
 
     arch: str
     boot_files: dict[str, str | None]
 
 
 def run(step: Input) -> str | None:
-    """Leaves `provenance.json`; returns the digest of the packages, None where they cannot be told.
+    """Writes `provenance.json`; returns the digest of the packages, or None if they cannot be predicted.
 
-    Nothing here is worth failing for: without it the next plan says that the image has to be built.
+    No problem here fails the job: if the build inputs are unknown, the next plan decides to build the image.
     """
-    folder = step.workspace.recipe
     path = step.workspace.build_inputs
     path.unlink(missing_ok=True)
     try:
-        found = provenance.gather(folder, read_description(folder), step.arch, step.boot_files)
+        found = inputs.collect(step.workspace, step.arch, step.boot_files)
     except ImsError as error:
-        log.warning("the image will be without a provenance: %s", error)
+        log.warning("the build inputs of the image remain unknown: %s", error)
         return None
     try:
-        found = found.with_packages(provenance.packages(step.workspace, found))
+        found = found.with_packages(inputs.predict_packages(step.workspace, found))
         log.info("%d packages will be installed", len(found.packages or ()))
     except (UnknownPackagesError, UnavailableError) as error:
-        log.info("which packages will be installed is not known: %s", error)
+        log.info("the packages cannot be predicted: %s", error)
         found = found.without_packages(str(error))
     path.write_text(found.model_dump_json())
     return found.packages_digest

@@ -1,4 +1,4 @@
-"""Customizing without a person: a script, or an Ansible playbook, changes the image in the jail of the shell."""
+"""Customizes an image without a person: a script or an Ansible playbook changes it in the jail of the shell."""
 
 from __future__ import annotations
 
@@ -10,20 +10,21 @@ from pydantic import Field
 
 from ims.errors import InputError
 from ims.images.overlay import mount_image
-from ims.shell import ansible, jail, sessions, tools
-from ims.steps.programs import run_logged
-from ims.steps.serve_shell import surround
+from ims.programs import run_logged
+from ims.shell import ansible, host_mounts, jail, sessions, tools
 from ims.steps.step import Step, StepInput
 
 log = logging.getLogger(__name__)
 
-
-SAID = 300
-"""Characters of a program's last words that a reason has room for."""
+MAX_REASON = 300
+"""How many characters of a program's output an error may quote."""
 
 
 class Input(StepInput):
-    """`rootfs` is the image's squashfs. Without a `script` the fetched playbook is run. `seconds`: its time."""
+    """`rootfs` is the squashfs of the image. Without a `script`, the fetched playbook runs.
+
+    The script or playbook is killed after `seconds`.
+    """
 
     rootfs: Path
     script: str | None
@@ -31,38 +32,40 @@ class Input(StepInput):
 
 
 def run(step: Input) -> None:
-    """Leaves what was changed in `changes/upper`; tried again, it starts from the original.
+    """Leaves the changes in `changes/upper`. Each try starts from the original image.
 
-    Raises InputError: the script or the playbook failed, or its time was over.
+    Raises InputError if the script or the playbook fails or takes too long.
     """
-    shutil.rmtree(step.workspace.changes, ignore_errors=True)
-    root = step.workspace.image_root
-    mount_image(step.rootfs, step.workspace.changes, root)
-    surround()
-    jail.prepare(root)
-    sessions.arrange([*jail.isolation("script"), *jail.jailed(root)])
-    if step.script is not None:
-        _run("the script", sessions.ALONE, {"SSH_ORIGINAL_COMMAND": str(tools.add_script("script", step.script))}, step)
+    workspace = step.workspace
+    shutil.rmtree(workspace.changes, ignore_errors=True)
+    mount_image(step.rootfs, workspace.changes, workspace.image_root)
+    host_mounts.prepare()
+    jail.prepare(workspace.image_root)
+    sessions.configure([*jail.isolation("script"), *jail.jailed(workspace.image_root)])
+    if step.script is None:
+        _run_playbook(step)
     else:
-        _run_playbook(step, root)
+        script = tools.add_script("script", step.script)
+        _run("the script", sessions.STANDALONE, {"SSH_ORIGINAL_COMMAND": str(script)}, step)
 
 
-def _run_playbook(step: Input, root: Path) -> None:
-    scratch = step.workspace.session_scratch
-    command = ansible.command(root, step.workspace.unjailed, scratch, step.workspace.playbook)
-    ansible.serve(step.workspace.shell, scratch / "home")
+def _run_playbook(step: Input) -> None:
+    workspace, scratch = step.workspace, step.workspace.session_scratch
+    command = ansible.command(workspace.image_root, workspace.unjailed, scratch, workspace.playbook)
+    ansible.serve(workspace.host_key, scratch / "home")
     _run("the playbook", command, ansible.ENVIRONMENT, step)
 
 
-def _run(what: str, command: list[str], environment: dict[str, str], step: Input) -> None:
-    with sessions.opened(command) as (opened, descriptors):
+def _run(name: str, command: list[str], environment: dict[str, str], step: Input) -> None:
+    with sessions.open_descriptors(command) as (opened, descriptors):
         environment = {"PATH": jail.PATH, "LANG": "C.UTF-8", **environment}
         code, last = run_logged(opened, environment, seconds=step.seconds, descriptors=descriptors)
     if code < 0:
-        raise InputError(f"{what} was ended after {step.seconds} s", "Set lease to give it more time")
+        raise InputError(f"{name} was stopped after {step.seconds} s", "Set lease to give it more time")
     if code != 0:
         lines = [line for line in last if line.startswith(("fatal:", "ERROR"))] or list(last) or ["it printed nothing"]
-        raise InputError(f"{what} ended with exit code {code}: {lines[-1][:SAID]}", "See the log; no image was made")
+        reason = f"{name} ended with exit code {code}: {lines[-1][:MAX_REASON]}"
+        raise InputError(reason, "See the log; no image was made")
 
 
 STEP = Step("run_script", Input, run, privileged=True)

@@ -1,4 +1,4 @@
-"""What a step is: a name, its input, the function that does it, and what it needs of its surroundings."""
+"""The declaration of a step: its name, its input, its function, and the privileges that it needs."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ class StepInput(BaseModel):
 
 @dataclass(frozen=True)
 class Step(Generic[InputType]):
-    """A step's declaration, kept beside its code.
+    """Declares a step.
 
-    `run` returns a model, or another value that JSON can carry. `s3`: the step needs the credentials of S3.
-    `privileged`: it mounts, or changes the root or owners.
+    `run` returns a model, a list of models, a string or None. A step with `s3` gets the credentials of S3. A
+    `privileged` step mounts file systems, changes its root or the owners of files.
     """
 
     name: str
@@ -45,7 +45,7 @@ class Step(Generic[InputType]):
 
 
 def load_step(name: str) -> Step[Any]:
-    """The step that the module `ims.steps.<name>` declares as STEP. Raises InputError: there is none."""
+    """The step that the module `ims.steps.<name>` declares as STEP. Raises InputError if there is none."""
     spec = find_spec(f"ims.steps.{name}") if name.isidentifier() else None
     step: Step[Any] | None = getattr(importlib.import_module(spec.name), "STEP", None) if spec is not None else None
     if step is None:

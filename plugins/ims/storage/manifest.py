@@ -21,8 +21,8 @@ ROOTFS = "application/vnd.cray.image.rootfs.squashfs"
 KERNEL = "application/vnd.cray.image.kernel"
 INITRD = "application/vnd.cray.image.initrd"
 BOOT_PARAMETERS = "application/vnd.cray.image.parameters.boot"
-# Ours: what was changed in the image that this one was made of, what decided the image (see `ims.recipes.provenance`),
-# what it holds, and all of its files. Readers pass over types that they do not know.
+# Our own types: what was changed in the image that was customized, the build inputs, the SBOM, and the list of files.
+# Readers skip types that they do not know.
 CHANGES = "text/vnd.ims.image.changes"
 PROVENANCE = "application/vnd.ims.image.provenance+json"
 SBOM = "application/vnd.cyclonedx+json"

@@ -1,28 +1,29 @@
-"""Which packages would be installed: the package managers' own solvers, asked without installing anything.
+"""Resolves package requests with the solvers of the package managers, without installing anything.
 
-One module a family of package managers; each has `resolve(wanted, folder, certificates)`.
+There is one module for each family of package managers, with a function `resolve(request, folder, certificates)`.
 """
 
 from __future__ import annotations
 
 from pathlib import Path
 
+from ims.recipes.build_inputs import Package
 from ims.recipes.description import APT
-from ims.recipes.provenance import Package
+from ims.recipes.package_request import PackageRequest, UnknownPackagesError
 from ims.recipes.resolving import apt, rpm
-from ims.recipes.wanted import UnknownPackagesError, Wanted
 
 _RPM = ("zypper", "dnf4", "dnf5", "microdnf")
 
 
-def resolve(wanted: Wanted, folder: Path, certificates: Path) -> list[Package]:
+def resolve(request: PackageRequest, folder: Path, certificates: Path) -> list[Package]:
     """The packages that would be installed into an empty root.
 
-    `folder` keeps the repositories' indexes for the next time; only one process may use it. `certificates` is a
-    bundle to verify servers by. Raises UnknownPackagesError.
+    `folder` stores the indexes of the repositories for the next call. Only one process at a time may use it.
+    `certificates` is the bundle of trusted CA certificates.
+    Raises UnknownPackagesError if the solver fails or the package manager is not supported.
     """
-    if wanted.package_manager == APT:
-        return apt.resolve(wanted, folder, certificates)
-    if wanted.package_manager in _RPM:
-        return rpm.resolve(wanted, folder, certificates)
-    raise UnknownPackagesError(f"the packages of {wanted.package_manager} cannot be resolved here")
+    if request.package_manager == APT:
+        return apt.resolve(request, folder, certificates)
+    if request.package_manager in _RPM:
+        return rpm.resolve(request, folder, certificates)
+    raise UnknownPackagesError(f"the package manager {request.package_manager} is not supported")

@@ -1,4 +1,4 @@
-"""What apt-get would install, asked of apt-get itself."""
+"""Resolves package requests with apt-get."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import shutil
 from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
-from ims.recipes.provenance import Package
+from ims.recipes.build_inputs import Package
+from ims.recipes.package_request import PackageRequest, Source, UnknownPackagesError
 from ims.recipes.resolving.programs import run
-from ims.recipes.wanted import Source, UnknownPackagesError, Wanted
 
-# As kiwi installs first: what every Debian system has, and apt.
+# What kiwi installs first: the packages that every Debian system has, and apt.
 _ALWAYS = ("?essential", "apt")
 _CONFIGURATION = """\
 Dir::State "{folder}";
@@ -29,7 +29,7 @@ Acquire::ForceHash "SHA256";
 Acquire::Retries "2";
 Acquire::https::CaInfo "{certificates}";
 """
-# The signature is the build's affair: what is compared here is not installed.
+# Signatures are verified by the build. Nothing is installed here.
 _SOURCE = """\
 Types: deb
 URIs: {url}
@@ -37,34 +37,37 @@ Suites: {suites}
 Trusted: yes
 Check-Valid-Until: no
 """
-_FRESH = 3600  # seconds, more than the clocks of two machines differ
+_RECENT = 3600  # seconds; more than the difference between the clocks of two machines
 _LINE = re.compile(r"'\S+' (?P<file>\S+)\.deb \d+ SHA256:(?P<checksum>[0-9a-f]{64})")
 
 
-def resolve(wanted: Wanted, folder: Path, certificates: Path) -> list[Package]:
+def resolve(request: PackageRequest, folder: Path, certificates: Path) -> list[Package]:
     """See `ims.recipes.resolving.resolve`."""
     for name in ("sources", "preferences"):
         shutil.rmtree(folder / name, ignore_errors=True)
     for name in ("sources", "preferences", "lists/partial", "archives/partial"):
         (folder / name).mkdir(parents=True, exist_ok=True)
     (folder / "status").write_text("")
-    for number, source in enumerate(wanted.sources):
+    for number, source in enumerate(request.sources):
         _write_source(source, folder, f"{number:03}")
     configuration = folder / "apt.conf"
-    recommended = str(wanted.recommended).lower()
+    recommended = str(request.recommended).lower()
     configuration.write_text(_CONFIGURATION.format(folder=folder, certificates=certificates, recommended=recommended))
-    _forget_fresh(folder / "lists")
+    _remove_recent(folder / "lists")
     apt = ["apt-get", "-c", str(configuration), "-q"]
     run([*apt, "-o", "APT::Update::Error-Mode=any", "update"], folder)
-    said = run([*apt, "-q", "-y", "--print-uris", "install", "--", *_ALWAYS, *wanted.packages], folder)
-    return [_package(line) for line in said.splitlines() if line.startswith("'")]
+    output = run([*apt, "-q", "-y", "--print-uris", "install", "--", *_ALWAYS, *request.packages], folder)
+    return [_parse(line) for line in output.splitlines() if line.startswith("'")]
 
 
-def _forget_fresh(lists: Path) -> None:
-    """Ask anew for what had just been published when it was fetched: for servers, a second is one moment."""
+def _remove_recent(lists: Path) -> None:
+    """Remove indexes that were published shortly before they were fetched, so that they are fetched again.
+
+    HTTP states times in seconds: the server would not report a change within the same second.
+    """
     for path in lists.glob("*Release"):
         published, fetched = path.stat().st_mtime, path.stat().st_ctime
-        if fetched - published < _FRESH:
+        if fetched - published < _RECENT:
             path.unlink()
 
 
@@ -79,11 +82,11 @@ def _write_source(source: Source, folder: Path, name: str) -> None:
         (folder / "preferences" / f"{name}.pref").write_text(pin)
 
 
-def _package(line: str) -> Package:
-    """A line `'URI' NAME_VERSION_ARCH.deb SIZE SHA256:…`, in which the version's colon is written as %3a."""
+def _parse(line: str) -> Package:
+    """Parse a line `'URI' NAME_VERSION_ARCH.deb SIZE SHA256:…`, in which a colon of the version is written as %3a."""
     match = _LINE.fullmatch(line.strip())
     parts = match["file"].split("_") if match is not None else ()
     if match is None or len(parts) != 3:
-        raise UnknownPackagesError(f"apt-get answered something unknown: {line[:200]}")
+        raise UnknownPackagesError(f"apt-get printed an unknown line: {line[:200]}")
     name, version, arch = (unquote(part) for part in parts)
     return Package(name=name, version=version, arch=arch, checksum=match["checksum"])

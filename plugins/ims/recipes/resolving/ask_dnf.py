@@ -1,7 +1,7 @@
-"""Ask dnf's library what it would install into an empty root.
+"""Prints what the library of dnf would install into an empty root.
 
-Run by the distribution's Python, apart from this project.
-Reads the question as JSON from its input, writes the packages as JSON to its output.
+The Python of the distribution runs this file, which imports nothing of this project. It reads the request as JSON from
+standard input and writes the packages as JSON to standard output.
 """
 
 import json
@@ -10,9 +10,9 @@ import sys
 import dnf
 
 
-def configure(base: dnf.Base, question: dict) -> None:  # type: ignore[type-arg]
-    """Nothing of this machine's configuration; what is kept lies in the folder."""
-    conf, folder = base.conf, question["folder"]
+def configure(base: dnf.Base, request: dict) -> None:  # type: ignore[type-arg]
+    """Keep all state in the folder, and use no configuration of the host."""
+    conf, folder = base.conf, request["folder"]
     conf.installroot = f"{folder}/root"
     conf.cachedir = f"{folder}/cache"
     conf.persistdir = f"{folder}/persist"
@@ -20,31 +20,31 @@ def configure(base: dnf.Base, question: dict) -> None:  # type: ignore[type-arg]
     conf.reposdir = []
     conf.releasever = ""
     conf.plugins = False
-    conf.install_weak_deps = question["recommended"]
-    conf.sslcacert = question["certificates"]
+    conf.install_weak_deps = request["recommended"]
+    conf.sslcacert = request["certificates"]
     conf.gpgcheck = False
     conf.best = False
 
 
-def add_repositories(base: dnf.Base, question: dict) -> None:  # type: ignore[type-arg]
-    """The repositories, none of which may be missing."""
-    for number, item in enumerate(question["repositories"]):
+def add_repositories(base: dnf.Base, request: dict) -> None:  # type: ignore[type-arg]
+    """Add the repositories, all of which must be available."""
+    for number, item in enumerate(request["repositories"]):
         repository = base.repos.add_new_repo(f"r{number}", base.conf, baseurl=[item["url"]])
         repository.skip_if_unavailable = False
         repository.load_metadata_other = False
         if item["priority"]:
             repository.priority = item["priority"]
-        repository._repo.expire()  # an age of 0 would still believe what was fetched within this second
+        repository._repo.expire()  # a maximum age of 0 would still accept what was fetched in the same second
 
 
 def main() -> None:
-    """Answer one question."""
-    question = json.load(sys.stdin)
+    """Resolve one request."""
+    request = json.load(sys.stdin)
     with dnf.Base() as base:
-        configure(base, question)
-        add_repositories(base, question)
+        configure(base, request)
+        add_repositories(base, request)
         base.fill_sack(load_system_repo=False)
-        for name in question["packages"]:
+        for name in request["packages"]:
             base.install_specs([name])
         base.resolve()
         found = [item.pkg for item in base.transaction]

@@ -1,4 +1,4 @@
-"""The programs that resolve."""
+"""Runs the programs that resolve package requests."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from ims.recipes.wanted import UnknownPackagesError
+from ims.recipes.package_request import UnknownPackagesError
 
 SECONDS = 300
 _INHERITED = ("http_proxy", "https_proxy", "no_proxy")
 
 
 def run(command: Sequence[str], folder: Path, data: str = "") -> str:
-    """Run a program in `folder`, which is its home, with `data` as its input; returns what it printed.
+    """Run a program with `data` as its input and `folder` as its working directory and home; returns its output.
 
-    Raises UnknownPackagesError: what it complained of.
+    Raises UnknownPackagesError with the program's message if it fails.
     """
     environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(folder), "LANG": "C.UTF-8"}
     environment |= {name: os.environ[name] for name in _INHERITED if name in os.environ}
@@ -32,11 +32,11 @@ def run(command: Sequence[str], folder: Path, data: str = "") -> str:
             timeout=SECONDS,
         )
     except FileNotFoundError:
-        raise UnknownPackagesError(f"there is no {command[0]} here") from None
+        raise UnknownPackagesError(f"{command[0]} is not installed") from None
     except subprocess.TimeoutExpired:
         raise UnknownPackagesError(f"{command[0]} took more than {SECONDS} s") from None
     if done.returncode != 0:
-        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["it said nothing"]
-        told = next((line for line in lines if line.startswith("E: ")), lines[-1])
-        raise UnknownPackagesError(told.removeprefix("E: ")[:300])
+        lines = [line for line in done.stderr.splitlines() if line.strip()] or ["it printed no error"]
+        message = next((line for line in lines if line.startswith("E: ")), lines[-1])
+        raise UnknownPackagesError(message.removeprefix("E: ")[:300])
     return done.stdout

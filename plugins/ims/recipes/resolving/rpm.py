@@ -1,7 +1,7 @@
-"""What a package manager of the rpm family would install: dnf's solver, which is zypper's too.
+"""Resolves package requests for the rpm family with the solver of dnf, which zypper uses, too.
 
-The two choose differently where several packages would do. So what it says is believed only of an image in which just
-these packages are (see `ims.steps.provenance.confirm`).
+dnf and zypper choose differently if several packages fulfill a requirement. A prediction is therefore used only if
+exactly the predicted packages were installed, see `ims.builder.inputs.check_installed`.
 """
 
 from __future__ import annotations
@@ -10,26 +10,26 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
-from ims.recipes.provenance import Package
+from ims.recipes.build_inputs import Package
+from ims.recipes.package_request import PackageRequest, Source
 from ims.recipes.resolving.programs import run
-from ims.recipes.wanted import Source, Wanted
 
 PYTHON = "/usr/bin/python3"
-"""The distribution's own, which has dnf's library."""
+"""The Python of the distribution, which has the library of dnf."""
 PROGRAM = Path(__file__).with_name("ask_dnf.py")
 
 
-def resolve(wanted: Wanted, folder: Path, certificates: Path) -> list[Package]:
+def resolve(request: PackageRequest, folder: Path, certificates: Path) -> list[Package]:
     """See `ims.recipes.resolving.resolve`."""
-    question = {
+    query = {
         "folder": str(folder),
         "certificates": str(certificates),
-        "packages": wanted.packages,
-        "recommended": wanted.recommended,
-        "repositories": [{**asdict(source), "url": _base_url(source)} for source in wanted.sources],
+        "packages": request.packages,
+        "recommended": request.recommended,
+        "repositories": [{**asdict(source), "url": _base_url(source)} for source in request.sources],
     }
     folder.mkdir(parents=True, exist_ok=True)
-    return [Package(**item) for item in json.loads(run([PYTHON, "-I", str(PROGRAM)], folder, json.dumps(question)))]
+    return [Package(**item) for item in json.loads(run([PYTHON, "-I", str(PROGRAM)], folder, json.dumps(query)))]
 
 
 def _base_url(source: Source) -> str:

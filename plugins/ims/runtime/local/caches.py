@@ -12,10 +12,9 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from ims import cache
 from ims.cleaning import Finding
 from ims.settings import settings
-from ims.steps import cache
-from ims.steps.locks import taken
 
 
 @dataclass(frozen=True)
@@ -81,7 +80,7 @@ def _reserved(entry: Entry) -> Iterator[bool]:
             yield True
         else:
             entry.lock.parent.mkdir(parents=True, exist_ok=True)
-            with taken(entry.lock, uses=False) as is_free:
+            with cache.try_lock(entry.lock, touch=False) as is_free:
                 yield is_free
 
 

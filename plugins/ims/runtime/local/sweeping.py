@@ -7,11 +7,11 @@ from collections.abc import Callable, Collection
 from functools import partial
 from pathlib import Path
 
+from ims import cache
 from ims.cleaning import Finding
 from ims.runtime.base import SHELL_STEP
 from ims.runtime.local import caches, services, workspaces
 from ims.settings import settings
-from ims.steps import cache
 from ims.workspace import Workspace
 
 

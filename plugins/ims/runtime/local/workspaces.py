@@ -5,10 +5,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+from ims import cache
 from ims.errors import InputError
 from ims.runtime.local.process import end_recorded
 from ims.settings import settings
-from ims.steps import cache
 from ims.workspace import Workspace
 
 _GIB = 1024**3

@@ -1,4 +1,7 @@
-"""What decides an image: kept beside its manifest, and compared with what would decide it now."""
+"""The build inputs of an image: everything that decides its content.
+
+They are stored with the image and compared with the inputs that a new build would have.
+"""
 
 from __future__ import annotations
 
@@ -15,14 +18,13 @@ from ims.errors import InputError
 from ims.recipes import archive
 from ims.recipes.archive import CONFIG
 
-NAME = "provenance.json"
 MAX_BYTES = 16 * 1024 * 1024
 BOOTSTRAP_SCRIPT = "post_bootstrap.sh"
-"""The one script that runs before the packages are installed."""
+"""The only script that runs before the packages are installed."""
 
 
 class Package(BaseModel):
-    """A package as a repository has it; `version` is the whole: `[epoch:]version[-release]`."""
+    """A package of a repository. `version` is complete: `[epoch:]version[-release]`."""
 
     model_config = ConfigDict(frozen=True)
 
@@ -32,11 +34,11 @@ class Package(BaseModel):
     checksum: str
 
 
-class Provenance(BaseModel):
-    """Digests of a rendered recipe and of its repositories' indexes, and what else has a say.
+class BuildInputs(BaseModel):
+    """Digests of a rendered recipe and of the indexes of its repositories, and all other build inputs.
 
-    `files` are the overlay and the scripts; `boot_files` names what is looked up in /boot. `packages` is what the
-    package manager would install, in order; None where that cannot be told, and `unknown` says why.
+    `files` covers the overlay and the scripts. `boot_files` names the files that the job looks up in /boot. `packages`
+    are the packages that are installed, sorted. If they cannot be predicted, it is None and `unknown` says why.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -54,24 +56,24 @@ class Provenance(BaseModel):
 
     @classmethod
     def read(cls, data: bytes) -> Self:
-        """Read one that was written. Raises InputError: it is something else."""
+        """Parse build inputs. Raises InputError if the data is something else."""
         try:
             return cls.model_validate_json(data)
         except ValidationError:
-            raise InputError("the image's provenance cannot be read") from None
+            raise InputError("the build inputs of the image cannot be read") from None
 
     def with_packages(self, packages: Iterable[Package]) -> Self:
-        """The same with the packages that would be installed."""
+        """A copy with packages."""
         ordered = sorted(packages, key=lambda package: (package.name, package.arch, package.version))
         return self.model_copy(update={"packages": tuple(ordered), "unknown": ""})
 
-    def without_packages(self, why: str) -> Self:
-        """The same where the packages cannot be told."""
-        return self.model_copy(update={"packages": None, "unknown": why})
+    def without_packages(self, reason: str) -> Self:
+        """A copy without packages, for the `reason` that they cannot be predicted."""
+        return self.model_copy(update={"packages": None, "unknown": reason})
 
     @property
     def packages_digest(self) -> str | None:
-        """One word for all packages; None where they are not known."""
+        """A digest of all packages, or None if they are unknown."""
         if self.packages is None:
             return None
         text = "\n".join(package.model_dump_json() for package in self.packages)
@@ -79,18 +81,18 @@ class Provenance(BaseModel):
 
 
 def recipe_digests(folder: Path) -> dict[str, str]:
-    """The digests of a rendered recipe: `description`, `bootstrap_script` and `files`, which is all the rest."""
+    """The digests of a rendered recipe: `description`, `bootstrap_script`, and `files` for all other files."""
     found = {"description": folder / CONFIG, "bootstrap_script": folder / BOOTSTRAP_SCRIPT}
     digests = {name: file_digest(path) if path.is_file() else "" for name, path in found.items()}
     return {**digests, "files": archive.digest(folder, without=(CONFIG, BOOTSTRAP_SCRIPT))}
 
 
 def file_digest(path: Path) -> str:
-    """SHA-256 of a file."""
+    """The SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def own_versions() -> dict[str, str]:
+def program_versions() -> dict[str, str]:
     """The versions of kiwi-ng and of this project."""
     return {"ims": __version__, "kiwi": version("kiwi")}

@@ -1,4 +1,4 @@
-"""What a package manager is asked to install for a recipe, where that can be told from its description alone."""
+"""The packages that a recipe requests from its package manager, as far as the description alone decides that."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lxml import etree
 from ims.errors import ImsError
 from ims.recipes.description import APT, machine_repositories, read_xml
 
-# Of what else a description may hold package managers have rules of their own.
+# Package managers have their own rules for all other names that a description may contain.
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9+._-]*[A-Za-z0-9+])?")
 _WORDS = re.compile(r"[A-Za-z0-9._/-]+( [A-Za-z0-9._/-]+)*")
 _URL = re.compile(r"https?://[\x21-\x7e]+")
@@ -21,14 +21,14 @@ _INSTALLED, _REMOVED = ("bootstrap", "image"), ("delete", "uninstall")
 
 
 class UnknownPackagesError(ImsError):
-    """Which packages a build would install cannot be told without building."""
+    """The packages that a build would install cannot be predicted."""
 
 
 @dataclass(frozen=True)
 class Source:
-    """A repository that packages are taken from; `metadata_url` is that of its index, with a login if it needs one.
+    """A package repository. `metadata_url` is the address of its index, with a login if the recipe has one.
 
-    A `priority` of 0 is none, without a `distribution` it is flat.
+    A `priority` of 0 means none. A repository of apt without a `distribution` is flat.
     """
 
     url: str
@@ -39,8 +39,11 @@ class Source:
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What is installed: `packages` by name, with what they recommend or not. `removed` are names that go again."""
+class PackageRequest:
+    """The names of the packages to install. `recommended` states whether to also install what they recommend.
+
+    `removed` are the names of packages that are removed later.
+    """
 
     package_manager: str
     sources: tuple[Source, ...]
@@ -49,11 +52,14 @@ class Wanted:
     recommended: bool
 
 
-def wanted_packages(folder: Path, arch: str) -> Wanted:
-    """Read what a recipe wants. Raises UnknownPackagesError: it uses something whose outcome only kiwi knows."""
+def read_package_request(folder: Path, arch: str) -> PackageRequest:
+    """Read the package request of a recipe.
+
+    Raises UnknownPackagesError if the recipe uses a feature whose result only kiwi can determine.
+    """
     root = read_xml(folder)
     manager = (root.findtext("preferences/packagemanager") or "").strip()
-    _refuse(root)
+    _reject_unpredictable(root)
     installed, removed, kinds = [], [], set()
     for section in root.iterfind("packages"):
         kind = section.get("type", "")
@@ -64,21 +70,21 @@ def wanted_packages(folder: Path, arch: str) -> Wanted:
             installed += names
             kinds.add(section.get("patternType", "onlyRequired"))
         elif names:
-            raise UnknownPackagesError(f"it has packages of the type {kind}")
+            raise UnknownPackagesError(f"the recipe has packages of the type {kind}")
     if len(kinds) > 1:
-        raise UnknownPackagesError("its sections of packages differ in patternType")
-    return Wanted(
+        raise UnknownPackagesError("the package sections of the recipe differ in patternType")
+    return PackageRequest(
         manager, tuple(_sources(root, manager)), tuple(installed), frozenset(removed), kinds == {"plusRecommended"}
     )
 
 
-def _refuse(root: etree._Element) -> None:
+def _reject_unpredictable(root: etree._Element) -> None:
     for name in ("include", "packages/namedCollection", "packages/product", "packages/ignore", "packages/archive"):
         if root.find(name) is not None:
-            raise UnknownPackagesError(f"it has <{name.rpartition('/')[2]}>")
+            raise UnknownPackagesError(f"the recipe has <{name.rpartition('/')[2]}>")
     for section in (*root.iterfind("packages"), *root.iterfind("preferences"), *root.iterfind("repository")):
         if section.get("profiles"):
-            raise UnknownPackagesError("it has profiles")
+            raise UnknownPackagesError("the recipe has profiles")
 
 
 def _names(section: etree._Element, arch: str) -> list[str]:
@@ -88,7 +94,7 @@ def _names(section: etree._Element, arch: str) -> list[str]:
         if package.get("arch") and arch not in package.get("arch", "").split(","):
             continue
         if not _NAME.fullmatch(name):
-            raise UnknownPackagesError(f"{name!r} is no plain name of a package")
+            raise UnknownPackagesError(f"the recipe has {name!r}, which is not a plain package name")
         found.append(name)
     return found
 
@@ -96,7 +102,7 @@ def _names(section: etree._Element, arch: str) -> list[str]:
 def _sources(root: etree._Element, manager: str) -> Iterator[Source]:
     for element, repository in machine_repositories(root, manager):
         if repository is None:
-            raise UnknownPackagesError("it has a repository that is not reached by http or https")
+            raise UnknownPackagesError("the recipe has a repository whose address is not http or https")
         priority = element.get("priority", "0")
         source = Source(
             url=repository.url,
@@ -109,5 +115,5 @@ def _sources(root: etree._Element, manager: str) -> Iterator[Source]:
         plain = element.get("sourcetype", "baseurl") == "baseurl" and not element.get("customize")
         kind = element.get("type") in (None, _TYPES.get(manager, "rpm-md"))
         if not (plain and kind and _URL.fullmatch(source.metadata_url) and _WORDS.fullmatch(words)):
-            raise UnknownPackagesError(f"its repository {repository.name} is of an unusual kind")
+            raise UnknownPackagesError(f"the repository {repository.name} is of an unusual kind")
         yield source

@@ -1,4 +1,4 @@
-"""Where a shell keeps what it needs. Below /run, which is the step's own and empty: it goes with the step."""
+"""Where a shell keeps its files. All are below /run, which is private to the step and disappears with it."""
 
 from __future__ import annotations
 
@@ -6,21 +6,21 @@ from pathlib import Path
 
 PRIVATE = Path("/run/ims")
 ARGUMENTS = PRIVATE / "arguments"
-"""bubblewrap's, separated by zeros."""
+"""bubblewrap's arguments, separated by NUL bytes."""
 PROCESSES = PRIVATE / "pidns"
 """The PID namespace that all sessions share."""
 FILTER = PRIVATE / "seccomp"
-"""The filter of system calls."""
+"""The seccomp filter of all sessions."""
 RESOLV_CONF = PRIVATE / "resolv.conf"
 SYS = PRIVATE / "sys"
-"""/sys of all sessions."""
+"""The /sys of all sessions."""
 SHARED_RUN = PRIVATE / "run"
-"""/run of all sessions."""
+"""The /run of all sessions."""
 
 TOOLS = Path("/run/.ims")
-"""Where a session finds our tools."""
+"""Where a session finds our programs."""
 ENTER = TOOLS / "enter"
-"""A session's first program."""
+"""The first program of a session."""
 SFTP_SERVER = TOOLS / "bin" / "sftp-server"
 
 IMAGE = Path("/mnt/image")

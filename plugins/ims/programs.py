@@ -1,4 +1,4 @@
-"""Programs whose output is worth reading while they run."""
+"""Running programs whose output is logged while they run."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import logging
 import os
 import subprocess
 import threading
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
 from ims.recipes import kiwi_log
@@ -15,6 +15,7 @@ from ims.recipes import kiwi_log
 log = logging.getLogger(__name__)
 
 KEPT_LINES = 4000
+"""How many of its last lines `run_logged` returns."""
 
 
 def run_logged(
@@ -22,12 +23,14 @@ def run_logged(
     environment: Mapping[str, str],
     *,
     copy: Path | None = None,
+    level: Callable[[str], int] = lambda _line: logging.INFO,
     seconds: float | None = None,
     descriptors: Iterable[int] = (),
 ) -> tuple[int, collections.deque[str]]:
-    """Run a program, its output line by line to the log and to the end of `copy`; returns exit code and last lines.
+    """Run a program and log each line of its output; returns its exit code and its last lines.
 
-    After `seconds` it is killed, and the exit code is negative. It inherits `descriptors`.
+    All lines are also appended to the file `copy`. `level` returns the level at which a line is logged. After
+    `seconds` the program is killed, and its exit code is negative. The program inherits `descriptors`.
     """
     last: collections.deque[str] = collections.deque(maxlen=KEPT_LINES)
     with (
@@ -44,16 +47,16 @@ def run_logged(
         (copy or Path(os.devnull)).open("a") as file,
     ):
         assert process.stdout is not None
-        limit = threading.Timer(seconds, process.kill) if seconds is not None else None
-        if limit is not None:
-            limit.daemon = True
-            limit.start()
+        timer = threading.Timer(seconds, process.kill) if seconds is not None else None
+        if timer is not None:
+            timer.daemon = True
+            timer.start()
         for raw in process.stdout:
             for line in kiwi_log.clean(raw):
-                log.info("%s", line)
+                log.log(level(line), "%s", line)
                 file.write(line + "\n")
                 last.append(line)
         code = process.wait()
-        if limit is not None:
-            limit.cancel()
+        if timer is not None:
+            timer.cancel()
     return code, last

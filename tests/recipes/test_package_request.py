@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ims.recipes.wanted import UnknownPackagesError, Wanted, wanted_packages
+from ims.recipes.package_request import PackageRequest, UnknownPackagesError, read_package_request
 
 HEAD = "<preferences><packagemanager>{manager}</packagemanager></preferences>"
 RPM = '<repository type="rpm-md" priority="4"><source path="https://nexus/repo"/></repository>'
@@ -14,10 +14,10 @@ DEB = '<repository type="apt-deb" distribution="bookworm" components="main contr
 PACKAGES = '<packages type="image"><package name="bash"/></packages>'
 
 
-def wanted(folder: Path, body: str, manager: str = "zypper") -> Wanted:
+def wanted(folder: Path, body: str, manager: str = "zypper") -> PackageRequest:
     """What a description of these elements wants."""
     (folder / "config.xml").write_text(f"<image>{HEAD.format(manager=manager)}{body}</image>")
-    return wanted_packages(folder, "x86_64")
+    return read_package_request(folder, "x86_64")
 
 
 def test_rpm(tmp_path: Path) -> None:

@@ -1,0 +1,155 @@
+"""Collects the build inputs of a recipe: predicts them before a build, and checks the prediction after it."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import subprocess
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from ims import cache
+from ims.builder.host import BUNDLE
+from ims.errors import ConfigurationError
+from ims.images.packages import installed_packages, label
+from ims.images.site_ca import PACKAGE as CA_PACKAGE
+from ims.recipes import solution_cache
+from ims.recipes.build_inputs import BuildInputs, Package, file_digest, program_versions, recipe_digests
+from ims.recipes.description import read_description
+from ims.recipes.metadata import index_digests
+from ims.recipes.package_request import read_package_request
+from ims.recipes.resolving import resolve
+from ims.settings import settings
+from ims.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+# The Debian packages of the programs that build an image.
+_TOOLS = {"apt": ("apt", "dpkg"), "zypper": ("zypper", "rpm"), "": ("dnf", "rpm")}
+
+
+def collect(workspace: Workspace, arch: str, boot_files: Mapping[str, str | None]) -> BuildInputs:
+    """The build inputs of the workspace's recipe without its packages, which take longer: see `predict_packages`.
+
+    Raises UnavailableError if a repository does not answer.
+    """
+    description = read_description(workspace.recipe)
+    ca_certificate = settings().ca_certificate_path
+    return BuildInputs(
+        **recipe_digests(workspace.recipe),
+        arch=arch,
+        builder=builder_versions(description.package_manager),
+        ca_certificate=file_digest(ca_certificate),
+        boot_files=dict(boot_files),
+        repositories=index_digests(description.repositories, ca_certificate),
+    )
+
+
+def builder_versions(package_manager: str) -> dict[str, str]:
+    """The versions of the programs that build an image, and the settings that change the image."""
+    tools = (*_TOOLS.get(package_manager, _TOOLS[""]), "squashfs-tools")
+    query = ["dpkg-query", "--show", "--showformat", "${Package} ${Version}\\n", *tools]
+    done = subprocess.run(query, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise ConfigurationError(f"programs that build images are missing: {done.stderr.strip()}", "Run: make setup")
+    versions = dict(line.split(" ") for line in done.stdout.splitlines())
+    return {**program_versions(), **versions, "squashfs_level": str(settings().squashfs_level)}
+
+
+def predict_packages(workspace: Workspace, inputs: BuildInputs) -> Sequence[Package]:
+    """The packages that a build of the workspace's recipe would install, given its other inputs.
+
+    Raises UnknownPackagesError if they cannot be predicted, UnavailableError if a repository does not answer.
+    """
+    request = read_package_request(workspace.recipe, inputs.arch)
+    workspace.resolving.mkdir(parents=True, exist_ok=True)
+    with _index_folder(request.sources, workspace) as indexes:
+        if (solution := solution_cache.load(indexes, request, inputs)) is not None:
+            return solution
+        packages = resolve(request, indexes, _write_certificates(workspace))
+        repositories = read_description(workspace.recipe).repositories
+        if index_digests(repositories, settings().ca_certificate_path) == inputs.repositories:
+            # If an index changed meanwhile, it is unknown which version of it the solver used.
+            solution_cache.save(indexes, request, inputs, packages)
+        return packages
+
+
+def check_installed(workspace: Workspace) -> bool:
+    """Whether the packages in the new package root are those that were predicted. Notes a mismatch in the workspace.
+
+    They differ if scripts install packages, or if the package manager decides differently than the solver. Then the
+    prediction says nothing about the next build either.
+    """
+    inputs = _predicted(workspace)
+    if inputs is None or inputs.packages is None:
+        return False
+    predicted, found = _count_predicted(inputs), _count_installed(workspace.image_root)
+    if mismatch := sorted([*(found - predicted), *(predicted - found)]):
+        workspace.package_mismatch.write_text(_explain(mismatch))
+    return not mismatch
+
+
+def final_inputs(workspace: Workspace) -> BuildInputs | None:
+    """The build inputs of the finished image root. Returns None if nothing was predicted.
+
+    They name the packages only if the prediction was right. In a finished image root, packages may be missing: scripts
+    remove packages and will do so in the next build.
+    """
+    inputs = _predicted(workspace)
+    if inputs is None or inputs.packages is None:
+        return inputs
+    if workspace.package_mismatch.exists():
+        return inputs.without_packages(workspace.package_mismatch.read_text())
+    if unexpected := sorted(_count_installed(workspace.image_root) - _count_predicted(inputs)):
+        return inputs.without_packages(_explain(unexpected))
+    return inputs
+
+
+def _predicted(workspace: Workspace) -> BuildInputs | None:
+    path = workspace.build_inputs
+    return BuildInputs.read(path.read_bytes()) if path.exists() else None
+
+
+def _explain(mismatch: Sequence[str]) -> str:
+    reason = f"the image contains other packages than predicted: {', '.join(mismatch[:3])}"
+    log.info("the packages of the next build cannot be predicted: %s", reason)
+    return reason
+
+
+def _count_predicted(inputs: BuildInputs) -> Counter[str]:
+    kind = "deb" if "dpkg" in inputs.builder else "rpm"
+    packages = inputs.packages or ()
+    return Counter(f"{label(kind, package.name, package.arch)} {package.version}" for package in packages)
+
+
+def _count_installed(root: Path) -> Counter[str]:
+    """The packages of an image root, except the package of the site's CA, which no repository has."""
+    return Counter(
+        f"{name} {version}"
+        for name, versions in installed_packages(root).items()
+        for version in versions.split(", ")
+        if not name.startswith(CA_PACKAGE)
+    )
+
+
+@contextmanager
+def _index_folder(sources: object, workspace: Workspace) -> Iterator[Path]:
+    """The shared folder for the indexes of these repositories, or a private one if another process uses it."""
+    key = hashlib.sha256(repr(sources).encode()).hexdigest()
+    shared = cache.folder(cache.INDEXES) / key
+    try:
+        shared.mkdir(parents=True, exist_ok=True)
+    except OSError:  # pods share no cache
+        yield workspace.solver_indexes
+        return
+    with cache.try_lock(shared.with_suffix(".lock")) as is_locked:
+        yield shared if is_locked else workspace.solver_indexes
+
+
+def _write_certificates(workspace: Workspace) -> Path:
+    """Write the system's certificates and the site's certificate to one file."""
+    bundle = workspace.solver_certificates
+    bundle.write_bytes(BUNDLE.read_bytes() + b"\n" + settings().ca_certificate_path.read_bytes())
+    return bundle

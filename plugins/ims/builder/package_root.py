@@ -1,0 +1,116 @@
+"""Package roots: image roots in which a recipe's packages are installed and nothing else is done.
+
+A build keeps its package root as a squashfs for the next build. Each lineage has a folder in the cache with its newest
+package root, and with older ones as long as jobs claim them. The file name states the key, which covers everything
+that decides the content, and the digest of the file: a package root is used only for the same key, whatever the
+recipe, and only if it is not damaged. Files that no job claims may be removed at any time.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.metadata
+import logging
+import platform
+import shutil
+import subprocess
+from contextlib import suppress
+from pathlib import Path
+from uuid import uuid4
+
+from ims import cache
+from ims.errors import ImsError
+from ims.images.overlay import mount_image
+from ims.recipes.archive import digest
+from ims.recipes.build_inputs import file_digest
+from ims.recipes.description import APT
+from ims.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+PROCEDURE = 1
+"""The version of the procedure that installs packages. Raise it to make all cached package roots obsolete."""
+_PROGRAMS = {APT: ("apt-get", "dpkg")}
+_SUFFIX = ".squashfs"
+
+
+def compute_key(description: Path, package_manager: str, packages_digest: str, ca_package: Path) -> str:
+    """The key of everything that decides the content of a package root."""
+    parts = [str(PROCEDURE), platform.machine(), importlib.metadata.version("kiwi"), *_versions(package_manager)]
+    parts += [digest(description), file_digest(ca_package), packages_digest]
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def restore(key: str, workspace: Workspace) -> bool:
+    """Mount the cached package root with this key as the image root, writable.
+
+    Changes to it are kept in the workspace, see `mount`. Returns False if there is no such package root or it is
+    damaged.
+    """
+    discard(workspace)
+    path = next(cache.folder(cache.ROOTS).glob(f"*/{key}.*{_SUFFIX}"), None)
+    if path is None:
+        return False
+    try:
+        if not cache.claim(path, cache.ROOTS, workspace):
+            raise OSError("it was removed at this moment")
+        if file_digest(path) != path.name.split(".")[1]:
+            path.unlink(missing_ok=True)
+            raise OSError("it is damaged: its digest is not that of its file name")
+        mount(workspace)
+    except (OSError, ImsError) as error:
+        log.warning("the cached package root cannot be used, packages are installed again: %s", error)
+        discard(workspace)
+        return False
+    log.info("using the package root of an earlier build: the packages are the same")
+    return True
+
+
+def mount(workspace: Workspace) -> None:
+    """Mount the image root as an earlier step of the job left it.
+
+    Does nothing if the image root was built without a cached package root: it is a plain folder then.
+    Raises the errors of `mount_image`.
+    """
+    if (path := cache.claimed_by(cache.ROOTS, workspace)) is not None:
+        mount_image(path, workspace.image_root_changes, workspace.image_root, redirect=True)
+
+
+def discard(workspace: Workspace) -> None:
+    """Make a workspace use no cached package root, and remove its changes to one."""
+    cache.unclaim(cache.ROOTS, workspace)
+    shutil.rmtree(workspace.image_root_changes, ignore_errors=True)
+
+
+def save(lineage: str, key: str, root: Path) -> None:
+    """Keep a package root for later builds, in place of the unclaimed ones of the lineage. Logs failures."""
+    folder = cache.folder(cache.ROOTS) / lineage
+    partial = folder / f"{key}.{uuid4().hex}.partial"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        _run("mksquashfs", root, partial, "-quiet", "-no-progress", "-comp", "zstd", "-Xcompression-level", "1")
+        saved = partial.with_name(f"{key}.{file_digest(partial)}{_SUFFIX}")
+        partial.rename(saved)
+    except OSError as error:
+        log.warning("the package root is not kept for the next build: %s", error)
+        with suppress(OSError):
+            partial.unlink()
+        return
+    with cache.locked():
+        for other in set(folder.glob(f"*{_SUFFIX}")) - cache.claimed() - {saved}:
+            other.unlink(missing_ok=True)
+
+
+def _versions(package_manager: str) -> list[str]:
+    """The versions of the host's programs that install the first packages."""
+    names = _PROGRAMS.get(package_manager, (package_manager.rstrip("4"), "rpm"))
+    found = filter(None, map(shutil.which, names))
+    return [subprocess.run([name, "--version"], capture_output=True, text=True, check=True).stdout for name in found]
+
+
+def _run(*command: str | Path) -> None:
+    """Run a program. Raises OSError with the end of its output if it fails."""
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        output = (done.stderr or done.stdout).strip()[-500:]
+        raise OSError(f"{command[0]} ended with exit code {done.returncode}: {output}")
