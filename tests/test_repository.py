@@ -1,4 +1,4 @@
-"""What may stand in the repository: nothing of the machine that it was written on."""
+"""Checks of the files in the repository: no traces of the machine it was written on, no built files."""
 
 from __future__ import annotations
 
@@ -28,25 +28,25 @@ FORBIDDEN = {
 
 
 def git(*arguments: str) -> str:
-    """What git says of this repository, whoever owns its folder."""
+    """Returns the output of git for this repository, whoever owns the folder."""
     command = ["git", "-c", "safe.directory=*", "-C", str(ROOT), *arguments]
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def files() -> list[Path]:
-    """Files that are tracked, and those that would be."""
+    """Returns the files that are tracked, and new ones that are not ignored."""
     names = git("ls-files", "--cached", "--others", "--exclude-standard", "-z").split("\0")
     return [path for name in names if name and (path := ROOT / name).is_file()]
 
 
 @pytest.mark.parametrize("pattern", FORBIDDEN.values(), ids=FORBIDDEN)
 def test_no_file_has(pattern: str) -> None:
-    """All files but this one, whose patterns are those words."""
-    wanted = re.compile(pattern)
+    """No file except this one, which contains the patterns, matches a forbidden pattern."""
+    compiled = re.compile(pattern)
     found = [
         f"{path.relative_to(ROOT)}: {match[0]}"
         for path in files()
-        if path != Path(__file__) and (match := wanted.search(path.read_bytes().decode(errors="replace")))
+        if path != Path(__file__) and (match := compiled.search(path.read_bytes().decode(errors="replace")))
     ]
     assert found == []
 
@@ -65,19 +65,19 @@ def test_no_file_has(pattern: str) -> None:
     ],
 )
 def test_pattern_finds(name: str, text: str) -> None:
-    """The patterns above are not idle."""
+    """Each pattern matches an example."""
     assert re.search(FORBIDDEN[name], text)
 
 
 @pytest.mark.parametrize("text", ["{home}/workspaces/x", "its/work/dir", "/var/lib/ims/work/x", "http://nexus.example"])
-def test_patterns_leave_alone(text: str) -> None:
-    """What only looks alike."""
+def test_patterns_ignore(text: str) -> None:
+    """Similar text is allowed."""
     assert not any(re.search(pattern, text) for pattern in FORBIDDEN.values())
 
 
 @pytest.mark.parametrize("recipe", sorted((ROOT / "include" / "recipes").iterdir()), ids=lambda path: path.name)
-def test_recipe_is_explained(recipe: Path) -> None:
-    """Its README begins with its name and names every variable of its templates."""
+def test_recipe_has_readme(recipe: Path) -> None:
+    """The README starts with the name of the recipe and names every variable of its templates."""
     text = (recipe / "README.md").read_text()
     assert text.startswith(f"# {recipe.name}\n")
     variables = set(re.findall(r"\{\{ *(\w+) *\}\}", (recipe / "config.xml").read_text()))
@@ -85,7 +85,7 @@ def test_recipe_is_explained(recipe: Path) -> None:
 
 
 def test_all_flows_that_run_as_pods_are_listed() -> None:
-    """The make target names their files, in the order in which they are worth their time."""
+    """The make target contains every file with a test that also runs as pods."""
     command = subprocess.run(["make", "-n", "test-kubernetes"], cwd=ROOT, capture_output=True, text=True, check=True)
     listed = {path for word in command.stdout.split() if word.startswith("tests/") for path in ROOT.glob(word)}
     marked = {path for path in ROOT.glob("tests/flows/test_*.py") if "mark.kubernetes" in path.read_text()}
@@ -93,8 +93,8 @@ def test_all_flows_that_run_as_pods_are_listed() -> None:
 
 
 def test_no_built_file_is_tracked() -> None:
-    """What a command makes is not kept, but for the lock and the pages made from the code."""
-    made = re.compile(
+    """No generated file is tracked, except the lock files and the generated pages."""
+    built = re.compile(
         r"(^|/)(__pycache__|\.venv|\.hypothesis|[\w-]+\.egg-info|\w+_cache)/|\.(pyc|rpm|deb|squashfs|db)$"
     )
-    assert [name for name in git("ls-files").splitlines() if made.search(name)] == []
+    assert [name for name in git("ls-files").splitlines() if built.search(name)] == []
