@@ -40,7 +40,7 @@ def test_hint_is_a_second_sentence() -> None:
 
 def test_full_disk() -> None:
     """The error names the file; other errors of the operating system are not translated."""
-    full = disk_full(OSError(errno.ENOSPC, "No space left on device", "/work/x"))
+    full = disk_full(OSError(errno.ENOSPC, "No space left on device", "/srv/x"))
     assert isinstance(full, ConfigurationError)
-    assert full.reason == "No space left on device: /work/x"
+    assert full.reason == "No space left on device: /srv/x"
     assert disk_full(OSError(errno.EACCES, "Permission denied")) is None
