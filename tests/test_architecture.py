@@ -41,7 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "supervisord": {"settings"},
     "stack": {"client", "files", "settings", "storage", "supervisord", "workflows"},
     "demo": {"cli", "client", "files", "recipes", "settings", "stack", "storage"},
-    "runtime": {"cache", "cleaning", "settings", "shell", "steps", "supervisord", "workspace"},
+    "runtime": {"cache", "cleaning", "files", "settings", "shell", "steps", "supervisord", "workspace"},
     "connections": {"client", "storage"},
     "triggers": {"client", "connections", "recipes", "runtime"},
     "operators": {

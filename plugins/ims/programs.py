@@ -23,14 +23,14 @@ def run_logged(
     environment: Mapping[str, str],
     *,
     copy: Path | None = None,
-    level: Callable[[str], int] = lambda _line: logging.INFO,
+    parse: Callable[[str], tuple[int, str]] = lambda line: (logging.INFO, line),
     seconds: float | None = None,
     descriptors: Iterable[int] = (),
 ) -> tuple[int, collections.deque[str]]:
     """Run a program and log each line of its output; returns its exit code and its last lines.
 
-    All lines are also appended to the file `copy`. `level` returns the level at which a line is logged. After
-    `seconds` the program is killed, and its exit code is negative. The program inherits `descriptors`.
+    All lines are also appended to the file `copy`. `parse` returns the level and the text with which a line is logged.
+    After `seconds` the program is killed, and its exit code is negative. The program inherits `descriptors`.
     """
     last: collections.deque[str] = collections.deque(maxlen=KEPT_LINES)
     with (
@@ -53,7 +53,8 @@ def run_logged(
             timer.start()
         for raw in process.stdout:
             for line in kiwi_log.clean(raw):
-                log.log(level(line), "%s", line)
+                level, text = parse(line)
+                log.log(level, "%s", text)
                 file.write(line + "\n")
                 last.append(line)
         code = process.wait()

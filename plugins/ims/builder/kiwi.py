@@ -32,8 +32,8 @@ SOURCE_DATE_EPOCH = 1700000000
 DPKG_FORCE = "security-mac,downgrade,unsafe-io"
 # kiwi replaces these files with the host's during a build.
 HOST_FILES = (("etc", "resolv.conf"), ("etc", "hosts"), ("etc/sysconfig", "proxy"))
-LOGGED_ON_FAILURE = 100
-"""How many of kiwi's last lines are logged again if it fails, whatever their level."""
+LOGGED_ON_FAILURE = 500
+"""How many of kiwi's last lines are logged if it fails, whatever their level."""
 _PROFILE_LINE = re.compile(r"(?:export )?(?P<name>\w+)='(?P<value>.*)'")
 
 
@@ -84,9 +84,9 @@ def _prepare(
         *options,
     ]
     environment = {**ENVIRONMENT, "HOME": str(workspace.kiwi_home)}
-    code, last = run_logged(command, environment, copy=workspace.kiwi_log, level=kiwi_log.LevelReader())
+    code, last = run_logged(command, environment, copy=workspace.kiwi_log, parse=kiwi_log.LineParser())
     if code != 0:
-        log.info("kiwi-ng failed. Its last lines, including debug messages:")
+        log.info("kiwi-ng failed. The last lines of its log are:")
         for line in list(last)[-LOGGED_ON_FAILURE:]:
             log.info("%s", line)
         raise kiwi_log.build_error(last, code)

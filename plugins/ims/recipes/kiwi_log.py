@@ -13,7 +13,7 @@ from ims.errors import ImsError, InputError, UnavailableError
 _PROGRESS = re.compile(r"\[ \w+\s*\]: Processing: \[[# ]*\] \d+%")
 _PASSWORD = re.compile(r"(?<=://)[^/@\s]+@")
 _ERROR_MARK = "[ ERROR   ]"
-_LEVEL = re.compile(r"\[ (?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL) *\]: ")
+_PREFIX = re.compile(r"\[ (?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL) *\]: \d\d:\d\d:\d\d \| ")
 
 
 @dataclass(frozen=True)
@@ -96,17 +96,18 @@ def clean(line: str) -> Iterator[str]:
             yield text
 
 
-class LevelReader:
-    """Determines the level of each line of kiwi's output. A line without a level continues the message before it."""
+class LineParser:
+    """Splits the lines of kiwi's output into level and text. A line without a level continues the message before it."""
 
     def __init__(self) -> None:
         self._level = logging.INFO
 
-    def __call__(self, line: str) -> int:
-        """The level of the next line."""
-        if (match := _LEVEL.match(line)) is not None:
-            self._level = logging.getLevelNamesMapping()[match["level"]]
-        return self._level
+    def __call__(self, line: str) -> tuple[int, str]:
+        """The level and the text of the next line."""
+        if (match := _PREFIX.match(line)) is None:
+            return self._level, line
+        self._level = logging.getLevelNamesMapping()[match["level"]]
+        return self._level, line[match.end() :]
 
 
 def build_error(lines: Iterable[str], code: int) -> ImsError:

@@ -10,6 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ims.errors import ConfigurationError, ImsError, InputError, UnavailableError
+from ims.files import replacing
 from ims.shell import paths, sessions
 
 SSHD = "/usr/sbin/sshd"
@@ -49,11 +50,9 @@ ClientAliveCountMax 4
 def make_key(key: Path) -> str:
     """Make a key pair unless it exists; returns its fingerprint, `SHA256:…`."""
     if not key.exists():
-        partial = key.with_suffix(".partial")
-        partial.unlink(missing_ok=True)
-        _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(partial))
-        partial.with_suffix(".partial.pub").replace(key.with_suffix(".pub"))
-        partial.replace(key)
+        with replacing(key) as partial:
+            _run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", str(partial))
+            Path(f"{partial}.pub").replace(f"{key}.pub")
     return _run("ssh-keygen", "-l", "-E", "sha256", "-f", str(key)).split()[1]
 
 

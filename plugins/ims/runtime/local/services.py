@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ims import supervisord
+from ims.files import write_atomically
 from ims.runtime.local.process import NAMESPACES, step_environment
 from ims.settings import settings
 from ims.steps.step import Step
@@ -49,11 +50,9 @@ def start(step: Step[Any], data: dict[str, Any]) -> None:
         )
     )
     name = service_name(step.name, workspace.job_id)
-    configuration = _configuration(name)
-    partial = configuration.with_suffix(".partial")
     log = log_file(step.name, workspace.job_id)
-    partial.write_text(_PROGRAM.format(name=name, python=sys.executable, specification=specification, log=log))
-    partial.rename(configuration)
+    program = _PROGRAM.format(name=name, python=sys.executable, specification=specification, log=log)
+    write_atomically(_configuration(name), program)
     supervisord.update(settings(), name)
 
 
