@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -12,36 +13,98 @@ from ims.triggers import completion
 from ims.triggers.completion import CompletionTrigger
 
 
-class Api:
-    """Our API, which can be away."""
-
-    logins = 0
-    away = False
+class Service:
+    """The runtime and the API of a job with a shell. Either can be unavailable."""
 
     def __init__(self) -> None:
         self.until = datetime.now(UTC) + timedelta(hours=1)
+        self.operation: str | None = None
+        self.outcome: str | None = None
+        self.logins = 0
+        self.requests = 0
+        self.is_available = True
 
-    def login(self) -> Api:
-        """A new client."""
+    def login(self) -> Service:
+        """A new client of the API."""
         self.logins += 1
         return self
 
     def get(self, _path: str) -> dict[str, Any]:
-        """The shell."""
-        if self.away:
-            raise UnavailableError("away")
-        return {"operation": None, "until": self.until.isoformat()}
+        """The shell as the API knows it."""
+        self.requests += 1
+        self._answer()
+        return {"operation": self.operation, "until": self.until.isoformat()}
+
+    def shell_outcome(self, _job_id: str) -> str | None:
+        """The shell as the runtime knows it."""
+        self._answer()
+        return self.outcome
+
+    def _answer(self) -> None:
+        if not self.is_available:
+            raise UnavailableError("it does not answer")
 
 
-def test_one_login_while_it_works(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Shells stay open for days and are asked for every few seconds; what was refused is asked with a new login."""
-    api = Api()
-    monkeypatch.setattr(completion, "api_client", api.login)
-    trigger = CompletionTrigger("job")
-    assert [trigger._asked() for _ in range(3)] == [None] * 3
-    assert api.logins == 1
-    api.away = True
-    assert trigger._asked() is None
-    api.away, api.until = False, datetime.now(UTC) - timedelta(seconds=1)
-    assert trigger._asked() == "expired"
-    assert api.logins == 2
+@pytest.fixture
+def service(monkeypatch: pytest.MonkeyPatch) -> Service:
+    """An open shell."""
+    found = Service()
+    monkeypatch.setattr(completion, "api_client", found.login)
+    monkeypatch.setattr(completion, "runtime", lambda: found)
+    monkeypatch.setattr(completion, "RUNTIME_SECONDS", 0.001)
+    return found
+
+
+def wait(change: Any = None, after: int = 3) -> Any:
+    """The payload of the event. After some waits, `change` is called."""
+
+    async def run() -> Any:
+        trigger = CompletionTrigger("j1")
+        kind, arguments = trigger.serialize()
+        assert (kind, arguments) == ("ims.triggers.completion.CompletionTrigger", {"job_id": "j1"})
+        event = asyncio.ensure_future(anext(trigger.run()))
+        await asyncio.sleep(0.01 * after)
+        assert event.done() is (change is None)
+        if change is not None:
+            change()
+        return (await asyncio.wait_for(event, 10)).payload
+
+    return asyncio.run(run())
+
+
+@pytest.mark.parametrize("outcome", ["complete", "fail"])
+def test_shell_ends(service: Service, outcome: str) -> None:
+    """The user ends it; the runtime sees that first."""
+    assert wait(lambda: setattr(service, "outcome", outcome)) == {"outcome": outcome}
+    assert service.requests == 1
+
+
+@pytest.mark.parametrize("operation", ["complete", "fail"])
+def test_user_finishes_through_the_api(service: Service, operation: str) -> None:
+    """The shell itself is still open."""
+    service.operation = operation
+    assert wait() == {"outcome": operation}
+
+
+def test_lease_has_ended(service: Service) -> None:
+    """The trigger fires although nobody did anything."""
+    service.until = datetime.now(UTC) - timedelta(seconds=1)
+    assert wait() == {"outcome": "expired"}
+
+
+def test_services_do_not_answer(service: Service) -> None:
+    """The trigger waits on: shells stay open for days, and services restart."""
+    service.is_available, service.outcome = False, "complete"
+    assert wait(lambda: setattr(service, "is_available", True)) == {"outcome": "complete"}
+
+
+def test_one_login_for_many_requests(service: Service) -> None:
+    """The API is asked every few seconds for days. A new login follows only after a request that failed."""
+    trigger = CompletionTrigger("j1")
+    assert [trigger._ask_api() for _ in range(3)] == [None] * 3
+    assert service.logins == 1
+    service.is_available = False
+    assert trigger._ask_api() is None
+    service.is_available, service.until = True, datetime.now(UTC) - timedelta(seconds=1)
+    assert trigger._ask_api() == "expired"
+    assert service.logins == 2

@@ -35,7 +35,7 @@ class NotifyOperator(ImsOperator):
         except AirflowNotFoundException:
             self.log.info("no message was sent: there is no connection %s", CONNECTION)
             return
-        _hide_addresses(connection)
+        _mask_addresses(connection)
         # It takes a second to import, so only this task imports it.
         from airflow.providers.apprise.notifications.apprise import AppriseNotifier
 
@@ -71,7 +71,7 @@ def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
             yield f"{outcome}: {', '.join(names)}"
 
 
-def _hide_addresses(connection: Connection) -> None:
+def _mask_addresses(connection: Connection) -> None:
     """Mask the addresses of a connection in the log: they contain passwords and tokens.
 
     Raises ConfigurationError: the connection has none.
@@ -79,10 +79,10 @@ def _hide_addresses(connection: Connection) -> None:
     config = connection.extra_dejson.get("config")
     entries = config if isinstance(config, list) else [config]
     addresses = [entry.get("path") if isinstance(entry, dict) else None for entry in entries]
+    if not addresses or not all(isinstance(address, str) and address for address in addresses):
+        raise ConfigurationError(
+            f"the connection {CONNECTION} has no address to send messages to",
+            'Set its extra to {"config": [{"path": "ADDRESS"}]}',
+        )
     for address in addresses:
-        if not isinstance(address, str) or not address:
-            raise ConfigurationError(
-                f"the connection {CONNECTION} has no address to send messages to",
-                'Set its extra to {"config": [{"path": "ADDRESS"}]}',
-            )
         mask_secret(address)

@@ -1,4 +1,4 @@
-"""Waits in the triggerer until a shell is finished, given up, or its time is over."""
+"""Waits in the triggerer until a shell is finished or given up, or its lease ends."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from ims.errors import ImsError
 from ims.runtime.base import Runtime
 from ims.runtime.choice import runtime
 
-OUTCOME_SECONDS = 1.0
+RUNTIME_SECONDS = 1.0
 API_SECONDS = 3.0
 
 
 class CompletionTrigger(BaseTrigger):
-    """Waits until the shell has ended, a user finishes it through our API, or its lease expires.
+    """Asks the runtime whether the shell has ended, and the API whether a user finished it or its lease has ended.
 
-    The event's payload is {outcome}: `complete`, `fail` or `expired`.
+    The payload of the event is {outcome}: `complete`, `fail` or `expired`.
     """
 
     def __init__(self, job_id: str) -> None:
@@ -34,24 +34,24 @@ class CompletionTrigger(BaseTrigger):
         self._runtime: Runtime | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """How Airflow makes this trigger again elsewhere."""
+        """The class and the arguments from which another triggerer creates this trigger again."""
         return "ims.triggers.completion.CompletionTrigger", {"job_id": self.job_id}
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Fires once."""
-        asked = 0.0
+        asked = -API_SECONDS
         while True:
-            outcome = await sync_to_async(self._outcome)()
+            outcome = await sync_to_async(self._ask_runtime)()
             if outcome is None and time.monotonic() - asked > API_SECONDS:
-                outcome = await sync_to_async(self._asked)()
+                outcome = await sync_to_async(self._ask_api)()
                 asked = time.monotonic()
             if outcome is not None:
                 yield TriggerEvent({"outcome": outcome})
                 return
-            await asyncio.sleep(OUTCOME_SECONDS)
+            await asyncio.sleep(RUNTIME_SECONDS)
 
-    def _outcome(self) -> str | None:
-        """Returns the result of the shell, or None if it is open or the runtime does not answer."""
+    def _ask_runtime(self) -> str | None:
+        """The outcome of the shell; None if it is open or the runtime does not answer."""
         try:
             self._runtime = self._runtime or runtime()
             return self._runtime.shell_outcome(self.job_id)
@@ -59,10 +59,10 @@ class CompletionTrigger(BaseTrigger):
             self.log.warning("%s", error)
             return None
 
-    def _asked(self) -> str | None:
-        """What our API says; nothing while it does not answer."""
+    def _ask_api(self) -> str | None:
+        """What a user requested, or `expired`; None if the shell stays open or the API does not answer."""
         try:
-            self._client = self._client or api_client()  # a login costs more than the question
+            self._client = self._client or api_client()  # a login costs more than the request
             shell = self._client.get(f"jobs/{self.job_id}/shell")
         except ImsError as error:
             self.log.warning("%s", error)

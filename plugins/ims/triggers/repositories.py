@@ -14,7 +14,7 @@ from ims.recipes.description import Repository
 
 
 class RepositoriesTrigger(BaseTrigger):
-    """Fires when all repositories can be used, or with the reason why they cannot."""
+    """Fires when all repositories are available, or with the reason why one is not."""
 
     def __init__(self, repositories: list[dict[str, str]], ca_certificate: str, until: float, interval: float) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -24,7 +24,7 @@ class RepositoriesTrigger(BaseTrigger):
         self.interval = interval
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
-        """How Airflow makes this trigger again elsewhere."""
+        """The class and the arguments from which another triggerer creates this trigger again."""
         return (
             "ims.triggers.repositories.RepositoriesTrigger",
             {

@@ -1,0 +1,192 @@
+"""The tasks that open the workspace of a job, register its image and clean up."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+from ims.operators import job
+from ims.operators.job import (
+    CloseWorkspaceOperator,
+    OpenWorkspaceOperator,
+    RemoveWorkspaceOperator,
+    SaveImageRecordOperator,
+    WriteManifestOperator,
+)
+from ims.settings import settings
+from ims.storage import manifest
+from ims.storage.manifest import read_manifest
+from tests.operators.fakes import RUN_ID, FakeApi, FakeRuntime, FakeStore, make_context
+
+RECIPE = {
+    "id": "r1",
+    "name": "site",
+    "arch": "x86_64",
+    "link": {"type": "s3", "path": "s3://recipes/r1.tar.gz"},
+    "template_dictionary": [{"key": "RELEASE", "value": "15"}],
+}
+
+
+@pytest.fixture
+def api(monkeypatch: pytest.MonkeyPatch) -> FakeApi:
+    """The API, which knows one recipe."""
+    found = FakeApi(**{"recipes/r1": RECIPE})
+    monkeypatch.setattr(job, "api_client", lambda: found)
+    return found
+
+
+@pytest.fixture
+def runtime(monkeypatch: pytest.MonkeyPatch) -> FakeRuntime:
+    """The runtime."""
+    found = FakeRuntime()
+    monkeypatch.setattr(job, "runtime", lambda: found)
+    return found
+
+
+@pytest.fixture
+def store(monkeypatch: pytest.MonkeyPatch) -> FakeStore:
+    """S3."""
+    found = FakeStore()
+    monkeypatch.setattr(job, "object_store", lambda: found)
+    return found
+
+
+def open_workspace(artifact_id: str = "r1", size_gib: int | None = None) -> Any:
+    """Run the task."""
+    task = OpenWorkspaceOperator(task_id="open_workspace", kind="recipes", artifact_id=artifact_id, size_gib=size_gib)
+    return task.execute(make_context(image_root_archive_name="site-1"))
+
+
+@pytest.mark.usefixtures("api", "runtime")
+def test_open_workspace() -> None:
+    """The results are all that later tasks need of the record and of the job."""
+    result = open_workspace()
+    assert len(result.pop("image_id")) == 36
+    assert len(result.pop("lineage")) == 36
+    assert result == {
+        "workspace": f"/workspaces/{RUN_ID}",
+        "job_id": RUN_ID,
+        "image_name": "site-1",
+        "path": "s3://recipes/r1.tar.gz",
+        "arch": "x86_64",
+        "variables": {"RELEASE": "15"},
+    }
+
+
+@pytest.mark.usefixtures("api", "runtime")
+def test_each_try_has_its_own_image_id() -> None:
+    """Two tries never write the same objects."""
+    assert open_workspace()["image_id"] != open_workspace()["image_id"]
+
+
+@pytest.mark.usefixtures("api")
+@pytest.mark.parametrize(("size", "expected"), [(7, 7), (None, settings().build_env_size)])
+def test_size_of_the_workspace(runtime: FakeRuntime, size: int | None, expected: int) -> None:
+    """The setting decides unless the job says otherwise."""
+    open_workspace(size_gib=size)
+    assert runtime.calls == [("open_workspace", RUN_ID, expected)]
+
+
+def test_record_without_a_link(api: FakeApi, runtime: FakeRuntime) -> None:
+    """There is nothing to work on."""
+    api.answers["recipes/r1"] = {**RECIPE, "link": None}
+    with pytest.raises(AirflowFailException, match=r"site \(r1\) has no link to an object in S3\. Set its link"):
+        open_workspace()
+    assert not runtime.calls
+
+
+@pytest.mark.usefixtures("api", "runtime")
+def test_missing_record() -> None:
+    """Another try cannot help."""
+    with pytest.raises(AirflowFailException, match="recipes/gone"):
+        open_workspace("gone")
+
+
+def close(image_id: str | None) -> None:
+    """Run the last task of a job."""
+    CloseWorkspaceOperator(task_id="close_workspace", image_id=image_id).execute(make_context())
+
+
+def test_close_after_success(api: FakeApi, runtime: FakeRuntime, store: FakeStore) -> None:
+    """The artifacts of a registered image stay."""
+    store.objects["s3://boot-images/i1/rootfs"] = b""
+    api.answers["images/i1"] = {"id": "i1"}
+    close("i1")
+    assert runtime.calls == [("close_workspace", RUN_ID)]
+    assert store.objects
+
+
+@pytest.mark.usefixtures("api")
+def test_close_without_a_registered_image(runtime: FakeRuntime, store: FakeStore) -> None:
+    """Its artifacts go, those of other images stay; the failure of this task makes the run a failed one."""
+    store.objects |= {"s3://boot-images/i1/rootfs": b"", "s3://boot-images/i2/rootfs": b""}
+    with pytest.raises(AirflowFailException, match="the job made no image"):
+        close("i1")
+    assert runtime.calls == [("close_workspace", RUN_ID)]
+    assert list(store.objects) == ["s3://boot-images/i2/rootfs"]
+
+
+@pytest.mark.usefixtures("api", "runtime")
+def test_close_before_there_was_an_image_id(store: FakeStore) -> None:
+    """The job ended in its first task: nothing was uploaded, and no prefix is not the whole bucket."""
+    store.objects["s3://boot-images/i2/rootfs"] = b""
+    with pytest.raises(AirflowFailException, match="the job made no image"):
+        close(None)
+    assert store.objects
+
+
+def test_remove_workspace(runtime: FakeRuntime) -> None:
+    """The run of a plan makes no image."""
+    RemoveWorkspaceOperator(task_id="close_workspace").execute(make_context("plan_images"))
+    assert runtime.calls == [("close_workspace", RUN_ID)]
+
+
+def uploaded(name: str, kind: str) -> dict[str, Any]:
+    """What the step upload_artifacts returns for one artifact."""
+    path = f"s3://boot-images/i1/{name}"
+    return {"type": kind, "path": path, "etag": f"{name}-2", "size": 1, "md5": "0" * 32, "sha256": "1" * 64}
+
+
+def test_write_manifest(store: FakeStore) -> None:
+    """It lists the artifacts of all uploads in their order."""
+    uploads = [
+        {"artifacts": [uploaded("rootfs", manifest.ROOTFS)]},
+        {"artifacts": [uploaded("kernel", manifest.KERNEL), uploaded("initrd", manifest.INITRD)]},
+    ]
+    task = WriteManifestOperator(task_id="write_manifest", image_id="i1", uploads=uploads)
+    path = f"s3://{settings().images_bucket}/i1/manifest.yaml"
+    assert task.execute(make_context()) == {"path": path, "etag": "etag-1"}
+    found = read_manifest(store.objects[path], path).artifacts
+    assert [(item.type, item.md5, item.link.path, item.link.etag) for item in found] == [
+        (manifest.ROOTFS, "0" * 32, "s3://boot-images/i1/rootfs", "rootfs-2"),
+        (manifest.KERNEL, "0" * 32, "s3://boot-images/i1/kernel", "kernel-2"),
+        (manifest.INITRD, "0" * 32, "s3://boot-images/i1/initrd", "initrd-2"),
+    ]
+
+
+def test_save_image_record(api: FakeApi) -> None:
+    """The record has the id of the objects, a link to the manifest, and what the image was made from."""
+    task = SaveImageRecordOperator(
+        task_id="save_image_record",
+        image_id="i1",
+        name="site-1",
+        arch="x86_64",
+        manifest={"path": "s3://boot-images/i1/manifest.yaml", "etag": "etag-1"},
+        origin={"source_recipe_id": "r1"},
+    )
+    assert task.execute(make_context())["id"] == "i1"
+    assert api.changes == [
+        (
+            "PUT",
+            "images/i1",
+            {
+                "name": "site-1",
+                "arch": "x86_64",
+                "link": {"type": "s3", "path": "s3://boot-images/i1/manifest.yaml", "etag": "etag-1"},
+                "job_id": RUN_ID,
+                "source_recipe_id": "r1",
+            },
+        )
+    ]

@@ -1,0 +1,102 @@
+"""The tasks of the maintenance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowException, AirflowSkipException
+
+from ims.cleaning import Finding
+from ims.errors import UnavailableError
+from ims.operators import maintenance
+from ims.operators.conditions import none_of
+from ims.operators.maintenance import KEPT_ITEMS, CleanRecordsOperator, CleanWorkspacesOperator
+from ims.settings import settings
+from tests.operators.fakes import FakeApi, FakeRuntime, make_context
+
+
+def prepare(monkeypatch: pytest.MonkeyPatch, *found: Finding, **answers: Any) -> tuple[FakeApi, FakeRuntime]:
+    """An API with these answers, and a runtime in which ended jobs left these things."""
+    api, runtime = FakeApi(**answers), FakeRuntime(found=list(found))
+    monkeypatch.setattr(maintenance, "api_client", lambda: api)
+    monkeypatch.setattr(maintenance, "runtime", lambda: runtime)
+    return api, runtime
+
+
+def finding(name: str, remove: Callable[[], bool] = lambda: True) -> Finding:
+    """A workspace of ten bytes."""
+    return Finding("workspaces", name, 10, remove)
+
+
+@pytest.mark.parametrize("frees", [True, False])
+def test_records(monkeypatch: pytest.MonkeyPatch, frees: bool) -> None:
+    """The API decides; the result has the first names only."""
+    freed = [{"kind": "images", "count": 150, "bytes": 7, "items": [f"i{number}" for number in range(150)]}]
+    api, _ = prepare(monkeypatch, maintenance={"freed": freed})
+    (result,) = CleanRecordsOperator(task_id="records", frees=frees).execute(make_context())
+    assert api.changes == [("POST", "maintenance", {"dry_run": not frees})]
+    assert (result["count"], result["bytes"], len(result["items"])) == (150, 7, KEPT_ITEMS)
+
+
+def test_dry_run(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The tasks that delete skip themselves."""
+    api, _ = prepare(monkeypatch)
+    with pytest.raises(AirflowSkipException):
+        CleanRecordsOperator(task_id="records", frees=True, run_if=none_of(True)).execute(make_context())
+    assert not api.changes
+
+
+def test_list_workspaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing is deleted. The API says which jobs still run."""
+    removed: list[str] = []
+
+    def remove() -> bool:
+        removed.append("j1")
+        return True
+
+    _, runtime = prepare(monkeypatch, finding("j1", remove), maintenance={"jobs": ["j2"]})
+    (result,) = CleanWorkspacesOperator(task_id="workspaces", frees=False).execute(make_context())
+    assert (result["kind"], result["count"], result["items"]) == ("workspaces", 1, ["j1"])
+    assert runtime.calls == [("leftovers", ["j2"], settings().orphan_hours)]
+    assert not removed
+
+
+def test_sweep_workspaces(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is in use again by now is not counted."""
+    prepare(monkeypatch, finding("j1"), finding("busy", lambda: False), maintenance={"jobs": []})
+    (result,) = CleanWorkspacesOperator(task_id="workspaces", frees=True).execute(make_context())
+    assert (result["count"], result["bytes"], result["items"]) == (1, 10, ["j1"])
+
+
+def test_nothing_left(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The result is empty."""
+    prepare(monkeypatch, maintenance={"jobs": []})
+    assert CleanWorkspacesOperator(task_id="workspaces", frees=True).execute(make_context()) == []
+
+
+def test_one_cannot_be_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others are deleted all the same, then the task fails; another try may help."""
+    removed: list[str] = []
+
+    def fail(error: Exception) -> Callable[[], bool]:
+        def remove() -> bool:
+            raise error
+
+        return remove
+
+    def last() -> bool:
+        removed.append("j3")
+        return True
+
+    prepare(
+        monkeypatch,
+        finding("j1", fail(UnavailableError("the cluster does not answer"))),
+        finding("j2", fail(PermissionError("no"))),
+        finding("j3", last),
+        maintenance={"jobs": []},
+    )
+    with pytest.raises(AirflowException, match="2 items cannot be deleted: workspaces j1, workspaces j2"):
+        CleanWorkspacesOperator(task_id="workspaces", frees=True).execute(make_context())
+    assert removed == ["j3"]

@@ -1,0 +1,115 @@
+"""The task that chooses the recipes of a plan or a night."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException
+
+from ims.operators import plan
+from ims.operators.plan import WORKSPACE_GIB, ChooseRecipesOperator
+from ims.settings import settings
+from tests.operators.fakes import RUN_ID, FakeApi, FakeRuntime, make_context
+
+
+def recipe(identity: str, **fields: Any) -> dict[str, Any]:
+    """The record of a recipe that is due."""
+    return {
+        "id": identity,
+        "name": identity,
+        "arch": "x86_64",
+        "link": {"type": "s3", "path": f"s3://recipes/{identity}"},
+        "template_dictionary": [{"key": "RELEASE", "value": "15"}],
+        "nightly": True,
+        "nightly_failures": 0,
+        **fields,
+    }
+
+
+def choose(
+    monkeypatch: pytest.MonkeyPatch, *records: dict[str, Any], ids: list[str] | None = None, image: Any = None
+) -> Any:
+    """Run the task with an API that has these recipes, and an image of the recipe `a`; returns the chosen ones."""
+    answers: dict[str, Any] = {"recipes": list(records), **{f"recipes/{record['id']}": record for record in records}}
+    if image is not None:
+        answers["recipes/a/image"] = image
+    runtime = FakeRuntime()
+    monkeypatch.setattr(plan, "api_client", lambda: FakeApi(**answers))
+    monkeypatch.setattr(plan, "runtime", lambda: runtime)
+    result = ChooseRecipesOperator(task_id="choose_recipes", recipes=ids).execute(make_context("nightly_images"))
+    assert runtime.calls == [("open_workspace", RUN_ID, WORKSPACE_GIB)]
+    assert result["workspace"] == f"/workspaces/{RUN_ID}"
+    return result["recipes"]
+
+
+def names(recipes: list[dict[str, Any]]) -> list[str]:
+    """The ids of the chosen recipes."""
+    return [item["recipe_id"] for item in recipes]
+
+
+def test_recipes_that_are_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Recipes that are not marked, and paused ones, are left out."""
+    paused = settings().nightly_pause_after
+    chosen = choose(
+        monkeypatch,
+        recipe("due"),
+        recipe("failed-once", nightly_failures=paused - 1),
+        recipe("paused", nightly_failures=paused),
+        recipe("unmarked", nightly=False),
+    )
+    assert names(chosen) == ["due", "failed-once"]
+
+
+def test_newest_of_a_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Pushing a folder again creates a new record; another architecture is another recipe."""
+    chosen = choose(
+        monkeypatch,
+        recipe("old", name="site"),
+        recipe("arm", name="site", arch="aarch64"),
+        recipe("new", name="site"),
+    )
+    assert names(chosen) == ["new", "arm"]
+
+
+def test_recipes_by_id(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They need be neither marked nor the newest of their name."""
+    records = [recipe("old", name="site", nightly=False), recipe("new", name="site"), recipe("other")]
+    assert names(choose(monkeypatch, *records, ids=["old", "other"])) == ["old", "other"]
+
+
+def test_recipe_without_a_link(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is nothing to build."""
+    assert names(choose(monkeypatch, recipe("a", link=None), recipe("b"))) == ["b"]
+
+
+def test_nothing_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plan of no recipes is empty."""
+    assert choose(monkeypatch) == []
+
+
+def test_missing_recipe(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another try cannot help."""
+    with pytest.raises(AirflowFailException, match="recipes/gone"):
+        choose(monkeypatch, ids=["gone"])
+
+
+IMAGES = {
+    "no image": (None, (None, None)),
+    "an image": (
+        {"id": "i1", "link": {"path": "s3://boot-images/i1/manifest.yaml"}},
+        ("i1", "s3://boot-images/i1/manifest.yaml"),
+    ),
+    "an image without objects": ({"id": "i1", "link": None}, ("i1", None)),
+}
+
+
+@pytest.mark.parametrize(("image", "expected"), IMAGES.values(), ids=IMAGES)
+def test_newest_image(
+    monkeypatch: pytest.MonkeyPatch, image: dict[str, Any] | None, expected: tuple[str | None, str | None]
+) -> None:
+    """The plan compares the recipe with the newest image that was built from it."""
+    (chosen,) = choose(monkeypatch, recipe("a"), image=image)
+    assert (chosen["image_id"], chosen["manifest"]) == expected
+    assert chosen["path"] == "s3://recipes/a"
+    assert chosen["variables"] == {"RELEASE": "15"}

@@ -1,0 +1,46 @@
+"""The task that waits until the user has finished with the shell."""
+
+from __future__ import annotations
+
+import pytest
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
+
+from ims.sensors.completion import CompletionSensor
+from ims.triggers.completion import CompletionTrigger
+from tests.operators.fakes import RUN_ID, make_context, xcoms
+
+
+def sensor() -> CompletionSensor:
+    """The task."""
+    return CompletionSensor(task_id="wait_for_completion")
+
+
+def test_task_hands_over_to_the_triggerer() -> None:
+    """It occupies no worker while it waits."""
+    with pytest.raises(TaskDeferred) as deferred:
+        sensor().execute(make_context())
+    assert isinstance(deferred.value.trigger, CompletionTrigger)
+    assert deferred.value.trigger.job_id == RUN_ID
+    assert deferred.value.method_name == "resume"
+
+
+def test_shell_is_finished() -> None:
+    """The job continues."""
+    context = make_context()
+    sensor().resume(context, {"outcome": "complete"})
+    assert not xcoms(context)
+
+
+OUTCOMES = {
+    "fail": "the shell was given up. Start the job again to get an image",
+    "expired": "the shell's lease ended before it was finished. Start the job again with a longer lease",
+}
+
+
+@pytest.mark.parametrize(("outcome", "reason"), OUTCOMES.items(), ids=OUTCOMES)
+def test_no_image_is_made(outcome: str, reason: str) -> None:
+    """The job ends; waiting once more cannot help."""
+    context = make_context()
+    with pytest.raises(AirflowFailException):
+        sensor().resume(context, {"outcome": outcome})
+    assert xcoms(context) == {"failure": reason}
