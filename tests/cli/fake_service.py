@@ -40,7 +40,7 @@ class FakeService:
 
     records: dict[str, list[dict[str, Any]]] = field(default_factory=lambda: {kind: [] for kind in KINDS})
     answers: dict[str, Any] = field(default_factory=dict)
-    """What to return for a path, in place of records: a body, or a function that returns the body for a request."""
+    """What to return for a path instead of a record: a body, a response, or a function that returns one."""
     requests: list[httpx.Request] = field(default_factory=list)
 
     def add(self, kind: str, name: str, **values: Any) -> str:
@@ -65,7 +65,8 @@ class FakeService:
         path = request.url.path.removeprefix(ROOT)
         if path in self.answers:
             found = self.answers[path]
-            return httpx.Response(200, json=found(request) if callable(found) else found)
+            found = found(request) if callable(found) else found
+            return found if isinstance(found, httpx.Response) else httpx.Response(200, json=found)
         kind, _, identity = path.rpartition("/") if path.rpartition("/")[2] in self._all_ids() else (path, "", "")
         if kind not in self.records:
             return httpx.Response(404, json={"title": "Not Found", "detail": f"no {path}"})
