@@ -4,13 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from ssl import SSLContext
 
 import pytest
 
@@ -18,43 +12,15 @@ from ims.cli.login import expiry, service_url
 from ims.errors import ConfigurationError
 from tests.api.conftest import mint
 from tests.cli.conftest import Cli
+from tests.cli.web_server import constant, serve
 from tests.flows.rpm_repository import PrivateCA
 from tests.service import Service
 
 
-@dataclass
-class Stranger:
-    """A web server that is not the service. It records the tokens that it receives."""
-
-    url: str = ""
-    tokens: list[str | None] = field(default_factory=list)
-
-
-@contextmanager
-def stranger(status: int, body: bytes, location: str = "", tls: SSLContext | None = None) -> Iterator[Stranger]:
-    """Serve the same response to every request."""
-    found = Stranger()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            found.tokens.append(self.headers["Authorization"])
-            self.send_response(status)
-            if location:
-                self.send_header("Location", location)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *arguments: object) -> None:
-            pass
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        if tls is not None:
-            server.socket = tls.wrap_socket(server.socket, server_side=True)
-        found.url = f"http{'s' if tls else ''}://127.0.0.1:{server.server_address[1]}"
-        threading.Thread(target=server.serve_forever, daemon=True).start()
-        yield found
-        server.shutdown()
+@pytest.fixture
+def with_token(offline: Cli) -> Cli:
+    """The program with a token in its environment but without the address of a service."""
+    return offline.but(IMS_TOKEN="a-token")
 
 
 @pytest.fixture
@@ -138,44 +104,44 @@ def test_damaged_login(home: Cli, tmp_path: Path) -> None:
 def test_token_is_sent_to_its_service_only(home: Cli, service: Service) -> None:
     """Another address does not receive the stored token."""
     log_in(home, service)
-    with stranger(200, b"[]") as other:
+    with serve(constant(200, b"[]")) as other:
         error = home.but(IMS_URL=other.url).refused("images", "list", code=77)
     assert other.url in error
     assert other.tokens == []
 
 
-def test_redirect_is_not_followed(cli: Cli) -> None:
+def test_redirect_is_not_followed(with_token: Cli) -> None:
     """The target of a redirect does not receive the token."""
-    with stranger(200, b"[]") as other, stranger(307, b"", f"{other.url}/apis/ims/v3/images") as first:
-        error = cli.but(IMS_URL=first.url).refused("images", "list")
+    with serve(constant(200, b"[]")) as other, serve(constant(307, b"", location=f"{other.url}/x")) as first:
+        error = with_token.but(IMS_URL=first.url).refused("images", "list")
     assert other.url in error
     assert (len(first.tokens), other.tokens) == (1, [])
 
 
 @pytest.mark.parametrize("body", [b"<html>hello</html>", b"\xff"])
-def test_other_web_server(cli: Cli, body: bytes) -> None:
+def test_other_web_server(with_token: Cli, body: bytes) -> None:
     """A web page is not an IMS API."""
-    with stranger(200, body) as other:
-        assert "is not an IMS API" in cli.but(IMS_URL=other.url).refused("images", "list")
+    with serve(constant(200, body)) as other:
+        assert "is not an IMS API" in with_token.but(IMS_URL=other.url).refused("images", "list")
 
 
-def test_service_that_is_down(cli: Cli) -> None:
+def test_service_that_is_down(with_token: Cli) -> None:
     """The error names the address, and the exit code is that of an unavailable service."""
-    error = cli.but(IMS_URL="http://127.0.0.1:1").refused("images", "list", code=69)
+    error = with_token.but(IMS_URL="http://127.0.0.1:1").refused("images", "list", code=69)
     assert "http://127.0.0.1:1" in error
 
 
-def test_tls_is_verified(cli: Cli, site_ca: PrivateCA) -> None:
+def test_tls_is_verified(with_token: Cli, site_ca: PrivateCA) -> None:
     """A certificate of the site's CA is trusted only if a variable names the CA."""
-    with stranger(200, b"[]", tls=site_ca.issue("127.0.0.1").context()) as other:
-        there = cli.but(IMS_URL=other.url)
+    with serve(constant(200, b"[]"), tls=site_ca.issue("127.0.0.1").context()) as other:
+        there = with_token.but(IMS_URL=other.url)
         error = there.refused("images", "list", code=69)
         assert "CERTIFICATE_VERIFY_FAILED" in error
         assert "IMS_CA_CERTIFICATE" in error
         assert other.tokens == []
         assert there.but(IMS_CA_CERTIFICATE=str(site_ca.certificate)).json("images", "list") == []
         assert there.but(SSL_CERT_FILE=str(site_ca.certificate)).json("images", "list") == []
-    assert "IMS_CA_CERTIFICATE" in cli.but(IMS_CA_CERTIFICATE="/not/there").refused("images", "list")
+    assert "IMS_CA_CERTIFICATE" in with_token.but(IMS_CA_CERTIFICATE="/not/there").refused("images", "list")
 
 
 def test_viewer(cli: Cli, service: Service) -> None:

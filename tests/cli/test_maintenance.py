@@ -23,6 +23,6 @@ def test_maintenance(cli: Cli, service: Service) -> None:
     assert not exists(service, orphan)
 
 
-def test_invalid_age(cli: Cli) -> None:
+def test_invalid_age(offline: Cli) -> None:
     """A negative age is refused."""
-    assert "orphan-hours" in cli.refused("maintenance", "--orphan-hours", "-1")
+    assert "orphan-hours" in offline.refused("maintenance", "--orphan-hours", "-1")

@@ -110,20 +110,6 @@ def test_damaged(cli: Cli, image: Image, tmp_path: Path) -> None:
     assert [path.name for path in there.iterdir()] == ["rootfs"]
 
 
-def test_two_files_with_one_name(cli: Cli, image: Image, tmp_path: Path) -> None:
-    """Two artifacts with the same file name are refused, because one would overwrite the other."""
-    image.artifacts.append(image.artifacts[1])
-    image.register()
-    assert "two files with the name kernel" in cli.refused("images", "pull", image.prefix, tmp_path / "there")
-    assert not (tmp_path / "there").exists()
-
-
-def test_image_without_manifest(cli: Cli, tmp_path: Path) -> None:
-    """An image without a manifest cannot be downloaded."""
-    made = cli.json("images", "create", "--name", f"pull-{uuid4().hex[:8]}")
-    assert "has no manifest" in cli.refused("images", "pull", made["id"], tmp_path)
-
-
 def test_folder_that_cannot_be_created(cli: Cli, image: Image, tmp_path: Path) -> None:
     """The error is one line with the reason of the operating system."""
     image.register()
