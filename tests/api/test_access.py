@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 from collections.abc import Callable
 from typing import Any
 from uuid import uuid4
@@ -10,6 +11,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from ims.api.http.auth import CACHE_SECONDS
 from tests.api.conftest import client, mint
 from tests.api.wire import JSON, V2, V3, assert_problem
 from tests.service import PUBLIC_KEY, Service
@@ -115,6 +117,17 @@ def test_stranger_with_cookie(service: Service, nobody: httpx.Client) -> None:
     nobody.cookies.clear()
     nobody.cookies.set("_token", mint(service, "viewer"))
     assert nobody.get(f"{V3}/recipes").status_code == 200
+
+
+def test_logout(service: Service) -> None:
+    """A token that was in use stops working within seconds after its user logs out."""
+    with client(service, mint(service)) as user:
+        assert user.get(f"{V3}/recipes").status_code == 200
+        user.get("/api/v2/auth/logout")
+        deadline = time.monotonic() + CACHE_SECONDS + 2
+        while (answer := user.get(f"{V3}/recipes")).status_code == 200 and time.monotonic() < deadline:
+            time.sleep(0.1)
+    assert_unknown(answer)
 
 
 def test_viewer(api: httpx.Client, viewer: httpx.Client) -> None:

@@ -11,8 +11,9 @@ from ims.api import openapi
 from ims.api.catalog import contents, images, public_keys, recipes
 from ims.api.catalog.deletion import delete_routes, tombstone_routes
 from ims.api.http import problems
+from ims.api.http.auth import AuthMiddleware
+from ims.api.http.body import BodyMiddleware
 from ims.api.http.lists import by_arch, by_name, by_packages
-from ims.api.http.middleware import Gate
 from ims.api.http.services import RecordsService
 from ims.api.jobs import jobs, logs, shells
 from ims.api.retention import maintenance
@@ -71,7 +72,9 @@ def build_app(*pages: APIRouter) -> FastAPI:
     app = FastAPI(title="Image Management Service", version=__version__, docs_url=None, redoc_url=None)
     problems.install(app)
     openapi.install(app)
-    app.add_middleware(Gate)
+    # The last one added sees a request first: a stranger's body is not read.
+    app.add_middleware(BodyMiddleware)
+    app.add_middleware(AuthMiddleware)
     app.include_router(general)
     for router in pages:
         app.include_router(router)

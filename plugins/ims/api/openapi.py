@@ -11,7 +11,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from ims.api.http.middleware import OPEN
+from ims.api.http.auth import PUBLIC_PATHS
 from ims.api.jobs.schemas import CreateJobIn, CustomizeJobIn
 
 DESCRIPTION = """\
@@ -126,7 +126,7 @@ def _complete(path: str, method: str, operation: dict[str, Any]) -> None:
         operation["requestBody"]["content"]["application/json"]["schema"] = {"$ref": _REFERENCE.format(model="JobIn")}
     for parameter in operation.get("parameters", ()):
         _without_null(parameter)
-    if path not in OPEN:
+    if path not in PUBLIC_PATHS:
         operation["security"] = [{"token": []}]
     answers = {code: answer for code, answer in operation["responses"].items() if code != "422"}
     for status in sorted(_errors(path, method, operation)):
@@ -148,7 +148,7 @@ def _without_null(parameter: dict[str, Any]) -> None:
 
 def _errors(path: str, method: str, operation: dict[str, Any]) -> set[int]:
     """Statuses of the errors that an operation can answer with."""
-    if path in OPEN:
+    if path in PUBLIC_PATHS:
         return {503} if path.endswith("ready") else set()
     found = {400, 401, 403, 413, 415, 503}
     if "{" in path:

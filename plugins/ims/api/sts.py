@@ -9,14 +9,14 @@ from datetime import datetime
 from functools import cache
 from typing import Any
 
-from airflow.api_fastapi.core_api.security import GetUserDep
-from fastapi import APIRouter, FastAPI, Request
+from fastapi import APIRouter, FastAPI
 from pydantic import BaseModel
+from starlette.concurrency import run_in_threadpool
 
 from ims import __version__
 from ims.api.http import problems
-from ims.api.http.auth import DELETE, WRITE, may, may_read
-from ims.api.http.middleware import Gate
+from ims.api.http.auth import DELETE, WRITE, AuthMiddleware, CurrentCaller, may_read
+from ims.api.http.body import BodyMiddleware
 from ims.api.http.problems import Problem
 from ims.settings import settings
 from ims.storage import sessions
@@ -41,7 +41,7 @@ class SessionToken(BaseModel):
 
 
 @router.put("/token", status_code=201, dependencies=[may_read()], response_model=SessionToken)
-def get_token(request: Request, user: GetUserDep) -> dict[str, Any]:
+async def get_token(caller: CurrentCaller) -> dict[str, Any]:
     """S3 credentials for the caller, good for a while, in the buckets of recipes and images.
 
     Who may only look can only read, who may not delete jobs cannot delete objects.
@@ -52,10 +52,12 @@ def get_token(request: Request, user: GetUserDep) -> dict[str, Any]:
     if not role:
         raise Problem(501, "the store has no role whose S3 credentials could be given out: set IMS_STS_ROLE")
     actions = [*sessions.READ]
-    actions += sessions.WRITE if may(WRITE, request, user) else ()
-    actions += sessions.DELETE if may(DELETE, request, user) else ()
+    actions += sessions.WRITE if await caller.has(WRITE) else ()
+    actions += sessions.DELETE if await caller.has(DELETE) else ()
     buckets = (settings().recipes_bucket, settings().images_bucket)
-    given = sessions.session_credentials(role, str(user.get_id()), settings().sts_seconds, buckets, actions)
+    given = await run_in_threadpool(
+        sessions.session_credentials, role, caller.id, settings().sts_seconds, buckets, actions
+    )
     return {"Credentials": {**given, "EndpointURL": settings().endpoint_url}}
 
 
@@ -64,6 +66,7 @@ def build_app() -> FastAPI:
     """The application; made once, at the first request."""
     app = FastAPI(title="Temporary S3 credentials", version=__version__, docs_url=None, redoc_url=None)
     problems.install(app)
-    app.add_middleware(Gate)
+    app.add_middleware(BodyMiddleware)
+    app.add_middleware(AuthMiddleware)
     app.include_router(router)
     return app

@@ -1,69 +1,171 @@
-"""Who may do what: Airflow authenticates, and its rules for the workflow say who may read, run and delete."""
+"""Authentication and permissions: Airflow decides both, once for each request."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+import time
+from dataclasses import dataclass, field
+from typing import Annotated, Any
 
-from airflow.api_fastapi.auth.managers.base_auth_manager import COOKIE_NAME_JWT_TOKEN
-from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
-from airflow.api_fastapi.core_api.security import requires_access_dag, resolve_user_from_token
-from fastapi import Depends, HTTPException, Request
+from airflow.api_fastapi.app import get_auth_manager
+from airflow.api_fastapi.auth.managers.base_auth_manager import COOKIE_NAME_JWT_TOKEN, ResourceMethod
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity, DagDetails
+from airflow.api_fastapi.core_api.security import resolve_user_from_token
+from airflow.models.dag import DagModel
+from fastapi import Depends, HTTPException
+from starlette.concurrency import run_in_threadpool
+from starlette.requests import Request
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ims.api.http.body import check_form
+from ims.api.http.problems import Problem, problem_response
 from ims.workflows import CREATE_IMAGE
 
-Permission = Callable[[Request, Any], None]
-
-READ: Permission = requires_access_dag("GET", param_dag_id=CREATE_IMAGE.dag_id)
-WRITE: Permission = requires_access_dag("POST", DagAccessEntity.RUN, param_dag_id=CREATE_IMAGE.dag_id)
-DELETE: Permission = requires_access_dag("DELETE", DagAccessEntity.RUN, param_dag_id=CREATE_IMAGE.dag_id)
+PUBLIC_PATHS = ("/version", "/healthz/ready", "/healthz/live")
+CACHE_SECONDS = 3.0
+CACHE_SIZE = 1000
 
 
-async def caller(request: Request) -> Any | None:
-    """Who sent the valid token of a request, as `Authorization: Bearer …` or in the UI's cookie; None without one."""
-    scheme, _, token = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() != "bearer":
-        token = request.cookies.get(COOKIE_NAME_JWT_TOKEN, "")
-    try:
-        return await resolve_user_from_token(token or None)
-    except HTTPException:
-        return None
+@dataclass(frozen=True)
+class Permission:
+    """A right that Airflow's roles grant on a workflow or, with `entity`, on a part of it such as its runs."""
+
+    method: ResourceMethod
+    entity: DagAccessEntity | None = None
+    dag_id: str = CREATE_IMAGE.dag_id  # also decides about records
+
+    def is_granted(self, user: Any) -> bool:
+        """Asks Airflow's auth manager, which may query its database."""
+        return get_auth_manager().is_authorized_dag(
+            method=self.method,
+            access_entity=self.entity,
+            details=DagDetails(id=self.dag_id, team_name=DagModel.get_team_name(self.dag_id)),
+            user=user,
+        )
+
+    async def __call__(self, request: Request) -> None:
+        """Raises Problem: 403 if the caller lacks the permission, 400 for a malformed request.
+
+        The form is checked last: a caller without the permission learns nothing about the request.
+        """
+        if not await request.state.caller.has(self):
+            raise Problem(403, "Forbidden")
+        await check_form(request)
 
 
-def may(permission: Permission, request: Request, user: Any) -> bool:
-    """Whether the user has the permission."""
-    try:
-        permission(request, user)
-    except HTTPException:
-        return False
-    return True
+READ = Permission("GET")
+WRITE = Permission("POST", DagAccessEntity.RUN)
+DELETE = Permission("DELETE", DagAccessEntity.RUN)
 
 
-def may_run(dag_id: str) -> Permission:
+def run_permission(dag_id: str) -> Permission:
     """The permission to start a run of a workflow."""
-    return requires_access_dag("POST", DagAccessEntity.RUN, param_dag_id=dag_id)
+    return Permission("POST", DagAccessEntity.RUN, dag_id)
 
 
 def may_read() -> Any:
-    """Whoever may see the workflow may see its recipes, images, keys and jobs."""
-    return _allowed(READ)
+    """A user who can see the workflow can see its recipes, images, keys and jobs."""
+    return Depends(READ)
 
 
 def may_write() -> Any:
-    """Whoever may run the workflow may also make and change what it works on."""
-    return _allowed(WRITE)
+    """A user who can run the workflow can also create and change records."""
+    return Depends(WRITE)
 
 
 def may_delete() -> Any:
-    """Whoever may delete runs of the workflow may also delete its records."""
-    return _allowed(DELETE)
+    """A user who can delete runs of the workflow can also delete records."""
+    return Depends(DELETE)
 
 
-def _allowed(permission: Permission) -> Any:
-    """Only who is allowed is told what is wrong with the request."""
+@dataclass
+class Caller:
+    """The user whose valid token a request carries."""
 
-    async def check(request: Request, _allowed: None = Depends(permission)) -> None:
-        await check_form(request)
+    user: Any
+    _granted: dict[Permission, bool] = field(default_factory=dict)
 
-    return Depends(check)
+    @property
+    def id(self) -> str:
+        """The user's id in Airflow."""
+        return str(self.user.get_id())
+
+    @property
+    def name(self) -> str:
+        """The user's name in Airflow."""
+        return str(self.user.get_name())
+
+    async def has(self, permission: Permission) -> bool:
+        """Returns whether Airflow grants the permission; asks only once."""
+        if permission not in self._granted:
+            self._granted[permission] = await run_in_threadpool(permission.is_granted, self.user)
+        return self._granted[permission]
+
+
+class CallerCache:
+    """Keeps the callers of valid tokens for a few seconds.
+
+    Airflow looks up in its database, on the event loop, whether a token was revoked: without a cache each request would
+    stop all others for the time of that query. The price is that a token still works for up to `seconds` after a
+    logout, a change of roles or the end of its lifetime. Invalid tokens are not kept.
+    """
+
+    def __init__(self, seconds: float, size: int) -> None:
+        self._seconds = seconds
+        self._size = size
+        self._entries: dict[str, tuple[float, Caller]] = {}
+
+    def get(self, token: str) -> Caller | None:
+        """Returns the caller of a token, or None if it is not in the cache or no longer fresh."""
+        added, caller = self._entries.get(token, (0.0, None))
+        return caller if caller is not None and time.monotonic() - added < self._seconds else None
+
+    def add(self, token: str, caller: Caller) -> None:
+        """Keeps a caller; the oldest entry makes room if the cache is full."""
+        self._entries.pop(token, None)
+        if len(self._entries) >= self._size:
+            del self._entries[next(iter(self._entries))]
+        self._entries[token] = (time.monotonic(), caller)
+
+
+_CALLERS = CallerCache(CACHE_SECONDS, CACHE_SIZE)
+
+
+async def authenticate(request: Request) -> Caller | None:
+    """Returns who sent a valid token, as `Authorization: Bearer …` or in the UI's cookie; None if nobody did."""
+    scheme, _, token = request.headers.get("authorization", "").partition(" ")
+    if scheme.lower() != "bearer":
+        token = request.cookies.get(COOKIE_NAME_JWT_TOKEN, "")
+    caller = _CALLERS.get(token)
+    if caller is None:
+        try:
+            caller = Caller(await resolve_user_from_token(token or None))
+        except HTTPException:
+            return None
+        _CALLERS.add(token, caller)
+    return caller
+
+
+class AuthMiddleware:
+    """Answers 401 unless a request carries a valid token; keeps the caller in the request's state."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on or answers it."""
+        if scope["type"] == "http" and scope["path"].removeprefix(scope.get("root_path", "")) not in PUBLIC_PATHS:
+            request = Request(scope)
+            caller = await authenticate(request)
+            if caller is None:
+                detail = "no valid token; get one from POST /auth/token and send it as a Bearer token"
+                await problem_response(401, detail, headers={"WWW-Authenticate": "Bearer"})(scope, receive, send)
+                return
+            request.state.caller = caller
+        await self.app(scope, receive, send)
+
+
+async def _current_caller(request: Request) -> Any:
+    return request.state.caller
+
+
+CurrentCaller = Annotated[Caller, Depends(_current_caller)]

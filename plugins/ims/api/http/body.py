@@ -1,30 +1,54 @@
-"""The form of requests, whatever the route: bodies of bounded size, no query parameters that nobody reads."""
+"""Limits and form of requests, the same for all routes."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from fastapi import Request
 from fastapi.dependencies.utils import get_flat_dependant
-from starlette.types import Message, Receive
+from starlette.requests import Request
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from ims.api.http.problems import Problem
+from ims.api.http.problems import Problem, problem_response
+
+MAX_BODY = 1024 * 1024
+"""Bytes that a request may send: a job, the longest list of ids, a recipe with its variables fit in."""
 
 
-async def read_body(receive: Receive, limit: int) -> bytes:
-    """The whole body. Raises Problem: 413, it is larger than `limit` bytes."""
+class BodyMiddleware:
+    """Answers 413 if a body is larger than `MAX_BODY`, 415 if it is not JSON; otherwise passes it on."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Passes the request on or answers it."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        try:
+            body = await read_body(receive)
+            if body and _media_type(Request(scope)) != "application/json":
+                raise Problem(415, "the body must be application/json")
+        except Problem as problem:
+            await problem_response(problem.status, problem.detail)(scope, receive, send)
+            return
+        await self.app(scope, replay(body, receive), send)
+
+
+async def read_body(receive: Receive) -> bytes:
+    """Returns the whole body. Raises Problem: 413 if it is larger than `MAX_BODY`."""
     body = b""
     while True:
         message = await receive()
         body += bytes(message.get("body", b""))
-        if len(body) > limit:
-            raise Problem(413, f"the body is larger than {limit} bytes")
+        if len(body) > MAX_BODY:
+            raise Problem(413, f"the body is larger than {MAX_BODY} bytes")
         if message["type"] == "http.disconnect" or not message.get("more_body", False):
             return body
 
 
-def once_more(body: bytes, receive: Receive) -> Receive:
-    """A channel that gives a body that was read from `receive` already, and then what comes after it."""
+def replay(body: bytes, receive: Receive) -> Receive:
+    """Returns a channel that gives `body`, which was read from `receive`, and then whatever `receive` gives."""
     messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def again() -> Message:
@@ -34,15 +58,24 @@ def once_more(body: bytes, receive: Receive) -> Receive:
 
 
 async def check_form(request: Request) -> None:
-    """Raises Problem: 400, a query parameter is unknown to the route, or the body is an object without members."""
-    known = {field.alias for field in get_flat_dependant(request.scope["route"].dependant).query_params}
-    unknown = set(request.query_params) - known
+    """Raises Problem: 400 for a query parameter that the route does not have, or for an empty body."""
+    unknown = set(request.query_params) - _query_names(request)
     if unknown:
         # Ignoring a misspelt filter would delete everything.
         raise Problem(400, f"unknown query parameters: {', '.join(sorted(unknown))}")
-    if request.method in ("PATCH", "POST", "PUT") and await _body(request) == {}:
+    if request.method in ("PATCH", "POST", "PUT") and await _json(request) == {}:
         raise Problem(400, "the body is empty")
 
 
-async def _body(request: Request) -> Any:
+def _query_names(request: Request) -> set[str]:
+    if not request.query_params:
+        return set()
+    return {field.alias for field in get_flat_dependant(request.scope["route"].dependant).query_params}
+
+
+async def _json(request: Request) -> Any:
     return await request.json() if await request.body() else None
+
+
+def _media_type(request: Request) -> str:
+    return request.headers.get("content-type", "").partition(";")[0].strip().lower()

@@ -1,13 +1,13 @@
-"""What the routes work with: one of each in the API's process."""
+"""What the routes work with: one object of each kind in the API's process."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from functools import cache, wraps
-from threading import RLock
-from typing import Annotated, TypeVar
+from threading import Lock
+from typing import Annotated, Generic, TypeVar
 
 from fastapi import Depends
+from starlette.concurrency import run_in_threadpool
 
 from ims.records.database import Database
 from ims.records.objects import ObjectReferences
@@ -17,52 +17,59 @@ from ims.settings import settings
 from ims.storage.objects import ObjectStore
 
 Made = TypeVar("Made")
-_MAKING = RLock()
 
 
-def once(make: Callable[[], Made]) -> Callable[[], Made]:
-    """Keep what a function makes. Unlike with `cache` alone, a burst of first requests does not make it many times."""
-    kept = cache(make)
+class Single(Generic[Made]):
+    """Makes an object at the first call and returns the same one from then on, to all threads."""
 
-    @wraps(make)
-    def get() -> Made:
-        with _MAKING:
-            return kept()
+    def __init__(self, make: Callable[[], Made]) -> None:
+        self._make = make
+        self._lock = Lock()
+        self._made: Made | None = None
 
-    return get
+    def __call__(self) -> Made:
+        """Returns the object."""
+        with self._lock:
+            if self._made is None:
+                self._made = self._make()
+            return self._made
+
+    async def provide(self) -> Made:
+        """Returns the object, as a dependency of routes: FastAPI would call a plain function in a thread each time."""
+        return self._made if self._made is not None else await run_in_threadpool(self)
 
 
-@once
+@Single
 def database() -> Database:
     """The database of records; its schema is migrated at the first call."""
     return Database(settings().records_url)
 
 
-@once
+@Single
 def records() -> Records:
     """Recipes, images and public keys."""
     return Records(database())
 
 
-@once
+@Single
 def object_references() -> ObjectReferences:
     """The references of records to objects in S3."""
     return ObjectReferences(database())
 
 
-@once
+@Single
 def shells() -> Shells:
     """The shells of jobs."""
     return Shells(database())
 
 
-@once
+@Single
 def object_store() -> ObjectStore:
     """S3. Few attempts: a caller waits."""
     return ObjectStore.from_environment(attempts=3)
 
 
-ShellsService = Annotated[Shells, Depends(shells)]
-RecordsService = Annotated[Records, Depends(records)]
-ObjectReferencesService = Annotated[ObjectReferences, Depends(object_references)]
-StoreService = Annotated[ObjectStore, Depends(object_store)]
+ShellsService = Annotated[Shells, Depends(shells.provide)]
+RecordsService = Annotated[Records, Depends(records.provide)]
+ObjectReferencesService = Annotated[ObjectReferences, Depends(object_references.provide)]
+StoreService = Annotated[ObjectStore, Depends(object_store.provide)]

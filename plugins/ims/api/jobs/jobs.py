@@ -6,12 +6,11 @@ import uuid
 from collections.abc import AsyncIterator
 from typing import Annotated, Any
 
-from airflow.api_fastapi.core_api.security import GetUserDep
 from fastapi import APIRouter, Body, Header, Request, Response
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 
-from ims.api.http.auth import may_read, may_write
+from ims.api.http.auth import CurrentCaller, may_read, may_write
 from ims.api.http.deletes import DELETES, Doomed, DryRun, gone, would_delete
 from ims.api.http.lists import PAGE, After, Limit, add_link, read_cursor
 from ims.api.http.problems import Problem, field_problem
@@ -74,13 +73,13 @@ async def create_job(
     records: RecordsService,
     describe: DescribeService,
     store: StoreService,
-    user: GetUserDep,
+    caller: CurrentCaller,
     body: Annotated[dict[str, Any], Body()],
     key: IdempotencyKey = None,
 ) -> JobOut:
     """Start a job."""
     dag_id, job = _read_job(body)
-    run_id = idempotent_run_id(str(user.get_id()), key) if key else str(uuid.uuid4())
+    run_id = idempotent_run_id(caller.id, key) if key else str(uuid.uuid4())
     known = await find_run(airflow, run_id) if key else None
     if known is None:
         await run_in_threadpool(job_checks.check, job, records, store)

@@ -14,15 +14,14 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ims.api.http.auth import caller, may, may_run
-from ims.api.http.body import once_more, read_body
+from ims.api.http.auth import authenticate, run_permission
+from ims.api.http.body import read_body, replay
 from ims.api.http.problems import Problem, problem_response
 from ims.api.http.services import object_store, records
 from ims.api.runs import job_checks
 from ims.params import JobParams, NightParams
 from ims.workflows import Workflow, find_workflow
 
-MAX_BODY = 1024 * 1024
 _TRIGGER = re.compile(r"/api/v2/dags/(?P<dag_id>[^/]+)/dagRuns/?")
 
 
@@ -39,17 +38,16 @@ class TriggerGuard:
             await self.app(scope, receive, send)
             return
         try:
-            body = await read_body(receive, MAX_BODY)
-            request = Request(scope)
-            user = await caller(request)
-            # Whom Airflow will refuse is not told what exists.
-            if user is not None and may(may_run(workflow.dag_id), request, user):
+            body = await read_body(receive)
+            caller = await authenticate(Request(scope))
+            # A caller whom Airflow will refuse does not learn what exists.
+            if caller is not None and await caller.has(run_permission(workflow.dag_id)):
                 await run_in_threadpool(check_conf, workflow, body)
         except Problem as problem:
             answer = problem_response(problem.status, problem.detail, problem.errors)
             await answer(scope, receive, send)
             return
-        await self.app(scope, once_more(body, receive), send)
+        await self.app(scope, replay(body, receive), send)
 
 
 def _triggered(scope: Scope) -> Workflow | None:
