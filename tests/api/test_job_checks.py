@@ -8,9 +8,9 @@ from typing import get_args
 
 import pytest
 
-from ims.api.http.problems import Problem
+from ims.api.errors import UnusableError
 from ims.api.http.schemas import Arch
-from ims.api.runs.job_checks import check
+from ims.api.runs.job_checks import check_job
 from ims.params import CreateParams
 from ims.records.database import Database
 from ims.records.models import PublicKey, Recipe
@@ -40,7 +40,7 @@ def test_other_architecture(refused: bool, tmp_path: Path) -> None:
         recipe = records.add(Recipe(name=arch, link_path=arch, **fields))
         job = CreateParams(artifact_id=recipe.id, public_key_id=key.id, image_root_archive_name="image")
         try:
-            check(job, records, store)
-        except Problem as problem:
-            found.append(problem.detail)
+            check_job(job, records, store)
+        except UnusableError as error:
+            found.append(str(error))
     assert len(found) == (1 if refused else 0), found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -413,6 +414,19 @@ def cancelled(api: httpx.Client, job: dict[str, Any]) -> dict[str, Any]:
     return dict(api.get(f"{JOBS}/{job['id']}").json())
 
 
+def assert_cancelled(job: dict[str, Any]) -> None:
+    """The reason says who cancelled the job, and when."""
+    assert re.fullmatch(r"cancelled by admin at \d{4}-\d\d-\d\d \d\d:\d\d UTC", job["reason"])
+
+
+@pytest.mark.usefixtures("paused")
+def test_cancel_in_airflow(api: httpx.Client, inputs: Inputs) -> None:
+    """If a user marks the run failed in Airflow's UI, the reason comes from Airflow's audit log."""
+    job = create(api, inputs)
+    assert api.patch(f"{RUNS}/{job['dag_run_id']}", json={"state": "failed"}).status_code == 200
+    assert_cancelled(cancelled(api, job))
+
+
 @pytest.mark.usefixtures("paused")
 def test_cancel_by_status(api: httpx.Client, inputs: Inputs) -> None:
     """PATCH to `error` cancels a job that has not ended: it is so at once, and stays so."""
@@ -422,7 +436,7 @@ def test_cancel_by_status(api: httpx.Client, inputs: Inputs) -> None:
     assert answer.json()["status"] == "error"
     ended = cancelled(api, job)
     assert (ended["status"], ended["resultant_image_id"]) == ("error", None)
-    assert "cancelled" in ended["reason"]
+    assert_cancelled(ended)
     assert all(step["state"] != "success" for step in ended["steps"] if step["name"] != "close_workspace")
 
 
@@ -433,7 +447,7 @@ def test_cancel_by_delete(api: httpx.Client, inputs: Inputs) -> None:
     assert_deleted(api.delete(f"{JOBS}/{job['id']}"))
     ended = cancelled(api, job)
     assert ended["status"] == "error"
-    assert "cancelled" in ended["reason"]
+    assert_cancelled(ended)
     assert_deleted(api.delete(f"{JOBS}/{job['id']}"))
     assert_problem(api.get(f"{JOBS}/{job['id']}"), 404)
 

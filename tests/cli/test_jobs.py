@@ -111,7 +111,7 @@ def test_interrupted_follow(cli: Cli, key: Key, hanging: str) -> None:
     cli.ok("jobs", "delete", identity)
     ended = cli.run("jobs", "follow", identity, "--format", "json")
     assert ended.returncode == 1
-    assert "cancelled" in ended.stderr
+    assert "cancelled by admin at " in ended.stderr
     assert '"status": "error"' in ended.stdout
 
 

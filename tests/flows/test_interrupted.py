@@ -58,6 +58,7 @@ def test_cancelled_in_the_ui(
     assert ended["status"] == "error"
     assert service.run_state(ended) == "failed"
     assert ended["failed_step"] == "build_image"
+    assert ended["reason"].startswith("cancelled by admin at ")
     leftovers.assert_none(job["id"])
 
 

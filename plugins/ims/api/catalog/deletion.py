@@ -9,10 +9,10 @@ from typing import Any, Literal
 
 from fastapi import APIRouter, Depends, Request, Response
 
+from ims.api.errors import ConflictError
 from ims.api.http.auth import may_read, may_write
 from ims.api.http.deletes import DELETES, Doomed, DryRun, gone, would_delete
 from ims.api.http.lists import PAGE, page
-from ims.api.http.problems import Problem
 from ims.api.http.schemas import Id, PatchBody, RecordOut
 from ims.api.http.services import RecordsService
 from ims.records.models import RecordType
@@ -87,4 +87,4 @@ def _taken_is_conflict() -> Iterator[None]:
     try:
         yield
     except LinkTakenError as error:
-        raise Problem(409, str(error)) from None
+        raise ConflictError(str(error)) from None

@@ -9,9 +9,9 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import BeforeValidator, Field
 
 from ims.api.catalog.links import Linked, check_image_link, set_link
+from ims.api.errors import ConflictError
 from ims.api.http.auth import may_read, may_write
 from ims.api.http.lists import PAGE, by_packages, page
-from ims.api.http.problems import Problem
 from ims.api.http.schemas import Arch, ArtifactLink, Id, LinkOut, Moment, Name, PatchBody, RecordOut, RequestBody, Text
 from ims.api.http.services import RecordsService, StoreService
 from ims.errors import MissingError
@@ -133,7 +133,7 @@ def put_image(
             known = found
     same = (known.name, known.arch, known.job_id) == (body.name, body.arch, body.job_id)
     if not same or known.link_path != (body.link.path if body.link else None):
-        raise Problem(409, f"there is another image with the id {identity}")
+        raise ConflictError(f"there is another image with the id {identity}")
     return known
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from dataclasses import dataclass
 
-from ims.api.http.problems import Problem, field_problem
+from ims.api.errors import ConflictError, FieldError, UnusableError
 from ims.api.http.schemas import ArtifactLink
 from ims.errors import InputError, MissingError
 from ims.images.inventory import Inventory
@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 def check_recipe_link(store: ObjectStore, link: ArtifactLink) -> None:
-    """Raises Problem: 422, the archive does not exist."""
+    """Raises FieldError if the archive does not exist."""
     _stat(store, link)
 
 
@@ -34,7 +34,8 @@ class Linked:
 def check_image_link(store: ObjectStore, link: ArtifactLink) -> Linked:
     """Read an image's manifest and the SBOM that it names.
 
-    Raises Problem: 422, no readable manifest whose objects all exist, or no readable SBOM; 400, not exactly one rootfs.
+    Raises FieldError if the manifest or the SBOM cannot be read, or an object of the manifest does not exist;
+    UnusableError unless the manifest has exactly one rootfs.
     """
     _stat(store, link)
     try:
@@ -42,9 +43,9 @@ def check_image_link(store: ObjectStore, link: ArtifactLink) -> Linked:
         for artifact in manifest.artifacts:
             store.stat(ObjectName.parse(artifact.link.path))
     except (InputError, MissingError) as error:
-        raise field_problem("link", str(error)) from None
+        raise FieldError.of("link", str(error)) from None
     if (count := len(manifest.of_type(ROOTFS))) != 1:
-        raise field_problem("link", f"the manifest has {count} artifacts of the type {ROOTFS}, not one", 400)
+        raise UnusableError.of("link", f"the manifest has {count} artifacts of the type {ROOTFS}, not one")
     return Linked(_objects(link, manifest), _inventory(store, manifest))
 
 
@@ -65,10 +66,10 @@ def needed_by(store: ObjectStore, link: ArtifactLink) -> set[str]:
 
 
 def set_link(record: Recipe | Image, link: ArtifactLink) -> None:
-    """Set a record's link, which can be done once. Raises Problem: 409, it has another."""
+    """Sets the link of a record, once for all. Raises ConflictError if the record has another."""
     wanted = link.model_dump()
     if record.link is not None and record.link != wanted:
-        raise Problem(409, f"{record.name} ({record.id}) links {record.link['path']} already")
+        raise ConflictError(f"{record.name} ({record.id}) links {record.link['path']} already")
     record.link = wanted
     record.link_path = link.path
 
@@ -84,7 +85,7 @@ def _inventory(store: ObjectStore, manifest: Manifest) -> Inventory | None:
         name = artifact_of(manifest, SBOM)
         return read_sbom(store.read_bytes(name, MAX_SBOM), name) if name is not None else None
     except (InputError, MissingError) as error:
-        raise field_problem("link", str(error)) from None
+        raise FieldError.of("link", str(error)) from None
 
 
 def _objects(link: ArtifactLink, manifest: Manifest) -> set[str]:
@@ -95,6 +96,6 @@ def _stat(store: ObjectStore, link: ArtifactLink) -> None:
     try:
         stored = store.stat(ObjectName.parse(link.path))
     except (InputError, MissingError) as error:
-        raise field_problem("link", str(error)) from None
+        raise FieldError.of("link", str(error)) from None
     if link.etag and link.etag.strip('"') != stored.etag:
         log.warning("%s has the etag %s, its record says %s", link.path, stored.etag, link.etag)

@@ -13,7 +13,7 @@ from fastapi import Depends, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import TypeAdapter
 
-from ims.api.http.problems import field_problem
+from ims.api.errors import FieldError
 from ims.api.http.schemas import Arch, Moment, Name, RecordOut, Text, in_utc
 from ims.api.http.services import RecordsService
 from ims.errors import InputError
@@ -38,7 +38,7 @@ def write_cursor(where: Position) -> str:
 
 
 def read_cursor(text: str | None) -> Position | None:
-    """The position that `after` names. Raises Problem: 422, it names none."""
+    """The position that `after` names. Raises FieldError if it is not a position."""
     if text is None:
         return None
     try:
@@ -47,7 +47,7 @@ def read_cursor(text: str | None) -> Position | None:
             raise ValueError
         return Position(in_utc(datetime.fromisoformat(moment)), identity)
     except ValueError:
-        raise field_problem("after", "not the end of a page; take it from the header Link") from None
+        raise FieldError.of("after", "not the end of a page; take it from the header Link") from None
 
 
 def add_link(request: Request, response: Response, last: Position) -> None:
@@ -87,7 +87,7 @@ def by_labels(
     pairs = [item.partition("=") for item in metadata or ()]
     for key, equals, _ in pairs:
         if not equals:
-            raise field_problem("metadata", f"{key!r} is not key=value")
+            raise FieldError.of("metadata", f"{key!r} is not key=value")
     return replace(base, labels=tuple((key, value) for key, _, value in pairs))
 
 
@@ -103,7 +103,7 @@ def by_packages(
     if package_below is None:
         return replace(base, package=package)
     if package is None:
-        raise field_problem("package_below", "of which package? Give package too")
+        raise FieldError.of("package_below", "of which package? Give package too")
     held = records.versions(package)
     kinds = sorted({kind for kind, _ in held})
     try:
@@ -111,7 +111,7 @@ def by_packages(
         if not kinds:
             check_version(package_below)
     except InputError as error:
-        raise field_problem("package_below", str(error)) from None
+        raise FieldError.of("package_below", str(error)) from None
     return replace(base, package=package, versions=below)
 
 

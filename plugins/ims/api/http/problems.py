@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Mapping, Sequence
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request
@@ -10,13 +11,17 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
+from ims.api.errors import AirflowError, ConflictError, FieldError, UnusableError
 from ims.errors import ConfigurationError, ImsError, InputError, MissingError, UnavailableError
 from ims.records.holds import HeldError
 from ims.records.store import IdTakenError, LinkTakenError, PurgingError
 
 log = logging.getLogger(__name__)
 
+# The first class that an error is an instance of decides.
 _STATUS: dict[type[ImsError], int] = {
+    ConflictError: 409,
+    UnusableError: 400,
     MissingError: 404,
     InputError: 422,
     UnavailableError: 503,
@@ -25,27 +30,32 @@ _STATUS: dict[type[ImsError], int] = {
 
 
 class Problem(Exception):
-    """An answer that is an error; `errors` says what is wrong with which field."""
+    """A request that the HTTP layer itself refuses. The other rooms raise the errors of `ims.api.errors`."""
 
-    def __init__(self, status: int, detail: str, errors: dict[str, list[str]] | None = None) -> None:
+    def __init__(self, status: int, detail: str) -> None:
         super().__init__(detail)
         self.status = status
         self.detail = detail
-        self.errors = errors
-
-
-def field_problem(field: str, message: str, status: int = 422) -> Problem:
-    """A problem with one field of the request."""
-    return Problem(status, f"{field}: {message}", {field: [message]})
 
 
 def problem_response(
-    status: int, detail: str, errors: dict[str, list[str]] | None = None, headers: dict[str, str] | None = None
+    status: int,
+    detail: str,
+    errors: Mapping[str, Sequence[str]] | None = None,
+    headers: dict[str, str] | None = None,
 ) -> JSONResponse:
-    """The answer for a problem."""
+    """Returns the answer for a problem."""
     body = {"status": status, "title": HTTPStatus(status).phrase, "detail": detail}
     content = body if errors is None else {**body, "errors": errors}
     return JSONResponse(content, status, headers, media_type="application/problem+json")
+
+
+def error_response(error: ImsError) -> JSONResponse:
+    """Returns the answer for a domain error."""
+    status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
+    if isinstance(error, AirflowError):
+        status = error.status
+    return problem_response(status, str(error), error.fields if isinstance(error, FieldError) else None)
 
 
 def install(app: FastAPI) -> None:
@@ -63,12 +73,12 @@ def install(app: FastAPI) -> None:
 
 async def _problem(_request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, Problem)
-    return problem_response(error.status, error.detail, error.errors)
+    return problem_response(error.status, error.detail)
 
 
 async def _ims_error(_request: Request, error: Exception) -> JSONResponse:
-    status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
-    return problem_response(status, str(error))
+    assert isinstance(error, ImsError)
+    return error_response(error)
 
 
 async def _link_taken(_request: Request, error: Exception) -> JSONResponse:

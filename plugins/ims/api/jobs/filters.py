@@ -8,8 +8,8 @@ from typing import Annotated
 
 from fastapi import Depends, Query
 
+from ims.api.errors import UnusableError
 from ims.api.http.lists import CreatedAfter, CreatedBefore
-from ims.api.http.problems import field_problem
 from ims.api.http.schemas import Arch, Name
 from ims.api.jobs.schemas import JobOut
 from ims.api.runs.lists import RunFilter
@@ -49,8 +49,8 @@ class JobFilter:
         workflows = [workflow.dag_id for workflow in JOB_WORKFLOWS if self._job_type in (None, workflow.job_type)]
         return RunFilter(workflows, sorted(states) or None, self._after, self._before)
 
-    def takes(self, job: JobOut) -> bool:
-        """Whether a job of these runs is meant."""
+    def matches(self, job: JobOut) -> bool:
+        """Whether a job of these runs matches."""
         return (
             (not self._status or job.status in self._status)
             and self._name in (None, job.image_root_archive_name)
@@ -59,10 +59,10 @@ class JobFilter:
 
 
 def parse_age(text: str) -> timedelta:
-    """Read an age such as 2d or 1w12h. Raises Problem: 400, it is something else."""
+    """Read an age such as 2d or 1w12h. Raises UnusableError if it is something else."""
     match = _AGE.fullmatch(text)
     if not text or match is None:
-        raise field_problem("age", f"{text!r} is not an age such as 30m, 12h, 2d or 1w2d", 400)
+        raise UnusableError.of("age", f"{text!r} is not an age such as 30m, 12h, 2d or 1w2d")
     return timedelta(**{unit: int(number) for unit, number in match.groupdict(default="0").items()})
 
 

@@ -11,15 +11,16 @@ from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 
 from ims.api.http.auth import may_read
-from ims.api.http.problems import Problem
 from ims.api.http.schemas import Id
 from ims.api.runs.airflow import AirflowApi, AirflowService
-from ims.api.runs.runs import Run, StepState, expect_run, with_steps
+from ims.api.runs.lookup import expect_job, with_steps
+from ims.api.runs.runs import Run, StepState
+from ims.api.runs.states import RUN_ENDED, TASK_LOGS
+from ims.errors import ImsError, MissingError
 
 POLL = 1.0
 _SOURCES = "::group::Log message source details"
 _MARKS = ("::group::", "::endgroup::")
-_LOGGING = ("running", "deferred")
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
@@ -38,11 +39,11 @@ async def get_log(
     follow: Annotated[bool, Query(description="go on until the step has ended")] = False,
 ) -> StreamingResponse:
     """The log of a step, named as in the job's `steps`: `build_image`, `upload_artifacts[0]`."""
-    run = await expect_run(airflow, identity)
+    run = await expect_job(airflow, identity)
     state = _step(run, step)
     attempt = number or state.try_number
     if attempt > state.try_number or (attempt == 0 and not follow):
-        raise Problem(404, f"{step} of the job {identity} has no try {number}" if number else f"{step} has not begun")
+        raise MissingError(f"{step} of the job {identity} has no try {number}" if number else f"{step} has not begun")
     text = _followed(airflow, run, step, number) if follow else _text(airflow, run, state, attempt)
     # Airflow's compression would hold lines back.
     headers = {"Content-Encoding": "identity"} if follow else None
@@ -54,7 +55,7 @@ def _step(run: Run, label: str) -> StepState:
         if step.label == label:
             return step
     known = ", ".join(step.label for step in run.steps) or "none yet"
-    raise Problem(404, f"the job {run.job_id} has no step {label}; its steps: {known}")
+    raise MissingError(f"the job {run.job_id} has no step {label}; its steps: {known}")
 
 
 async def _text(airflow: AirflowApi, run: Run, step: StepState, attempt: int) -> AsyncIterator[str]:
@@ -74,20 +75,20 @@ async def _followed(airflow: AirflowApi, run: Run, label: str, number: int | Non
     try:
         while True:
             step = _step(run, label)
-            if step.try_number >= attempt and (step.state in _LOGGING or step.state != before):
+            if step.try_number >= attempt and (step.state in TASK_LOGS or step.state != before):
                 async for text in _attempt(airflow, run, step, attempt, shown):
                     shown += 1
                     yield text
             before = step.state or ""
             if step.try_number > attempt and number is None:
                 attempt, shown, before = attempt + 1, 0, ""
-            elif step.try_number > attempt or step.is_over or run.state in ("success", "failed"):
+            elif step.try_number > attempt or step.has_ended or run.state in RUN_ENDED:
                 return
             else:
                 await asyncio.sleep(POLL)
-                run = await with_steps(airflow, await expect_run(airflow, run.run_id))
-    except Problem as problem:  # the status of the answer was sent already
-        yield f"the log ends here: {problem.detail}\n"
+                run = await with_steps(airflow, await expect_job(airflow, run.run_id))
+    except ImsError as error:  # the status of the answer was sent already
+        yield f"the log ends here: {error}\n"
 
 
 async def _attempt(airflow: AirflowApi, run: Run, step: StepState, attempt: int, skip: int) -> AsyncIterator[str]:

@@ -8,8 +8,8 @@ from typing import Annotated, Literal
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
+from ims.api.errors import ConflictError
 from ims.api.http.auth import may_read, may_write
-from ims.api.http.problems import Problem
 from ims.api.http.schemas import Id, Moment, RequestBody, Text
 from ims.api.http.services import ShellsService
 from ims.records.models import Shell
@@ -73,11 +73,11 @@ def operate_shell(identity: Id, body: ShellOperation, shells: ShellsService) -> 
 
     def change(shell: Shell) -> None:
         if shell.closed is not None:
-            raise Problem(409, f"the shell of the job {identity} is closed")
+            raise ConflictError(f"the shell of the job {identity} is closed")
         if body.operation == "extend":
             shell.until = datetime.now(UTC) + timedelta(seconds=body.seconds)
         elif shell.operation not in (None, body.operation):
-            raise Problem(409, f"the shell of the job {identity} was asked to {shell.operation} already")
+            raise ConflictError(f"the shell of the job {identity} was asked to {shell.operation} already")
         else:
             shell.operation = body.operation
 

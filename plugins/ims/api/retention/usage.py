@@ -7,7 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ims.api.runs.airflow import AirflowApi
-from ims.api.runs.runs import run_of, xcom
+from ims.api.runs.reasons import xcom
+from ims.api.runs.runs import run_of
+from ims.api.runs.states import RUN_NOT_ENDED
 from ims.jobs import job_id
 from ims.records.holds import Holds
 from ims.workflows import OPEN_WORKSPACE
@@ -17,7 +19,7 @@ _FIELDS = ("artifact_id", "public_key_id", "playbook")
 
 async def running_jobs(airflow: AirflowApi) -> list[dict[str, Any]]:
     """The queued and running runs of all workflows, as Airflow describes them: each may have a workspace."""
-    return await airflow.search("dags/~/dagRuns/list", "dag_runs", states=["queued", "running"])
+    return await airflow.search("dags/~/dagRuns/list", "dag_runs", states=RUN_NOT_ENDED)
 
 
 def used_by(runs: Iterable[Mapping[str, Any]]) -> dict[str, str]:

@@ -1,73 +1,88 @@
 """Airflow's public REST API, called inside its own process with the caller's credential.
 
-So Airflow's own authorization and validation apply to what our routes do, and no token of a service is kept.
+Airflow's own authorization and validation therefore apply to what our routes do, and the API needs no token of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
+from http import HTTPStatus
 from typing import Annotated, Any
 
 import httpx
 from fastapi import Depends, Request
+from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ims.api.http.problems import Problem
+from ims.api.errors import AirflowError
 from ims.api.http.streaming import StreamingTransport
 
 PAGE = 100
-# Each call holds a connection of Airflow's pool of fifteen, which others need too.
-_AT_ONCE = asyncio.Semaphore(4)
+# Each call holds one of the fifteen connections of Airflow's pool, which serves everybody.
+_CONCURRENT_CALLS = asyncio.Semaphore(4)
 _CREDENTIALS = ("authorization", "cookie")
+_INTERNAL = "ims.internal"
+
+
+def is_internal(scope: Scope) -> bool:
+    """Whether a request comes from our own routes. No client can set this key of the ASGI scope."""
+    return _INTERNAL in scope
+
+
+def _internal(app: ASGIApp) -> ASGIApp:
+    async def call(scope: Scope, receive: Receive, send: Send) -> None:
+        await app({**scope, _INTERNAL: True}, receive, send)
+
+    return call
 
 
 class AirflowApi:
-    """Airflow as the caller of a request may use it."""
+    """Airflow with the permissions of the caller of a request."""
 
     def __init__(self, request: Request) -> None:
-        from airflow.api_fastapi.app import cached_app  # at import time the app would import us
+        from airflow.api_fastapi.app import cached_app  # the app imports this module while it is loading
 
-        app = cached_app()
+        app = _internal(cached_app())
         headers = {name: request.headers[name] for name in _CREDENTIALS if name in request.headers}
         url = str(request.base_url.replace(path="/api/v2/"))
-        # What the environment says of proxies is not for calls inside of a process, and slow to read.
-        given: Any = {"base_url": url, "headers": headers, "trust_env": False}
-        self._client = httpx.AsyncClient(transport=httpx.ASGITransport(app=app), **given)
-        self._reader = httpx.AsyncClient(transport=StreamingTransport(app), **given)
+        # Proxies from the environment do not apply to calls inside a process, and reading them is slow.
+        options: Any = {"base_url": url, "headers": headers, "trust_env": False}
+        self._client = httpx.AsyncClient(transport=httpx.ASGITransport(app=app), **options)
+        self._reader = httpx.AsyncClient(transport=StreamingTransport(app), **options)
 
     async def call(self, method: str, path: str, **arguments: Any) -> Any:
-        """Send a request below `/api/v2`. Raises Problem: Airflow's answer is an error."""
-        async with _AT_ONCE:
+        """Sends a request below `/api/v2` and returns the body of the answer. Raises AirflowError."""
+        async with _CONCURRENT_CALLS:
             answer = await self._client.request(method, path, **arguments)
         if answer.is_success:
             return answer.json() if answer.content else None
-        raise _problem(answer)
+        raise _error(answer)
 
     async def lines(self, path: str, **arguments: Any) -> AsyncIterator[str]:
-        """The lines of a GET's answer while they come. Raises Problem: Airflow's answer is an error."""
+        """Yields the lines of the answer to a GET as they arrive. Raises AirflowError."""
         accept = {"Accept": "application/x-ndjson"}
         async with self._reader.stream("GET", path, headers=accept, **arguments) as answer:
             if not answer.is_success:
                 await answer.aread()
-                raise _problem(answer)
+                raise _error(answer)
             async for line in answer.aiter_lines():
                 yield line
 
     async def find(self, path: str, **arguments: Any) -> Any | None:
-        """GET what may not be there."""
+        """Returns the body of the answer to a GET, or None if Airflow answers 404. Raises AirflowError."""
         try:
             return await self.call("GET", path, **arguments)
-        except Problem as problem:
-            if problem.status == 404:
+        except AirflowError as error:
+            if error.status == HTTPStatus.NOT_FOUND:
                 return None
             raise
 
     async def pages(self, path: str, items: str, **query: Any) -> list[dict[str, Any]]:
-        """All items of a list that Airflow gives in pages."""
+        """Returns all items of a list that Airflow divides into pages."""
         return await self._all(items, lambda offset: self.call("GET", path, params={**query, **_page("", offset)}))
 
     async def search(self, path: str, items: str, **body: Any) -> list[dict[str, Any]]:
-        """All items that a POST with filters in its body finds in pages."""
+        """Returns all items that a POST with filters in its body finds."""
         return await self._all(items, lambda offset: self.call("POST", path, json={**body, **_page("page_", offset)}))
 
     async def _all(self, items: str, fetch: Callable[[int], Awaitable[dict[str, Any]]]) -> list[dict[str, Any]]:
@@ -83,12 +98,12 @@ def _page(prefix: str, offset: int) -> dict[str, int]:
     return {f"{prefix}limit": PAGE, f"{prefix}offset": offset}
 
 
-def _problem(answer: httpx.Response) -> Problem:
+def _error(answer: httpx.Response) -> AirflowError:
     try:
         detail = answer.json()["detail"]
     except (ValueError, KeyError):
         detail = answer.text
-    return Problem(answer.status_code, detail if isinstance(detail, str) else str(detail))
+    return AirflowError(answer.status_code, detail if isinstance(detail, str) else str(detail))
 
 
 AirflowService = Annotated[AirflowApi, Depends(AirflowApi)]

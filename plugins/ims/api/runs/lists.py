@@ -10,7 +10,8 @@ from datetime import datetime
 from typing import Any
 
 from ims.api.runs.airflow import PAGE, AirflowApi
-from ims.api.runs.runs import Run, add_reason, ordered, run_of
+from ims.api.runs.reasons import add_reason
+from ims.api.runs.runs import Run, ordered, run_of
 from ims.records.selection import Position
 from ims.workflows import JOB_DAG_IDS
 

@@ -13,7 +13,10 @@ from starlette.concurrency import run_in_threadpool
 
 from ims.api.http.services import RecordsService
 from ims.api.runs.airflow import AirflowService
-from ims.api.runs.runs import Run, run_of, with_steps, xcom
+from ims.api.runs.lookup import with_steps
+from ims.api.runs.reasons import xcom
+from ims.api.runs.runs import Run, run_of
+from ims.api.runs.states import TASK_ENDED
 from ims.jobs import nightly_run_id
 from ims.records.models import Recipe
 from ims.records.selection import Selection
@@ -28,7 +31,6 @@ Outcome = Literal["waiting", "building", "unchanged", "built", "failed"]
 _STATUS: dict[str, Status] = {"queued": "queued", "running": "running", "success": "success"}
 # Without these there is no night; what else fails is told of a recipe, or stops nothing.
 _NEEDED = (CHOOSE_RECIPES, CHOOSE_BUILDS, SUMMARIZE)
-_OVER = ("success", "failed", "skipped", "upstream_failed", "removed")
 
 
 class NightRecipe(BaseModel):
@@ -144,7 +146,7 @@ class DescribeNight:
             recipe.started, recipe.ended = job.started, job.ended
             if job.started is not None and job.ended is not None:
                 recipe.seconds = round((job.ended - job.started).total_seconds())
-        elif state in _OVER:
+        elif state in TASK_ENDED:
             reason = await xcom(self._airflow, night, BUILD_RECIPES, FAILURE, number)
             recipe.outcome, recipe.reason = "failed", _short(reason or "no job was started: the night was cancelled")
         counts: dict[Outcome, int] = {"failed": recipe.failures + 1, "built": 0}

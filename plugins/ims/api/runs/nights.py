@@ -10,14 +10,15 @@ from starlette.concurrency import run_in_threadpool
 
 from ims.api.http.auth import may_read, may_write
 from ims.api.http.lists import PAGE, After, add_link, read_cursor
-from ims.api.http.problems import Problem
 from ims.api.http.schemas import Id
 from ims.api.http.services import RecordsService
-from ims.api.runs import job_checks
 from ims.api.runs.airflow import AirflowApi, AirflowService
+from ims.api.runs.job_checks import check_night
 from ims.api.runs.lists import behind, position
+from ims.api.runs.lookup import find_run
 from ims.api.runs.night_views import DescribeNightService, NightOut
-from ims.api.runs.runs import Run, find_run_of, run_of
+from ims.api.runs.runs import Run, run_of
+from ims.errors import MissingError
 from ims.params import NightParams
 from ims.records.selection import Position
 from ims.workflows import NIGHTLY_IMAGES
@@ -49,7 +50,7 @@ async def create_night(
     body: NightParams, airflow: AirflowService, records: RecordsService, describe: DescribeNightService
 ) -> NightOut:
     """Build now what is marked, or the recipes that are named. While a night runs it waits."""
-    await run_in_threadpool(job_checks.check_night, body, records)
+    await run_in_threadpool(check_night, body, records)
     run = {"dag_run_id": str(uuid.uuid4()), "logical_date": None, "conf": body.model_dump(exclude_unset=True)}
     return await describe.one(run_of(await airflow.call("POST", f"dags/{NIGHTLY_IMAGES.dag_id}/dagRuns", json=run)))
 
@@ -57,9 +58,9 @@ async def create_night(
 @router.get("/{id}", dependencies=[may_read()], response_model=NightOut)
 async def get_night(identity: Id, airflow: AirflowService, describe: DescribeNightService) -> NightOut:
     """One night; while it runs, what is known so far."""
-    run = await find_run_of(airflow, [NIGHTLY_IMAGES.dag_id], identity)
+    run = await find_run(airflow, [NIGHTLY_IMAGES.dag_id], identity)
     if run is None:
-        raise Problem(404, f"there is no night with the id {identity}")
+        raise MissingError(f"there is no night with the id {identity}")
     return await describe.one(run)
 
 

@@ -1,4 +1,4 @@
-"""`POST /recipes/{id}/plan`: whether a recipe has to be built, as the workflow `plan_images` tells it."""
+"""`POST /recipes/{id}/plan`: whether a recipe must be built, which the workflow `plan_images` finds out."""
 
 from __future__ import annotations
 
@@ -12,11 +12,13 @@ from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from ims.api.http.auth import may_write
-from ims.api.http.problems import Problem, field_problem
 from ims.api.http.schemas import Id
 from ims.api.http.services import RecordsService
 from ims.api.runs.airflow import AirflowApi, AirflowService
-from ims.api.runs.runs import Run, run_of, xcom
+from ims.api.runs.job_checks import check_link
+from ims.api.runs.reasons import xcom
+from ims.api.runs.runs import Run, run_of
+from ims.errors import UnavailableError
 from ims.records.models import Recipe
 from ims.workflows import FAILURE, PLAN_IMAGES, PLAN_RECIPES
 
@@ -26,7 +28,7 @@ SECONDS = 600
 
 
 class PlanOut(BaseModel):
-    """A verdict, the fields that differ from what the newest image was built from, and which packages do."""
+    """The verdict, and the build inputs and packages that differ from those of the newest image."""
 
     recipe_id: str
     name: str
@@ -39,17 +41,16 @@ class PlanOut(BaseModel):
 
 @router.post("/{id}/plan", dependencies=[may_write()], response_model=PlanOut)
 async def plan_recipe(identity: Id, airflow: AirflowService, records: RecordsService) -> Any:
-    """Tell whether building the recipe would make another image than its newest one, and why. Nothing is built."""
+    """Plan a recipe: would a build make an image different from the newest one, and why? Nothing is built."""
     recipe = await run_in_threadpool(records.get, Recipe, identity)
-    if recipe.link is None:
-        raise field_problem("link", f"{recipe.name} has no link to an object in S3", 400)
-    wanted = {"dag_run_id": str(uuid.uuid4()), "logical_date": None, "conf": {"recipes": [identity]}}
-    run = run_of(await airflow.call("POST", f"dags/{PLAN_IMAGES.dag_id}/dagRuns", json=wanted))
+    check_link(recipe, "link")
+    body = {"dag_run_id": str(uuid.uuid4()), "logical_date": None, "conf": {"recipes": [identity]}}
+    run = run_of(await airflow.call("POST", f"dags/{PLAN_IMAGES.dag_id}/dagRuns", json=body))
     try:
         async with asyncio.timeout(SECONDS):
             return await _answer(airflow, run)
     except TimeoutError:
-        raise Problem(503, f"the plan is not there after {SECONDS} s; its run is {run.run_id}") from None
+        raise UnavailableError(f"the plan is not there after {SECONDS} s; its run is {run.run_id}") from None
 
 
 async def _answer(airflow: AirflowApi, run: Run) -> Any:
@@ -61,4 +62,4 @@ async def _answer(airflow: AirflowApi, run: Run) -> Any:
     if state == "success" and results is not None:
         return results[PLAN_RECIPES][0]
     reason = await xcom(airflow, run, PLAN_RECIPES, FAILURE)
-    raise Problem(503, f"the plan failed: {'see the log of its run' if reason is None else reason} ({run.run_id})")
+    raise UnavailableError(f"the plan failed: {reason or 'see the log of its run'} ({run.run_id})")

@@ -1,0 +1,101 @@
+"""Starting a job: the body of `POST /jobs`, the checks before and after the run is created."""
+
+from __future__ import annotations
+
+import uuid
+from http import HTTPStatus
+from typing import Any
+
+from pydantic import ValidationError
+from starlette.concurrency import run_in_threadpool
+
+from ims.api.errors import AirflowError, ConflictError, FieldError, UnusableError
+from ims.api.http.auth import CurrentCaller
+from ims.api.http.services import RecordsService, StoreService
+from ims.api.jobs.schemas import CreateJobIn, CustomizeJobIn
+from ims.api.runs.airflow import AirflowService
+from ims.api.runs.job_checks import check_job
+from ims.api.runs.lookup import expect_job, find_job
+from ims.api.runs.reasons import cancel
+from ims.api.runs.runs import Run, new_run
+from ims.jobs import idempotent_run_id
+from ims.params import CreateParams, CustomizeParams, JobParams
+from ims.workflows import CREATE_IMAGE, CUSTOMIZE_IMAGE
+
+_NOT_PARAMS = {"job_type", "ssh_containers"}
+
+
+def read_job(body: dict[str, Any]) -> tuple[str, JobParams]:
+    """Returns the DAG and the params for a new job. Raises FieldError, UnusableError."""
+    try:
+        if body.get("job_type") == "customize":
+            return CUSTOMIZE_IMAGE.dag_id, _customize(CustomizeJobIn.model_validate(body))
+        return CREATE_IMAGE.dag_id, _create(CreateJobIn.model_validate(body))
+    except ValidationError as error:
+        raise FieldError.from_validation(error) from None
+
+
+class JobStart:
+    """Starts jobs for the caller of a request."""
+
+    def __init__(
+        self, airflow: AirflowService, records: RecordsService, store: StoreService, caller: CurrentCaller
+    ) -> None:
+        self._airflow = airflow
+        self._records = records
+        self._store = store
+        self._caller = caller
+
+    async def start(self, dag_id: str, params: JobParams, key: str | None) -> Run:
+        """Returns the run of the new job, or of the job that the caller has already started with the same key.
+
+        Raises ConflictError if that is another job, UnusableError if the job refers to something that cannot be used.
+        """
+        run_id = idempotent_run_id(self._caller.id, key) if key else str(uuid.uuid4())
+        run = await find_job(self._airflow, run_id) if key else None
+        if run is None:
+            await self._check(params)
+            run = await self._create(dag_id, run_id, params)
+            await self._check_again(run, params)
+        if (run.dag_id, run.job.model_dump()) != (dag_id, params.model_dump()):
+            raise ConflictError(f"the Idempotency-Key was used for another job: {run.job_id}")
+        return run
+
+    async def _check(self, params: JobParams) -> None:
+        await run_in_threadpool(check_job, params, self._records, self._store)
+
+    async def _create(self, dag_id: str, run_id: str, params: JobParams) -> Run:
+        body = {"dag_run_id": run_id, "logical_date": None, "conf": params.model_dump(exclude_unset=True)}
+        try:
+            return new_run(await self._airflow.call("POST", f"dags/{dag_id}/dagRuns", json=body))
+        except AirflowError as error:
+            if error.status != HTTPStatus.CONFLICT:
+                raise
+        return await expect_job(self._airflow, run_id)  # the same request arrived at the same moment
+
+    async def _check_again(self, run: Run, params: JobParams) -> None:
+        """Cancels the run if its inputs were deleted meanwhile.
+
+        A deletion hides the record first and then looks for runs that use it. So either it finds this run, or this
+        check finds that the record is gone.
+        """
+        try:
+            await self._check(params)
+        except FieldError:
+            await cancel(self._airflow, run, "because its inputs were deleted")
+            raise
+
+
+def _create(body: CreateJobIn) -> CreateParams:
+    if body.ssh_containers:
+        raise UnusableError.of("ssh_containers", "a create job has none")
+    return CreateParams(**body.model_dump(exclude=_NOT_PARAMS, exclude_unset=True))
+
+
+def _customize(body: CustomizeJobIn) -> CustomizeParams:
+    params = body.model_dump(exclude=_NOT_PARAMS, exclude_unset=True)
+    if body.ssh_containers:
+        if len(body.ssh_containers) > 1:
+            raise UnusableError.of("ssh_containers", "a job has at most one")
+        params |= {"shell_name": body.ssh_containers[0].name, "jail": body.ssh_containers[0].jail}
+    return CustomizeParams(**params)

@@ -1,0 +1,71 @@
+"""Why a run failed, in one sentence; cancelling a run, which is a reason too."""
+
+from __future__ import annotations
+
+import json
+from datetime import UTC, datetime
+from typing import Any
+
+from ims.api.errors import AirflowError
+from ims.api.runs.airflow import AirflowApi
+from ims.api.runs.runs import Run
+from ims.workflows import FAILURE
+
+_CANCELLED = "cancelled"
+_NOTE_LENGTH = 1000  # Airflow's limit
+
+
+async def cancel(airflow: AirflowApi, run: Run, cause: str) -> None:
+    """Ends a run. Its note says that it was cancelled, and `cause`, such as "by admin"."""
+    line = f"{_CANCELLED} {cause} at {_minute(datetime.now(UTC))}"
+    note = "\n".join(filter(None, [run.note, line]))[-_NOTE_LENGTH:]
+    await airflow.call("PATCH", f"dags/{run.dag_id}/dagRuns/{run.run_id}", json={"state": "failed", "note": note})
+
+
+async def add_reason(airflow: AirflowApi, run: Run) -> None:
+    """Sets the reason of a job's run, whose steps are known, if it failed."""
+    run.reason = await _reason(airflow, run)
+
+
+async def xcom(airflow: AirflowApi, run: Run, task: str, key: str, map_index: int = -1) -> Any | None:
+    """Returns what a task of a run has pushed under a key, or None if it has not."""
+    path = f"dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/{task}/xcomEntries/{key}"
+    entry = await airflow.find(path, params={"map_index": map_index})
+    return None if entry is None else entry["value"]
+
+
+async def cancellation(airflow: AirflowApi, run: Run) -> str:
+    """Returns who cancelled a run and when, as far as that is known."""
+    lines = (run.note or "").splitlines()
+    noted = next((line for line in reversed(lines) if line.startswith(_CANCELLED)), None)
+    return noted or await _logged(airflow, run) or _unexplained(run)
+
+
+async def _reason(airflow: AirflowApi, run: Run) -> str | None:
+    step = run.failed
+    if step is None or run.was_interrupted:
+        return await cancellation(airflow, run) if run.is_cancelled or run.state == "failed" else None
+    reason = await xcom(airflow, run, step.name, FAILURE, step.map_index)
+    return f"{step.label}: {reason}" if reason else f"{step.label} ended without a reason: a process was killed"
+
+
+async def _logged(airflow: AirflowApi, run: Run) -> str | None:
+    """Returns what Airflow's audit log says; None also if the caller may not read it."""
+    query = {"dag_id": run.dag_id, "run_id": run.run_id, "event": "patch_dag_run", "order_by": "-when"}
+    try:
+        events = (await airflow.call("GET", "eventLogs", params=query))["event_logs"]
+    except AirflowError:
+        return None
+    for event in events:
+        if json.loads(event["extra"] or "{}").get("state") == "failed":
+            return f"{_CANCELLED} by {event['owner']} at {_minute(datetime.fromisoformat(event['when']))}"
+    return None
+
+
+def _unexplained(run: Run) -> str:
+    ended = max((step.ended for step in run.steps if step.ended is not None), default=run.ended)
+    return f"{_CANCELLED} at {_minute(ended)}" if ended is not None else _CANCELLED
+
+
+def _minute(moment: datetime) -> str:
+    return f"{moment.astimezone(UTC):%Y-%m-%d %H:%M} UTC"
