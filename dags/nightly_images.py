@@ -45,7 +45,7 @@ with DAG(
     build = BuildRecipeOperator.partial(
         task_id="build_images", pool=POOL, map_index_template="{{ task.build['name'] }}"
     ).expand(build=builds.output)
-    summary = SummarizeOperator(task_id="summarize", trigger_rule=TriggerRule.ALL_DONE)
+    summary = SummarizeOperator(task_id="summarize", trigger_rule=TriggerRule.ALL_DONE, builds=builds.output)
     notify = NotifyOperator(task_id="notify", summary=summary.output).as_teardown()
 
     chosen >> plan >> [close, builds]

@@ -13,7 +13,7 @@ def job_id(run_id: str) -> str:
         is_uuid = str(uuid.UUID(run_id)) == run_id
     except ValueError:
         is_uuid = False
-    return run_id if is_uuid else _derive(run_id)
+    return run_id if is_uuid else derive_id(run_id)
 
 
 def is_derived_id(job: str) -> bool:
@@ -26,18 +26,14 @@ def is_derived_id(job: str) -> bool:
 
 def idempotent_run_id(user: str, key: str) -> str:
     """The run id for the request of a user with an idempotency key. The same request always gives the same id."""
-    return _derive(f"{user}\n{key}")
+    return derive_id(f"{user}\n{key}")
 
 
 def nightly_run_id(night: str, recipe_id: str) -> str:
     """The id of the run that builds a recipe in the night whose run id is `night`. Another try gives the same id."""
-    return _derive(f"{night}\n{recipe_id}")
+    return derive_id(f"{night}\n{recipe_id}")
 
 
-def lineage(name: str, arch: str) -> str:
-    """What recipes of one name and architecture have in common: pushing a folder again makes a new record."""
-    return _derive(f"recipe\n{name}\n{arch}")
-
-
-def _derive(text: str) -> str:
+def derive_id(text: str) -> str:
+    """A UUID that is always the same for the same text."""
     return str(uuid.uuid5(_NAMESPACE, text))

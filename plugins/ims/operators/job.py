@@ -9,7 +9,8 @@ from airflow.sdk import Context
 
 from ims.connections import api_client, object_store
 from ims.errors import InputError, MissingError, PermanentError
-from ims.jobs import job_id, lineage
+from ims.jobs import job_id
+from ims.lineage import lineage_id
 from ims.operators.base import ImsOperator
 from ims.runtime.choice import runtime
 from ims.settings import settings
@@ -52,7 +53,7 @@ class OpenWorkspaceOperator(ImsOperator):
             "image_name": context["params"]["image_root_archive_name"],
             "path": record["link"]["path"],
             "arch": record["arch"],
-            "lineage": lineage(record["name"], record["arch"]),
+            "lineage": lineage_id(record["name"], record["arch"]),
             "variables": {item["key"]: item["value"] for item in record.get("template_dictionary", [])},
         }
 

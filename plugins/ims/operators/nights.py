@@ -1,4 +1,4 @@
-"""The tasks of a night: what of the plan is built, the builds, and what became of them."""
+"""The tasks of a night: choosing the builds, building, and summarizing what became of each recipe."""
 
 from __future__ import annotations
 
@@ -9,61 +9,63 @@ from typing import Any
 
 from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
 from airflow.providers.standard.triggers.external_task import DagStateTrigger
-from airflow.sdk import BaseOperator, Context
+from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowException
 
 from ims.client import ImsClient
 from ims.connections import api_client
-from ims.errors import InputError, MissingError
+from ims.errors import MissingError, PermanentError
 from ims.jobs import job_id, nightly_run_id
+from ims.nights import Build, NightSummary, RecipeState, paused_recipes
+from ims.operators.base import ImsOperator
 from ims.operators.errors import task_errors
 from ims.workflows import CREATE_IMAGE
 
 POOL = "nightly"
 POLL_SECONDS = 5
 ENDED = ("built", "unchanged", "failed")
+NAMES_SHOWN = 10
 
 
-class ChooseBuildsOperator(BaseOperator):
-    """Tells what is to be built from what is as it was; of the latter the image is marked as current.
+class ChooseBuildsOperator(ImsOperator):
+    """Decides which recipes to build, and marks the images of the other recipes as checked.
 
-    What has no plan is built: a build too many is only a cost.
+    A recipe without a plan is built: an unnecessary build only costs time.
     """
 
-    template_fields = ("recipes", "plans")
+    template_fields = (*ImsOperator.template_fields, "recipes", "plans")
 
     def __init__(self, *, recipes: Any, plans: Any, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.recipes = recipes
         self.plans = plans
 
-    def execute(self, context: Context) -> list[dict[str, Any]]:
-        """Returns {recipe_id, name, failures} of each recipe to build; `failures` are nights that failed before."""
-        with task_errors(context):
-            if self.recipes is None:
-                raise InputError("nobody knows which recipes to build: choose_recipes failed", "See its log")
-            client = api_client()
-            current = _unchanged(self.plans or ())
-            for image_id in current.values():
-                client.update(f"images/{image_id}", checked=datetime.now(UTC).isoformat())
-            chosen = [recipe for recipe in self.recipes if recipe["recipe_id"] not in current]
-            return [self._build(client, recipe) for recipe in chosen]
-
-    @staticmethod
-    def _build(client: ImsClient, recipe: Mapping[str, Any]) -> dict[str, Any]:
-        record = client.record("recipes", recipe["recipe_id"])
-        return {"recipe_id": record["id"], "name": record["name"], "failures": record["nightly_failures"]}
+    def perform(self, _context: Context) -> list[dict[str, Any]]:
+        """Returns an `ims.nights.Build` for each recipe to build."""
+        if self.recipes is None:
+            raise PermanentError("the recipes to build are not known: choose_recipes failed", "See its log")
+        client = api_client()
+        current = _current_images(self.plans or ())
+        for image_id in current.values():
+            client.update(f"images/{image_id}", checked=datetime.now(UTC).isoformat())
+        chosen = [recipe["recipe_id"] for recipe in self.recipes if recipe["recipe_id"] not in current]
+        return [_build(client, recipe_id).model_dump() for recipe_id in chosen]
 
 
-def _unchanged(plans: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """Of each recipe that need not be built, the image that is current."""
+def _build(client: ImsClient, recipe_id: str) -> Build:
+    record = client.record("recipes", recipe_id)
+    return Build(recipe_id=record["id"], name=record["name"], failures=record["nightly_failures"])
+
+
+def _current_images(plans: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """Returns the current images of the recipes that need no build, by the ids of the recipes."""
     return {plan["recipe_id"]: plan["image_id"] for plan in plans if plan["verdict"] == "skip" and plan["image_id"]}
 
 
 class BuildRecipeOperator(TriggerDagRunOperator):
-    """Starts a job for a recipe and waits for it, holding no worker; a job that builds the recipe already is shared.
+    """Starts a job for a recipe and waits until it ends, without a worker. Shares a job that already builds the recipe.
 
-    The run's id follows from the night and the recipe: a try after a lost worker finds what an earlier one started.
+    The run id follows from the night and the recipe: after a worker was lost, the next try finds the job of the last.
     """
 
     template_fields = (*TriggerDagRunOperator.template_fields, "build")
@@ -80,65 +82,78 @@ class BuildRecipeOperator(TriggerDagRunOperator):
         self.build = build
 
     def execute(self, context: Context) -> None:
-        """Hand over to the triggerer."""
+        """Starts or finds the job; the triggerer waits for it."""
         recipe = self.build["recipe_id"]
         own = nightly_run_id(str(context["run_id"]), recipe)
-        known: Any = context["ti"]
+        task_instance: Any = context["ti"]
         with task_errors(context):
-            self.trigger_run_id = _running(api_client(), recipe) or own
-        if known.get_dr_count(dag_id=CREATE_IMAGE.dag_id, run_ids=[self.trigger_run_id]):
-            self.log.info("job %s builds it already", job_id(self.trigger_run_id))
-            known.xcom_push("trigger_run_id", self.trigger_run_id)
-            ended = [*self.allowed_states, *self.failed_states]
-            found = DagStateTrigger(
-                CREATE_IMAGE.dag_id, ended, run_ids=[self.trigger_run_id], poll_interval=POLL_SECONDS
-            )
-            self.defer(trigger=found, method_name="execute_complete")
+            self.trigger_run_id = _running_build(api_client(), recipe) or own
+        if task_instance.get_dr_count(dag_id=CREATE_IMAGE.dag_id, run_ids=[self.trigger_run_id]):
+            self.log.info("job %s already builds the recipe", job_id(self.trigger_run_id))
+            task_instance.xcom_push("trigger_run_id", self.trigger_run_id)
+            self._wait(self.trigger_run_id)
         self.conf = {"artifact_id": recipe, "image_root_archive_name": self.build["name"]}
         super().execute(context)
 
+    def _wait(self, run_id: str) -> None:
+        states = [*self.allowed_states, *self.failed_states]
+        trigger = DagStateTrigger(CREATE_IMAGE.dag_id, states, run_ids=[run_id], poll_interval=POLL_SECONDS)
+        self.defer(trigger=trigger, method_name="execute_complete")
+
     def execute_complete(self, context: Context, event: tuple[str, dict[str, Any]]) -> None:
-        """End as the job did; another try would find the same job."""
+        """Ends as the job did. The error is permanent, because another try would find the same job."""
         with task_errors(context):
             try:
                 super().execute_complete(context, event)
             except AirflowException:
-                raise InputError(f"the job {job_id(str(self.trigger_run_id))} failed", "See its log") from None
+                raise PermanentError(f"the job {job_id(str(self.trigger_run_id))} failed", "See its log") from None
 
 
-def _running(client: ImsClient, recipe_id: str) -> str | None:
-    """The run of a job that builds a recipe and will not wait for anybody; None if there is none."""
+def _running_build(client: ImsClient, recipe_id: str) -> str | None:
+    """Returns the run of a job that builds a recipe and will not wait for a user, or None if there is none."""
     jobs = client.get("jobs", job_type="create", status=list(CREATE_IMAGE.required_statuses))
     found = (job["dag_run_id"] for job in jobs if job["artifact_id"] == recipe_id and not job["enable_debug"])
     return next(found, None)
 
 
-class SummarizeOperator(BaseOperator):
-    """Counts the nights that each recipe failed, and keeps what became of each as this task's result.
+class SummarizeOperator(ImsOperator):
+    """Records how many nights in a row each recipe failed, and keeps the summary of the night as its result.
 
-    It fails, and with it the night, if a recipe failed.
+    The task fails, and with it the night, if a recipe failed or the night did not get as far as to choose `builds`.
     """
 
-    def execute(self, context: Context) -> dict[str, Any]:
-        """Returns {recipes, paused}, as `GET /nights/{id}` has them."""
-        path = f"nights/{job_id(str(context['run_id']))}"
-        with task_errors(context):
-            client = api_client()
-            for recipe in client.get(path)["recipes"]:
-                if recipe["outcome"] in ENDED:
-                    _count(client, recipe)
-            night = client.get(path)
-            summary = {name: night[name] for name in ("recipes", "paused")}
-            if failed := [recipe["name"] for recipe in night["recipes"] if recipe["outcome"] == "failed"]:
-                context["ti"].xcom_push("return_value", summary)
-                names = ", ".join(failed[:10]) + (", …" if len(failed) > 10 else "")
-                raise InputError(f"{len(failed)} of {len(night['recipes'])} recipes failed: {names}")
-            if night["reason"] is not None:
-                raise InputError(night["reason"])
-        return summary
+    template_fields = (*ImsOperator.template_fields, "builds")
+
+    def __init__(self, *, builds: Any, **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.builds = builds
+
+    def perform(self, context: Context) -> dict[str, Any]:
+        """Returns an `ims.nights.NightSummary`."""
+        if self.builds is None:
+            raise PermanentError("no recipe was built: an earlier task failed", "See the log of the first that failed")
+        client = api_client()
+        summary = NightSummary(**client.get(f"nights/{job_id(str(context['run_id']))}"))
+        summary.paused = paused_recipes(_count_failures(client, summary))
+        result = summary.model_dump(mode="json")
+        if failed := [recipe.name for recipe in summary.recipes if recipe.outcome == "failed"]:
+            context["ti"].xcom_push("return_value", result)
+            names = ", ".join(failed[:NAMES_SHOWN]) + (", …" if len(failed) > NAMES_SHOWN else "")
+            raise PermanentError(f"{len(failed)} of {len(summary.recipes)} recipes failed: {names}")
+        return result
 
 
-def _count(client: ImsClient, recipe: Mapping[str, Any]) -> None:
-    """Keep how many nights running a recipe failed: `failures` counts this one already, so doing it twice is safe."""
-    with suppress(MissingError):  # somebody deleted it meanwhile
-        client.update(f"recipes/{recipe['recipe_id']}", nightly_failures=recipe["failures"])
+def _count_failures(client: ImsClient, summary: NightSummary) -> list[RecipeState]:
+    """Sets the failures of each recipe of the night to those of the summary; returns all recipes, oldest first.
+
+    The summary counts this night already, so another try of the task changes nothing.
+    """
+    counts = {recipe.recipe_id: recipe.failures for recipe in summary.recipes if recipe.outcome in ENDED}
+    recipes = [RecipeState(**recipe) for recipe in client.get("recipes")]
+    for recipe in recipes:
+        failures = counts.get(recipe.id, recipe.nightly_failures)
+        if failures != recipe.nightly_failures:
+            with suppress(MissingError):  # the recipe was deleted meanwhile
+                client.update(f"recipes/{recipe.id}", nightly_failures=failures)
+            recipe.nightly_failures = failures
+    return recipes

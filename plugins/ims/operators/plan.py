@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 from airflow.sdk import Context
@@ -11,9 +10,10 @@ from ims.client import ImsClient
 from ims.connections import api_client
 from ims.errors import MissingError
 from ims.jobs import job_id
+from ims.lineage import newest_of_lineages
+from ims.nights import RecipeState
 from ims.operators.base import ImsOperator
 from ims.runtime.choice import runtime
-from ims.settings import settings
 from ims.steps.plan_images import RecipeToPlan
 
 WORKSPACE_GIB = 1
@@ -22,8 +22,7 @@ WORKSPACE_GIB = 1
 class ChooseRecipesOperator(ImsOperator):
     """Looks up the recipes to plan, and opens a workspace for the plan.
 
-    `recipes` are ids; if there are none, the task chooses the recipes that are built nightly and not paused. Of several
-    recipes with the same name and architecture, only the newest counts: pushing a folder again creates a new record.
+    `recipes` are ids. Without ids, the task chooses the newest recipe of each lineage among those that are due.
     Results: `workspace` and `recipes`, each a RecipeToPlan.
     """
 
@@ -36,23 +35,18 @@ class ChooseRecipesOperator(ImsOperator):
     def perform(self, context: Context) -> dict[str, Any]:
         """Returns the results. A recipe without a link has nothing to build, so it is left out."""
         client = api_client()
-        if self.recipes:
-            chosen = [client.record("recipes", identity) for identity in self.recipes]
-        else:
-            chosen = newest(filter(_is_due, client.get("recipes")))
+        chosen = [client.record("recipes", identity) for identity in self.recipes or ()] or _due_recipes(client)
         recipes = [_to_plan(client, recipe) for recipe in chosen if recipe["link"] is not None]
         workspace = runtime().open_workspace(job_id(str(context["run_id"])), WORKSPACE_GIB)
         self.log.info("recipes: %s", ", ".join(recipe.name for recipe in recipes) or "none")
         return {"workspace": str(workspace), "recipes": [recipe.model_dump(mode="json") for recipe in recipes]}
 
 
-def newest(recipes: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """The last recipe of each name and architecture; `recipes` are in the order of their creation."""
-    return list({(recipe["name"], recipe["arch"]): recipe for recipe in recipes}.values())
-
-
-def _is_due(recipe: dict[str, Any]) -> bool:
-    return bool(recipe["nightly"]) and recipe["nightly_failures"] < settings().nightly_pause_after
+def _due_recipes(client: ImsClient) -> list[dict[str, Any]]:
+    records = client.get("recipes")
+    due = newest_of_lineages(recipe for record in records if (recipe := RecipeState(**record)).is_due)
+    ids = {recipe.id for recipe in due}
+    return [record for record in records if record["id"] in ids]
 
 
 def _to_plan(client: ImsClient, recipe: dict[str, Any]) -> RecipeToPlan:

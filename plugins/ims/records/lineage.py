@@ -1,7 +1,4 @@
-"""Lineages: the recipes of one name and architecture, and the images built from them.
-
-Each push of a recipe makes a new record. The lineage is what the records of all these pushes have in common.
-"""
+"""The lineages of records: images belong to the lineage of the recipe that they were built from."""
 
 from __future__ import annotations
 
@@ -10,14 +7,8 @@ from collections.abc import Iterable, Mapping
 
 from sqlalchemy import Select, select
 
+from ims.lineage import Lineage, lineage_of
 from ims.records.models import Image, Recipe
-
-Lineage = tuple[str, ...]
-
-
-def lineage_of_recipe(recipe: Recipe) -> Lineage:
-    """The lineage that a recipe belongs to."""
-    return (recipe.name, recipe.arch)
 
 
 def lineage_of_image(image: Image, recipes: Mapping[str, Recipe], *, all_images: bool = False) -> Lineage | None:
@@ -27,7 +18,7 @@ def lineage_of_image(image: Image, recipes: Mapping[str, Recipe], *, all_images:
     """
     source = image.source_recipe_id
     if source is not None:
-        return lineage_of_recipe(recipes[source]) if source in recipes else (source,)
+        return lineage_of(recipes[source]) if source in recipes else (source,)
     return ("", image.name, image.arch) if all_images else None
 
 

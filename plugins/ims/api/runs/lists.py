@@ -51,7 +51,7 @@ async def pages_of_runs(airflow: AirflowApi, wanted: RunFilter, after: Position 
             body["run_after_gte"] = begin.isoformat()
         found = [run_of(item) for item in (await airflow.call("POST", "dags/~/dagRuns/list", json=body))["dag_runs"]]
         runs = behind(found, after)
-        await _add_steps(airflow, runs)
+        await add_steps(airflow, runs)
         yield runs
         if len(found) < PAGE:
             return
@@ -82,7 +82,7 @@ def behind(runs: list[Run], after: Position | None) -> list[Run]:
     return runs[positions.index(after) + 1 :] if after in positions else runs
 
 
-async def _add_steps(airflow: AirflowApi, runs: Sequence[Run]) -> None:
+async def add_steps(airflow: AirflowApi, runs: Sequence[Run]) -> None:
     """Give the runs their tasks and reasons. A success has nothing to tell that its tasks know better."""
     unknown = [run for run in runs if run.state != "success"]
     if not unknown:

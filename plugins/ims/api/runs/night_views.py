@@ -1,74 +1,46 @@
-"""Nights as they are answered: runs of `nightly_images`, with what became of each recipe, as Airflow knows it."""
+"""Nights as the API describes them: runs of `nightly_images` and what became of each recipe."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends
-from pydantic import BaseModel
 from starlette.concurrency import run_in_threadpool
 
 from ims.api.http.services import RecordsService
 from ims.api.runs.airflow import AirflowService
-from ims.api.runs.lookup import with_steps
-from ims.api.runs.reasons import xcom
+from ims.api.runs.lists import RunFilter, add_steps
+from ims.api.runs.reasons import cancellation, xcom
 from ims.api.runs.runs import Run, run_of
 from ims.api.runs.states import TASK_ENDED
 from ims.jobs import nightly_run_id
+from ims.nights import Build, BuildResult, NightSummary, RecipeState, paused_recipes, summarize
 from ims.records.models import Recipe
 from ims.records.selection import Selection
 from ims.settings import settings
-from ims.workflows import BUILD_RECIPES, CHOOSE_BUILDS, CHOOSE_RECIPES, CREATE_IMAGE, FAILURE, PLAN_RECIPES, SUMMARIZE
+from ims.workflows import (
+    BUILD_RECIPES,
+    CHOOSE_BUILDS,
+    CHOOSE_RECIPES,
+    CREATE_IMAGE,
+    FAILURE,
+    PLAN_RECIPES,
+    SUMMARIZE,
+)
 
 RESULT = "return_value"
-REASON_LENGTH = 500
 
 Status = Literal["queued", "running", "success", "error"]
-Outcome = Literal["waiting", "building", "unchanged", "built", "failed"]
 _STATUS: dict[str, Status] = {"queued": "queued", "running": "running", "success": "success"}
-# Without these there is no night; what else fails is told of a recipe, or stops nothing.
 _NEEDED = (CHOOSE_RECIPES, CHOOSE_BUILDS, SUMMARIZE)
-
-
-class NightRecipe(BaseModel):
-    """What became of a recipe in a night, and why it was built or not.
-
-    `failures` counts the nights running that it failed. `image_id` is the image made, or the one that is still current.
-    """
-
-    recipe_id: str
-    name: str
-    outcome: Outcome
-    why: str = ""
-    reason: str | None = None
-    failures: int = 0
-    job_id: str | None = None
-    image_id: str | None = None
-    started: datetime | None = None
-    ended: datetime | None = None
-    seconds: int | None = None
-
-
-class PausedRecipe(BaseModel):
-    """A recipe that failed too many nights running; setting its `nightly` goes on with it."""
-
-    recipe_id: str
-    name: str
-    failures: int
-
-
-class NightSummary(BaseModel):
-    """What the task `summarize` keeps."""
-
-    recipes: list[NightRecipe]
-    paused: list[PausedRecipe]
+"""The tasks that make a night fail. If another task fails, that shows in a recipe or has no consequence."""
 
 
 class NightOut(NightSummary):
-    """A night: when, what was asked for, and what became of it, so far."""
+    """A night: when it ran, what was asked for, and what became of each recipe until now."""
 
     id: str
     created: datetime
@@ -85,16 +57,16 @@ class NightOut(NightSummary):
 
 
 class DescribeNight:
-    """Makes answers of runs."""
+    """Describes runs of `nightly_images`."""
 
     def __init__(self, airflow: AirflowService, records: RecordsService) -> None:
         self._airflow = airflow
         self._records = records
 
     async def one(self, run: Run) -> NightOut:
-        """A night. What was summarized is kept; before that all is looked up."""
-        kept = await xcom(self._airflow, run, SUMMARIZE, RESULT)
-        summary = NightSummary(**kept) if kept is not None else await self._so_far(run)
+        """Describes a night: by its stored summary or, before there is one, by the current state of its builds."""
+        stored = await xcom(self._airflow, run, SUMMARIZE, RESULT)
+        summary = NightSummary(**stored) if stored is not None else await self._so_far(run)
         outcomes = [recipe.outcome for recipe in summary.recipes]
         return NightOut(
             recipes=summary.recipes,
@@ -114,68 +86,69 @@ class DescribeNight:
         )
 
     async def _so_far(self, run: Run) -> NightSummary:
-        chosen = await xcom(self._airflow, run, CHOOSE_RECIPES, "recipes") or []
-        plans = {plan["recipe_id"]: plan for plan in await xcom(self._airflow, run, PLAN_RECIPES, RESULT) or []}
-        builds = await xcom(self._airflow, run, CHOOSE_BUILDS, RESULT)
-        states = await self._states(run)
-        built = [self._built(run, number, build, states.get(number)) for number, build in enumerate(builds or ())]
-        found = {recipe.recipe_id: recipe for recipe in await asyncio.gather(*built)}
-        recipes = [
-            found.get(recipe["recipe_id"]) or _not_built(recipe, plans.get(recipe["recipe_id"], {}), builds is not None)
-            for recipe in chosen
-        ]
-        for recipe in recipes:
-            recipe.why = _short(plans.get(recipe.recipe_id, {}).get("reason", ""))
-        await run_in_threadpool(self._add_images, recipes)
+        chosen, plans, found = await asyncio.gather(
+            xcom(self._airflow, run, CHOOSE_RECIPES, "recipes"),
+            xcom(self._airflow, run, PLAN_RECIPES, RESULT),
+            xcom(self._airflow, run, CHOOSE_BUILDS, RESULT),
+        )
+        builds = None if found is None else [Build(**build) for build in found]
+        results = await self._results(run, builds) if builds else []
+        recipes = summarize(chosen or (), plans or (), builds, results)
         return NightSummary(recipes=recipes, paused=await run_in_threadpool(self._paused))
 
-    async def _states(self, run: Run) -> dict[int, str | None]:
-        """The states of the builds' tasks, by their numbers."""
-        path = f"dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances"
-        items = await self._airflow.pages(path, "task_instances")
-        return {item["map_index"]: item["state"] for item in items if item["task_id"] == BUILD_RECIPES}
-
-    async def _built(self, night: Run, number: int, build: Mapping[str, Any], state: str | None) -> NightRecipe:
-        """What became of the build with a number, whose task is in a state."""
-        recipe = NightRecipe(**build, outcome="waiting")
-        job = await self._job(night, number, build["recipe_id"]) if state is not None else None
-        if job is not None:
-            outcomes: dict[str, Outcome] = {"success": "built", "error": "failed"}
-            recipe.outcome = outcomes.get(job.status, "building")
-            recipe.reason, recipe.job_id = _short(job.reason), job.job_id
-            recipe.started, recipe.ended = job.started, job.ended
-            if job.started is not None and job.ended is not None:
-                recipe.seconds = round((job.ended - job.started).total_seconds())
-        elif state in TASK_ENDED:
-            reason = await xcom(self._airflow, night, BUILD_RECIPES, FAILURE, number)
-            recipe.outcome, recipe.reason = "failed", _short(reason or "no job was started: the night was cancelled")
-        counts: dict[Outcome, int] = {"failed": recipe.failures + 1, "built": 0}
-        recipe.failures = counts.get(recipe.outcome, recipe.failures)
-        return recipe
-
-    async def _job(self, night: Run, number: int, recipe_id: str) -> Run | None:
-        """The run that builds a recipe: one that is shared, or the night's own."""
-        own = nightly_run_id(night.run_id, recipe_id)
-        shared = await xcom(self._airflow, night, BUILD_RECIPES, "trigger_run_id", number)
-        for run_id in (shared, own):
-            item = await self._airflow.find(f"dags/{CREATE_IMAGE.dag_id}/dagRuns/{run_id}") if run_id else None
-            if item is not None:
-                return await with_steps(self._airflow, run_of(item))
-        return None
-
-    def _add_images(self, recipes: Iterable[NightRecipe]) -> None:
-        jobs = {recipe.job_id: recipe for recipe in recipes if recipe.job_id is not None}
-        for job, image in self._records.images_of_jobs(jobs).items():
-            jobs[job].image_id = image.id
-
-    def _paused(self) -> list[PausedRecipe]:
-        """Of each name only the newest recipe counts."""
-        newest = {(recipe.name, recipe.arch): recipe for recipe in self._records.list(Recipe, Selection())}
-        return [
-            PausedRecipe(recipe_id=recipe.id, name=recipe.name, failures=recipe.nightly_failures)
-            for recipe in newest.values()
-            if recipe.nightly and recipe.nightly_failures >= settings().nightly_pause_after
+    async def _results(self, night: Run, builds: Sequence[Build]) -> list[BuildResult]:
+        """Returns the results of the builds that have begun, with one request each for the tasks, runs and steps."""
+        tasks = await self._build_tasks(night)
+        begun = [(number, build) for number, build in enumerate(builds) if tasks.get(number, {}).get("state")]
+        own = await self._runs_since(night)
+        runs = await asyncio.gather(*(self._run(night, tasks[number], build, own) for number, build in begun))
+        jobs = [run for run in runs if run is not None]
+        await add_steps(self._airflow, jobs)
+        images = await run_in_threadpool(self._records.images_of_jobs, [run.job_id for run in jobs])
+        found = [
+            _result(build, run, images.get(run.job_id)) if run else await self._without_job(night, tasks[number], build)
+            for (number, build), run in zip(begun, runs, strict=True)
         ]
+        return [result for result in found if result is not None]
+
+    async def _build_tasks(self, night: Run) -> dict[int, Mapping[str, Any]]:
+        """Returns the task instances that build, by their map indexes."""
+        items = await self._airflow.search(
+            "dags/~/dagRuns/~/taskInstances/list",
+            "task_instances",
+            dag_ids=[night.dag_id],
+            dag_run_ids=[night.run_id],
+            task_ids=[BUILD_RECIPES],
+        )
+        return {item["map_index"]: item for item in items}
+
+    async def _runs_since(self, night: Run) -> dict[str, Run]:
+        """Returns the runs of `create_image` since the night began, by their ids."""
+        query = RunFilter(workflows=(CREATE_IMAGE.dag_id,), created_after=night.created).body()
+        items = await self._airflow.search("dags/~/dagRuns/list", "dag_runs", **query)
+        return {item["dag_run_id"]: run_of(item) for item in items}
+
+    async def _run(self, night: Run, task: Mapping[str, Any], build: Build, own: Mapping[str, Run]) -> Run | None:
+        """Returns the run that builds a recipe: the night's own or, if the task shares a job, that of the job."""
+        run = own.get(nightly_run_id(night.run_id, build.recipe_id))
+        if run is not None and task["try_number"] <= 1:
+            return run
+        shared = await xcom(self._airflow, night, BUILD_RECIPES, "trigger_run_id", task["map_index"])
+        if shared is None or (run is not None and run.run_id == shared):
+            return run
+        item = await self._airflow.find(f"dags/{CREATE_IMAGE.dag_id}/dagRuns/{shared}")
+        return run_of(item) if item is not None else run
+
+    async def _without_job(self, night: Run, task: Mapping[str, Any], build: Build) -> BuildResult | None:
+        if task["state"] not in TASK_ENDED:
+            return None
+        reason = await xcom(self._airflow, night, BUILD_RECIPES, FAILURE, task["map_index"])
+        reason = reason or "no job was started: the night was cancelled"
+        return BuildResult(recipe_id=build.recipe_id, outcome="failed", reason=reason)
+
+    def _paused(self) -> Any:
+        records = self._records.list(Recipe, Selection())
+        return paused_recipes(RecipeState.model_validate(record) for record in records)
 
     async def _reason(self, run: Run) -> str | None:
         if run.state != "failed":
@@ -183,19 +156,20 @@ class DescribeNight:
         for task in _NEEDED:
             if (reason := await xcom(self._airflow, run, task, FAILURE)) is not None:
                 return f"{task}: {reason}"
-        return "the night was cancelled, or a process was killed"
+        return await cancellation(self._airflow, run) or "the night was cancelled, or a process was killed"
 
 
-def _not_built(recipe: Mapping[str, Any], plan: Mapping[str, Any], decided: bool) -> NightRecipe:
-    """A recipe that is not among the builds: its image is current, or that is not decided yet."""
-    outcome: Outcome = "unchanged" if decided else "waiting"
-    return NightRecipe(
-        recipe_id=recipe["recipe_id"], name=recipe["name"], outcome=outcome, image_id=plan.get("image_id")
+def _result(build: Build, run: Run, image: Any) -> BuildResult:
+    outcomes: dict[str, Literal["built", "failed"]] = {"success": "built", "error": "failed"}
+    return BuildResult(
+        recipe_id=build.recipe_id,
+        outcome=outcomes.get(run.status, "building"),
+        job_id=run.job_id,
+        image_id=image.id if image is not None else None,
+        reason=run.reason,
+        started=run.started,
+        ended=run.ended,
     )
-
-
-def _short(text: str | None) -> Any:
-    return text if text is None else text[:REASON_LENGTH]
 
 
 DescribeNightService = Annotated[DescribeNight, Depends()]

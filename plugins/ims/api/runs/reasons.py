@@ -34,17 +34,19 @@ async def xcom(airflow: AirflowApi, run: Run, task: str, key: str, map_index: in
     return None if entry is None else entry["value"]
 
 
-async def cancellation(airflow: AirflowApi, run: Run) -> str:
-    """Returns who cancelled a run and when, as far as that is known."""
+async def cancellation(airflow: AirflowApi, run: Run) -> str | None:
+    """Returns who cancelled a run and when, or None if neither its note nor Airflow's audit log says so."""
     lines = (run.note or "").splitlines()
     noted = next((line for line in reversed(lines) if line.startswith(_CANCELLED)), None)
-    return noted or await _logged(airflow, run) or _unexplained(run)
+    return noted or await _logged(airflow, run)
 
 
 async def _reason(airflow: AirflowApi, run: Run) -> str | None:
     step = run.failed
     if step is None or run.was_interrupted:
-        return await cancellation(airflow, run) if run.is_cancelled or run.state == "failed" else None
+        if not run.is_cancelled and run.state != "failed":
+            return None
+        return await cancellation(airflow, run) or _cancelled_at(run)
     reason = await xcom(airflow, run, step.name, FAILURE, step.map_index)
     return f"{step.label}: {reason}" if reason else f"{step.label} ended without a reason: a process was killed"
 
@@ -62,7 +64,7 @@ async def _logged(airflow: AirflowApi, run: Run) -> str | None:
     return None
 
 
-def _unexplained(run: Run) -> str:
+def _cancelled_at(run: Run) -> str:
     ended = max((step.ended for step in run.steps if step.ended is not None), default=run.ended)
     return f"{_CANCELLED} at {_minute(ended)}" if ended is not None else _CANCELLED
 

@@ -1,0 +1,43 @@
+"""A lineage is what the recipes of one name and architecture have in common.
+
+Each push of a recipe makes a new record; the newest record of a lineage counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Protocol, TypeVar
+
+from ims.jobs import derive_id
+
+Lineage = tuple[str, ...]
+
+
+class HasLineage(Protocol):
+    """A recipe, in whatever form."""
+
+    @property
+    def name(self) -> str:
+        """The name of the recipe."""
+
+    @property
+    def arch(self) -> str:
+        """The architecture that it is for."""
+
+
+Recipe = TypeVar("Recipe", bound=HasLineage)
+
+
+def lineage_of(recipe: HasLineage) -> Lineage:
+    """Returns the lineage that a recipe belongs to."""
+    return (recipe.name, recipe.arch)
+
+
+def lineage_id(name: str, arch: str) -> str:
+    """Returns the id of a lineage, which names the folders of its caches."""
+    return derive_id(f"recipe\n{name}\n{arch}")
+
+
+def newest_of_lineages(recipes: Iterable[Recipe]) -> list[Recipe]:
+    """Returns the last recipe of each lineage; `recipes` come oldest first."""
+    return list({lineage_of(recipe): recipe for recipe in recipes}.values())

@@ -1,0 +1,155 @@
+"""Nights: which recipes are due, and what became of each recipe of a night.
+
+The functions are pure: the tasks of a night and `GET /nights/{id}` look up what they work on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from ims.lineage import newest_of_lineages
+from ims.settings import settings
+
+Outcome = Literal["waiting", "building", "unchanged", "built", "failed"]
+REASON_LENGTH = 500
+
+
+class RecipeState(BaseModel):
+    """What decides whether a recipe is due: taken from a record or from the API's description of it."""
+
+    model_config = ConfigDict(from_attributes=True)
+
+    id: str
+    name: str
+    arch: str
+    nightly: bool
+    nightly_failures: int
+
+    @property
+    def is_due(self) -> bool:
+        """Whether the next night builds the recipe, if its image would change."""
+        return self.nightly and not self._failed_too_often
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether nights skip the recipe because it failed too many times in a row."""
+        return self.nightly and self._failed_too_often
+
+    @property
+    def _failed_too_often(self) -> bool:
+        return self.nightly_failures >= settings().nightly_pause_after
+
+
+class Build(BaseModel):
+    """A recipe that a night builds; `failures` counts the nights in a row that it failed before this one."""
+
+    recipe_id: str
+    name: str
+    failures: int
+
+
+class BuildResult(BaseModel):
+    """How the build of a recipe goes; `job_id` is None if it ended before a job was started."""
+
+    recipe_id: str
+    outcome: Literal["building", "built", "failed"]
+    job_id: str | None = None
+    image_id: str | None = None
+    reason: str | None = None
+    started: datetime | None = None
+    ended: datetime | None = None
+
+
+class NightRecipe(BaseModel):
+    """What became of a recipe in a night, and why it was built or not.
+
+    `failures` counts the nights in a row that it failed. `image_id` is the new image, or the one that is still current.
+    """
+
+    recipe_id: str
+    name: str
+    outcome: Outcome
+    why: str = ""
+    reason: str | None = None
+    failures: int = 0
+    job_id: str | None = None
+    image_id: str | None = None
+    started: datetime | None = None
+    ended: datetime | None = None
+    seconds: int | None = None
+
+
+class PausedRecipe(BaseModel):
+    """A recipe that failed too many nights in a row. Nights build it again after its `nightly` is set."""
+
+    recipe_id: str
+    name: str
+    failures: int
+
+
+class NightSummary(BaseModel):
+    """The result of the task `summarize`."""
+
+    recipes: list[NightRecipe]
+    paused: list[PausedRecipe]
+
+
+def summarize(
+    chosen: Iterable[Mapping[str, Any]],
+    plans: Iterable[Mapping[str, Any]],
+    builds: Sequence[Build] | None,
+    results: Iterable[BuildResult],
+) -> list[NightRecipe]:
+    """Returns what became of the chosen recipes, in their order.
+
+    `chosen` and `plans` are as the tasks `choose_recipes` and `plan_images` return them. `builds` is None as long as
+    the night has not decided what to build.
+    """
+    plan_of = {plan["recipe_id"]: plan for plan in plans}
+    build_of = {build.recipe_id: build for build in builds or ()}
+    result_of = {result.recipe_id: result for result in results}
+    recipes = []
+    for recipe in chosen:
+        identity = recipe["recipe_id"]
+        plan, build = plan_of.get(identity, {}), build_of.get(identity)
+        if build is not None:
+            found = _built(build, result_of.get(identity))
+        else:
+            found = _not_built(recipe, plan, is_decided=builds is not None)
+        found.why = plan.get("reason", "")[:REASON_LENGTH]
+        recipes.append(found)
+    return recipes
+
+
+def paused_recipes(recipes: Iterable[RecipeState]) -> list[PausedRecipe]:
+    """Returns the paused ones among all recipes, given oldest first. Only the newest of a lineage counts."""
+    return [
+        PausedRecipe(recipe_id=recipe.id, name=recipe.name, failures=recipe.nightly_failures)
+        for recipe in newest_of_lineages(recipes)
+        if recipe.is_paused
+    ]
+
+
+def _built(build: Build, result: BuildResult | None) -> NightRecipe:
+    if result is None:
+        return NightRecipe(**build.model_dump(), outcome="waiting")
+    failures = {"failed": build.failures + 1, "built": 0}.get(result.outcome, build.failures)
+    seconds = None
+    if result.started is not None and result.ended is not None:
+        seconds = round((result.ended - result.started).total_seconds())
+    reason = result.reason and result.reason[:REASON_LENGTH]
+    fields = result.model_dump() | {"reason": reason, "name": build.name, "failures": failures}
+    return NightRecipe(**fields, seconds=seconds)
+
+
+def _not_built(recipe: Mapping[str, Any], plan: Mapping[str, Any], *, is_decided: bool) -> NightRecipe:
+    return NightRecipe(
+        recipe_id=recipe["recipe_id"],
+        name=recipe["name"],
+        outcome="unchanged" if is_decided else "waiting",
+        image_id=plan.get("image_id"),
+    )
