@@ -1,4 +1,4 @@
-"""What ended jobs left on this machine goes, and caches are bounded; what is in use stays."""
+"""Sweeping this machine: leftovers of ended jobs and the surplus of the caches, but nothing that is in use."""
 
 from __future__ import annotations
 
@@ -24,17 +24,17 @@ MIB = 1024**2
 
 @pytest.fixture(autouse=True)
 def _home(tmp_path: Path, configure: Callable[..., None]) -> None:
-    """A home of its own: other tests leave caches in theirs."""
+    """A home for each test: the caches of other tests do not count."""
     configure(home=tmp_path)
 
 
 def cache() -> Path:
-    """Where the caches lie."""
+    """The folder of the caches."""
     return settings().home / "cache"
 
 
 def aged(path: Path, days: float) -> Path:
-    """Make a file or folder look as if nobody had touched it for so long."""
+    """Set the times of a file or folder to so many days ago."""
     then = time.time() - days * DAY
     for item in (path, path / "run"):
         if item.exists():
@@ -43,14 +43,14 @@ def aged(path: Path, days: float) -> Path:
 
 
 def workspace(days: float) -> Path:
-    """The workspace of a job."""
+    """A workspace that was last used so many days ago."""
     folder = LocalRuntime().open_workspace(str(uuid4()), 0)
     (folder / "rootfs").write_bytes(os.urandom(MIB))
     return aged(folder, days)
 
 
 def cached(name: str, days: float) -> Path:
-    """A MiB of a cache; its build's lock is as old."""
+    """An entry of a cache, 1 MiB large, and the lock of its build, both as old."""
     path = cache() / name
     path.parent.mkdir(parents=True, exist_ok=True)
     if path.parent.name == "images":
@@ -67,15 +67,15 @@ def cached(name: str, days: float) -> Path:
 
 @pytest.fixture
 def folders() -> Iterator[list[Path]]:
-    """Workspaces, which are closed whatever happens: two old, one young."""
+    """Two old workspaces and a young one; all are closed at the end."""
     made = [workspace(days) for days in (2, 2, 0)]
     yield made
     for folder in made:
         LocalRuntime().close_workspace(folder.name)
 
 
-def test_workspaces(folders: list[Path]) -> None:
-    """Of an ended job it goes with what was half-fetched for it, of a running one or a young one it stays."""
+def test_workspaces_of_ended_jobs_are_swept(folders: list[Path]) -> None:
+    """So are images that they fetched in part. Workspaces of running jobs and young workspaces stay."""
     ended, running, _young = folders
     for folder in folders:
         kept.folder(kept.IMAGES).mkdir(parents=True, exist_ok=True)
@@ -84,7 +84,7 @@ def test_workspaces(folders: list[Path]) -> None:
     asked = []
 
     def jobs() -> set[str]:
-        asked.append(workspace(2))  # of a job that begins just now
+        asked.append(workspace(2))  # a job that starts during the search
         return {running.name}
 
     found = [item for item in runtime().leftovers(jobs, 24) if item.kind == "workspaces"]
@@ -99,8 +99,8 @@ def test_workspaces(folders: list[Path]) -> None:
     LocalRuntime().close_workspace(asked[0].name)
 
 
-def test_half_fetched() -> None:
-    """What a job without a workspace left."""
+def test_partly_fetched_image_is_swept() -> None:
+    """Even if the job has no workspace any more."""
     kept.folder(kept.IMAGES).mkdir(parents=True, exist_ok=True)
     left = aged(kept.folder(kept.IMAGES) / f"{uuid4()}.fetched", 2)
     left.touch()
@@ -110,8 +110,8 @@ def test_half_fetched() -> None:
     assert not left.exists()
 
 
-def test_caches(folders: list[Path]) -> None:
-    """Used longest ago goes first, until the rest has room; what is locked or claimed stays."""
+def test_caches_are_limited(folders: list[Path]) -> None:
+    """The least recently used entries go first; locked and claimed entries stay."""
     everything = ("packages/a", "roots/a", "packages/b", "images/c", "images/d", "packages/e")
     made = [cached(name, 9 - number) for number, name in enumerate(everything)]
     image = made[3]
@@ -119,9 +119,9 @@ def test_caches(folders: list[Path]) -> None:
     aged(image, 6)
     with (cache() / "packages" / "b.lock").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        all_of_them = sum(entry.size for entry in caches.entries())
-        assert caches.excess(all_of_them) == []
-        found = caches.excess(all_of_them - 5 * MIB // 2)
+        total = sum(entry.size for entry in caches.entries())
+        assert caches.excess(total) == []
+        found = caches.excess(total - 5 * MIB // 2)
         assert [item.name for item in found] == ["packages/a", "roots/a", "images/d"]
         assert all(path.exists() for path in made)
         assert all(item.remove() for item in found)
@@ -139,11 +139,11 @@ def test_caches(folders: list[Path]) -> None:
     assert not any(path.exists() for path in made)
 
 
-def test_use_counts(folders: list[Path]) -> None:
-    """A claim makes a cached image young, a build that takes the lock a package cache."""
+def test_use_makes_an_entry_young(folders: list[Path]) -> None:
+    """A claim counts as use of an image, the lock of a build as use of a package cache."""
     image, packages, root = cached("images/x", 9), cached("packages/x", 9), cached("roots/x", 9)
     assert kept.claim(image, kept.IMAGES, Workspace(folders[2]))
-    (cache() / "packages" / "x.lock").open("w").close()  # as a build does
+    (cache() / "packages" / "x.lock").open("w").close()  # a build opens its lock like this
     used = {entry.path: entry.last_used for entry in caches.entries()}
     assert min(used[path] for path in (image, packages, root)) > time.time() - DAY
     assert not kept.claim(cache() / "images" / "absent", kept.IMAGES, Workspace(folders[0]))

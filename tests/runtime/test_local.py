@@ -1,4 +1,4 @@
-"""Steps as processes of this machine: what they see, how they end, what they leave."""
+"""Steps as processes of this machine: what they see, how they end, what they leave behind."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from ims.steps.step import Step, StepInput
 
 JOB = "11111111-2222-3333-4444-555555555555"
 SLEEP = "987654.25"
-"""How long the tests' lost processes sleep; they are found by it."""
+"""How long the stray processes of these tests sleep; the number identifies them."""
 
-# A step that the tests bring along: it runs the code that it is given.
+# A step for the tests: it runs the code that is its input.
 PROBE = """
 import ctypes, os, subprocess, sys, time
 from pathlib import Path
@@ -37,7 +37,7 @@ class Input(StepInput):
     code: str
 
 def run(step):
-    names = {**globals(), "workspace": step.workspace}
+    names = {**globals(), "workspace": step.workspace.root}
     exec(step.code, names)
     return names.get("result")
 
@@ -46,7 +46,7 @@ STEP = Step("probe", Input, run)
 
 
 class ProbeInput(StepInput):
-    """The probe's input, as the runtime needs it."""
+    """The input of the probe, as the runtime needs it."""
 
     code: str
 
@@ -57,7 +57,7 @@ WITH_S3 = Step("probe", ProbeInput, lambda step: None, s3=True)
 
 @dataclass
 class Probe:
-    """Runs code as a step in a job's workspace."""
+    """Runs code as a step in the workspace of a job."""
 
     own: Settings
     process: StepProcess
@@ -65,7 +65,7 @@ class Probe:
     lines: list[str] = field(default_factory=list)
 
     def run(self, code: str, step: Step[ProbeInput] = PLAIN) -> Any:
-        """Run code as a step; the value of its `result` is the step's."""
+        """Run code as a step; returns the value of its variable `result`."""
         data = {"workspace": str(self.workspace), "code": textwrap.dedent(code)}
         return self.process.run(step, data, "probe-0", self.lines.append)
 
@@ -88,7 +88,7 @@ class Probe:
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, configure: Callable[..., None]) -> Settings:
-    """An installation of its own, and Python processes that know the probe among the steps."""
+    """An installation for one test, whose Python processes find the probe among the steps."""
     steps, python = tmp_path / "steps", tmp_path / "python"
     steps.mkdir()
     (steps / "probe.py").write_text(PROBE)
@@ -108,14 +108,14 @@ def probe(own: Settings) -> Probe:
 
 
 def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
-    """Wait for something that happens soon."""
+    """Wait until a condition is true, or the time is over."""
     deadline = time.monotonic() + seconds
     while not condition() and time.monotonic() < deadline:
         time.sleep(0.05)
 
 
 def processes(text: str) -> list[str]:
-    """Command lines of this machine that have a text in them."""
+    """The command lines of this machine that contain a text."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -134,7 +134,7 @@ def mounted(folder: Path) -> list[str]:
 
 
 def attached(folder: Path) -> list[str]:
-    """Files below a folder that loop devices show."""
+    """The files below a folder that loop devices use."""
     files = [path.read_text().strip() for path in Path("/sys/block").glob("loop*/loop/backing_file")]
     return [name for name in files if name.startswith(str(folder))]
 
@@ -143,14 +143,14 @@ def attached(folder: Path) -> list[str]:
 
 
 def test_result_and_output(probe: Probe) -> None:
-    """The result is what the step returned, each line that it printed comes as it is printed."""
+    """The result is what the step returned; every line arrives when it is printed."""
     assert probe.run("print('one\\ntwo'); result = {'a': [1, None]}") == {"a": [1, None]}
     assert probe.lines[:2] == ["one", "two"]
     assert probe.lines[-1].startswith("probe took")
 
 
-def test_output_need_not_be_text(probe: Probe) -> None:
-    """A package manager prints what it likes."""
+def test_output_may_be_no_utf8(probe: Probe) -> None:
+    """Package managers print names in any encoding."""
     probe.run("sys.stdout.buffer.write(b'caf\\xe9 \\xff\\n')")
     assert probe.lines[0].startswith("caf")
 
@@ -167,8 +167,8 @@ FAILURES = {
 }
 
 
-def test_full_disk(probe: Probe) -> None:
-    """Is named, also where there is no space left to write the result."""
+def test_full_disk_is_the_reason(probe: Probe) -> None:
+    """Even if the disk is too full to write the result."""
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", probe.workspace], check=True)
     try:
         (probe.workspace / "run").mkdir()
@@ -181,15 +181,15 @@ def test_full_disk(probe: Probe) -> None:
 
 @pytest.mark.parametrize(("code", "reason", "permanent"), FAILURES.values(), ids=FAILURES)
 def test_failure_has_its_reason(probe: Probe, code: str, reason: str, permanent: bool) -> None:
-    """The step's own where it gives one, and whether another try can help."""
+    """It is the step's own reason if it gives one, and says whether another try can help."""
     with pytest.raises(StepFailedError) as caught:
         probe.run(code)
     assert str(caught.value).startswith(reason)
     assert caught.value.permanent is permanent
 
 
-def test_result_of_an_earlier_try_is_not_taken(probe: Probe) -> None:
-    """A step that dies before it writes one has none."""
+def test_result_of_an_earlier_try_is_ignored(probe: Probe) -> None:
+    """A step that dies before it writes a result has none."""
     probe.run("result = 1")
     with pytest.raises(StepFailedError, match="exit code 7"):
         probe.run("os._exit(7)")
@@ -199,7 +199,7 @@ def test_result_of_an_earlier_try_is_not_taken(probe: Probe) -> None:
 
 
 def test_environment(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of Airflow's and nothing that is secret; settings, and the way to the network."""
+    """A step gets the settings and the proxies; it gets nothing of Airflow's and no secret."""
     secret = {
         "AIRFLOW__CORE__FERNET_KEY": "secret",
         "AIRFLOW_CONN_IMS_API": "secret",
@@ -219,7 +219,7 @@ def test_environment(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_only_steps_that_use_s3_get_its_credentials(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A recipe's scripts run in one that does not."""
+    """The scripts of a recipe run in a step without S3."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
     monkeypatch.setenv("AWS_ENDPOINT_URL", "http://s3.example")
     code = "result = sorted(name for name in os.environ if name.startswith('AWS_'))"
@@ -229,7 +229,7 @@ def test_only_steps_that_use_s3_get_its_credentials(probe: Probe, monkeypatch: p
 
 
 def test_state_of_the_installation_is_hidden(probe: Probe) -> None:
-    """Secrets, S3 data, logs, databases and other jobs' workspaces; the caches and its own workspace are there."""
+    """A step sees no secrets, S3 data, logs, databases or workspaces of other jobs; it sees the caches and its own."""
     home = probe.own.home
     hidden = ["secrets/x", "s3/x", "airflow/x", "logs/x", "run/x", "postgres/x", "workspaces/other/x"]
     shown = ["cache/packages/x", f"workspaces/{JOB}/recipe/x", "site-root-ca.pem"]
@@ -253,20 +253,20 @@ def test_state_of_the_installation_is_hidden(probe: Probe) -> None:
 
 
 def test_other_processes_are_hidden(probe: Probe) -> None:
-    """A step is alone: it sees, and can end, only what it started."""
+    """A step can see and signal only processes that it started."""
     seen = probe.run("result = [p.name for p in Path('/proc').iterdir() if p.name.isdigit()]")
     assert seen == ["1"]
 
 
-def test_workspace_is_not_a_place_for_modules(probe: Probe) -> None:
-    """A script of the recipe could leave one there, for a later step that has credentials."""
+def test_modules_are_not_imported_from_the_workspace(probe: Probe) -> None:
+    """A script of the recipe could plant one there for a later step that has credentials."""
     (probe.workspace / "json.py").write_text("raise SystemExit('taken over')")
     assert not probe.run("import json; result = json.__file__", WITH_S3).startswith(str(probe.workspace))
 
 
-# What a step leaves
+# What a step leaves behind
 
-LOST = f"""
+STRAYS = f"""
     Path("root").mkdir(exist_ok=True)
     Path("root/file").write_text("x")
     subprocess.run(["mksquashfs", "root", "disk.squashfs", "-quiet", "-no-progress"], check=True)
@@ -280,11 +280,11 @@ LOST = f"""
     ))
     print("ready")
 """
-WAITING = LOST + f"    time.sleep({SLEEP})\n"
+WAITING = STRAYS + f"    time.sleep({SLEEP})\n"
 
 
 def assert_nothing_left(probe: Probe) -> None:
-    """No process, mount or loop device, now or soon."""
+    """Assert that no process, mount or loop device remains after a moment."""
     wait_until(lambda: not processes(SLEEP) and not processes(str(probe.workspace)) and not attached(probe.workspace))
     assert processes(SLEEP) == []
     assert processes(str(probe.workspace)) == []
@@ -293,33 +293,33 @@ def assert_nothing_left(probe: Probe) -> None:
 
 
 def test_nothing_is_left_of_a_step_that_ended(probe: Probe) -> None:
-    """Though it left a process, a mount and a loop device behind."""
-    probe.run(LOST)
+    """The kernel ends the process, the mounts and the loop device that it did not clean up."""
+    probe.run(STRAYS)
     assert "disk.squashfs" in (probe.workspace / "loop").read_text()
     assert_nothing_left(probe)
 
 
 def test_nothing_is_left_of_a_killed_step(probe: Probe) -> None:
-    """The task was cancelled: the step says how it ended."""
+    """If the task is cancelled, the step does not report the signal that ended it."""
     thread = probe.start(WAITING)
     assert processes(SLEEP) != []
     probe.process.kill()
     thread.join(20)
     assert [str(error) for error in probe.failures] == [
-        "probe was killed by signal SIGKILL without giving a reason. See its log"
+        "probe was stopped. Its job was cancelled, or its task was ended"
     ]
     assert_nothing_left(probe)
 
 
-def test_kill_without_a_step_is_no_error(probe: Probe) -> None:
-    """The task may be cancelled before it starts or after it ended."""
+def test_kill_without_a_step_does_nothing(probe: Probe) -> None:
+    """A task may be cancelled before its step starts or after it has ended."""
     probe.process.kill()
     probe.run("")
     probe.process.kill()
 
 
 def test_nothing_is_left_when_the_worker_is_killed(probe: Probe) -> None:
-    """The kernel ends a step with the process that started it."""
+    """The kernel ends a step together with the process that started it."""
     worker = f"""
 import json, sys
 from ims.runtime.local.process import StepProcess
@@ -340,28 +340,29 @@ StepProcess().run(load_step("probe"), data, "probe-0", lambda line: print(line, 
 # Workspaces
 
 
-def test_closing_ends_what_still_runs_there(probe: Probe) -> None:
-    """And removes the folder, also where there is none."""
+def test_closing_ends_running_steps(probe: Probe) -> None:
+    """It removes the workspace, and does nothing if there is none."""
     thread = probe.start(WAITING)
     LocalRuntime().close_workspace(JOB)
     assert not probe.workspace.exists()
     thread.join(20)
+    assert [error.reason for error in probe.failures] == ["probe was stopped"]
     assert_nothing_left(probe)
     LocalRuntime().close_workspace(JOB)
 
 
 def test_a_second_try_ends_the_first(probe: Probe) -> None:
-    """The worker was taken for dead, but its step still ran: two must not share a workspace."""
+    """If Airflow retries the task of a worker that still lives, two steps must not share the workspace."""
     thread = probe.start(WAITING)
     other = Probe(probe.own, StepProcess(), probe.workspace)
     assert other.run("result = 2") == 2
     thread.join(20)
-    assert len(probe.failures) == 1
+    assert [error.reason for error in probe.failures] == ["probe was stopped"]
     assert_nothing_left(probe)
 
 
-def test_stranger_with_the_number_of_a_step_is_left_alone(probe: Probe) -> None:
-    """Numbers of processes are used again."""
+def test_process_with_a_reused_pid_is_not_killed(probe: Probe) -> None:
+    """The kernel may give the PID of a step that has ended to any process."""
     with subprocess.Popen(["sleep", "60"]) as stranger:
         (probe.workspace / "run" / "probe-0.pid").write_text(str(stranger.pid))
         (probe.workspace / "run" / "other.pid").write_text("nonsense")
@@ -372,15 +373,15 @@ def test_stranger_with_the_number_of_a_step_is_left_alone(probe: Probe) -> None:
 
 
 def test_opening_makes_an_empty_workspace(probe: Probe) -> None:
-    """Also where an earlier try left something."""
+    """It removes what an earlier try left."""
     (probe.workspace / "recipe").mkdir()
     assert LocalRuntime().open_workspace(JOB, 1) == probe.workspace
     assert [path.name for path in probe.workspace.iterdir()] == ["run"]
     assert probe.workspace == probe.own.workspaces / JOB
 
 
-def test_opening_is_refused_where_space_is_short(own: Settings) -> None:
-    """The error says how much there is; nothing is made."""
+def test_opening_fails_without_enough_space(own: Settings) -> None:
+    """The error gives the free space, and no workspace is created."""
     with pytest.raises(
         InputError, match=rf"needs 1000000 GiB of space, {own.workspaces} has [\d.]+ GiB free"
     ) as caught:

@@ -1,4 +1,4 @@
-"""The pods of steps, as they are sent to a cluster."""
+"""The pods of steps as the cluster receives them, and what its answers mean."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ DEPLOY = Path(__file__).parents[2] / "deploy"
 
 
 def sent(name: str, **arguments: Any) -> dict[str, Any]:
-    """A step's pod as JSON."""
+    """The pod of a step as JSON."""
     pod = pods.step_pod(load_step(name), DATA, **{"arch": "x86_64", **arguments})
     return dict(ApiClient().sanitize_for_serialization(pod))
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_rights(name: str) -> None:
-    """Only the steps that mount or change roots are privileged; the others can change nothing but the volume."""
+def test_only_some_steps_are_privileged(name: str) -> None:
+    """Steps that mount or change owners are privileged; all others can write only to the volume."""
     pod = sent(name)
     (container,) = pod["spec"]["containers"]
     security = container["securityContext"]
@@ -61,8 +61,8 @@ def test_rights(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", STEPS)
-def test_secrets_are_named_only(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """S3 credentials come from the Secret, and only where the step declares them; none of ours is in the pod."""
+def test_secrets_are_references(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """S3 credentials come from the Secret, for steps that declare them; the pod contains no secret of the service."""
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "very secret")
     monkeypatch.setenv("IMS_DATABASE_URL", "postgresql://ims:very secret@db/ims")
     pod = sent(name)
@@ -73,7 +73,7 @@ def test_secrets_are_named_only(name: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 def test_resources(configure: Callable[..., None]) -> None:
-    """Of the settings, and the memory that the job asks for."""
+    """They come from the settings; the memory limit of the job takes precedence."""
     limits = {"build_image": {"requests": {"cpu": "2"}, "limits": {"memory": "8Gi", "cpu": "4"}}}
     configure(kubernetes_resources=json.dumps(limits), kubernetes_node_selector='{"role": "builder"}')
     pod = sent("build_image", memory_gib=16)
@@ -87,8 +87,8 @@ def test_resources(configure: Callable[..., None]) -> None:
     assert sent("plan_images", arch=None)["spec"]["nodeSelector"] == {"role": "builder"}
 
 
-def test_shell() -> None:
-    """It is started again when it fails, and what makes it reachable selects nothing else."""
+def test_shell_pod() -> None:
+    """It restarts if it fails, and its service and network policy select it."""
     pod = pods.shell_pod(
         load_step("serve_shell"),
         ShellRequest(
@@ -110,7 +110,7 @@ def test_shell() -> None:
 
 
 def ended(code: int, message: str = "", reason: str = "Error") -> k8s.V1Pod:
-    """A pod whose step has ended."""
+    """A pod whose step has ended with an exit code."""
     state = k8s.V1ContainerState(
         terminated=k8s.V1ContainerStateTerminated(exit_code=code, message=message, reason=reason)
     )
@@ -119,7 +119,7 @@ def ended(code: int, message: str = "", reason: str = "Error") -> k8s.V1Pod:
 
 
 def test_outcome() -> None:
-    """What a step says of its failure is read; what is no JSON says nothing."""
+    """The last message of a step is its outcome; a message that is not JSON is ignored."""
     assert outcome(ended(65, '{"error": "no such recipe", "hint": "x"}')) == (
         65,
         {"error": "no such recipe", "hint": "x"},
@@ -129,14 +129,14 @@ def test_outcome() -> None:
 
 
 def waiting(reason: str, message: str = "") -> k8s.V1PodStatus:
-    """Of a pod whose container does not start."""
+    """The status of a pod whose container does not start."""
     state = k8s.V1ContainerState(waiting=k8s.V1ContainerStateWaiting(reason=reason, message=message))
     status = k8s.V1ContainerStatus(name="step", state=state, image="", image_id="", ready=False, restart_count=0)
     return k8s.V1PodStatus(phase="Pending", container_statuses=[status])
 
 
 def condition(kind: str, status: str, reason: str, message: str) -> k8s.V1PodStatus:
-    """Of a pod of which the cluster says something."""
+    """The status of a pod with a condition."""
     return k8s.V1PodStatus(
         phase="Pending", conditions=[k8s.V1PodCondition(type=kind, status=status, reason=reason, message=message)]
     )
@@ -176,13 +176,13 @@ def condition(kind: str, status: str, reason: str, message: str) -> k8s.V1PodSta
     ],
     ids=lambda value: value[:60] if isinstance(value, str) else "",
 )
-def test_explained(status: k8s.V1PodStatus, sentence: str) -> None:
-    """One sentence for what keeps a pod from doing its work."""
+def test_explanation(status: k8s.V1PodStatus, sentence: str) -> None:
+    """One sentence says why a pod failed or does not start."""
     assert str(explain(k8s.V1Pod(status=status))).startswith(sentence)
 
 
-def test_nothing_to_explain() -> None:
-    """A step that failed by itself says why."""
+def test_failed_step_needs_no_explanation() -> None:
+    """It gives its own reason."""
     assert explain(ended(65)) is None
 
 
@@ -197,8 +197,8 @@ def test_nothing_to_explain() -> None:
         (500, "etcd is away", UnavailableError, "the cluster failed: etcd is away"),
     ],
 )
-def test_refused(status: int, said: str, kind: type[ImsError], sentence: str) -> None:
-    """What a cluster answers reads as one sentence, and decides whether the task is tried again."""
+def test_error_of_the_cluster(status: int, said: str, kind: type[ImsError], sentence: str) -> None:
+    """An answer of the cluster becomes one sentence, and decides whether the task is retried."""
     error = ApiException(status=status)
     error.body = json.dumps({"message": said})
     with pytest.raises(kind) as caught, cluster_errors():
@@ -207,14 +207,14 @@ def test_refused(status: int, said: str, kind: type[ImsError], sentence: str) ->
 
 
 @pytest.mark.parametrize("error", [ConnectionRefusedError(), MaxRetryError(HTTPConnectionPool("cluster"), "/api")])
-def test_no_answer(error: Exception) -> None:
-    """It may come later."""
+def test_silent_cluster_is_unavailable(error: Exception) -> None:
+    """It may answer later."""
     with pytest.raises(UnavailableError, match="the cluster does not answer"), cluster_errors():
         raise error
 
 
-def test_pod_is_gone() -> None:
-    """The step is tried again. A namespace that is not there is a fault of the settings."""
+def test_missing_pod_is_retried() -> None:
+    """A missing namespace is an error in the settings and is not."""
     for said, kind in (
         ('pods "build-image-1" not found', UnavailableError),
         ('namespaces "ims" not found', InputError),
@@ -236,12 +236,12 @@ class _Version(BaseHTTPRequestHandler):
         self.wfile.write(b'"buildDate": "", "goVersion": "", "compiler": "", "platform": ""}')
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (its name in the base class)
-        """Nothing is said."""
+        """Log nothing."""
 
 
 @pytest.mark.parametrize("status", [200, 403])
 def test_cluster_is_awaited(tmp_path: Path, configure: Callable[..., None], status: int) -> None:
-    """Until it answers, be it that it refuses; not for ever."""
+    """The wait ends when the cluster answers, even with a refusal, or when the time is over."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         address = probe.getsockname()
@@ -266,7 +266,7 @@ def test_cluster_is_awaited(tmp_path: Path, configure: Callable[..., None], stat
 
 @pytest.mark.parametrize("content", [None, "", "apiVersion: v1", "[", "{}"])
 def test_no_cluster(content: str | None, tmp_path: Path, configure: Callable[..., None]) -> None:
-    """A kubeconfig that is not there, or none, is said in one sentence."""
+    """A kubeconfig that is missing or invalid is reported in one sentence."""
     path = tmp_path / "config"
     if content is not None:
         path.write_text(content)
@@ -276,14 +276,14 @@ def test_no_cluster(content: str | None, tmp_path: Path, configure: Callable[...
 
 
 def test_not_in_a_cluster(configure: Callable[..., None]) -> None:
-    """Without a kubeconfig the service is a pod itself."""
+    """Without a kubeconfig the service must run in a pod itself."""
     configure(kubernetes_config="")
     with pytest.raises(ConfigurationError, match="this is no pod of a cluster"):
         core_api()
 
 
 def test_outcome_of_the_program(tmp_path: Path) -> None:
-    """A step that fails leaves its reason where the cluster reads it."""
+    """A step that fails writes its reason to the file that becomes the last message of the container."""
     from ims.steps.__main__ import main
 
     said = tmp_path / "outcome"

@@ -1,4 +1,4 @@
-"""Steps that supervisord runs, with a real supervisord."""
+"""Steps as services of a real supervisord."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from ims.steps.step import Step, StepInput
 
 
 def never(step: StepInput) -> None:
-    """Is not called: the name is no step's, so its process ends at once."""
+    """Never called: no step has this name, so its process ends at once."""
 
 
 STEP = Step("no_step", StepInput, never)
@@ -25,7 +25,7 @@ STEP = Step("no_step", StepInput, never)
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
-    """An installation of which only supervisord runs."""
+    """An installation in which only supervisord runs."""
     for name in ("run", "logs", "workspaces"):
         (tmp_path / name).mkdir()
     installation = Settings(home=tmp_path, s3_endpoint_url=HttpUrl("https://s3.example"))
@@ -37,15 +37,15 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
 
 
 def start(own: Settings, job_id: str) -> Path:
-    """Start the step for a job; returns its workspace."""
+    """Start the step of a job; returns its workspace."""
     workspace = own.workspaces / job_id
     (workspace / "run").mkdir(parents=True)
     services.start(STEP, {"workspace": str(workspace)})
     return workspace
 
 
-def test_workspace_that_is_gone(own: Settings) -> None:
-    """Neither others nor the stack itself are kept from starting by a step whose workspace was removed."""
+def test_removed_workspace_stops_nothing_else(own: Settings) -> None:
+    """Other services and the stack still start if the workspace of one service was removed."""
     for path in sorted(start(own, "first").rglob("*"), reverse=True):
         path.rmdir() if path.is_dir() else path.unlink()
     (own.workspaces / "first").rmdir()
@@ -60,14 +60,14 @@ def test_workspace_that_is_gone(own: Settings) -> None:
     assert list(supervisord.services_folder(own).iterdir()) == []
 
 
-def test_step_that_was_given_up(own: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The stack is not taken for dead with it."""
+def test_failed_service_does_not_fail_the_stack(own: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If supervisord gives up on a service, the stack still counts as alive."""
     monkeypatch.setattr(supervisord, "states", lambda _: {"no_step-first": "FATAL"})
     lifecycle.wait(own, "anything", iter([False, True]).__next__)
 
 
-def test_supervisord_that_refuses(own: Settings) -> None:
-    """Is an error, whatever it says: what was to be stopped may still run."""
+def test_stop_fails_if_supervisord_refuses(own: Settings) -> None:
+    """The service may still run, so every refusal is an error."""
     (supervisord.services_folder(own) / "broken.conf").write_text("[program:broken]\n")
     with pytest.raises(ImsError, match="supervisord cannot update no_step-first"):
         services.stop("no_step", "first")

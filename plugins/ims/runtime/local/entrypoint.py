@@ -1,7 +1,7 @@
-"""The first process in a local step's namespaces: hides what the step has no business with, then runs it.
+"""The first process in the namespaces of a local step: it hides the state of the installation, then runs the step.
 
-A recipe's scripts run as root in the image root and could climb out of it. Here they find no credentials, no database,
-no S3 data and no other job's workspace.
+The scripts of a recipe run as root in the image root and could leave it. Outside they find no credentials, no database,
+no S3 data and no workspace of another job.
 """
 
 from __future__ import annotations
@@ -18,13 +18,13 @@ HIDDEN = ("airflow", "logs", "postgres", "run", "s3", "secrets")
 
 
 def hide(own: Settings, workspace: Path) -> None:
-    """Cover the state of the installation, except this job's workspace and the caches."""
+    """Cover the state of the installation, except the workspace of this job and the caches."""
     kept = os.open(workspace, os.O_PATH)
     for folder in (*(own.home / name for name in HIDDEN), own.workspaces):
         if folder.is_dir():
             _mount("-t", "tmpfs", "-o", "mode=0700,size=1m", "tmpfs", folder)
     workspace.mkdir()
-    # The descriptor still leads below the cover; without -c mount would look its path up again.
+    # The descriptor still refers to the folder below the cover. Without -c, mount would resolve its path again.
     _mount("-c", "--bind", f"/proc/{os.getpid()}/fd/{kept}", workspace)
     os.close(kept)
     os.chdir(workspace)

@@ -1,8 +1,8 @@
-"""Steps as processes of this machine, each in a mount and a PID namespace of its own.
+"""Steps as processes of this machine, each in its own mount and PID namespace.
 
-Whatever a step mounts or starts lives in its namespaces, and the kernel ends those with the step: when it finishes,
-when it is killed, and when the task that started it dies. So nothing can be left behind but files, and those are in
-the job's workspace.
+Everything that a step mounts or starts lives in its namespaces. The kernel destroys these together with the step: when
+it ends, when it is killed, and when the task that started it dies. Only files can be left behind, and those are in the
+workspace of the job.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,9 @@ from ims.steps.logs import parse_line
 from ims.steps.step import Step
 from ims.workspace import Workspace
 
-# The kernel kills the step when its parent dies, and everything in a PID namespace with its first process.
+ENTRYPOINT = "ims.runtime.local.entrypoint"
+# setpriv: the kernel kills the step if its parent dies. unshare: it kills all processes of the PID namespace with the
+# first one.
 NAMESPACES = (
     *("setpriv", "--pdeathsig=KILL", "--"),
     *("unshare", "--fork", "--pid", "--kill-child=KILL", "--mount", "--mount-proc", "--propagation", "private"),
@@ -41,48 +44,52 @@ class StepFailedError(ImsError):
 
 
 class StepProcess:
-    """One step at a time as a child process: `run` waits for it, `kill` ends it from another thread or a signal."""
+    """Runs one step at a time: `run` waits until it ends, `kill` ends it from a signal handler or another thread."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
+        self._is_killed = False
 
     def run(self, step: Step[Any], data: dict[str, Any], label: str, on_line: Callable[[str], None]) -> Any:
-        """Run a step and return its result.
+        """Run a step on its input `data` and return its result; `on_line` receives each line that it prints.
 
-        `data` is its input, `label` tells its runs in one workspace apart, `on_line` gets each line it prints.
-        Raises StepFailedError: the step's own reason, or how it ended.
+        `label` distinguishes the runs in one workspace; a run that an earlier try left under this label is ended first.
+        Raises StepFailedError with the step's own reason, or with how it ended.
         """
         workspace = Workspace(Path(data["workspace"]))
-        result, record = workspace.result(label), workspace.pid_file(label)
-        end_recorded(record)
+        result, pid_file = workspace.result(label), workspace.pid_file(label)
+        end_recorded(pid_file)
         result.unlink(missing_ok=True)
-        # -P: the workspace, where others' scripts write, is no place for modules.
-        command = [*NAMESPACES, sys.executable, "-P", "-m", "ims.runtime.local.entrypoint", step.name, json.dumps(data)]
-        self._process = subprocess.Popen(
-            [*command, "--result", str(result)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            env=step_environment(step),
-            cwd=workspace.root,
-            start_new_session=True,
-        )
-        record.write_text(str(self._process.pid))
-        assert self._process.stdout is not None
+        self._is_killed = False
+        self._process = process = _start(step, data, result)
+        pid_file.write_text(str(process.pid))
+        assert process.stdout is not None
         last = ""
-        for line in self._process.stdout:
+        for line in process.stdout:
             on_line(last := line.decode(errors="replace").rstrip())
-        return _outcome(step.name, self._process.wait(), result, parse_line(last)[1])
+        code = process.wait()
+        # Whoever else ends a step removes its PID file first.
+        if code == -signal.SIGKILL and (self._is_killed or _recorded_pid(pid_file) != process.pid):
+            raise StepFailedError(f"{step.name} was stopped", "Its job was cancelled, or its task was ended", code)
+        return _outcome(step.name, code, result, parse_line(last)[1])
 
     def kill(self) -> None:
-        """End the running step, and all it started, now."""
+        """End the running step and all its processes, if there are any."""
         if self._process is not None and self._process.poll() is None:
+            self._is_killed = True
             os.killpg(self._process.pid, signal.SIGKILL)
             threading.Thread(target=self._process.wait, daemon=True).start()
 
 
+def step_command(step: Step[Any], data: dict[str, Any], result: Path) -> list[str]:
+    """Returns the command line that runs a step in its own namespaces and writes its result to a file."""
+    # -P: scripts of a recipe write to the workspace, so Python must not search it for modules.
+    program = [sys.executable, "-P", "-m", ENTRYPOINT, step.name, json.dumps(data), "--result", str(result)]
+    return [*NAMESPACES, *program]
+
+
 def step_environment(step: Step[Any]) -> dict[str, str]:
-    """What a step finds in its environment: nothing of Airflow's, S3 credentials only where it declares them."""
+    """Returns the environment of a step: nothing of Airflow's, and S3 credentials only if the step declares them."""
     environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     own = {f"IMS_{name.upper()}" for name in Settings.model_fields} - {"IMS_DATABASE_URL"}
     environment |= {name: os.environ[name] for name in own if name in os.environ}
@@ -92,7 +99,34 @@ def step_environment(step: Step[Any]) -> dict[str, str]:
     return environment
 
 
-def _outcome(name: str, code: int, result: Path, last: str) -> Any:
+def end_recorded(pid_file: Path) -> None:
+    """Kill the process that a PID file names, if it is still the step that the file was written for."""
+    pid = _recorded_pid(pid_file)
+    if pid is None or not _is_step(pid, pid_file):
+        return
+    with suppress(ProcessLookupError):
+        descriptor = os.pidfd_open(pid)
+        try:
+            pid_file.unlink(missing_ok=True)
+            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
+        finally:
+            os.close(descriptor)
+
+
+def _start(step: Step[Any], data: dict[str, Any], result: Path) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        step_command(step, data, result),
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=step_environment(step),
+        cwd=data["workspace"],
+        start_new_session=True,
+    )
+
+
+def _outcome(name: str, code: int, result: Path, last_line: str) -> Any:
+    """Returns the result of a step that has ended. Raises StepFailedError."""
     try:
         outcome = json.loads(result.read_text())
     except (OSError, ValueError):
@@ -101,22 +135,23 @@ def _outcome(name: str, code: int, result: Path, last: str) -> Any:
         return outcome["result"]
     if "error" in outcome:
         raise StepFailedError(outcome["error"], outcome["hint"], code)
-    if last.startswith(f"{name} failed: "):  # there was no space to write it
-        raise StepFailedError(last.partition(": ")[2], "", code)
+    if last_line.startswith(f"{name} failed: "):  # the disk was too full to write the result
+        raise StepFailedError(last_line.partition(": ")[2], "", code)
     how = f"was killed by signal {signal.Signals(-code).name}" if code < 0 else f"ended with exit code {code}"
     raise StepFailedError(f"{name} {how} without giving a reason", "See its log", code)
 
 
-def end_recorded(record: Path) -> None:
-    """Kill the process that `record` names if it is still the step that wrote it."""
+def _recorded_pid(pid_file: Path) -> int | None:
     try:
-        pid = int(record.read_text())
-        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+        return int(pid_file.read_text())
     except (OSError, ValueError):
-        return
-    if b"ims.runtime.local.entrypoint" in command and os.fsencode(record.parent) in command:
-        descriptor = os.pidfd_open(pid)
-        try:
-            signal.pidfd_send_signal(descriptor, signal.SIGKILL)
-        finally:
-            os.close(descriptor)
+        return None
+
+
+def _is_step(pid: int, pid_file: Path) -> bool:
+    """Whether a process is a step of the workspace; the kernel reuses process IDs."""
+    try:
+        command = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
+    return ENTRYPOINT.encode() in command and os.fsencode(pid_file.parent) in command

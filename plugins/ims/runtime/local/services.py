@@ -14,7 +14,7 @@ from typing import Any
 
 from ims import supervisord
 from ims.files import write_atomically
-from ims.runtime.local.process import NAMESPACES, step_environment
+from ims.runtime.local.process import step_command, step_environment
 from ims.settings import settings
 from ims.steps.step import Step
 from ims.workspace import Workspace
@@ -39,11 +39,10 @@ def start(step: Step[Any], data: dict[str, Any]) -> None:
     """Run a step in the workspace that its input names. Does nothing if the step runs already."""
     workspace = Workspace(Path(data["workspace"]))
     specification = workspace.service(step.name)
-    command = [*NAMESPACES, sys.executable, "-m", "ims.runtime.local.entrypoint", step.name, json.dumps(data)]
     specification.write_text(
         json.dumps(
             {
-                "command": [*command, "--result", str(workspace.result(step.name))],
+                "command": step_command(step, data, workspace.result(step.name)),
                 "environment": step_environment(step),
                 "folder": str(workspace.root),
             }
