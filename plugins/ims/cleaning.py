@@ -1,4 +1,4 @@
-"""What a clean-up finds, wherever it looks, and how that is told."""
+"""What a clean-up finds, and the summary of it in answers, task results and logs."""
 
 from __future__ import annotations
 
@@ -6,12 +6,15 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-SHOWN = 1000
+NAMED_FINDINGS = 1000
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that can go, and its bytes; `remove` returns whether it went: meanwhile it may have become needed."""
+    """Something that can be removed, and its size in bytes.
+
+    `remove` returns False if it is in use by now.
+    """
 
     kind: str
     name: str
@@ -20,7 +23,7 @@ class Finding:
 
 
 def summary(findings: Iterable[Finding]) -> list[dict[str, Any]]:
-    """By kind: how many there are, their bytes, and the names of the first thousand."""
+    """Returns the number and the size of the findings of each kind, and the names of the first NAMED_FINDINGS."""
     kinds: dict[str, list[Finding]] = {}
     for item in findings:
         kinds.setdefault(item.kind, []).append(item)
@@ -29,7 +32,7 @@ def summary(findings: Iterable[Finding]) -> list[dict[str, Any]]:
             "kind": kind,
             "count": len(items),
             "bytes": sum(item.size for item in items),
-            "items": [item.name for item in items[:SHOWN]],
+            "items": [item.name for item in items[:NAMED_FINDINGS]],
         }
         for kind, items in kinds.items()
     ]

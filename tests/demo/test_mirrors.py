@@ -1,4 +1,4 @@
-"""Where this machine gets its Debian packages from, read from its apt sources."""
+"""The Debian mirrors of this machine, read from its apt sources."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ Enabled: no
 
 
 def apt(folder: Path, **files: str) -> Path:
-    """An /etc/apt. `list_` is sources.list; another name has `_` for its dot and is in sources.list.d."""
+    """A folder like /etc/apt. `list_` is sources.list; other names, with `_` for the dot, are in sources.list.d."""
     (folder / "sources.list.d").mkdir()
     for name, content in files.items():
         path = folder / "sources.list" if name == "list_" else folder / "sources.list.d" / name.replace("_", ".")
@@ -58,15 +58,15 @@ def apt(folder: Path, **files: str) -> Path:
 
 SOURCES: dict[str, tuple[dict[str, str], str, str]] = {
     "deb822": ({"debian_sources": DEB822}, MAIN, SECURITY),
-    "deb822, words in any case": ({"debian_sources": DEB822.replace("URIs", "uris")}, MAIN, SECURITY),
+    "deb822, field names in any case": ({"debian_sources": DEB822.replace("URIs", "uris")}, MAIN, SECURITY),
     "deb822, no security": ({"a_sources": DEB822.split("\n\n")[0]}, MAIN, f"{MAIN}-security"),
-    "deb822, lists over lines": (
+    "deb822, a field over several lines": (
         {"a_sources": DEB822.replace("Suites: bookworm ", "Suites:\n bookworm\n ")},
         MAIN,
         SECURITY,
     ),
     "deb822, a key in the file": ({"a_sources": KEY_INSIDE}, MAIN, f"{MAIN}-security"),
-    "deb822, switched off": ({"a_sources": OFF, "b_sources": DEB822}, MAIN, SECURITY),
+    "deb822, disabled": ({"a_sources": OFF, "b_sources": DEB822}, MAIN, SECURITY),
     "deb822, sources only": (
         {"a_sources": OFF.replace("Enabled: no", "").replace(": deb\n", ": deb-src\n"), "b_sources": DEB822},
         MAIN,
@@ -113,7 +113,7 @@ SOURCES: dict[str, tuple[dict[str, str], str, str]] = {
 
 @pytest.mark.parametrize(("files", "main", "security"), SOURCES.values(), ids=SOURCES)
 def test_mirrors_of_the_sources(tmp_path: Path, files: dict[str, str], main: str, security: str) -> None:
-    """Without a slash at their end; security beside the main archive where no source names it."""
+    """The URLs have no slash at the end. If no source names security updates, they are next to the main archive."""
     assert debian_mirrors(apt(tmp_path, **files)) == {"DEBIAN_MIRROR": main, "DEBIAN_SECURITY_MIRROR": security}
 
 
@@ -129,13 +129,13 @@ NONE = {
 
 @pytest.mark.parametrize("files", NONE.values(), ids=NONE)
 def test_machine_without_a_debian_12_mirror(tmp_path: Path, files: dict[str, str]) -> None:
-    """The error says where was looked and what to do."""
+    """The error names the folder that was read, and says what to do."""
     with pytest.raises(ConfigurationError, match=f"{tmp_path} name no mirror of Debian 12.*push the recipe by hand"):
         debian_mirrors(apt(tmp_path, **files))
 
 
-def test_only_http_can_be_used(tmp_path: Path) -> None:
-    """What the build cannot reach over the network is refused, without its password."""
+def test_only_http_mirrors_count(tmp_path: Path) -> None:
+    """The error about another protocol does not contain the password."""
     with pytest.raises(ConfigurationError, match="not an http or https mirror") as caught:
         debian_mirrors(apt(tmp_path, list_="deb ftp://user:secret@mirror.example/debian bookworm main"))
     assert "secret" not in str(caught.value)

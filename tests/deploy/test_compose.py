@@ -1,4 +1,4 @@
-"""docker-compose.yaml: what can be said of it without Docker."""
+"""docker-compose.yaml, as far as it can be checked without Docker."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ def test_every_secret_is_required() -> None:
     assert {value for _, value in EXAMPLE} == {""}
 
 
-def test_no_secret_is_written() -> None:
-    """What is called a password or a key comes from .env."""
+def test_file_contains_no_secret() -> None:
+    """Every variable that is named like a secret comes from .env."""
     for name, service in SERVICES.items():
         for variable, value in service.get("environment", {}).items():
             if re.search(r"PASSWORD|SECRET|TOKEN|FERNET|ACCESS_KEY", variable):
@@ -40,7 +40,7 @@ def test_no_secret_is_written() -> None:
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_image_is_pinned(name: str) -> None:
-    """To a whole version; our own to the project's."""
+    """Each has a full version; our own images have that of the project."""
     image, _, tag = SERVICES[name]["image"].rpartition(":")
     assert re.match(r"v?\d+\.\d+", tag)
     if image.startswith("localhost/"):
@@ -49,14 +49,14 @@ def test_image_is_pinned(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(SERVICES.keys() - ONCE))
 def test_health(name: str) -> None:
-    """Every service that stays says whether it works, and comes back after a restart."""
+    """Every permanent service has a health check and restarts with the host."""
     assert SERVICES[name]["healthcheck"]["test"][0] in ("CMD", "CMD-SHELL")
     assert SERVICES[name]["restart"] == "unless-stopped"
 
 
 @pytest.mark.parametrize("name", SERVICES)
 def test_rights(name: str) -> None:
-    """Only k3s is privileged; Airflow's parts have no capabilities; only the shells' ports are open to others."""
+    """Only k3s is privileged; Airflow has no capabilities; only the ports of shells are public."""
     service = SERVICES[name]
     assert service.get("privileged", False) is (name == "k3s")
     if "ims-airflow" in service["image"]:
@@ -65,13 +65,13 @@ def test_rights(name: str) -> None:
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
 
 
-def test_only_the_api_server_has_the_records() -> None:
-    """Tasks go through the API."""
+def test_only_the_api_server_can_reach_the_records() -> None:
+    """Tasks use the API."""
     assert [name for name in SERVICES if "IMS_DATABASE_URL" in SERVICES[name].get("environment", {})] == ["api-server"]
 
 
 def test_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The variables are settings of ours, their values can be used, and the connections are JSON."""
+    """The IMS_* variables are settings with valid values, and the connections are JSON."""
     given = SERVICES["api-server"]["environment"]
     for name, value in given.items():
         if name.startswith("IMS_"):
@@ -90,14 +90,14 @@ def test_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("name", sorted(ONCE))
 def test_script(name: str) -> None:
-    """The scripts that set up are shell."""
+    """The set-up scripts have valid syntax."""
     script = SERVICES[name]["command"][-1].replace("$$", "$")
     done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
-def test_everything_waits_for_what_it_needs() -> None:
-    """Conditions name services that are there, and are those that these can fulfil."""
+def test_dependencies_can_be_fulfilled() -> None:
+    """A service can wait for the end of an -init service, and for the health of all others."""
     for name, service in SERVICES.items():
         for other, how in service.get("depends_on", {}).items():
             ends = "service_completed_successfully" if other in ONCE else "service_healthy"

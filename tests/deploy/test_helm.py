@@ -1,4 +1,4 @@
-"""The values for Airflow's Helm chart: what they say of our own settings, images, accounts and Secrets."""
+"""The values for Airflow's Helm chart: settings, images, accounts and Secrets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ PAGE = (ROOT / "docs" / "deploy.md").read_text()
 
 
 def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every value with the names that lead to it."""
+    """Every value with its path."""
     if isinstance(value, dict):
         for name, below in value.items():
             yield from leaves(below, f"{path}.{name}")
@@ -37,17 +37,17 @@ def leaves(value: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 
 def environment(items: list[dict[str, Any]]) -> dict[str, str]:
-    """Variables that are given by value."""
+    """The variables that have a literal value."""
     return {item["name"]: item["value"] for item in items if "value" in item}
 
 
-def test_files() -> None:
-    """All are tested here."""
+def test_every_file_is_tested() -> None:
+    """A new variant must be added to this module."""
     assert {path.stem for path in HELM.iterdir()} == set(ALL)
 
 
 def test_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The variables are settings of ours, and their values can be used."""
+    """The IMS_* variables are settings with valid values."""
     given = {name: value for name, value in environment(VALUES["env"]).items() if name.startswith("IMS_")}
     known = {f"IMS_{name.upper()}" for name in Settings.model_fields}
     assert set(given) <= known
@@ -60,7 +60,7 @@ def test_settings(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_versions() -> None:
-    """Of Airflow that of the lock, of the images that of the project."""
+    """Airflow has the version of the lock file, the images have that of the project."""
     lock = (ROOT / "requirements-airflow.lock").read_text()
     assert f"\napache-airflow=={VALUES['airflowVersion']} " in lock
     assert VALUES["defaultAirflowTag"] == __version__
@@ -68,7 +68,7 @@ def test_versions() -> None:
 
 
 def test_connection() -> None:
-    """The steps' own image has what the sidecar of results needs."""
+    """The image of the steps also serves as the sidecar for results."""
     given = environment(VALUES["env"])
     extra = json.loads(given["AIRFLOW_CONN_KUBERNETES_DEFAULT"])["extra"]
     assert extra["namespace"] == given["IMS_KUBERNETES_NAMESPACE"]
@@ -76,17 +76,17 @@ def test_connection() -> None:
 
 
 @pytest.mark.parametrize("name", ALL)
-def test_no_secret(name: str) -> None:
-    """Secrets are named, never given."""
+def test_file_contains_no_secret(name: str) -> None:
+    """Secrets are references."""
     for path, value in leaves(ALL[name]):
         last = path.rpartition(".")[2]
         if re.search(r"(?i)password|passwd|secret|token|fernet|connection$|url$|key$", last):
-            assert re.search(r"(?i)secretName$|secretKeyRef\.key$|_url$", path), f"{path} holds {value!r}"
-        assert not re.search(r"://[^/@ ]*:[^/@ ]*@", str(value)), f"{path} holds a login"
+            assert re.search(r"(?i)secretName$|secretKeyRef\.key$|_url$", path), f"{path} contains {value!r}"
+        assert not re.search(r"://[^/@ ]*:[^/@ ]*@", str(value)), f"{path} contains a password"
 
 
-def test_only_the_api_server_has_the_records() -> None:
-    """Tasks go through the API."""
+def test_only_the_api_server_can_reach_the_records() -> None:
+    """Tasks use the API."""
     everybody = {item["name"] for item in VALUES["env"]}
     assert "IMS_DATABASE_URL" not in everybody
     assert "IMS_DATABASE_URL" in {item["name"] for item in VALUES["apiServer"]["env"]}
@@ -96,7 +96,7 @@ def test_only_the_api_server_has_the_records() -> None:
 
 
 def test_accounts() -> None:
-    """Those that the role of the jobs is bound to."""
+    """They are the accounts that the role of the jobs is bound to."""
     documents = yaml.safe_load_all((ROOT / "deploy" / "rbac.yaml").read_text())
     (binding,) = [item for item in documents if item["kind"] == "RoleBinding"]
     bound = {subject["name"] for subject in binding["subjects"] if subject["namespace"] == "airflow"}
@@ -105,14 +105,14 @@ def test_accounts() -> None:
 
 @pytest.mark.parametrize("name", VARIANTS)
 def test_variants(name: str) -> None:
-    """A variant is named like its executor and changes nothing that the common values say."""
+    """A variant is named after its executor and overrides no common value."""
     variant = VARIANTS[name]
     assert variant["executor"].lower() == name.replace("-", "")
     assert not dict(leaves(variant)).keys() & dict(leaves(VALUES)).keys()
 
 
-def test_secrets_are_made() -> None:
-    """The page makes every Secret and ConfigMap that the values name."""
+def test_secrets_are_created() -> None:
+    """docs/deploy.md creates every Secret and ConfigMap that the values name."""
     named = {
         str(value)
         for path, value in leaves(ALL)

@@ -1,4 +1,4 @@
-"""The manifests of deploy/ against Kubernetes' own schemas, and what they let whom do."""
+"""The manifests of deploy/: their schemas, and the rights that they grant."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ims.steps.step import load_step
 DEPLOY = Path(__file__).parents[2] / "deploy"
 VERSIONS = ("1.28", kubernetes_validate.latest_version())
 PRIVILEGED = {"ims": "privileged", "airflow": "baseline"}
-# What the code asks of a cluster, and the operator of Airflow that it uses.
+# The requests of the code and of the Airflow operator that it uses.
 VERBS = {
     "pods": {"create", "get", "list", "watch", "patch", "delete", "deletecollection"},
     "pods/log": {"get"},
@@ -27,7 +27,7 @@ VERBS = {
 
 
 def documents(*kinds: str) -> list[dict[str, Any]]:
-    """Every object of the manifests, of these kinds if there are any."""
+    """The objects of the manifests; only those of these kinds, if any are given."""
     found = [item for path in sorted(DEPLOY.glob("*.yaml")) for item in yaml.safe_load_all(path.read_text())]
     return [item for item in found if not kinds or item["kind"] in kinds]
 
@@ -35,12 +35,12 @@ def documents(*kinds: str) -> list[dict[str, Any]]:
 @pytest.mark.parametrize("version", VERSIONS)
 @pytest.mark.parametrize("item", documents(), ids=lambda item: f"{item['kind']}-{item['metadata']['name']}")
 def test_schema(item: dict[str, Any], version: str) -> None:
-    """No field that Kubernetes does not know, in old versions and new ones."""
+    """Old and new versions of Kubernetes know every field."""
     kubernetes_validate.validate(item, version, strict=True)
 
 
 def test_schema_is_strict() -> None:
-    """The test above is not idle."""
+    """The test above finds an unknown field."""
     item = documents("Role")[0]
     with pytest.raises(kubernetes_validate.ValidationError):
         kubernetes_validate.validate({**item, "rule": []}, VERSIONS[-1], strict=True)
@@ -48,7 +48,7 @@ def test_schema_is_strict() -> None:
 
 @pytest.mark.parametrize("name", ["build_image", "fetch_image"])
 def test_pods_of_steps(name: str) -> None:
-    """What we send is valid too."""
+    """The pods that the code creates are valid."""
     from kubernetes.client import ApiClient
 
     pod = pods.step_pod(load_step(name), {"workspace": "/mnt/workspaces/0c7d1a52"}, "x86_64", 4)
@@ -57,7 +57,7 @@ def test_pods_of_steps(name: str) -> None:
 
 
 def test_rights() -> None:
-    """One role, in the namespace of the jobs, without secrets; nothing for a whole cluster."""
+    """There is one role, in the namespace of the jobs; it grants no secrets, and nothing cluster-wide."""
     assert documents("ClusterRole", "ClusterRoleBinding") == []
     (role,) = documents("Role")
     rights = {name: set(rule["verbs"]) for rule in role["rules"] for name in rule["resources"]}
@@ -68,7 +68,7 @@ def test_rights() -> None:
 
 
 def test_pod_security() -> None:
-    """Of every namespace it is said how much its pods may; only the jobs' may be privileged."""
+    """Every namespace has a level; only pods of jobs may be privileged."""
     label = "pod-security.kubernetes.io/enforce"
     assert {
         item["metadata"]["name"]: item["metadata"]["labels"][label] for item in documents("Namespace")
@@ -76,8 +76,8 @@ def test_pod_security() -> None:
 
 
 @pytest.mark.parametrize("namespace", PRIVILEGED)
-def test_nobody_reaches_a_pod_unless_allowed(namespace: str) -> None:
-    """There is a policy for all pods, and the others open one port each."""
+def test_pods_are_closed_by_default(namespace: str) -> None:
+    """One policy closes all pods, and each of the others opens one port."""
     policies = [item for item in documents("NetworkPolicy") if item["metadata"]["namespace"] == namespace]
     closed = [item for item in policies if item["spec"]["podSelector"] == {}]
     assert len(closed) == 1
@@ -88,7 +88,7 @@ def test_nobody_reaches_a_pod_unless_allowed(namespace: str) -> None:
 
 
 def test_link_local_addresses_are_closed() -> None:
-    """Where clouds hand out a node's rights; a recipe's scripts run in these pods."""
+    """Clouds serve the credentials of a node there, and the scripts of recipes run in these pods."""
     (policy,) = [item for item in documents("NetworkPolicy") if item["metadata"]["name"] == "ims-steps"]
     to_anywhere, names = policy["spec"]["egress"]
     blocks = [peer["ipBlock"] for peer in to_anywhere["to"] if "ipBlock" in peer]

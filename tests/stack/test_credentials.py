@@ -1,4 +1,4 @@
-"""The secrets that an installation makes for itself."""
+"""The secrets that an installation generates for itself."""
 
 from __future__ import annotations
 
@@ -17,17 +17,17 @@ from ims.stack.credentials import Credentials, ensure_ca, ensure_credentials, wr
 
 @pytest.fixture
 def own(tmp_path: Path) -> Settings:
-    """An installation that has never been started."""
+    """An installation that was never started."""
     return Settings(home=tmp_path / "home", ca_certificate=None)
 
 
 def mode(path: Path) -> int:
-    """Permissions of a file."""
+    """The permissions of a file."""
     return path.stat().st_mode & 0o777
 
 
-def test_nobody_else_can_read_them(own: Settings) -> None:
-    """Files 0600 in a folder 0700."""
+def test_only_the_owner_can_read_secrets(own: Settings) -> None:
+    """Files have mode 0600, their folder has mode 0700."""
     write_password_file(own, ensure_credentials(own))
     ensure_ca(own)
     assert mode(own.secrets) == 0o700
@@ -35,15 +35,15 @@ def test_nobody_else_can_read_them(own: Settings) -> None:
     assert files == dict.fromkeys(("credentials.json", "passwords.json", "site-root-ca.key"), 0o600)
 
 
-def test_they_stay_the_same(own: Settings) -> None:
-    """Data outlive a restart, so what opens them must too."""
+def test_credentials_survive_a_restart(own: Settings) -> None:
+    """The data survive it, and are useless without them."""
     first = ensure_credentials(own)
     assert ensure_credentials(own) == first
     assert ensure_credentials(Settings(home=own.home)) == first
 
 
 def test_all_are_random_and_long_enough() -> None:
-    """No two are the same, in one installation or in two."""
+    """No two are equal, within an installation or between two."""
     one, other = Credentials.generate().model_dump(), Credentials.generate().model_dump()
     assert len({*one.values(), *other.values()}) == 2 * len(one)
     assert min(map(len, one.values())) >= 16
@@ -51,7 +51,7 @@ def test_all_are_random_and_long_enough() -> None:
 
 
 def test_passwords_are_those_of_the_users(own: Settings) -> None:
-    """As Airflow's simple auth manager reads them."""
+    """The file has the format of Airflow's simple auth manager."""
     credentials = ensure_credentials(own)
     users = json.loads(write_password_file(own, credentials).read_text())
     assert users == {"admin": credentials.admin_password, "ims-tasks": credentials.task_password}
@@ -59,7 +59,7 @@ def test_passwords_are_those_of_the_users(own: Settings) -> None:
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077], ids=oct)
 def test_private_file_is_private_whatever_the_umask(tmp_path: Path, umask: int) -> None:
-    """And replaces an open one of the same name."""
+    """It replaces a readable file of the same name."""
     path = tmp_path / "secret"
     path.touch(mode=0o666)
     before = os.umask(umask)
@@ -72,7 +72,7 @@ def test_private_file_is_private_whatever_the_umask(tmp_path: Path, umask: int) 
 
 
 def test_ca_can_sign_for_servers(own: Settings, tmp_path: Path) -> None:
-    """What it signs is trusted, by OpenSSL's strictest rules too: Python applies those from 3.13 on."""
+    """OpenSSL trusts its certificates even with the strict checks that Python 3.13 enables."""
     ensure_credentials(own)
     ensure_ca(own)
     ca, server = str(own.ca_certificate_path), str(tmp_path / "server.pem")
@@ -87,8 +87,8 @@ def test_ca_can_sign_for_servers(own: Settings, tmp_path: Path) -> None:
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_ca_is_a_ca(own: Settings) -> None:
-    """And nothing else: it signs certificates, but is no server's."""
+def test_ca_can_only_sign(own: Settings) -> None:
+    """It is not valid as the certificate of a server."""
     ensure_credentials(own)
     ensure_ca(own)
     certificate = x509.load_pem_x509_certificate(own.ca_certificate_path.read_bytes())
@@ -98,8 +98,8 @@ def test_ca_is_a_ca(own: Settings) -> None:
     assert (usage.key_cert_sign, usage.digital_signature) == (True, False)
 
 
-def test_ca_stays_the_same(own: Settings) -> None:
-    """Images that were built before trust it."""
+def test_ca_survives_a_restart(own: Settings) -> None:
+    """Earlier images trust it."""
     ensure_credentials(own)
     ensure_ca(own)
     before = own.ca_certificate_path.read_bytes()
@@ -107,8 +107,8 @@ def test_ca_stays_the_same(own: Settings) -> None:
     assert own.ca_certificate_path.read_bytes() == before
 
 
-def test_no_ca_is_made_where_the_site_has_one(own: Settings) -> None:
-    """Not even beside it."""
+def test_no_ca_is_created_if_the_site_has_one(own: Settings) -> None:
+    """The configured one stays as it is."""
     ensure_credentials(own)
     ensure_ca(Settings(home=own.home, ca_certificate=Path("/etc/site.pem")))
     assert not (own.home / "site-root-ca.pem").exists()

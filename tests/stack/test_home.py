@@ -1,4 +1,4 @@
-"""The folder of all state, as the stack prepares it."""
+"""The home of an installation, as the stack prepares it."""
 
 from __future__ import annotations
 
@@ -22,8 +22,8 @@ lifecycle.prepare_home(Settings(home=Path(sys.argv[1])))
 
 
 @pytest.mark.parametrize("umask", ["022", "077"])
-def test_home_is_prepared_whatever_the_umask(umask: str) -> None:
-    """PostgreSQL's user has to get to its programs and its data where an administrator's umask is strict, too."""
+def test_home_is_prepared_with_any_umask(umask: str) -> None:
+    """PostgreSQL's user can reach its programs and its data even if the umask of the administrator is strict."""
     home = settings().home / f"prepared-{umask}"
     done = subprocess.run(
         [sys.executable, "-c", PREPARE, str(home), umask], capture_output=True, text=True, check=False
@@ -37,7 +37,7 @@ def test_home_is_prepared_whatever_the_umask(umask: str) -> None:
 
 
 def test_env_without_a_stack(tmp_path: Path) -> None:
-    """Who asks for the shell's exports before `make up` is told so, in a line."""
+    """`make env` before `make up` fails with one line."""
     environment = {**os.environ, "IMS_HOME": str(tmp_path), "IMS_PORT": "1"}
     command = [sys.executable, "-m", "ims.stack", "env"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)

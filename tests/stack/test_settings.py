@@ -1,4 +1,4 @@
-"""The table of settings and the page that is made of it."""
+"""The table of settings and the page that is generated from it."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ def test_page_is_up_to_date() -> None:
 
 
 def test_page_has_every_setting() -> None:
-    """One line each, in the order of the table, with a default that can be set."""
+    """One row for each, in the order of the table, with a default that can be set."""
     lines = re.findall(r"^\| `IMS_(\w+)` \| (?:`([^`|]+)`)? \| [^|]+\. \|$", documentation(), re.MULTILINE)
     assert [name.lower() for name, _ in lines] == list(Settings.model_fields)
     Settings.model_validate({name.lower(): default for name, default in lines if default})
 
 
 @pytest.mark.parametrize("name", Settings.model_fields)
-def test_setting_is_described(name: str) -> None:
-    """In a whole sentence."""
+def test_setting_has_a_description(name: str) -> None:
+    """It is a whole sentence."""
     description = Settings.model_fields[name].description or ""
     assert re.fullmatch(r"\w.{10,}\.", description)
 
@@ -48,7 +48,7 @@ def test_setting_is_described(name: str) -> None:
         ("IMS_NIGHTLY_PARALLELISM", "0"),
     ],
 )
-def test_wrong_value_is_refused(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+def test_wrong_value_is_rejected(monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
     """The error names the setting."""
     monkeypatch.setenv(variable, value)
     with pytest.raises(ValidationError, match=variable.removeprefix("IMS_").lower()):
@@ -56,7 +56,7 @@ def test_wrong_value_is_refused(monkeypatch: pytest.MonkeyPatch, variable: str, 
 
 
 def test_environment_is_read(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is derived from a setting follows it; an empty variable is as good as none."""
+    """Derived values follow their setting; an empty variable counts as unset."""
     monkeypatch.setenv("IMS_HOME", "/srv/ims")
     monkeypatch.setenv("IMS_HOST", "192.0.2.1")
     monkeypatch.setenv("IMS_PORT", "")

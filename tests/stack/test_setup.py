@@ -1,4 +1,4 @@
-"""`scripts/setup` says at once what it cannot do, and changes nothing."""
+"""`scripts/setup` fails early, before it changes anything."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ PROJECT = Path(__file__).parents[2]
 
 @pytest.fixture
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of what the script reads."""
+    """A copy of the files that the script reads."""
     folder = tmp_path_factory.mktemp("checkout")
     shutil.copytree(PROJECT / "scripts", folder / "scripts")
     return folder
 
 
 def test_unknown_package(checkout: Path) -> None:
-    """A package that cannot be had is named before anything is installed."""
+    """A package that does not exist is named before any is installed."""
     with (checkout / "scripts" / "packages.txt").open("a") as packages:
         packages.write("sl\nno-such-package-anywhere\n")
     done = subprocess.run([checkout / "scripts" / "setup"], capture_output=True, text=True, check=False)
@@ -31,7 +31,7 @@ def test_unknown_package(checkout: Path) -> None:
 
 
 def test_not_root() -> None:
-    """Another user than root is told so in one line."""
+    """A user other than root gets one line."""
     setup = (PROJECT / "scripts" / "setup").read_text()
     done = subprocess.run(
         ["bash", "-c", setup, "/usr/bin/setup"], user="nobody", cwd="/", capture_output=True, text=True, check=False

@@ -1,4 +1,4 @@
-"""What supervisord is told."""
+"""The configuration of supervisord, and its start and stop."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ AIRFLOW = {"api-server", "scheduler", "dag-processor", "triggerer"}
 
 @pytest.fixture
 def own(tmp_path: Path) -> Settings:
-    """An installation whose folders are there."""
+    """An installation whose folders exist."""
     for name in ("run", "logs"):
         (tmp_path / name).mkdir()
     return Settings(home=tmp_path, host="127.0.0.9")
@@ -43,8 +43,8 @@ def commands(own: Settings) -> dict[str, list[str]]:
     return {name.partition(":")[2]: shlex.split(parser[name]["command"]) for name in sections}
 
 
-def test_configuration_holds_no_secret(own: Settings) -> None:
-    """Those are in the environment, which only root can read; a command line everybody can."""
+def test_configuration_contains_no_secret(own: Settings) -> None:
+    """Secrets are in the environment, which only root can read; everybody can read command lines."""
     credentials: Credentials = ensure_credentials(own)
     text = supervision.write_configuration(own).read_text()
     environment = process_environment(own, credentials)
@@ -54,42 +54,42 @@ def test_configuration_holds_no_secret(own: Settings) -> None:
 
 
 def test_every_program_exists(own: Settings) -> None:
-    """And is started by its whole path, or by one that is made before the start."""
+    """It has an absolute path, which exists or is created before the start."""
     for name, command in commands(own).items():
         path = Path(command[0])
         assert path.is_absolute(), name
         assert path.exists() or path.is_relative_to(own.home), name
 
 
-def test_s3_is_left_out_where_the_site_has_one(own: Settings) -> None:
-    """The rest runs all the same."""
+def test_no_embedded_s3_if_the_site_has_one(own: Settings) -> None:
+    """The other programs are the same."""
     other = Settings(home=own.home, s3_endpoint_url=HttpUrl("https://s3.example"))
     assert set(commands(own)) - set(commands(other)) == {"s3"}
     assert set(commands(other)) >= AIRFLOW
 
 
-def test_s3_listens_where_it_is_told(own: Settings) -> None:
-    """On our address only, and with nothing open that nobody asked for."""
+def test_s3_listens_on_the_configured_address(own: Settings) -> None:
+    """It opens no other service."""
     options = dict(option.lstrip("-").split("=", 1) for option in commands(own)["s3"][2:])
     assert (options["ip"], options["ip.bind"], options["s3.port"]) == ("127.0.0.9", "127.0.0.9", str(own.s3_port))
     assert {options[name] for name in ("webdav", "admin.ui", "master.telemetry", "s3.autoCreateBucket")} == {"false"}
 
 
-def test_supervisord_itself_is_reached_by_root_only(own: Settings) -> None:
-    """By a socket in the file system; it has no port."""
+def test_only_root_can_control_supervisord(own: Settings) -> None:
+    """It listens on a socket in the file system and on no port."""
     parser = configuration(own)
     assert parser["unix_http_server"] == {"file": f"{own.home}/run/supervisor.sock", "chmod": "0700"}
     assert not parser.has_section("inet_http_server")
 
 
-def test_nothing_runs_at_first(own: Settings) -> None:
-    """Asking and stopping are no errors then."""
+def test_stop_before_the_start_does_nothing(own: Settings) -> None:
+    """Supervisord counts as not running."""
     assert not supervisord.is_running(own)
     supervisord.stop(own)
 
 
-def test_another_process_with_the_same_number_is_not_taken_for_ours(own: Settings) -> None:
-    """After a restart of the machine an old number may be anybody's."""
+def test_process_with_a_reused_pid_is_not_supervisord(own: Settings) -> None:
+    """After a reboot, any process may have the PID in the file."""
     with subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE) as stranger:
         (own.home / "run" / "supervisord.pid").write_text(f"{stranger.pid}\n")
         assert not supervisord.is_running(own)
@@ -99,7 +99,7 @@ def test_another_process_with_the_same_number_is_not_taken_for_ours(own: Setting
 
 
 def test_supervisord_runs_from_start_to_stop(own: Settings) -> None:
-    """Seen at once after its start, so that a stop right then finds it; Airflow is not started with it."""
+    """It counts as running as soon as `start` returns; Airflow does not start with it."""
     other = Settings(home=own.home, s3_endpoint_url=HttpUrl("https://s3.example"))
     supervision.start(other, {"PATH": "/usr/bin:/bin"})
     try:

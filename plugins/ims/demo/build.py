@@ -1,4 +1,4 @@
-"""The main job from end to end: the shipped Debian recipe becomes a registered image."""
+"""From the shipped Debian recipe to a registered image."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ RECIPE = PROJECT / "include" / "recipes" / "debian12"
 
 
 def run(settings: Settings, credentials: Credentials, console: Console) -> None:
-    """Build the image and show it. What an earlier run registered is used again. Raises ImsError: the job failed."""
+    """Build the image and show it, reusing what an earlier run registered. Raises ImsError if the job fails."""
     client = ImsClient.login(settings.airflow_url, settings.admin_user, credentials.admin_password)
     store = ObjectStore.connect(settings.endpoint_url, credentials.s3_access_key, credentials.s3_secret_key)
     recipe = push_recipe(client, store, settings)
@@ -42,7 +42,7 @@ def run(settings: Settings, credentials: Credentials, console: Console) -> None:
 
 
 def push_recipe(client: ImsClient, store: ObjectStore, settings: Settings) -> dict[str, Any]:
-    """Push the recipe under its digest, unless that is done already; returns its record."""
+    """Push the recipe under its digest, unless that is done; returns its record."""
     name = ObjectName(settings.recipes_bucket, f"recipes/debian12-{archive.digest(RECIPE)[:16]}/recipe.tar.gz")
     variables = [{"key": key, "value": value} for key, value in debian_mirrors().items()]
     for recipe in client.get("recipes"):
@@ -55,7 +55,7 @@ def push_recipe(client: ImsClient, store: ObjectStore, settings: Settings) -> di
 
 
 def upload_key(client: ImsClient, settings: Settings) -> dict[str, Any]:
-    """Register the demo's public key, made at the first run; returns its record."""
+    """Register the public key of the demo, which the first run generates; returns its record."""
     path = settings.secrets / "demo_ed25519"
     if not path.exists():
         private = Ed25519PrivateKey.generate()
@@ -71,7 +71,7 @@ def upload_key(client: ImsClient, settings: Settings) -> dict[str, Any]:
 
 
 def show(client: ImsClient, store: ObjectStore, image_id: str, console: Console) -> None:
-    """Print an image's record and manifest."""
+    """Print the record and the manifest of an image."""
     image = client.get(f"images/{image_id}")
     console.print("\n[bold]Image record[/bold]")
     console.print(yaml.safe_dump(image, sort_keys=False), end="", markup=False)

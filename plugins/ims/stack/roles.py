@@ -1,4 +1,4 @@
-"""The role of the embedded S3 whose temporary credentials `PUT /apis/sts/token` gives out."""
+"""The role of the embedded S3 for which `PUT /apis/sts/token` issues temporary credentials."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ NAME = EMBEDDED_ROLE.rpartition("/")[2]
 
 
 def roles_file(settings: Settings) -> Path:
-    """Where SeaweedFS reads the role."""
+    """The file from which SeaweedFS reads the role."""
     return settings.home / "s3" / "iam.json"
 
 
 def write_roles(settings: Settings, credentials: Credentials) -> None:
-    """Write the role: it may work in the two buckets, and only the service itself may give it on.
+    """Write the role: it grants access to the two buckets, and only the service may assume it.
 
-    Were anybody trusted, who has credentials for reading could ask for others without that limit.
+    If every user could assume it, a user with read-only credentials could request credentials that may write.
     """
-    service = f"arn:aws:iam::000000000000:user/admin-{credentials.s3_access_key[:8]}"  # as SeaweedFS names it
+    service = f"arn:aws:iam::000000000000:user/admin-{credentials.s3_access_key[:8]}"  # SeaweedFS names it so
     trusted = {"Effect": "Allow", "Principal": {"AWS": service}, "Action": ["sts:AssumeRole"]}
     buckets = (settings.recipes_bucket, settings.images_bucket)
     key = hashlib.sha256(f"sts {credentials.filer_key}".encode()).digest()

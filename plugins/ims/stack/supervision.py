@@ -1,4 +1,4 @@
-"""The processes of the stack, kept alive by supervisord."""
+"""The programs of the stack, and the configuration with which supervisord runs them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ims.supervisord import BIN, STOP_SECONDS
 
 @dataclass(frozen=True)
 class Program:
-    """One supervised process. Those of Airflow wait until what they need is there."""
+    """A program that supervisord runs; `options` are lines of its configuration."""
 
     name: str
     command: tuple[str, ...]
@@ -27,7 +27,10 @@ class Program:
 
 
 def programs(settings: Settings) -> list[Program]:
-    """Everything that runs: the four parts of Airflow, its database, and S3 unless the site has its own."""
+    """The four parts of Airflow, its database, and S3 unless the site has its own.
+
+    supervisord does not start Airflow by itself: its database must be migrated first.
+    """
     airflow = str(BIN / "airflow")
     home = settings.home / "airflow"
     parts = {
@@ -54,7 +57,7 @@ def programs(settings: Settings) -> list[Program]:
 
 
 def weed_command(settings: Settings) -> tuple[str, ...]:
-    """SeaweedFS as one process with nothing open but S3, and that on our address only."""
+    """The command line of SeaweedFS: one process that serves only S3, and only on the configured address."""
     internal = settings.s3_internal_port
     options = {
         "dir": settings.home / "s3",
@@ -81,7 +84,7 @@ def weed_command(settings: Settings) -> tuple[str, ...]:
 
 
 def write_configuration(settings: Settings) -> Path:
-    """Write supervisord's configuration; it holds no secret, those are in the environment. Returns its path."""
+    """Write the configuration of supervisord and return its path. Secrets are not in it, but in the environment."""
     run, logs = settings.home / "run", settings.home / "logs"
     sections = [
         f"[unix_http_server]\nfile={run}/supervisor.sock\nchmod=0700",
@@ -103,13 +106,13 @@ def write_configuration(settings: Settings) -> Path:
 
 
 def start(settings: Settings, environment: Mapping[str, str]) -> None:
-    """Start supervisord and with it what Airflow needs. Running already is no error."""
+    """Start supervisord, the database and S3, unless supervisord runs already."""
     configuration = write_configuration(settings)
     if supervisord.is_running(settings):
         return
     subprocess.run([BIN / "supervisord", "-c", configuration], env=dict(environment), check=True)
     deadline = time.monotonic() + STOP_SECONDS
-    while not supervisord.is_running(settings):  # it says who it is only after it went into the background
+    while not supervisord.is_running(settings):  # it writes its PID file only after it has gone into the background
         if time.monotonic() > deadline:
             raise ImsError("supervisord does not start", f"See {settings.home}/logs/supervisord.log")
         time.sleep(0.05)
