@@ -289,4 +289,4 @@ def test_outcome_of_the_program(tmp_path: Path) -> None:
     said = tmp_path / "outcome"
     code = main(["build_image", "{}", "--result", str(tmp_path / "result"), "--outcome", str(said)])
     assert code == InputError.exit_code
-    assert "the input of build_image is wrong" in json.loads(said.read_text())["error"]
+    assert "the input of build_image is invalid" in json.loads(said.read_text())["error"]
