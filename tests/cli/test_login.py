@@ -141,7 +141,7 @@ def test_tls_is_verified(with_token: Cli, site_ca: PrivateCA) -> None:
         assert other.tokens == []
         assert there.but(IMS_CA_CERTIFICATE=str(site_ca.certificate)).json("images", "list") == []
         assert there.but(SSL_CERT_FILE=str(site_ca.certificate)).json("images", "list") == []
-    assert "IMS_CA_CERTIFICATE" in with_token.but(IMS_CA_CERTIFICATE="/not/there").refused("images", "list")
+        assert "IMS_CA_CERTIFICATE" in there.but(IMS_CA_CERTIFICATE="/not/there").refused("images", "list")
 
 
 def test_viewer(cli: Cli, service: Service) -> None:
