@@ -67,7 +67,7 @@ class Cli:
         words = ("env", "--default-signal=INT", IMS, *arguments)
         return subprocess.Popen(words, env=self.environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
 
-    def but(self, **changes: str | None) -> Cli:
+    def with_variables(self, **changes: str | None) -> Cli:
         """Return a copy with other variables. None removes a variable."""
         merged = {**self.environment, **changes}
         return Cli({name: value for name, value in merged.items() if value is not None})
@@ -85,7 +85,7 @@ def cli(offline: Cli, service: Service) -> Cli:
     """The program with the variables that `make env` prints."""
     token = service.http.headers["Authorization"].removeprefix("Bearer ")
     own = {"IMS_URL": f"{service.settings.airflow_url}/apis/ims", "IMS_TOKEN": token}
-    return offline.but(**own, **s3_environment(service.settings, service.credentials))
+    return offline.with_variables(**own, **s3_environment(service.settings, service.credentials))
 
 
 @pytest.fixture(scope="session")

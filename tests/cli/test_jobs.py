@@ -152,15 +152,15 @@ def test_shell(cli: Cli, service: Service, image: dict[str, Any], key: Key) -> N
 def test_shell_on_a_terminal(cli: Cli, image: dict[str, Any], key: Key) -> None:
     """After an interactive shell, the user is asked how to end the job."""
     job = customize(cli, image, key, "--ssh-containers-jail", "True")
-    person = Person(cli, "jobs", "shell", job["id"], "-i", str(key.private))
-    person.see("# ")
-    person.write("echo in-$((1+1))\n")
-    person.see("in-2")
-    person.write("exit\n")
-    person.see("Finish?")
-    person.write("fail\n")
-    assert person.end() == 0
-    assert "ims jobs follow" in person.seen
+    user = User(cli, "jobs", "shell", job["id"], "-i", str(key.private))
+    user.wait_for("# ")
+    user.type("echo in-$((1+1))\n")
+    user.wait_for("in-2")
+    user.type("exit\n")
+    user.wait_for("Finish?")
+    user.type("fail\n")
+    assert user.wait() == 0
+    assert "ims jobs follow" in user.seen
     ended = cli.run("jobs", "follow", job["id"])
     assert ended.returncode == 1
     assert "given up" in ended.stderr
@@ -193,7 +193,7 @@ def test_script(cli: Cli, image: dict[str, Any], key: Key, tmp_path: Path) -> No
     assert cli.json("images", "describe", done.stdout.strip())["job_id"] == job["id"]
 
 
-class Person:
+class User:
     """A user at a terminal in which the program runs."""
 
     def __init__(self, cli: Cli, *arguments: str) -> None:
@@ -210,18 +210,18 @@ class Person:
         os.close(terminal)
         self.seen = ""
 
-    def see(self, text: str, timeout: float = 120) -> None:
+    def wait_for(self, text: str, timeout: float = 120) -> None:
         """Wait until a text appears that was not on the screen before."""
         start, deadline = len(self.seen), time.monotonic() + timeout
         while text not in self.seen[start:]:
             assert select.select([self._screen], [], [], max(0, deadline - time.monotonic()))[0], self.seen
             self.seen += os.read(self._screen, 65536).decode(errors="replace")
 
-    def write(self, text: str) -> None:
+    def type(self, text: str) -> None:
         """Type a text."""
         os.write(self._screen, text.encode())
 
-    def end(self) -> int:
+    def wait(self) -> int:
         """Wait until the program has ended; returns its exit code."""
         try:
             while data := os.read(self._screen, 65536):

@@ -20,13 +20,13 @@ from tests.service import Service
 @pytest.fixture
 def with_token(offline: Cli) -> Cli:
     """The program with a token in its environment but without the address of a service."""
-    return offline.but(IMS_TOKEN="a-token")
+    return offline.with_variables(IMS_TOKEN="a-token")
 
 
 @pytest.fixture
 def home(offline: Cli, tmp_path: Path) -> Cli:
     """The program with its own configuration folder."""
-    return offline.but(XDG_CONFIG_HOME=str(tmp_path))
+    return offline.with_variables(XDG_CONFIG_HOME=str(tmp_path))
 
 
 def log_in(home: Cli, service: Service) -> str:
@@ -89,9 +89,9 @@ def test_invalid_token(home: Cli, service: Service, tmp_path: Path) -> None:
 def test_environment_overrides_the_login(home: Cli, service: Service) -> None:
     """A bad token in IMS_TOKEN is used even if a good one is stored, and the error names the variable."""
     url = log_in(home, service)
-    error = home.but(IMS_URL=url, IMS_TOKEN="bad").refused("images", "list", code=77)
+    error = home.with_variables(IMS_URL=url, IMS_TOKEN="bad").refused("images", "list", code=77)
     assert "IMS_TOKEN" in error
-    assert "IMS_URL is not" in home.but(IMS_TOKEN="bad").refused("images", "list")
+    assert "IMS_URL is not" in home.with_variables(IMS_TOKEN="bad").refused("images", "list")
 
 
 def test_damaged_login(home: Cli, tmp_path: Path) -> None:
@@ -105,7 +105,7 @@ def test_token_is_sent_to_its_service_only(home: Cli, service: Service) -> None:
     """Another address does not receive the stored token."""
     log_in(home, service)
     with serve(constant(200, b"[]")) as other:
-        error = home.but(IMS_URL=other.url).refused("images", "list", code=77)
+        error = home.with_variables(IMS_URL=other.url).refused("images", "list", code=77)
     assert other.url in error
     assert other.tokens == []
 
@@ -113,7 +113,7 @@ def test_token_is_sent_to_its_service_only(home: Cli, service: Service) -> None:
 def test_redirect_is_not_followed(with_token: Cli) -> None:
     """The target of a redirect does not receive the token."""
     with serve(constant(200, b"[]")) as other, serve(constant(307, b"", location=f"{other.url}/x")) as first:
-        error = with_token.but(IMS_URL=first.url).refused("images", "list")
+        error = with_token.with_variables(IMS_URL=first.url).refused("images", "list")
     assert other.url in error
     assert (len(first.tokens), other.tokens) == (1, [])
 
@@ -122,31 +122,31 @@ def test_redirect_is_not_followed(with_token: Cli) -> None:
 def test_other_web_server(with_token: Cli, body: bytes) -> None:
     """A web page is not an IMS API."""
     with serve(constant(200, body)) as other:
-        assert "is not an IMS API" in with_token.but(IMS_URL=other.url).refused("images", "list")
+        assert "is not an IMS API" in with_token.with_variables(IMS_URL=other.url).refused("images", "list")
 
 
 def test_service_that_is_down(with_token: Cli) -> None:
     """The error names the address, and the exit code is that of an unavailable service."""
-    error = with_token.but(IMS_URL="http://127.0.0.1:1").refused("images", "list", code=69)
+    error = with_token.with_variables(IMS_URL="http://127.0.0.1:1").refused("images", "list", code=69)
     assert "http://127.0.0.1:1" in error
 
 
 def test_tls_is_verified(with_token: Cli, site_ca: PrivateCA) -> None:
     """A certificate of the site's CA is trusted only if a variable names the CA."""
     with serve(constant(200, b"[]"), tls=site_ca.issue("127.0.0.1").context()) as other:
-        there = with_token.but(IMS_URL=other.url)
+        there = with_token.with_variables(IMS_URL=other.url)
         error = there.refused("images", "list", code=69)
         assert "CERTIFICATE_VERIFY_FAILED" in error
         assert "IMS_CA_CERTIFICATE" in error
         assert other.tokens == []
-        assert there.but(IMS_CA_CERTIFICATE=str(site_ca.certificate)).json("images", "list") == []
-        assert there.but(SSL_CERT_FILE=str(site_ca.certificate)).json("images", "list") == []
-        assert "IMS_CA_CERTIFICATE" in there.but(IMS_CA_CERTIFICATE="/not/there").refused("images", "list")
+        assert there.with_variables(IMS_CA_CERTIFICATE=str(site_ca.certificate)).json("images", "list") == []
+        assert there.with_variables(SSL_CERT_FILE=str(site_ca.certificate)).json("images", "list") == []
+        assert "IMS_CA_CERTIFICATE" in there.with_variables(IMS_CA_CERTIFICATE="/not/there").refused("images", "list")
 
 
 def test_viewer(cli: Cli, service: Service) -> None:
     """A viewer may not create records."""
-    error = cli.but(IMS_TOKEN=mint(service, "viewer")).refused("images", "create", "--name", "x")
+    error = cli.with_variables(IMS_TOKEN=mint(service, "viewer")).refused("images", "create", "--name", "x")
     assert error.startswith("Forbidden: ")
     assert error.endswith("Ask an administrator for a role that allows it")
 

@@ -51,7 +51,7 @@ def service() -> FakeService:
 def cli(offline: Cli, service: FakeService) -> Iterator[Cli]:
     """The program, connected to the service."""
     with serve(service.answer) as server:
-        yield offline.but(IMS_URL=server.url, IMS_TOKEN="a-token")
+        yield offline.with_variables(IMS_URL=server.url, IMS_TOKEN="a-token")
 
 
 def test_a_command_imports_only_the_client(cli: Cli) -> None:

@@ -177,7 +177,7 @@ def test_push(cli: Cli, service: Service, name: str) -> None:
 
 def test_push_without_credentials_for_s3(cli: Cli, name: str) -> None:
     """The service issues temporary credentials for S3 to users that may push."""
-    alone = cli.but(**{variable: None for variable in cli.environment if variable.startswith("AWS_")})
+    alone = cli.with_variables(**{variable: None for variable in cli.environment if variable.startswith("AWS_")})
     made = alone.json("recipes", "push", RECIPES / "dnf", "--name", name)
     assert cli.json("recipes", "describe", name) == made
 
@@ -187,6 +187,6 @@ def test_failed_push(cli: Cli, tmp_path: Path) -> None:
     before = cli.json("recipes", "list")
     assert "config.xml" in cli.refused("recipes", "push", tmp_path)
     assert "KEY=VALUE" in cli.refused("recipes", "push", RECIPES / "dnf", "--var", "A")
-    assert "S3 refuses" in cli.but(AWS_SECRET_ACCESS_KEY="x").refused("recipes", "push", RECIPES / "dnf")
+    assert "S3 refuses" in cli.with_variables(AWS_SECRET_ACCESS_KEY="x").refused("recipes", "push", RECIPES / "dnf")
     assert "linux_distribution" in cli.refused("recipes", "push", RECIPES / "dnf", "--distribution", "beos")
     assert cli.json("recipes", "list") == before

@@ -45,7 +45,7 @@ def administrator(cli: Cli, key: Key, tmp_path: Path) -> Cli:
     """The program, run by a user whose key is in the folder of ssh."""
     (tmp_path / ".ssh").mkdir()
     (tmp_path / ".ssh" / "id_rsa.pub").write_text(key.private.with_suffix(".pub").read_text())
-    return cli.but(HOME=str(tmp_path), PATH=f"{IMS.parent}:{cli.environment['PATH']}")
+    return cli.with_variables(HOME=str(tmp_path), PATH=f"{IMS.parent}:{cli.environment['PATH']}")
 
 
 def run(who: Cli, commands: str, **variables: str) -> str:

@@ -38,7 +38,7 @@ def follow(client: ImsClient, job_id: str, console: Console, *, whole_log: bool)
     """
     logs = StepLogs(client, job_id)
     transcript = Transcript(logs, whole_log=whole_log)
-    jobs = _with_call(polled(client, job_id), console)
+    jobs = _with_notice(polled(client, job_id), console)
     if console.is_terminal:
         return _on_terminal(jobs, console, logs, transcript, whole_log=whole_log)
     return _in_pipe(jobs, console, logs, transcript, whole_log=whole_log)
@@ -93,13 +93,13 @@ def _elapsed(start: str | None, now: datetime) -> str:
     return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
 
 
-def _with_call(jobs: Iterable[dict[str, Any]], console: Console) -> Iterator[dict[str, Any]]:
+def _with_notice(jobs: Iterable[dict[str, Any]], console: Console) -> Iterator[dict[str, Any]]:
     """Yield the same states, and tell the user when the job begins to wait for them."""
-    called = False
+    notified = False
     for job in jobs:
-        if job["status"] == "waiting_on_user" and not called:
+        if job["status"] == "waiting_on_user" and not notified:
             _print(console, f"the job waits for you: ims jobs shell {job['id']}")
-            called = True
+            notified = True
         yield job
 
 

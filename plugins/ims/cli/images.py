@@ -37,7 +37,8 @@ def list_images(
     name: OnlyName = None,
     package: Annotated[str | None, typer.Option(help="List only images that contain this package.")] = None,
     package_below: Annotated[
-        str | None, typer.Option(help="List only images whose version of the package is lower, as rpm or dpkg compare.")
+        str | None,
+        typer.Option(help="List only images with a lower version of the package, in the order of rpm or dpkg."),
     ] = None,
     _format: FormatOption = None,
 ) -> None:

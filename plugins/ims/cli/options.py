@@ -17,7 +17,7 @@ Identity = Annotated[
     str,
     typer.Argument(
         metavar="ID",
-        help="Id, or at least four of its first characters, or a name. A name means the newest record of that name.",
+        help="Id, or its first four or more characters, or a name. A name means the newest record.",
         show_default=False,
     ),
 ]
@@ -25,7 +25,7 @@ JobId = Annotated[
     str,
     typer.Argument(
         metavar="ID",
-        help="Id of the job, or at least four of its first characters, or the name of its image.",
+        help="Id of the job, or its first four or more characters, or the name of its image.",
         show_default=False,
     ),
 ]
