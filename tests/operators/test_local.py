@@ -30,12 +30,12 @@ def test_step_runs_with_its_inputs(monkeypatch: pytest.MonkeyPatch, caplog: pyte
         calls.append((what.name, data, label))
         for line in ("unpacking 12 %", "WARNING: no /etc/machine-id", "ERROR: 100% broken", "DEBUG: found rpm"):
             on_line(line)
-        return "/work/ca.rpm"
+        return "/srv/ca.rpm"
 
     monkeypatch.setattr(StepProcess, "run", run)
     monkeypatch.setattr(LocalStepOperator, "log", logging.getLogger("probe"))
     with caplog.at_level(logging.DEBUG):
-        assert step().execute(make_context()) == "/work/ca.rpm"
+        assert step().execute(make_context()) == "/srv/ca.rpm"
     assert calls == [("build_ca_package", INPUTS, "build_ca_package--1")]
     assert [(record.levelname, record.message) for record in caplog.records] == [
         ("INFO", "unpacking 12 %"),
