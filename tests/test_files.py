@@ -32,7 +32,6 @@ def test_error_leaves_the_old_content(tmp_path: Path) -> None:
     """The file is replaced only at the end."""
     path = tmp_path / "file"
     path.write_text("old")
-    with pytest.raises(IsADirectoryError), replacing(path) as partial:
-        partial.mkdir()
-        partial.write_text("new")
+    with pytest.raises(FileNotFoundError), replacing(path) as partial:
+        (partial / "no folder").write_text("new")
     assert path.read_text() == "old"
