@@ -1,4 +1,4 @@
-"""Roots that are kept from one build to the next."""
+"""Package roots that one build keeps for the next."""
 
 from __future__ import annotations
 
@@ -23,38 +23,38 @@ from tests.steps.test_package_artifacts import write_root
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A root with one of everything."""
+    """A package root with files of every type."""
     return write_root(tmp_path / "root")
 
 
 @pytest.fixture
 def recipe_id() -> str:
-    """A recipe without any root."""
+    """A recipe without any package root."""
     return str(uuid4())
 
 
 class Job(NamedTuple):
-    """A job's workspace, and the place of its image root."""
+    """The workspace of a job, and its image root."""
 
     workspace: Workspace
     root: Path
 
     def restore(self, key: str) -> bool:
-        """As a build does."""
+        """Restore a package root like a build does."""
         return package_root.restore(key, self.workspace)
 
     def mount(self) -> None:
-        """As the steps after it do."""
+        """Mount the image root like the steps after the build do."""
         package_root.mount(self.workspace)
 
     def unmount(self) -> None:
-        """As the end of a step does."""
+        """Unmount it, as the end of a step does."""
         unmount(self.workspace.root)
 
 
 @pytest.fixture
 def job() -> Iterator[Job]:
-    """One that is closed whatever happens."""
+    """A job whose workspace is closed in any case."""
     workspace = Workspace(LocalRuntime().open_workspace(str(uuid4()), 0))
     made = Job(workspace, workspace.image_root)
     yield made
@@ -63,19 +63,19 @@ def job() -> Iterator[Job]:
 
 
 def kept(recipe_id: str) -> list[Path]:
-    """What there is of a recipe."""
+    """The files in the cache of a recipe."""
     return list((settings().home / "cache" / "roots" / recipe_id).iterdir())
 
 
-def test_comes_back_whole(recipe_id: str, root: Path, job: Job) -> None:
-    """With owners, times, links, attributes, devices."""
+def test_restored_root_is_identical(recipe_id: str, root: Path, job: Job) -> None:
+    """Owners, times, links, attributes and devices are the same."""
     package_root.save(recipe_id, recipe_id, root)
     assert job.restore(recipe_id)
     assert snapshot(job.root) == snapshot(root)
 
 
 def test_changes_stay_with_the_job(recipe_id: str, root: Path, job: Job) -> None:
-    """The next step finds them, the next build does not."""
+    """The next step of the job sees them, the next build does not."""
     package_root.save(recipe_id, recipe_id, root)
     for _try in range(2):
         assert job.restore(recipe_id)
@@ -93,8 +93,8 @@ def test_changes_stay_with_the_job(recipe_id: str, root: Path, job: Job) -> None
     assert list(job.root.iterdir()) == []
 
 
-def test_another_key_finds_nothing(recipe_id: str, root: Path, job: Job) -> None:
-    """And a root of another key takes the place of the last."""
+def test_other_key_finds_nothing(recipe_id: str, root: Path, job: Job) -> None:
+    """A package root with another key replaces the last one."""
     one, two = f"{recipe_id}-1", f"{recipe_id}-2"
     assert not job.restore(one)
     package_root.save(recipe_id, one, root)
@@ -105,8 +105,8 @@ def test_another_key_finds_nothing(recipe_id: str, root: Path, job: Job) -> None
     assert not job.root.exists()
 
 
-def test_stays_as_long_as_a_job_claims_it(recipe_id: str, root: Path, job: Job) -> None:
-    """Between two steps nothing holds it but that: neither a newer one nor the clean-up takes it away."""
+def test_claimed_root_is_kept(recipe_id: str, root: Path, job: Job) -> None:
+    """Between two steps only the claim protects it, both from newer package roots and from the sweep."""
     package_root.save(recipe_id, "one", root)
     (entry,) = [entry for entry in caches.entries() if entry.path.name == recipe_id]
     assert not caches.is_in_use(entry)
@@ -128,7 +128,7 @@ def test_stays_as_long_as_a_job_claims_it(recipe_id: str, root: Path, job: Job) 
 def test_damaged_root_is_not_used(
     recipe_id: str, root: Path, job: Job, damage: object, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It goes, and the log says so."""
+    """It is removed, and the log says so."""
     package_root.save(recipe_id, recipe_id, root)
     (path,) = kept(recipe_id)
     assert callable(damage)
@@ -144,7 +144,7 @@ def test_damaged_root_is_not_used(
 def test_removed_before_it_is_claimed(
     recipe_id: str, root: Path, job: Job, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The build goes on without it, and so do the steps after it."""
+    """The build and the steps after it work without it."""
     package_root.save(recipe_id, recipe_id, root)
     (path,) = kept(recipe_id)
     monkeypatch.setattr(Path, "glob", lambda _folder, _pattern: iter([path.with_name("gone.squashfs")]))
@@ -158,7 +158,7 @@ def test_removed_before_it_is_claimed(
 def test_machine_that_cannot_mount_it(
     recipe_id: str, root: Path, job: Job, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Packages are installed again, and the root stays for others."""
+    """Packages are installed again, and the package root is kept for other machines."""
     package_root.save(recipe_id, recipe_id, root)
     (job.workspace.root / "no mount").mkdir()
     (job.workspace.root / "no mount/mount").write_text(
@@ -174,8 +174,8 @@ def test_machine_that_cannot_mount_it(
     assert not job.root.exists()
 
 
-def test_no_place_to_keep_it(recipe_id: str, root: Path, job: Job, caplog: pytest.LogCaptureFixture) -> None:
-    """A build goes on without."""
+def test_root_that_cannot_be_kept(recipe_id: str, root: Path, job: Job, caplog: pytest.LogCaptureFixture) -> None:
+    """The build does not fail."""
     folder = settings().home / "cache" / "roots"
     folder.mkdir(parents=True, exist_ok=True)
     (folder / recipe_id).write_text("in the way")
@@ -185,8 +185,8 @@ def test_no_place_to_keep_it(recipe_id: str, root: Path, job: Job, caplog: pytes
     assert not job.restore(recipe_id)
 
 
-def test_key_is_made_of_all_that_counts(tmp_path: Path) -> None:
-    """Each part of it changes it."""
+def test_key_covers_everything_that_decides_the_content(tmp_path: Path) -> None:
+    """Each part changes the key."""
     description, package = tmp_path / "description", tmp_path / "ca.deb"
     description.mkdir()
     (description / "config.xml").write_text("<image/>")

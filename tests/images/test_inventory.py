@@ -1,4 +1,4 @@
-"""What an image holds: packages of real databases of dpkg and rpm, kernels, the SBOM, the list of files."""
+"""The inventory of an image: packages in real databases of dpkg and rpm, kernels, the SBOM, the list of files."""
 
 from __future__ import annotations
 
@@ -51,13 +51,13 @@ HOLDS = Inventory(
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """An image root with nothing in it."""
+    """An empty image root."""
     (tmp_path / "root").mkdir()
     return tmp_path / "root"
 
 
 def write(root: Path, **contents: str) -> None:
-    """Files below a root; `__` in a name is a slash, `_` a dash."""
+    """Write files below a root. In their names, `__` stands for a slash and `_` for a dash."""
     for key, content in contents.items():
         path = root / key.replace("__", "/").replace("_", "-")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -65,7 +65,7 @@ def write(root: Path, **contents: str) -> None:
 
 
 def install_deb(root: Path, folder: Path, control: str) -> None:
-    """Build a package with Debian's own tools and install it into a root."""
+    """Build a package with Debian's tools and install it into a root."""
     built = folder / "deb"
     write(built, DEBIAN__control=f"{control}Maintainer: nobody <a@example.org>\nDescription: for tests\n")
     archive = folder / "package.deb"
@@ -78,7 +78,7 @@ def install_deb(root: Path, folder: Path, control: str) -> None:
 
 
 def install_rpm(root: Path, folder: Path, head: str) -> None:
-    """Build a package with rpmbuild and enter it into the database of a root."""
+    """Build a package with rpmbuild and add it to the database of a root."""
     spec = folder / "p.spec"
     spec.write_text(f"{head}Summary: s\n%description\nd\n%files\n")
     subprocess.run(["rpmbuild", "-bb", "--quiet", "-D", f"_topdir {folder}", spec], check=True, capture_output=True)
@@ -91,7 +91,7 @@ def install_rpm(root: Path, folder: Path, head: str) -> None:
 
 
 def test_dpkg(root: Path, tmp_path: Path) -> None:
-    """Epoch, source and licence; a package whose settings alone are left is none."""
+    """Epoch, source and license. A package with only its configuration left is not installed."""
     control = "Package: tiny\nSource: small (0.9)\nVersion: 2:1.0~rc1-3+b1\nArchitecture: all\n"
     install_deb(root, tmp_path, control)
     write(root, usr__share__doc__tiny__copyright=COPYRIGHT)
@@ -107,15 +107,15 @@ def test_dpkg(root: Path, tmp_path: Path) -> None:
     [COPYRIGHT.partition("\n")[2], "", "License: MIT\n", "Format: x\n" + " " * MAX_COPYRIGHT + "\nLicense: MIT\n"],
     ids=["no format", "empty", "text", "too long"],
 )
-def test_licence_is_not_guessed(root: Path, tmp_path: Path, text: str) -> None:
-    """What is not of the machine-readable form says nothing; of what is too long the beginning counts."""
+def test_license_is_not_guessed(root: Path, tmp_path: Path, text: str) -> None:
+    """Files that are not machine-readable have no license. Long texts are cut."""
     install_deb(root, tmp_path, "Package: tiny\nVersion: 1\nArchitecture: all\n")
     write(root, usr__share__doc__tiny__copyright=text)
     assert read_packages(root)[0].license == ""
 
 
 def test_files_of_the_host_are_not_read(root: Path, tmp_path: Path) -> None:
-    """Links mean files of the image; pipes and folders in the place of files are passed over."""
+    """Links refer to files of the image. Pipes and folders in place of files are skipped."""
     install_deb(root, tmp_path, "Package: tiny\nVersion: 1\nArchitecture: all\n")
     (tmp_path / "copyright").write_text(COPYRIGHT)
     folder = root / "usr/share/doc/tiny"
@@ -134,7 +134,7 @@ def test_files_of_the_host_are_not_read(root: Path, tmp_path: Path) -> None:
 
 
 def test_rpm(root: Path, tmp_path: Path) -> None:
-    """Epoch, release, source, licence; two versions side by side are two."""
+    """Epoch, release, source and license. Two versions of a package count as two packages."""
     head = "Name: tiny\nVersion: 1.5\nRelease: {}\nEpoch: 3\nLicense: MIT AND Zlib\nBuildArch: noarch\n"
     for release in ("2", "3~rc1"):
         install_rpm(root, tmp_path, head.format(release))
@@ -143,13 +143,13 @@ def test_rpm(root: Path, tmp_path: Path) -> None:
     ]
 
 
-def test_nothing_is_an_inventory(root: Path) -> None:
-    """An image without a package manager, or any file."""
+def test_empty_image_root(root: Path) -> None:
+    """An image without a package manager, or without any files, has an empty inventory."""
     assert read_inventory(root) == Inventory()
 
 
 def test_system_and_kernels(root: Path) -> None:
-    """From os-release and the folders of modules, where /lib is a link too."""
+    """From os-release and the folders of kernel modules, where /lib is a link."""
     for version in ("6.1.0-40-amd64", "5.14.0"):
         (root / "usr/lib/modules" / version).mkdir(parents=True)
     (root / "usr/lib/modules/README").touch()
@@ -164,7 +164,7 @@ def test_system_and_kernels(root: Path) -> None:
 
 
 def test_sbom() -> None:
-    """It is valid CycloneDX, the same each time, and gives back what was written."""
+    """It is valid CycloneDX, always the same, and gives back the inventory."""
     text = write_sbom(HOLDS)
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
     assert write_sbom(Inventory([*reversed(HOLDS.packages)], HOLDS.kernels, "sles", "15.6")) == text
@@ -178,19 +178,19 @@ def test_sbom() -> None:
 
 
 def test_empty_sbom() -> None:
-    """Of an image without packages."""
+    """An image without packages has a valid SBOM."""
     text = write_sbom(Inventory())
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
     assert read_sbom(text.encode(), "x") == Inventory()
 
 
 def bom(*components: Any, **more: Any) -> bytes:
-    """An SBOM as another tool might write it."""
+    """An SBOM as another program may write it."""
     return json.dumps({"bomFormat": "CycloneDX", "specVersion": "1.5", "components": components, **more}).encode()
 
 
 def test_sbom_of_another_tool() -> None:
-    """Packages of rpm and deb are known by their package URLs; all else is passed over."""
+    """Packages of rpm and deb are recognized by their package URLs. Everything else is skipped."""
     found = read_sbom(
         bom(
             {"type": "library", "name": "a", "version": "1-1", "purl": "pkg:rpm/x/a@1-1?arch=noarch&upstream=b"},
@@ -229,7 +229,7 @@ def test_bad_sbom(data: bytes) -> None:
 
 
 def test_too_many_packages(monkeypatch: pytest.MonkeyPatch) -> None:
-    """More than any system has."""
+    """There is a limit that is higher than any real system needs."""
     monkeypatch.setattr(sbom, "MAX_PACKAGES", 4)
     with pytest.raises(InputError, match="5 packages, more than 4"):
         read_sbom(write_sbom(HOLDS).encode(), "x")
@@ -239,7 +239,7 @@ def test_too_many_packages(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_files(root: Path, tmp_path: Path) -> None:
-    """Every kind of file, folders before what is in them; nothing of what is not packed."""
+    """Every type of file, folders before their content. Files that are not packed are not listed."""
     write(root, etc__motd="hello", etc__a__b="", etc__a_c="", image__config="kiwi's", tmp__left="x", usr__tmp__kept="x")
     os.chown(root / "etc/motd", 12, 34)
     (root / "etc/motd").chmod(0o4755)
@@ -268,7 +268,7 @@ def test_files(root: Path, tmp_path: Path) -> None:
 
 
 def test_bad_list_of_files(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Damaged, cut, without a line's end, or longer than any."""
+    """It is damaged, incomplete, without line ends, or too long."""
     packed = gzip.compress(b"a\n" * 100_000)
     assert len(list(read_lines([packed[:50], packed[50:]], "x"))) == 100_000
     for data in (b"", b"no gzip", packed[:-9], gzip.compress(b"x" * 1_000_000)):

@@ -1,4 +1,4 @@
-"""Changing an image without touching it, and telling what was changed; with real mounts."""
+"""Changing an image through an overlay, and listing the changes; with real mounts."""
 
 from __future__ import annotations
 
@@ -41,27 +41,27 @@ Version: 1.0
 
 @dataclass(frozen=True)
 class Mounted:
-    """An image that is mounted for changes."""
+    """An image that is mounted writable."""
 
     rootfs: Path
     changes: Path
     root: Path
 
     def compare(self) -> Difference:
-        """What was changed until now."""
+        """The changes until now."""
         return compare(self.changes / overlay.LOWER, self.changes / overlay.UPPER, self.root)
 
     def mount(self) -> None:
-        """Mount it."""
+        """Mount the image."""
         mount_image(self.rootfs, self.changes, self.root)
 
     def unmount(self) -> None:
-        """Take it off again."""
+        """Unmount the image."""
         unmount(self.root.parent)
 
 
 def write_tree(root: Path) -> None:
-    """An image root with something of every kind."""
+    """An image root with files of every type."""
     for name in ("etc/sub", "usr/bin", "var/lib/dpkg", "old/deep", "tmp"):
         (root / name).mkdir(parents=True)
     for name in ("etc/same", "etc/changed", "etc/removed", "etc/sub/kept", "old/a", "old/deep/b", "usr/bin/tool"):
@@ -85,7 +85,7 @@ def squashfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def image(squashfs: Path, tmp_path: Path) -> Iterator[Mounted]:
-    """It, mounted."""
+    """The small image, mounted."""
     mounted = Mounted(squashfs, tmp_path / "changes, all: of them", tmp_path / "root")
     mounted.mount()
     yield mounted
@@ -93,7 +93,7 @@ def image(squashfs: Path, tmp_path: Path) -> Iterator[Mounted]:
 
 
 def test_nothing_changed(image: Mounted) -> None:
-    """Reading, copying up and putting back are no changes, nor is what is in /tmp."""
+    """Reading files, copying them up and restoring them are no changes, nor is anything in /tmp."""
     subprocess.run(["chmod", "600", image.root / "etc/same"], check=True)
     subprocess.run(["chmod", "644", image.root / "etc/same"], check=True)
     (image.root / "tmp" / "complete").touch()
@@ -105,7 +105,7 @@ def test_nothing_changed(image: Mounted) -> None:
 
 
 def test_files(image: Mounted) -> None:
-    """Added, changed in content, mode, owner, attributes or kind, and removed."""
+    """Files that are added or removed, or changed in content, mode, owner, attributes or type."""
     root = image.root
     (root / "etc/changed").write_text("new\n")
     (root / "etc/removed").unlink()
@@ -124,7 +124,7 @@ def test_files(image: Mounted) -> None:
 
 
 def test_folder_is_replaced(image: Mounted) -> None:
-    """A new folder of an old name hides what was in the old one."""
+    """A new folder with the name of an old one hides the content of the old one."""
     old = image.root / "old"
     shutil.rmtree(old)
     (old / "deep").mkdir(parents=True)
@@ -135,14 +135,14 @@ def test_folder_is_replaced(image: Mounted) -> None:
 
 
 def test_names_are_one_line_of_text(image: Mounted) -> None:
-    """Whatever bytes they hold."""
+    """They are, whatever bytes they consist of."""
     os.close(os.open(os.fsencode(image.root) + b"/etc/\xff\nx", os.O_CREAT))
     (image.root / "etc" / "naïve name").touch()
     assert list(image.compare().lines()) == ["file added: /etc/naïve name", r"file added: /etc/\\xff\nx"]
 
 
 def test_summary_is_short(image: Mounted) -> None:
-    """The record holds the first names, the list all of them."""
+    """A record contains the first names, the list contains all."""
     for number in range(50):
         (image.root / f"etc/{number:02}").touch()
     found = image.compare()
@@ -152,7 +152,7 @@ def test_summary_is_short(image: Mounted) -> None:
 
 
 def test_packages_of_dpkg(image: Mounted) -> None:
-    """Added, removed, upgraded; one whose settings alone are left is not installed."""
+    """Added, removed and upgraded packages. A package with only its configuration left is not installed."""
     status = image.root / "var/lib/dpkg/status"
     text = STATUS.replace("Version: 5.1", "Version: 5.2").replace("Package: ed", "Package: vim")
     status.write_text(text)
@@ -164,7 +164,7 @@ def test_packages_of_dpkg(image: Mounted) -> None:
 
 
 def test_packages_of_rpm(tmp_path: Path) -> None:
-    """Read with the machine's rpm, the image's database not touched."""
+    """The host's rpm reads them, and the database of the image is not changed."""
     spec = tmp_path / "p.spec"
     spec.write_text(
         "Name: tiny\nVersion: 1.5\nRelease: 2\nEpoch: 3\nSummary: s\nLicense: x\nBuildArch: noarch\n"
@@ -182,8 +182,8 @@ def test_packages_of_rpm(tmp_path: Path) -> None:
     assert {path.name: path.stat().st_mtime_ns for path in database.iterdir()} == before
 
 
-def test_changes_are_there_again(image: Mounted) -> None:
-    """After everything was unmounted, as after a crash."""
+def test_changes_are_kept(image: Mounted) -> None:
+    """They are visible again after everything was unmounted, as after a crash."""
     (image.root / "etc/changed").write_text("kept\n")
     image.unmount()
     assert not (image.root / "etc").exists()
@@ -193,15 +193,15 @@ def test_changes_are_there_again(image: Mounted) -> None:
 
 
 def test_hard_links_stay_links(image: Mounted) -> None:
-    """A change by one name is seen by the other."""
+    """A change through one name is visible through the other."""
     with (image.root / "usr/bin/tool").open("a") as file:
         file.write("more")
     assert (image.root / "usr/bin/twin").read_text().endswith("more")
     assert (image.root / "usr/bin/tool").stat().st_nlink == 2
 
 
-def test_folders_move(image: Mounted) -> None:
-    """Only where that is wanted; and what was moved is there again with the rest."""
+def test_folders_can_be_renamed(image: Mounted) -> None:
+    """Only with `redirect`. They are also renamed in the next mount."""
     with pytest.raises(OSError, match=os.strerror(errno.EXDEV)):
         (image.root / "old").rename(image.root / "new")
     image.unmount()
@@ -216,14 +216,14 @@ def test_folders_move(image: Mounted) -> None:
 def test_changes_are_mounted_once(
     image: Mounted, squashfs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Two mounts of one upper folder would spoil it."""
+    """Two mounts of one upper folder would damage it."""
     monkeypatch.setattr(overlay, "_PATIENCE", 0.3)
     with pytest.raises(overlay.BusyError, match="already mounted"):
         mount_image(squashfs, image.changes, tmp_path / "other")
 
 
 def test_no_squashfs(tmp_path: Path) -> None:
-    """Whatever the manifest says."""
+    """The error names the file."""
     rootfs = tmp_path / "rootfs"
     rootfs.write_text("hello")
     with pytest.raises(InputError, match="not a squashfs"):
@@ -231,7 +231,7 @@ def test_no_squashfs(tmp_path: Path) -> None:
 
 
 def test_damaged_squashfs(tmp_path: Path) -> None:
-    """The message says what the machine needs."""
+    """The error states what the machine must support."""
     rootfs = tmp_path / "rootfs"
     rootfs.write_bytes(b"hsqs" + bytes(8192))
     with pytest.raises(ConfigurationError, match="Use a machine with loop devices and the squashfs file system"):

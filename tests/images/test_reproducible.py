@@ -1,4 +1,4 @@
-"""What a build leaves of its hour in an image root, and what it must not touch."""
+"""What is normalized in an image root after a build, and what must not change."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ ACL = struct.pack("<I", 2) + b"".join(
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A root as a build leaves it."""
+    """An image root after a build."""
     folder = tmp_path / "root"
     for name in ("etc", "var/log/apt", "var/log/zypp", "var/log/journal", "var/lib/dnf", "run"):
         (folder / name).mkdir(parents=True)
@@ -38,12 +38,12 @@ def root(tmp_path: Path) -> Path:
 
 
 def settle(root: Path) -> None:
-    """As a build does it."""
+    """Normalize it like a build does."""
     reproducible.normalize(root, STARTED, MOMENT, root.parent)
 
 
 def test_times_of_packages_stay(root: Path) -> None:
-    """Only what was written since the build began gets the one time; links are not followed."""
+    """Only files written since the build began get the fixed time. Links are not followed."""
     old, new, link = root / "etc/old", root / "etc/new", root / "etc/link"
     old.write_text("from a package")
     new.write_text("from a script")
@@ -55,8 +55,8 @@ def test_times_of_packages_stay(root: Path) -> None:
     assert [path.lstat().st_mtime for path in (old, new, link)] == [STARTED - 5, MOMENT, MOMENT]
 
 
-def test_notes_of_package_managers_go(root: Path) -> None:
-    """And no other log; nothing outside the root, whatever the links in it say."""
+def test_logs_of_package_managers_are_removed(root: Path) -> None:
+    """Other logs stay, and so does everything outside the root, whatever the links in it refer to."""
     outside = root.parent / "outside"
     outside.mkdir()
     (outside / "aux-cache").write_text("not ours")
@@ -71,7 +71,7 @@ def test_notes_of_package_managers_go(root: Path) -> None:
 
 
 def history(path: Path, begin: int, place: Path) -> None:
-    """What dnf writes, in short, with a log that is not yet part of it."""
+    """A reduced history of dnf, with a journal that is not merged yet."""
     database = sqlite3.connect(path)
     database.execute("PRAGMA journal_mode = WAL")
     database.execute("CREATE TABLE trans (id INTEGER PRIMARY KEY, dt_begin INTEGER, dt_end INTEGER, cmdline TEXT)")
@@ -79,7 +79,7 @@ def history(path: Path, begin: int, place: Path) -> None:
         "INSERT INTO trans VALUES (1, ?, ?, ?)", (begin, begin + 3, f"--installroot {place}/root install a")
     )
     database.commit()
-    # A copy while it is open has the log beside it, as when dnf is killed.
+    # A copy of an open database has its journal next to it, as if dnf had been killed.
     for name in (path.name, f"{path.name}-wal", f"{path.name}-shm"):
         copy = path.with_name(name.replace("open", "history"))
         copy.write_bytes(path.with_name(name).read_bytes())
@@ -87,8 +87,8 @@ def history(path: Path, begin: int, place: Path) -> None:
     path.unlink()
 
 
-def test_history_of_dnf_has_no_hour(root: Path) -> None:
-    """It has what was done, and is the same file whenever it was."""
+def test_history_of_dnf_has_no_times(root: Path) -> None:
+    """It states what was done, and is the same file whenever that happened."""
     contents = []
     for begin in (1_800_000_001, 1_800_009_000):
         history(root / "var/lib/dnf/open.sqlite", begin, root.parent)
@@ -106,7 +106,7 @@ def test_history_of_dnf_has_no_hour(root: Path) -> None:
 
 
 def test_list_of_zypper_has_no_date(root: Path) -> None:
-    """What it lists stays."""
+    """Its entries stay."""
     path = root / "var/lib/zypp/AutoInstalled"
     path.parent.mkdir(parents=True)
     path.write_text("# AutoInstalled generated Wed Nov 25 15:37:59 2026\n#\nbusybox\n")
@@ -114,8 +114,8 @@ def test_list_of_zypper_has_no_date(root: Path) -> None:
     assert path.read_text() == "# AutoInstalled generated\n#\nbusybox\n"
 
 
-def test_what_is_no_database_is_left_alone(root: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """A build does not fail for it."""
+def test_file_that_is_not_a_database_is_not_changed(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """The build does not fail."""
     (root / "var/lib/dnf/history.sqlite").write_text(
         "made up, and long enough to be read as the head of a database" * 9
     )
@@ -124,8 +124,8 @@ def test_what_is_no_database_is_left_alone(root: Path, caplog: pytest.LogCapture
     assert "cannot normalize history.sqlite of the image" in caplog.text
 
 
-def test_log_of_a_database_may_lead_out(root: Path) -> None:
-    """Then nothing is written to it."""
+def test_journal_may_be_a_link(root: Path) -> None:
+    """Its target is not written to."""
     outside = root.parent / "outside"
     outside.write_text("not ours")
     sqlite3.connect(root / "var/lib/dnf/history.sqlite").close()
@@ -135,8 +135,8 @@ def test_log_of_a_database_may_lead_out(root: Path) -> None:
     assert (root / "var/lib/dnf/history.sqlite-wal").is_symlink()
 
 
-def test_acls_go(root: Path, caplog: pytest.LogCaptureFixture) -> None:
-    """An image cannot have them; the log names the files."""
+def test_acls_are_removed(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """An image cannot store them. The log names the files."""
     (root / "etc/shared").write_text("x")
     os.setxattr(root / "etc/shared", "system.posix_acl_access", ACL)
     with caplog.at_level(logging.WARNING):

@@ -1,4 +1,4 @@
-"""Looking things up in an image root."""
+"""Looking up files in an image root."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FILES = ("boot/vmlinuz-6.1", "boot/initrd-6.1", "etc/hostname", "usr/bin/sh", "u
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small image root, full of links."""
+    """A small image root with many links."""
     folder = tmp_path_factory.mktemp("image") / "root"
     for name in FILES:
         (folder / name).parent.mkdir(parents=True, exist_ok=True)
@@ -64,8 +64,8 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("", "."),
     ],
 )
-def test_file_that_is_there(root: Path, name: str, found: str) -> None:
-    """Links, absolute or climbing, stay inside."""
+def test_existing_file(root: Path, name: str, found: str) -> None:
+    """Absolute links and links upward stay inside the root."""
     assert resolve_inside(root, name) == root / found
 
 
@@ -87,13 +87,13 @@ def test_file_that_is_there(root: Path, name: str, found: str) -> None:
     ],
     ids=repr,
 )
-def test_file_that_is_not_there(root: Path, name: str) -> None:
-    """None: nothing of that name, a link to nothing, links in a circle, a way through a file."""
+def test_missing_file(root: Path, name: str) -> None:
+    """There is no such name, a link refers to nothing or to itself, or the path leads through a file."""
     assert resolve_inside(root, name) is None
 
 
-def test_link_to_a_file_of_the_machine_is_not_followed(tmp_path: Path) -> None:
-    """The machine has it, the image has not."""
+def test_link_to_a_file_of_the_host_is_not_followed(tmp_path: Path) -> None:
+    """The host has the file, but the image does not."""
     (tmp_path / "kernel").symlink_to("/etc/hostname")
     assert Path("/etc/hostname").exists()
     assert resolve_inside(tmp_path, "kernel") is None
@@ -112,7 +112,7 @@ for name in sys.stdin.read().splitlines():
 
 
 def test_the_kernel_gives_the_same_answers(root: Path) -> None:
-    """A process in the root is asked for all paths of up to three parts: 8000 ways through links, files and nothing."""
+    """A process in the root looks up all paths of up to three parts: 8000 paths through links, files and nothing."""
     parts = (*LINKS, *FILES, "..", "usr", "nowhere")
     names = ["/".join(path) for length in (1, 2, 3) for path in itertools.product(parts, repeat=length)]
     look = [sys.executable, "-c", LOOK, str(root)]

@@ -1,4 +1,4 @@
-"""An image that is customized keeps everything else as it was: from squashfs by an overlay to squashfs."""
+"""A customized image keeps everything else as it was, from the squashfs through an overlay to a new squashfs."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ from tests.images.trees import snapshot
 CAPABILITY = bytes.fromhex("0100000200200000000000000000000000000000")  # cap_net_raw=ep
 ACCESS = [(0x01, 6, 2**32 - 1), (0x02, 4, 1000), (0x04, 4, 2**32 - 1), (0x10, 4, 2**32 - 1), (0x20, 0, 2**32 - 1)]
 ACL = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in ACCESS)
-"""As setfacl -m u:1000:r writes it."""
+"""The ACL that `setfacl -m u:1000:r` sets."""
 LARGE = 300 * 1024**2
 
 
 def write_tree(root: Path) -> None:
-    """Whatever a file system can hold, and a kernel and initrd that packaging wants."""
+    """Everything that a file system can store, and the kernel and initrd that packaging requires."""
     for name in ("boot", "dev", "etc", "odd", "proc", "run", "sys", "tmp", "usr/bin", "var/empty"):
         (root / name).mkdir(parents=True)
     for name in ("boot/vmlinuz", "boot/initrd", "etc/motd", "usr/bin/su", "usr/bin/wall", "usr/bin/ping", "odd/owned"):
@@ -62,7 +62,7 @@ def write_tree(root: Path) -> None:
 
 
 def write_attributes(root: Path) -> None:
-    """Extended attributes of every kind that a squashfs takes, on files, folders, links and devices."""
+    """All types of extended attributes that a squashfs can store, on files, folders, links and devices."""
     os.setxattr(root / "usr/bin/ping", "security.capability", CAPABILITY)
     os.setxattr(root / "etc", "user.note", b"kept\0" * 500)
     os.setxattr(root / "etc/motd", "user.empty", b"")
@@ -74,7 +74,7 @@ def write_attributes(root: Path) -> None:
 
 @contextmanager
 def shown(rootfs: Path, folder: Path) -> Iterator[Path]:
-    """A squashfs, mounted read-only."""
+    """Mount a squashfs read-only."""
     folder.mkdir()
     overlay.mount("-t", "squashfs", "-o", "loop,ro", rootfs, folder)
     try:
@@ -85,7 +85,7 @@ def shown(rootfs: Path, folder: Path) -> Iterator[Path]:
 
 @pytest.fixture(scope="module")
 def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The tree; its squashfs, made as create_image makes it, is beside it."""
+    """The tree. Its squashfs, made like create_image does, is next to it."""
     folder = tmp_path_factory.mktemp("tree")
     write_tree(folder / "root")
     make_rootfs(folder / "root", folder / "rootfs")
@@ -94,14 +94,14 @@ def tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def workspace() -> Iterator[Path]:
-    """A job's workspace."""
+    """The workspace of a job."""
     runtime = LocalRuntime()
     yield runtime.open_workspace("round-trip", 1)
     runtime.close_workspace("round-trip")
 
 
 def customized(rootfs: Path, workspace: Path, change: Callable[[Path], object]) -> list[str]:
-    """Change an image root as a shell would, then pack it; returns the lines of packaging's log."""
+    """Change an image root like a shell would, then pack it; returns the log of the packaging."""
     root, changes = workspace / "image-root", workspace / "changes"
     mount_image(rootfs, changes, root)
     try:
@@ -132,7 +132,7 @@ def test_only_the_change_differs(tree: Path, workspace: Path, tmp_path: Path) ->
 
 
 def test_hard_links_are_changed_together(tree: Path, workspace: Path, tmp_path: Path) -> None:
-    """By whatever name, in attributes or content; they stay one file."""
+    """A change of attributes or content through any name changes the one file."""
 
     def change(root: Path) -> None:
         (root / "odd/ping1").write_text("changed\n")
@@ -150,8 +150,8 @@ def test_hard_links_are_changed_together(tree: Path, workspace: Path, tmp_path: 
     assert changed == {"usr/bin/ping", "odd/ping0", "odd/ping1", "odd/ping2", "odd/pipe", "odd/pipe2"}
 
 
-def test_what_a_squashfs_cannot_hold_is_named(tree: Path, workspace: Path) -> None:
-    """POSIX ACLs are lost, and the log says of which files."""
+def test_lost_acls_are_reported(tree: Path, workspace: Path) -> None:
+    """POSIX ACLs are lost, and the log names the files."""
 
     def change(root: Path) -> None:
         (root / "etc/motd").write_text("changed\n")

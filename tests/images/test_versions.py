@@ -1,4 +1,4 @@
-"""The order of versions against the package managers' own."""
+"""The order of versions, compared with rpm and dpkg themselves."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ DEB = [
 
 
 def rpm_says(first: str, second: str) -> bool:
-    """Whether rpm takes the one for older; the epoch is compared first, as rpm does."""
+    """Whether rpm considers the first version older. rpm compares the epoch first."""
     keys = []
     for text in (first, second):
         epoch, _, rest = text.rpartition(":")
@@ -40,32 +40,32 @@ def rpm_says(first: str, second: str) -> bool:
 
 
 def dpkg_says(first: str, second: str) -> bool:
-    """Whether dpkg takes the one for older."""
+    """Whether dpkg considers the first version older."""
     return subprocess.run(["dpkg", "--compare-versions", first, "lt", second], check=False).returncode == 0
 
 
 def test_order_of_rpm() -> None:
-    """Epoch, tilde, caret, release."""
+    """Epoch, tilde, caret and release."""
     for first, second in itertools.permutations(RPM, 2):
         assert is_below("rpm", first, second) == rpm_says(first, second), (first, second)
 
 
 def test_order_of_dpkg() -> None:
-    """Epoch, tilde, plus, revision."""
+    """Epoch, tilde, plus and revision."""
     for first, second in itertools.permutations(DEB, 2):
         assert is_below("deb", first, second) == dpkg_says(first, second), (first, second)
 
 
 @pytest.mark.parametrize("text", ["", "-", "1 2", "a:1", "1:", "é", "1" * (MAX_LENGTH + 1), "1-1-1", "99999999999:1"])
-def test_no_version(text: str) -> None:
-    """It is refused as a limit; an image's version that cannot be read is shown rather than hidden."""
+def test_invalid_version(text: str) -> None:
+    """It is rejected as a limit. An image's version that is invalid counts as below."""
     with pytest.raises(InputError, match="not a version of rpm"):
         is_below("rpm", "1", text)
     assert is_below("rpm", text, "1")
 
 
 def test_version_of_either() -> None:
-    """What only one of them can read is a version."""
+    """A version that only one of the two can read is valid."""
     check_version("1.0^git1")
     check_version("1-1-1")
     with pytest.raises(InputError, match="neither rpm nor deb"):

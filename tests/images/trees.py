@@ -1,4 +1,4 @@
-"""Whole trees of files: comparing them, and taking off what is mounted there."""
+"""Trees of files: comparing them, and unmounting everything below them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 
 def snapshot(root: Path) -> dict[str, tuple[Any, ...]]:
-    """Everything that a file system keeps of each path below a root."""
+    """Everything that a file system stores about each path below a root."""
     found: dict[str, tuple[Any, ...]] = {}
     first_names: dict[tuple[int, int], str] = {}
     for path in sorted((root, *root.rglob("*"))):
@@ -34,7 +34,7 @@ def snapshot(root: Path) -> dict[str, tuple[Any, ...]]:
 
 
 def unmount(folder: Path) -> None:
-    """Take off whatever is mounted below a folder, what came last first."""
+    """Unmount everything below a folder in reverse order."""
     mounts = Path("/proc/self/mounts").read_text().splitlines()
     for place in (line.split()[1].encode().decode("unicode_escape") for line in reversed(mounts)):
         if Path(place).is_relative_to(folder):

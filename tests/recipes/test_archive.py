@@ -1,4 +1,4 @@
-"""Recipe archives: packing, unpacking what strangers sent, and the digest."""
+"""Recipe archives: packing, unpacking hostile archives, and the digest."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ NOISE = random.Random(1).randbytes(100_000)  # noqa: S311  (only has to be incom
 
 
 def tar(*members: Member) -> bytes:
-    """An archive before it is compressed."""
+    """An uncompressed archive."""
     file = io.BytesIO()
     with tarfile.open(fileobj=file, mode="w", format=tarfile.PAX_FORMAT) as opened:
         for info, content in members:
@@ -75,7 +75,7 @@ def unpack(data: bytes, parent: Path) -> Path:
 
 
 def tree(folder: Path) -> dict[str, bytes | str | None]:
-    """Every path below a folder: a file's bytes, a link's target, None for a folder."""
+    """The content of every path below a folder: the bytes of a file, the target of a link, None for a folder."""
     found: dict[str, bytes | str | None] = {}
     for path in sorted(folder.rglob("*")):
         name = str(path.relative_to(folder))
@@ -87,7 +87,7 @@ def tree(folder: Path) -> dict[str, bytes | str | None]:
 
 
 def with_size(data: bytes, name: str, field: bytes) -> bytes:
-    """The archive with the size field of the member `name` replaced."""
+    """The archive with a different size in the header of the member `name`."""
     start = data.index(name.encode() + b"\0")
     header = bytearray(data[start : start + 512])
     header[124:136] = field.ljust(12, b"\0")
@@ -97,7 +97,7 @@ def with_size(data: bytes, name: str, field: bytes) -> bytes:
 
 
 def overflow() -> list[Member]:
-    """Links whose whole path is longer than the kernel takes, so that a library stops following them."""
+    """Links whose resolved path is longer than the kernel allows, so that a library stops following them."""
     name, members, folder, short = "d" * 247, [], "", "abcdefghijklmnop"
     for letter in short:
         members.append(member(f"{folder}{name}", kind=tarfile.DIRTYPE, mode=0o755))
@@ -111,7 +111,7 @@ def overflow() -> list[Member]:
 
 
 def pax_bomb() -> list[Member]:
-    """An empty file with an attribute of 8 MiB, which compresses to nothing."""
+    """An empty file with an attribute of 8 MiB, which compresses well."""
     info, content = member("bomb")
     info.pax_headers = {"comment": "x" * (8 * MAX_BYTES)}
     return [CONFIG, (info, content)]
@@ -150,7 +150,7 @@ REFUSED: dict[str, tuple[bytes, str]] = {
 
 @pytest.mark.parametrize(("data", "reason"), REFUSED.values(), ids=REFUSED)
 def test_bad_archive_is_refused_and_leaves_nothing(tmp_path: Path, data: bytes, reason: str) -> None:
-    """No file inside or outside of the recipe's folder is made or changed."""
+    """No file inside or outside of the recipe's folder is created or changed."""
     outside = tmp_path / "outside.txt"
     outside.write_text("untouched")
     with pytest.raises(InputError) as caught:
@@ -159,14 +159,14 @@ def test_bad_archive_is_refused_and_leaves_nothing(tmp_path: Path, data: bytes, 
     assert tree(tmp_path) == {"outside.txt": b"untouched", "recipe.tar.gz": data}
 
 
-def test_what_an_earlier_try_left_is_gone(tmp_path: Path) -> None:
-    """A step that is tried again starts afresh."""
+def test_leftovers_of_an_earlier_try_are_removed(tmp_path: Path) -> None:
+    """A step that is tried again starts from an empty folder."""
     (tmp_path / "recipe" / "old").mkdir(parents=True)
     assert tree(unpack(packed(CONFIG), tmp_path)) == {"config.xml": b"<image/>"}
 
 
 def test_archive_made_with_tar_is_unpacked(tmp_path: Path) -> None:
-    """As the hint says: the content of the folder, whose names then begin with `./`."""
+    """The names of the members begin with `./`, as they do with the command in the hint."""
     source = tmp_path / "source"
     (source / "root" / "etc").mkdir(parents=True)
     (source / "config.xml").write_bytes(b"<image/>")
@@ -184,13 +184,13 @@ def test_archive_made_with_tar_is_unpacked(tmp_path: Path) -> None:
     ids=oct,
 )
 def test_file_mode(tmp_path: Path, given_mode: int, kept: int) -> None:
-    """The modes of an overlay count, but no set-id bit and no writing for others."""
+    """Overlay files keep their modes, but without set-id bits and write access for others."""
     folder = unpack(packed(CONFIG, member("program", mode=given_mode)), tmp_path)
     assert (folder / "program").stat().st_mode & 0o7777 == kept
 
 
-def test_files_belong_to_who_unpacks(tmp_path: Path) -> None:
-    """An archive's owners mean nothing here."""
+def test_files_belong_to_the_unpacking_user(tmp_path: Path) -> None:
+    """The owners in an archive have no effect."""
     info, content = member("file", b"x")
     info.uid = info.gid = 12345
     status = (unpack(packed(CONFIG, (info, content)), tmp_path) / "file").stat()
@@ -207,13 +207,13 @@ def test_files_belong_to_who_unpacks(tmp_path: Path) -> None:
     ],
 )
 def test_link_inside_is_kept(tmp_path: Path, name: str, target: str) -> None:
-    """An overlay's links may lead to files that only the image has."""
+    """Links of an overlay may refer to files that only the image has."""
     folder = unpack(packed(CONFIG, symlink(name, target)), tmp_path)
     assert str((folder / name).readlink()) == target
 
 
-def test_link_stays_inside_when_its_way_changes(tmp_path: Path) -> None:
-    """`step/deep/../..` is the recipe's folder, until `step` becomes a link: refused or harmless, but not followed."""
+def test_link_stays_inside_when_its_path_changes(tmp_path: Path) -> None:
+    """`step/deep/../..` is the recipe's folder until `step` becomes a link. It must never lead outside."""
     members = [symlink("way", "step/deep/../../outside.txt"), member("deep/x"), symlink("step", "."), CONFIG]
     with suppress(InputError):
         unpack(packed(*members), tmp_path)
@@ -221,13 +221,13 @@ def test_link_stays_inside_when_its_way_changes(tmp_path: Path) -> None:
 
 
 def test_hard_link_inside_is_the_same_file(tmp_path: Path) -> None:
-    """tar makes them of files that are linked in the folder it packs."""
+    """tar stores files with several names as hard links."""
     folder = unpack(packed(CONFIG, member("a", b"x"), hardlink("b", "a")), tmp_path)
     assert (folder / "b").samefile(folder / "a")
 
 
 def test_works_with_the_python_of_debian(tmp_path: Path) -> None:
-    """Debian 12's own Python 3.11.2 has a tarfile without filters."""
+    """The tarfile module of Debian 12's Python 3.11.2 has no filters."""
     data = packed(CONFIG, member("root/motd", b"hello"), symlink("root/link", "motd"))
     expected = archive.digest(unpack(data, tmp_path))
     program = (
@@ -256,7 +256,7 @@ Files = dict[tuple[str, ...], tuple[bytes, bool]]
 
 
 def members_of(files: Files) -> list[Member]:
-    """A recipe as archive members."""
+    """The files of a recipe as archive members."""
     return [
         CONFIG,
         symlink("link", "config.xml"),
@@ -268,7 +268,7 @@ def members_of(files: Files) -> list[Member]:
 
 
 def digest_of(members: Iterable[Member]) -> str:
-    """The digest of the recipe in an archive."""
+    """The digest of a recipe archive."""
     with TemporaryDirectory() as folder:
         return archive.digest(unpack(packed(*members), Path(folder)))
 
@@ -276,7 +276,7 @@ def digest_of(members: Iterable[Member]) -> str:
 @PATIENTLY
 @given(recipes, st.data())
 def test_digest_ignores_order_times_owners_and_other_modes(files: Files, data: st.DataObject) -> None:
-    """The same recipe, packed by somebody else at another time, has the same digest."""
+    """A recipe has the same digest, whoever packed it and when."""
     expected = digest_of(members_of(files))
     shuffled: Sequence[Member] = data.draw(st.permutations(members_of(files)))
     for info, _ in shuffled:
@@ -288,8 +288,8 @@ def test_digest_ignores_order_times_owners_and_other_modes(files: Files, data: s
 
 @PATIENTLY
 @given(recipes, recipes)
-def test_digest_differs_where_recipes_differ(files: Files, others: Files) -> None:
-    """Two recipes have one digest only if they are one."""
+def test_digest_differs_if_recipes_differ(files: Files, others: Files) -> None:
+    """Two recipes have the same digest only if their files are equal."""
     assert (digest_of(members_of(files)) == digest_of(members_of(others))) == (files == others)
 
 
@@ -303,18 +303,18 @@ CHANGES = {
 
 
 @pytest.mark.parametrize("changed", CHANGES.values(), ids=CHANGES)
-def test_digest_sees(changed: Member) -> None:
-    """What a build could tell apart."""
+def test_digest_includes(changed: Member) -> None:
+    """Everything that a build could distinguish changes the digest."""
     assert digest_of([CONFIG, changed]) != digest_of([CONFIG, member("file", b"x", mode=0o755)])
 
 
 def test_digest_sees_where_a_link_leads() -> None:
-    """A link is its target's name."""
+    """The target of a link is part of the digest."""
     assert digest_of([CONFIG, symlink("a", "b")]) != digest_of([CONFIG, symlink("a", "c")])
 
 
 def write_recipe(folder: Path, names_in_order: Sequence[str], mtime: int, uid: int) -> Path:
-    """A recipe whose files were made in some order, at some time, by somebody."""
+    """Write a recipe with files in a certain order, of a certain time and owner."""
     for name in names_in_order:
         path = folder / name
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -327,7 +327,7 @@ def write_recipe(folder: Path, names_in_order: Sequence[str], mtime: int, uid: i
 
 
 def test_pack_gives_the_same_bytes_for_the_same_recipe(tmp_path: Path) -> None:
-    """Whoever made the files, in whatever order and when."""
+    """The order, the times and the owners of the files have no effect."""
     order = ["config.xml", "config.sh", "root/etc/motd"]
     archive.pack(write_recipe(tmp_path / "a", order, 1, 0), tmp_path / "a.tar.gz")
     archive.pack(write_recipe(tmp_path / "b", order[::-1], 10**9, 1234), tmp_path / "b.tar.gz")
@@ -338,7 +338,7 @@ def test_pack_gives_the_same_bytes_for_the_same_recipe(tmp_path: Path) -> None:
 
 
 def test_packed_recipe_unpacks_to_itself(tmp_path: Path) -> None:
-    """Content, links, modes: the digest stays."""
+    """Unpacking keeps content, links and modes, so the digest is the same."""
     source = write_recipe(tmp_path / "source", ["config.xml", "config.sh", "root/etc/motd"], 1, 0)
     archive.pack(source, tmp_path / "made.tar.gz")
     folder = unpack((tmp_path / "made.tar.gz").read_bytes(), tmp_path)
@@ -346,8 +346,8 @@ def test_packed_recipe_unpacks_to_itself(tmp_path: Path) -> None:
     assert archive.digest(folder) == archive.digest(source)
 
 
-def test_pack_refuses_a_folder_that_is_no_recipe(tmp_path: Path) -> None:
-    """Nothing is written then."""
+def test_pack_refuses_a_folder_that_is_not_a_recipe(tmp_path: Path) -> None:
+    """No archive is written."""
     with pytest.raises(InputError, match=r"has no config\.xml"):
         archive.pack(tmp_path, tmp_path / "made.tar.gz")
     assert tree(tmp_path) == {}

@@ -1,4 +1,4 @@
-"""Waiting for repositories, against servers that are slow, closed, or not there."""
+"""Waiting for repositories whose servers are slow, stopped or missing."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ NO_CA = Path("/nonexistent/ca.pem")
 
 
 def repository(url: str, index: str = INDEX) -> Repository:
-    """A repository as the description names it."""
+    """A repository as a description would define it."""
     return Repository(url, f"{url}/{index}")
 
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """What a repository serves, as far as it is asked for."""
+    """The files that a repository serves, as far as they are requested."""
     for name in (f"one/{INDEX}", f"two/{INDEX}", "debian/dists/bookworm/InRelease"):
         (tmp_path / name).parent.mkdir(parents=True)
         (tmp_path / name).write_text("index")
@@ -35,24 +35,24 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def server(folder: Path) -> Iterator[RepositoryServer]:
-    """A server that works until it is told otherwise."""
+    """A server that works until a test makes it fail."""
     with RepositoryServer(folder) as started:
         yield started
 
 
 def wait(*repositories: Repository, seconds: float = 60, interval: float = 0.05, ca: Path = NO_CA) -> None:
-    """Wait for repositories as the triggerer does."""
+    """Wait for repositories like the triggerer does."""
     asyncio.run(wait_for_all(repositories, ca, until=time.time() + seconds, interval=interval))
 
 
 def ask(one: Repository, ca: Path = NO_CA) -> Answer:
-    """Ask a repository once."""
+    """Check a repository once."""
     (answer,) = asyncio.run(ask_all([one], ca))
     return answer
 
 
 def test_ready_repositories_are_not_waited_for(server: RepositoryServer) -> None:
-    """Each is asked once, for the file its package manager reads first."""
+    """Each is requested once, by the file that its package manager reads first."""
     apt = repository(f"{server.url}/debian", "dists/bookworm/InRelease")
     wait(repository(f"{server.url}/one"), repository(f"{server.url}/two"), apt, seconds=0)
     assert sorted(server.requests) == [
@@ -63,14 +63,14 @@ def test_ready_repositories_are_not_waited_for(server: RepositoryServer) -> None
 
 
 def test_server_that_is_starting_is_waited_for(server: RepositoryServer) -> None:
-    """Nexus answers 503 until it is up."""
+    """Nexus answers 503 while it starts."""
     server.fail(503, requests=3)
     wait(repository(f"{server.url}/one"))
     assert [line.split()[-1] for line in server.requests] == ["503", "503", "503", "200"]
 
 
 def test_server_that_is_down_is_waited_for(folder: Path) -> None:
-    """A refused connection is known at once, and is not the last word."""
+    """A refused connection is detected at once and tried again."""
     with RepositoryServer(folder) as server:
         gone = repository(f"{server.url}/one")
         assert ask(gone).ready
@@ -82,8 +82,8 @@ def test_server_that_is_down_is_waited_for(folder: Path) -> None:
         wait(gone, seconds=0.2)
 
 
-def test_repository_that_is_not_there_is_named(server: RepositoryServer) -> None:
-    """It is asked until the time is over; the one that is there is not in the error."""
+def test_missing_repository_is_named(server: RepositoryServer) -> None:
+    """It is requested until the time is over. The error does not name the repositories that are available."""
     with pytest.raises(UnavailableError) as caught:
         wait(repository(f"{server.url}/one"), repository(f"{server.url}/gone"), seconds=1.5)
     assert caught.value.reason == f"repositories that are not available: {server.url}/gone (404 File not found)"
@@ -91,7 +91,7 @@ def test_repository_that_is_not_there_is_named(server: RepositoryServer) -> None
 
 
 def test_password_is_not_in_the_error(server: RepositoryServer) -> None:
-    """It is sent, but not shown."""
+    """The password is sent, but the error does not show it."""
     url = server.url.replace("://", "://user:secret@")
     with pytest.raises(UnavailableError) as caught:
         wait(repository(f"{url}/gone"), seconds=0)
@@ -101,7 +101,7 @@ def test_password_is_not_in_the_error(server: RepositoryServer) -> None:
 
 @pytest.mark.parametrize("status", [401, 403])
 def test_refusal_is_final(server: RepositoryServer, status: int) -> None:
-    """Waiting does not help who is not let in."""
+    """Waiting does not help if access is denied."""
     server.fail(status)
     with pytest.raises(InputError, match=rf"refuse access: {server.url}/one \({status} "):
         wait(repository(f"{server.url}/one"), repository(f"{server.url}/two"))
@@ -110,7 +110,7 @@ def test_refusal_is_final(server: RepositoryServer, status: int) -> None:
 
 @pytest.mark.parametrize("status", [404, 429, 500, 502, 503])
 def test_other_errors_are_not_final(server: RepositoryServer, status: int) -> None:
-    """A repository that is being made is not there at first."""
+    """A repository that is being created may not exist yet."""
     server.fail(status)
     answer = ask(repository(f"{server.url}/one"))
     assert (answer.ready, answer.final) == (False, False)
@@ -120,7 +120,7 @@ def test_other_errors_are_not_final(server: RepositoryServer, status: int) -> No
 def test_server_that_never_answers_costs_one_time_out(
     server: RepositoryServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """And the repositories beside it no more."""
+    """The other repositories do not have to wait for it."""
     monkeypatch.setattr(availability, "REQUEST_SECONDS", 1)
     server.hang(under="/one")
     started = time.monotonic()
@@ -129,20 +129,20 @@ def test_server_that_never_answers_costs_one_time_out(
     assert time.monotonic() - started < 8
 
 
-def test_address_that_is_none_is_final() -> None:
-    """Nobody will ever answer there."""
+def test_invalid_address_is_final() -> None:
+    """No server can ever answer there."""
     answer = ask(Repository("http://h:port/one", f"http://h:port/one/{INDEX}"))
     assert (answer.ready, answer.final) == (False, True)
 
 
 def test_redirect_is_followed(folder: Path, server: RepositoryServer) -> None:
-    """A folder's address without its slash is redirected by many servers."""
+    """Many servers redirect the address of a folder without a slash at the end."""
     assert ask(Repository(f"{server.url}/one", f"{server.url}/one/repodata")).ready
     assert server.requests[0].endswith(" 301")
 
 
 def test_https_with_the_site_s_ca_is_trusted(folder: Path, tmp_path: Path) -> None:
-    """As the build will trust it."""
+    """The build trusts it, too."""
     ca = PrivateCA(tmp_path / "ca")
     with RepositoryServer(folder, ca.issue("127.0.0.1")) as server:
         wait(repository(f"{server.url}/one"), seconds=0, ca=ca.certificate)
@@ -153,7 +153,7 @@ UNTRUSTED = {"another CA": ("127.0.0.1", False), "another host's certificate": (
 
 @pytest.mark.parametrize(("host", "trusted"), UNTRUSTED.values(), ids=UNTRUSTED)
 def test_untrusted_server_is_final(folder: Path, tmp_path: Path, host: str, trusted: bool) -> None:
-    """Its certificate will be the same later."""
+    """Its certificate will not change."""
     ca, other = PrivateCA(tmp_path / "ca"), PrivateCA(tmp_path / "other")
     with RepositoryServer(folder, ca.issue(host)) as server:
         known = ca.certificate if trusted else other.certificate
@@ -161,16 +161,16 @@ def test_untrusted_server_is_final(folder: Path, tmp_path: Path, host: str, trus
             wait(repository(f"{server.url}/one"), ca=known)
 
 
-def test_ca_that_is_no_certificate_is_said(server: RepositoryServer, tmp_path: Path) -> None:
-    """It is this installation that is wrong, not the recipe."""
+def test_ca_that_is_not_a_certificate_is_reported(server: RepositoryServer, tmp_path: Path) -> None:
+    """The error is about the installation, not about the recipe."""
     broken = tmp_path / "ca.pem"
     broken.write_text("not a certificate")
     with pytest.raises(ConfigurationError, match=str(broken)):
         ask(repository(f"{server.url}/one"), broken)
 
 
-def test_wait_goes_on_where_it_was(server: RepositoryServer) -> None:
-    """The end is a moment, so that a restart does not begin anew: the time was over before."""
+def test_wait_continues_after_a_restart(server: RepositoryServer) -> None:
+    """`until` is a point in time, so a restart does not extend the wait."""
     server.fail(503)
     with pytest.raises(UnavailableError):
         wait(repository(f"{server.url}/one"), seconds=-100)
@@ -178,6 +178,6 @@ def test_wait_goes_on_where_it_was(server: RepositoryServer) -> None:
 
 
 def test_no_repositories_are_ready() -> None:
-    """A recipe may name none."""
+    """A recipe may have no repositories."""
     wait(seconds=0)
     assert missing([]) == ""

@@ -1,4 +1,4 @@
-"""What a kiwi description says, and what kiwi-ng itself says of it."""
+"""Reading kiwi descriptions, and checking them with kiwi-ng."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ FIRST_INDEX = {
 
 
 def rendered(name: str, folder: Path) -> Path:
-    """A shipped recipe as a build sees it."""
+    """A shipped recipe as a build uses it."""
     shutil.copytree(RECIPES / name, folder)
     render(folder, VARIABLES[name])
     return folder
@@ -39,19 +39,19 @@ def write(folder: Path, text: str | bytes) -> Path:
 
 
 def description(repositories: str, manager: str = "zypper") -> str:
-    """A description with these repositories, enough to be read."""
+    """A minimal description with these repositories."""
     preferences = f"<preferences><version>1.0.0</version><packagemanager>{manager}</packagemanager></preferences>"
     return f'<image name="test">{preferences}{repositories}</image>'
 
 
 def test_every_shipped_recipe_is_checked() -> None:
-    """A new recipe comes with its variables here."""
+    """A new recipe must get its variables here."""
     assert {path.name for path in RECIPES.iterdir() if path.is_dir()} == set(VARIABLES)
 
 
 @pytest.mark.parametrize("name", VARIABLES)
 def test_shipped_recipe_is_accepted_by_kiwi(tmp_path: Path, name: str) -> None:
-    """And says what the workflow needs to know."""
+    """Its description can be read."""
     folder = rendered(name, tmp_path / name)
     check_description(folder)
     found = read_description(folder)
@@ -62,7 +62,7 @@ def test_shipped_recipe_is_accepted_by_kiwi(tmp_path: Path, name: str) -> None:
 
 
 def test_schema_error_names_the_attribute(tmp_path: Path) -> None:
-    """Of all that kiwi prints, what is wrong."""
+    """The error has the relevant part of kiwi's output."""
     folder = rendered("sles15-barebones", tmp_path / "recipe")
     text = (folder / "config.xml").read_text()
     write(folder, text.replace("<image ", '<image bogus="1" '))
@@ -100,14 +100,14 @@ BAD = {
 
 @pytest.mark.parametrize(("text", "reason"), BAD.values(), ids=BAD)
 def test_bad_description_is_refused(tmp_path: Path, text: str, reason: str) -> None:
-    """In one sentence that says what is wrong."""
+    """The error says in one sentence what is wrong."""
     with pytest.raises(InputError) as caught:
         read_description(write(tmp_path, text))
     assert reason in caught.value.reason
 
 
 def test_entities_are_not_read_from_other_files(tmp_path: Path) -> None:
-    """Neither the result nor the error holds a word of them."""
+    """Neither the result nor the error contains anything of them."""
     secret = tmp_path / "secret"
     secret.write_text(SECRET)
     text = f'<!DOCTYPE image [<!ENTITY x SYSTEM "{secret.as_uri()}">]>' + description("", manager="&x;")
@@ -117,7 +117,7 @@ def test_entities_are_not_read_from_other_files(tmp_path: Path) -> None:
 
 
 def test_large_description_is_refused(tmp_path: Path) -> None:
-    """Before it is parsed."""
+    """It is not parsed."""
     folder = write(tmp_path, description(f"<!--{' ' * 17 * 1024 * 1024}-->"))
     with pytest.raises(InputError, match="larger than"):
         read_description(folder)
@@ -147,7 +147,7 @@ URLS = {
 
 @pytest.mark.parametrize(("manager", "attributes", "url", "index"), URLS.values(), ids=URLS)
 def test_index_of_a_repository(tmp_path: Path, manager: str, attributes: str, url: str, index: str) -> None:
-    """What a repository must answer is what its package manager reads first."""
+    """Each package manager reads another file first."""
     text = description(f'<repository {attributes}><source path="{url}"/></repository>', manager)
     assert [found.metadata_url for found in read_description(write(tmp_path, text)).repositories] == [index]
 
@@ -164,13 +164,13 @@ NOT_ASKED = {
 
 
 @pytest.mark.parametrize("repository", NOT_ASKED.values(), ids=NOT_ASKED)
-def test_repository_that_nobody_can_be_asked_for(tmp_path: Path, repository: str) -> None:
-    """Not waited for: it is not on the network, or the build does not use it."""
+def test_unreachable_or_unused_repository_is_skipped(tmp_path: Path, repository: str) -> None:
+    """It is not on the network, or the build does not use it."""
     assert read_description(write(tmp_path, description(repository))).repositories == ()
 
 
 def test_packages_of_all_phases_are_read(tmp_path: Path) -> None:
-    """In the order of the description."""
+    """They are in the order of the description."""
     text = description(
         '<packages type="bootstrap"><package name="a"/></packages>'
         '<packages type="image"><package name="b"/><ignore name="c"/></packages>'
@@ -188,12 +188,12 @@ def test_packages_of_all_phases_are_read(tmp_path: Path) -> None:
     ],
 )
 def test_no_password_is_shown(url: str, shown: str) -> None:
-    """In logs and errors a repository goes by its address without user and password."""
+    """Logs and errors show the address of a repository without user and password."""
     assert redact(url) == shown
 
 
-def test_repository_goes_by_its_address_without_password(tmp_path: Path) -> None:
-    """Its name is what the log and the errors show."""
+def test_name_of_a_repository_has_no_password(tmp_path: Path) -> None:
+    """Logs and errors show this name."""
     text = description('<repository><source path="http://user:secret@h/repo"/></repository>')
     (repository,) = read_description(write(tmp_path, text)).repositories
     assert repository.name == "http://h/repo"

@@ -1,4 +1,4 @@
-"""Why a build failed, read from the logs of real ones."""
+"""Why a build failed, from the logs of real builds."""
 
 from __future__ import annotations
 
@@ -25,27 +25,27 @@ NOT_XML = """\
 
 
 def error_of(log: str) -> ImsError:
-    """What a build with this log ended with; its lines come as the build step reads them."""
+    """The error of a build with this log, whose lines are cleaned like in the build step."""
     return build_error([text for line in log.splitlines() for text in clean(line)], 1)
 
 
 @pytest.mark.parametrize("case", LOGS.values(), ids=LOGS)
 def test_reason_of_a_failed_build(case: dict[str, Any]) -> None:
-    """One sentence with the name of what is missing, and whether another try can help."""
+    """One sentence names what is missing, and the error class says whether another try can help."""
     error = error_of(case["log"])
     assert error.reason == f"kiwi-ng could not build the image root: {case['reason']}"
     assert (error.exit_code in PERMANENT_EXIT_CODES) == case["permanent"]
 
 
 def test_unknown_reason_is_worth_another_try() -> None:
-    """The exit code and where to look are all there is to say."""
+    """The error has only the exit code and refers to the log."""
     error = build_error(["[ INFO    ]: 12:00:00 | Installing"], 137)
     assert str(error) == "kiwi-ng could not build the image root: it ended with exit code 137. See the log above"
     assert error.exit_code not in PERMANENT_EXIT_CODES
 
 
-def test_error_counts_more_than_what_was_logged_before_it() -> None:
-    """A package manager tries mirrors one after the other: what it got over is not why it failed."""
+def test_error_has_precedence_over_earlier_lines() -> None:
+    """A package manager tries several mirrors. A failure that it recovered from is not the reason."""
     got_over = "[ DEBUG   ]: 12:00:00 | bootstrap: [MIRROR] a.rpm: Status code: 503 for http://nexus.example/a.rpm\n"
     assert "no repository has a package" in error_of(got_over + LOGS["dnf, unknown package"]["log"]).reason
 
@@ -60,7 +60,7 @@ def test_error_counts_more_than_what_was_logged_before_it() -> None:
     ],
 )
 def test_reason_why_a_description_is_refused(output: str, reason: str) -> None:
-    """The schema's own word where there is one."""
+    """The message of the schema, if there is one."""
     assert schema_reason(output) == reason
 
 

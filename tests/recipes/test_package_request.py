@@ -1,4 +1,4 @@
-"""What a description asks package managers for; what only kiwi can tell is refused."""
+"""The packages that a description requests. Descriptions that only kiwi understands are rejected."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ PACKAGES = '<packages type="image"><package name="bash"/></packages>'
 
 
 def wanted(folder: Path, body: str, manager: str = "zypper") -> PackageRequest:
-    """What a description of these elements wants."""
+    """The request of a description with these elements."""
     (folder / "config.xml").write_text(f"<image>{HEAD.format(manager=manager)}{body}</image>")
     return read_package_request(folder, "x86_64")
 
 
 def test_rpm(tmp_path: Path) -> None:
-    """All sections that install, and names that are removed again; packages of other architectures are not wanted."""
+    """All sections that install, and names that are removed again, but no packages of other architectures."""
     found = wanted(
         tmp_path,
         RPM
@@ -37,7 +37,7 @@ def test_rpm(tmp_path: Path) -> None:
 
 
 def test_apt(tmp_path: Path) -> None:
-    """Suites and components are kept."""
+    """Distributions and components are part of the request."""
     found = wanted(tmp_path, DEB + '<packages type="image" patternType="plusRecommended"/>', "apt")
     (source,) = found.sources
     assert (source.distribution, source.components) == ("bookworm", "main contrib")
@@ -68,7 +68,7 @@ DOUBTFUL = {
 
 
 @pytest.mark.parametrize("name", DOUBTFUL)
-def test_doubtful(tmp_path: Path, name: str) -> None:
-    """What package managers would make of it is not known here, or it could be made to say something else."""
+def test_unpredictable_description_is_rejected(tmp_path: Path, name: str) -> None:
+    """The result is unknown, or the name could be a hostile option of a package manager."""
     with pytest.raises(UnknownPackagesError):
         wanted(tmp_path, DOUBTFUL[name])

@@ -1,4 +1,4 @@
-"""A recipe in two descriptions: each is one that kiwi accepts, and what changes the packages is in the first alone."""
+"""A recipe as two descriptions: kiwi accepts both, and only the first decides the packages."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def recipe(tmp_path: Path) -> Path:
 
 
 def parts(recipe: Path) -> tuple[str, str]:
-    """The digests of both parts."""
+    """The digests of both descriptions."""
     first, second = recipe.with_name("first"), recipe.with_name("second")
     phases.write_package_part(recipe, first)
     phases.write_image_part(recipe, second)
@@ -33,19 +33,19 @@ def parts(recipe: Path) -> tuple[str, str]:
 
 
 def add(recipe: Path, xml: str) -> None:
-    """More of a description."""
+    """Add elements to a description."""
     config = recipe / "config.xml"
     config.write_text(config.read_text().replace("</image>", f"{xml}</image>"))
 
 
 def names(config: etree._ElementTree, kind: str = "package") -> list[str | None]:
-    """What a description's packages are, or its archives or files."""
+    """The names of the packages, archives or files in a description."""
     return [element.get("name") for element in config.iterfind(f"packages/{kind}")]
 
 
 @pytest.mark.parametrize("name", VARIABLES)
 def test_kiwi_accepts_both_parts(tmp_path: Path, name: str) -> None:
-    """The first has all packages and no script that follows, the second has scripts and no package."""
+    """The first has all packages and no later scripts, the second has scripts and no packages."""
     recipe = rendered(name, tmp_path / "recipe")
     add(recipe, USERS + DELETED)
     parts(recipe)
@@ -63,7 +63,7 @@ def test_kiwi_accepts_both_parts(tmp_path: Path, name: str) -> None:
 
 
 def append(name: str) -> Callable[[Path], None]:
-    """A change of a file."""
+    """A function that changes a file."""
 
     def change(recipe: Path) -> None:
         path = recipe / name
@@ -87,7 +87,7 @@ LATER: dict[str, Callable[[Path], None]] = {
 
 @pytest.mark.parametrize("change", LATER.values(), ids=LATER)
 def test_packages_stay(recipe: Path, change: Callable[[Path], None]) -> None:
-    """A change of what comes later leaves the first part as it is."""
+    """A change of something that comes later does not change the first description."""
     before = parts(recipe)
     change(recipe)
     after = parts(recipe)
@@ -95,8 +95,8 @@ def test_packages_stay(recipe: Path, change: Callable[[Path], None]) -> None:
     assert before[1] != after[1]
 
 
-def test_words_do_not_count(recipe: Path) -> None:
-    """A comment changes nothing that is built."""
+def test_comments_have_no_effect(recipe: Path) -> None:
+    """A comment changes neither description."""
     before = parts(recipe)
     add(recipe, "<!-- said -->\n")
     assert parts(recipe)[0] == before[0]
@@ -113,14 +113,14 @@ EARLIER: dict[str, Callable[[Path], None]] = {
 
 @pytest.mark.parametrize("change", EARLIER.values(), ids=EARLIER)
 def test_packages_change(recipe: Path, change: Callable[[Path], None]) -> None:
-    """A change of what may decide the packages is one of the first part."""
+    """A change that may decide the packages changes the first description."""
     before = parts(recipe)
     change(recipe)
     assert parts(recipe)[0] != before[0]
 
 
 def test_archive_is_there_when_it_is_unpacked(recipe: Path) -> None:
-    """An archive among the packages is not the overlay, whatever its name; files among them come later."""
+    """An archive in a package section is not the overlay, whatever its name is. Files in a section come later."""
     append("root.tar.gz")(recipe)
     add(recipe, ARCHIVE)
     parts(recipe)
@@ -130,8 +130,8 @@ def test_archive_is_there_when_it_is_unpacked(recipe: Path) -> None:
     assert names(second, "archive") == []
 
 
-def test_recipe_is_left_alone(recipe: Path) -> None:
-    """A step that is tried again finds it as it was."""
+def test_recipe_is_not_changed(recipe: Path) -> None:
+    """A step that is tried again finds the original recipe."""
     shutil.copytree(recipe, recipe.with_name("before"), symlinks=True)
     parts(recipe)
     assert archive.digest(recipe) == archive.digest(recipe.with_name("before"))

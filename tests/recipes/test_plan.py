@@ -1,4 +1,4 @@
-"""When an image is built again. That a skip is never wrong is stated for any two provenances."""
+"""When an image is built again. A property test states that a skip is never wrong."""
 
 from __future__ import annotations
 
@@ -37,34 +37,34 @@ OTHER_CONTENT = BASH.model_copy(update={"checksum": "c"})
 
 
 def other(**fields: Any) -> BuildInputs:
-    """What would decide an image now."""
+    """Build inputs with other values in some fields."""
     return BEFORE.without_packages("").model_copy(update=fields)
 
 
 def never() -> list[Package]:
-    """For answers that must not hang on the packages."""
+    """Fails the test: for decisions that do not depend on the packages."""
     raise AssertionError("nobody should have asked")
 
 
 def unknown() -> list[Package]:
-    """For packages that cannot be told."""
+    """For packages that cannot be predicted."""
     raise UnknownPackagesError("the recipe has <product>")
 
 
 def test_nothing_changed() -> None:
-    """Skip, without asking for packages."""
+    """The verdict is skip, without resolving packages."""
     decision = decide(BEFORE, other(), never)
     assert (decision.verdict, decision.reason, decision.differs) == ("skip", "nothing changed", [])
 
 
 def test_no_image() -> None:
-    """There is nothing to compare with."""
+    """There is nothing to compare with, so the verdict is build."""
     assert decide(None, other(), never).verdict == "build"
 
 
 @pytest.mark.parametrize("field", OTHERS)
 def test_decisive_field(field: str) -> None:
-    """Build, and the field is named, whatever else there is."""
+    """The verdict is build, and the reason names the field, whatever else differs."""
     decision = decide(BEFORE, other(**{field: OTHERS[field], "files": "2", "repositories": {}}), never)
     assert decision.verdict == "build"
     assert decision.differs == [field, "files", "repositories"]
@@ -72,7 +72,7 @@ def test_decisive_field(field: str) -> None:
 
 
 def test_files() -> None:
-    """Repack: the packages stay."""
+    """The verdict is repack: the packages stay the same."""
     decision = decide(BEFORE, other(files="2"), never)
     assert (decision.verdict, decision.differs) == ("repack", ["files"])
 
@@ -81,7 +81,7 @@ CHANGED = {"repositories": {"http://one": "2"}}
 
 
 def test_index_changed_packages_did_not() -> None:
-    """Skip, or repack where files changed too."""
+    """The verdict is skip, or repack if files changed, too."""
     assert decide(BEFORE, other(**CHANGED), lambda: [BASH, CURL]).verdict == "skip"
     assert decide(BEFORE, other(**CHANGED, files="2"), lambda: [CURL, BASH]).verdict == "repack"
 
@@ -97,14 +97,14 @@ def test_index_changed_packages_did_not() -> None:
     ],
 )
 def test_packages_changed(now: list[Package], line: str) -> None:
-    """Build, with the packages that differ."""
+    """The verdict is build, with the packages that differ."""
     decision = decide(BEFORE, other(**CHANGED), lambda: now)
     assert (decision.verdict, decision.differs, decision.packages) == ("build", ["repositories"], [line])
     assert package_delta(BEFORE.packages or (), BEFORE.packages or ()) == []
 
 
-def test_doubt() -> None:
-    """Build where packages cannot be told, now or then, or come from other repositories."""
+def test_unpredictable_packages_or_other_repositories() -> None:
+    """The verdict is build if the packages of the last or of a new build are unknown, or the repositories differ."""
     assert "the recipe has <product>" in decide(BEFORE, other(**CHANGED), unknown).reason
     doubted = decide(BEFORE.without_packages("a script"), other(**CHANGED), never)
     assert (doubted.verdict, "a script" in doubted.reason) == ("build", True)
@@ -146,7 +146,7 @@ def test_a_skip_is_never_wrong(
     repositories: dict[str, str] | None,
     packages: list[Package] | None,
 ) -> None:
-    """Nothing but indexes differs, and the packages are known to be the same, to the byte."""
+    """A skip implies that only indexes differ, and that the packages are known to be identical."""
     before = before.without_packages("unknown") if then is None else before.with_packages(then)
     more = {} if repositories is None else {"repositories": repositories}
     now = before.without_packages("").model_copy(update={**changes, **more})
@@ -162,8 +162,8 @@ def test_a_skip_is_never_wrong(
         assert reusable
 
 
-def test_provenance_is_read_as_it_was_written() -> None:
-    """And nothing else is."""
+def test_build_inputs_are_read_as_they_were_written() -> None:
+    """Other data is rejected."""
     assert BuildInputs.read(BEFORE.model_dump_json().encode()) == BEFORE
     with pytest.raises(Exception, match="cannot be read"):
         BuildInputs.read(b"{}")

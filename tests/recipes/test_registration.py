@@ -1,4 +1,4 @@
-"""What a recipe folder says of its record."""
+"""The file `.ims_recipe.yaml` of a recipe folder."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SHIPPED = Path(__file__).parents[2] / "include" / "recipes"
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "expected"),
     [
         ("", Registration()),
         ("# nothing\n", Registration()),
@@ -21,10 +21,10 @@ SHIPPED = Path(__file__).parents[2] / "include" / "recipes"
         ("name: a b\nlinux_distribution: sles15\n", Registration(name="a b", linux_distribution="sles15")),
     ],
 )
-def test_read(tmp_path: Path, text: str, said: Registration) -> None:
+def test_read(tmp_path: Path, text: str, expected: Registration) -> None:
     """All keys are optional."""
     (tmp_path / ".ims_recipe.yaml").write_text(text)
-    assert read_registration(tmp_path) == said
+    assert read_registration(tmp_path) == expected
 
 
 @pytest.mark.parametrize(
@@ -44,7 +44,7 @@ def test_read(tmp_path: Path, text: str, said: Registration) -> None:
     ],
 )
 def test_refused(tmp_path: Path, text: str, named: str) -> None:
-    """What is wrong is named with the file."""
+    """The error names the file and the problem."""
     (tmp_path / ".ims_recipe.yaml").write_text(text)
     with pytest.raises(InputError, match=r"\.ims_recipe\.yaml") as error:
         read_registration(tmp_path)
@@ -52,12 +52,12 @@ def test_refused(tmp_path: Path, text: str, named: str) -> None:
 
 
 def test_no_file(tmp_path: Path) -> None:
-    """Then nothing is said."""
+    """Without the file, all fields are unset."""
     assert read_registration(tmp_path) == Registration()
 
 
 @pytest.mark.parametrize("recipe", sorted(SHIPPED.iterdir()), ids=lambda path: path.name)
 def test_shipped(recipe: Path) -> None:
-    """Shipped recipes are pushed under their folders' names, and not built nightly unless somebody asks for it."""
-    said = read_registration(recipe)
-    assert (said.name, said.nightly) == (recipe.name, None)
+    """Shipped recipes are pushed under the names of their folders, and are not built nightly by default."""
+    registration = read_registration(recipe)
+    assert (registration.name, registration.nightly) == (recipe.name, None)

@@ -1,4 +1,4 @@
-"""What the package managers' solvers say of real repositories: all that would be installed, by version and content."""
+"""Resolving package requests with the solvers of the package managers, against real repositories."""
 
 from __future__ import annotations
 
@@ -27,24 +27,24 @@ RPM = [
 
 
 def deb_source(url: str) -> Source:
-    """The suite of the tests."""
+    """An apt repository."""
     return Source(url, f"{url}/dists/{SUITE}/InRelease", 0, SUITE, "main")
 
 
 def rpm_source(url: str) -> Source:
-    """A repository of rpms."""
+    """An rpm repository."""
     return Source(url, f"{url}/repodata/repomd.xml", 0, None, "main")
 
 
 def names(
     wanted: PackageRequest, folder: Path, bundle: Path = Path("/etc/ssl/certs/ca-certificates.crt")
 ) -> dict[str, str]:
-    """What is resolved: versions by name."""
+    """The resolved versions by name."""
     return {package.name: package.version for package in resolve(wanted, folder, bundle)}
 
 
 def test_apt(tmp_path: Path) -> None:
-    """apt-get takes what is essential, what is asked for and what that needs; newer versions and other content show."""
+    """Essential and requested packages with their dependencies. New versions and other content are noticed."""
     served = tmp_path / "served"
     write_repository(served, APT)
     with RepositoryServer(served) as server:
@@ -68,7 +68,7 @@ def test_apt(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("manager", ["zypper", "dnf4"])
 def test_rpm(tmp_path: Path, manager: str, site_ca: PrivateCA) -> None:
-    """The same for the rpm family, over https with the site's CA."""
+    """The same with rpm, over https with the site's CA."""
     served = build_repository(tmp_path / "served", RPM)
     with RepositoryServer(served, site_ca.issue(address())) as server:
         wanted = PackageRequest(manager, (rpm_source(server.url),), ("tool",), frozenset(), False)
@@ -81,7 +81,7 @@ def test_rpm(tmp_path: Path, manager: str, site_ca: PrivateCA) -> None:
 
 
 def test_untrusted_server(tmp_path: Path, site_ca: PrivateCA) -> None:
-    """A server that is not verified is not believed."""
+    """A server whose certificate is not trusted is rejected."""
     served = build_repository(tmp_path / "served", RPM[1:2])
     write_repository(served, APT)
     with RepositoryServer(served, site_ca.issue(address())) as server:
@@ -93,8 +93,8 @@ def test_untrusted_server(tmp_path: Path, site_ca: PrivateCA) -> None:
 
 
 @pytest.mark.parametrize("manager", ["apt", "dnf4"])
-def test_what_is_not_there(tmp_path: Path, manager: str) -> None:
-    """A package or a repository that is not there is said."""
+def test_missing_package_or_repository(tmp_path: Path, manager: str) -> None:
+    """The error names the package, or states the server's answer."""
     served = build_repository(tmp_path / "served", RPM[1:2])
     write_repository(served, APT)
     with RepositoryServer(served) as server:
@@ -107,7 +107,7 @@ def test_what_is_not_there(tmp_path: Path, manager: str) -> None:
             names(wanted, tmp_path / "others")
 
 
-def test_other_package_managers(tmp_path: Path) -> None:
-    """What nobody here can resolve is not guessed."""
+def test_unsupported_package_manager(tmp_path: Path) -> None:
+    """The error names it."""
     with pytest.raises(UnknownPackagesError, match="pacman"):
         names(PackageRequest("pacman", (), ("tool",), frozenset(), False), tmp_path)

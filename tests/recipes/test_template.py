@@ -1,4 +1,4 @@
-"""Templates in recipes: what is rendered, and what a template cannot do."""
+"""Templates in recipes: what is rendered, and what templates cannot do."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ VARIABLES = {"MIRROR": "https://mirror.example/debian", "SUITE": "bookworm"}
 
 
 def recipe(folder: Path, *, listed: str = "template_files: [config.xml]", **files: str) -> Path:
-    """A recipe folder; a file's name has `_` for its dot."""
+    """A recipe folder. The names of files have `_` in place of the dot."""
     folder.mkdir(exist_ok=True)
     (folder / TEMPLATE_LIST).write_text(listed)
     for name, content in files.items():
@@ -22,7 +22,7 @@ def recipe(folder: Path, *, listed: str = "template_files: [config.xml]", **file
 
 
 def test_listed_files_are_rendered_and_no_others(tmp_path: Path) -> None:
-    """Line ends and modes stay as they are."""
+    """Line ends and modes are kept."""
     folder = recipe(
         tmp_path,
         listed="template_files:\n  - config.xml\n  - config.sh\n",
@@ -39,7 +39,7 @@ def test_listed_files_are_rendered_and_no_others(tmp_path: Path) -> None:
 
 
 def test_values_are_not_templates(tmp_path: Path) -> None:
-    """A dictionary's value is text, whatever it looks like."""
+    """A value of the dictionary is inserted as it is."""
     folder = recipe(tmp_path, config_xml="{{ MIRROR }}")
     render(folder, {"MIRROR": "{{ SUITE }}<&"})
     assert (folder / "config.xml").read_text() == "{{ SUITE }}<&"
@@ -83,7 +83,7 @@ BAD_TEMPLATES = {
 
 @pytest.mark.parametrize(("template", "reason"), BAD_TEMPLATES.values(), ids=BAD_TEMPLATES)
 def test_bad_template_is_refused(tmp_path: Path, template: str, reason: str) -> None:
-    """The error names the file and the reason; the file stays as it was."""
+    """The error names the file and the reason. The file is not changed."""
     folder = recipe(tmp_path, config_xml=template)
     with pytest.raises(InputError) as caught:
         render(folder, VARIABLES)
@@ -92,8 +92,8 @@ def test_bad_template_is_refused(tmp_path: Path, template: str, reason: str) -> 
     assert (folder / "config.xml").read_text() == template
 
 
-def test_bad_template_says_which_variables_there_are(tmp_path: Path) -> None:
-    """Their values may be secret, their names are not."""
+def test_error_lists_the_defined_variables(tmp_path: Path) -> None:
+    """Their values may be secret, but their names are not."""
     with pytest.raises(InputError) as caught:
         render(recipe(tmp_path, config_xml="{{ MIRORR }}"), VARIABLES)
     assert "MIRROR, SUITE" in caught.value.hint
@@ -117,7 +117,7 @@ NOT_A_FILE = {
 
 @pytest.mark.parametrize("name", NOT_A_FILE.values(), ids=NOT_A_FILE)
 def test_file_outside_the_recipe_is_refused(tmp_path: Path, name: str) -> None:
-    """By its path or through a link: it is neither read nor written."""
+    """It is neither read nor written, neither by its path nor through a link."""
     outside = tmp_path / "outside.txt"
     outside.write_text("{{ MIRROR }}")
     folder = recipe(tmp_path / "recipe", listed=f"template_files: [{name or repr(name)}]")
@@ -133,13 +133,13 @@ def test_file_outside_the_recipe_is_refused(tmp_path: Path, name: str) -> None:
     "listed", ["template_files: config.xml", "template_files: [1, {}]", "[config.xml]", "a: b: c", "\x00", "!!python/x"]
 )
 def test_list_that_cannot_be_read_is_refused(tmp_path: Path, listed: str) -> None:
-    """The error says what the list has to be."""
+    """The error states the required content."""
     with pytest.raises(InputError, match=f"{TEMPLATE_LIST} cannot be read.*YAML with a list"):
         render(recipe(tmp_path, listed=listed, config_xml=""), VARIABLES)
 
 
 def test_binary_template_is_refused(tmp_path: Path) -> None:
-    """A template is text."""
+    """Templates are text."""
     folder = recipe(tmp_path)
     (folder / "config.xml").write_bytes(b"\xff\xfe{{ MIRROR }}")
     with pytest.raises(InputError, match=r"config\.xml cannot be rendered.*utf-8"):
@@ -147,6 +147,6 @@ def test_binary_template_is_refused(tmp_path: Path) -> None:
 
 
 def test_large_template_is_refused(tmp_path: Path) -> None:
-    """Before it is read."""
+    """It is not read."""
     with pytest.raises(InputError, match=f"larger than {MAX_TEMPLATE} bytes"):
         render(recipe(tmp_path, config_xml=" " * (MAX_TEMPLATE + 1)), VARIABLES)

@@ -1,4 +1,4 @@
-"""An image that is made in a moment: busybox, and what shells need to be tested."""
+"""A small image that is built quickly: busybox, and what the tests of shells need."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from pathlib import Path
 from ims.shell import tools
 
 BROUGHT = ("/usr/sbin/setcap", "/usr/sbin/getcap")
-"""Programs of this machine that the test image has besides busybox."""
+"""Programs of the host that the image has in addition to busybox."""
 
 
 def write_root(root: Path) -> Path:
-    """An image root that busybox is enough for. It lacks /run and /sys, and its resolv.conf leads nowhere."""
+    """Write an image root with busybox. It lacks /run and /sys, and its resolv.conf is a link to nothing."""
     for name in ("bin", "dev", "etc", "proc", "root", "tmp", "usr/bin", "usr/sbin"):
         (root / name).mkdir(parents=True)
     shutil.copy("/bin/busybox", root / "bin" / "busybox")
@@ -32,7 +32,7 @@ def write_root(root: Path) -> Path:
 
 
 def pack(root: Path, rootfs: Path) -> Path:
-    """A squashfs of it."""
+    """Pack a root as a squashfs."""
     command = [
         "mksquashfs",
         str(root),

@@ -1,4 +1,4 @@
-"""zypper, rpm and dnf in the shell of an image, with a repository that is served over http; see also tests/flows."""
+"""zypper, rpm and dnf in the shell of an image, with a repository over http. See also tests/flows."""
 
 from __future__ import annotations
 
@@ -28,13 +28,13 @@ SYSTEM = (*rpm_repository.basic_packages(), rpm_repository._package_manager())
 
 @pytest.fixture(scope="module")
 def packages(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A repository of all the image has, and one package more."""
+    """A repository with everything that the image has, and one more package."""
     return build_repository(tmp_path_factory.mktemp("repository"), [*SYSTEM, EXTRA])
 
 
 @pytest.fixture(scope="module")
 def repository(packages: Path) -> Iterator[RepositoryServer]:
-    """It over http."""
+    """The repository over http."""
     with RepositoryServer(packages) as server:
         yield server
 
@@ -59,7 +59,7 @@ def rootfs(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def serve(rootfs: Path, folder: Path, *, jail: bool) -> Iterator[Shell]:
-    """A shell in the image."""
+    """A shell in the image, in which repositories can be reached."""
     shell = Shell(make_key(folder, "user"), rootfs, jail=jail).start()
     yield shell
     shell.remove()
@@ -67,18 +67,18 @@ def serve(rootfs: Path, folder: Path, *, jail: bool) -> Iterator[Shell]:
 
 @pytest.fixture
 def jailed(rootfs: Path, tmp_path: Path) -> Iterator[Shell]:
-    """In the image alone."""
+    """A shell in the jail."""
     yield from serve(rootfs, tmp_path, jail=True)
 
 
 @pytest.fixture
 def unjailed(rootfs: Path, tmp_path: Path) -> Iterator[Shell]:
-    """With the builder's tools around it."""
+    """A shell with the host's tools."""
     yield from serve(rootfs, tmp_path, jail=False)
 
 
 def check(shell: Shell) -> None:
-    """The package is in the image as its maker meant it, and in the database that the image's own rpm reads."""
+    """The package is installed with its owners and capabilities, and is in the database of the image's own rpm."""
     state = shell.upper / "var/lib/extra"
     assert (state.stat().st_mode & 0o7777, state.stat().st_uid, state.stat().st_gid) == (0o2750, 5, 6)
     assert (state / "state").read_text() == "installed\n"
@@ -88,7 +88,7 @@ def check(shell: Shell) -> None:
 
 
 def test_zypper_in_the_image(jailed: Shell, repository: RepositoryServer) -> None:
-    """As on a machine: the repository's address, names and scripts all work."""
+    """Addresses, names and scripts work like on any host."""
     jailed.says(f"zypper --non-interactive addrepo --no-gpgcheck {repository.url} extra")
     jailed.says("zypper --non-interactive install extra")
     assert jailed.says("/usr/bin/rpm --query extra") == "extra-2.0-1.x86_64"
@@ -105,7 +105,7 @@ def test_zypper_in_the_image(jailed: Shell, repository: RepositoryServer) -> Non
     ],
     ids=["zypper", "dnf"],
 )
-def test_package_manager_of_the_builder(unjailed: Shell, repository: RepositoryServer, command: str) -> None:
-    """Installs into the image beside it, where the image has none itself."""
+def test_package_manager_of_the_host(unjailed: Shell, repository: RepositoryServer, command: str) -> None:
+    """It installs packages into an image that has no package manager."""
     unjailed.says(f"ROOT=$IMS_IMAGE_ROOT; {command.replace('URL', repository.url)}")
     check(unjailed)

@@ -1,4 +1,4 @@
-"""Scripts and playbooks in the jail, without a workflow around them; Ansible of a user's own in both kinds of shell."""
+"""Scripts and playbooks in the jail, and a user's own Ansible over SSH in both kinds of shell."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def rootfs(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def with_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small image with this machine's Python, which Ansible's modules need."""
+    """The small image with the host's Python, which Ansible's modules require."""
     folder = tmp_path_factory.mktemp("image")
     root = write_root(folder / "root")
     shutil.copytree("/usr/lib/python3.11", root / "usr/lib/python3.11", symlinks=True)
@@ -51,14 +51,14 @@ def with_python(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def workspace() -> Iterator[Path]:
-    """Of a job."""
+    """The workspace of a job."""
     runtime, job = LocalRuntime(), str(uuid.uuid4())
     yield runtime.open_workspace(job, 1)
     runtime.close_workspace(job)
 
 
 def run(workspace: Path, rootfs: Path, script: str | None, seconds: int = 60) -> list[str]:
-    """Run a script, or the playbook in the workspace; returns what it prints."""
+    """Run a script, or the playbook in the workspace; returns its output."""
     lines: list[str] = []
     data: dict[str, Any] = {"workspace": str(workspace), "rootfs": str(rootfs), "script": script, "seconds": seconds}
     StepProcess().run(STEP, data, "script", lines.append)
@@ -66,7 +66,7 @@ def run(workspace: Path, rootfs: Path, script: str | None, seconds: int = 60) ->
 
 
 def test_script_is_jailed(workspace: Path, rootfs: Path) -> None:
-    """It is root of the image, and of nothing else: no processes, credentials or folders of the machine."""
+    """It is root in the image and sees no processes, credentials or folders of the host."""
     lines = run(workspace, rootfs, "#!/bin/ash\nid -u; ls /; ls /proc | grep -c '^[0-9]'; env; ls /proc/self/fd\n")
     assert lines[0] == "0"
     assert "work" not in lines
@@ -74,8 +74,8 @@ def test_script_is_jailed(workspace: Path, rootfs: Path) -> None:
     assert not [line for line in lines if line.startswith(("AWS", "IMS_HOME", "AIRFLOW"))]
 
 
-def test_script_tried_again_starts_from_the_original(workspace: Path, rootfs: Path) -> None:
-    """What a try that was cut short had changed does not count."""
+def test_each_try_starts_from_the_original(workspace: Path, rootfs: Path) -> None:
+    """The changes of an interrupted try are gone."""
     with pytest.raises(StepFailedError):
         run(workspace, rootfs, "echo half > /etc/half; exit 1")
     run(workspace, rootfs, "echo whole > /etc/whole")
@@ -83,7 +83,7 @@ def test_script_tried_again_starts_from_the_original(workspace: Path, rootfs: Pa
 
 
 def test_script_that_takes_too_long(workspace: Path, rootfs: Path) -> None:
-    """It is ended with all that it started; another try cannot help."""
+    """All its processes are killed, and another try cannot help."""
     with pytest.raises(StepFailedError, match="ended after 1 s") as caught:
         run(workspace, rootfs, "sleep 876 & sleep 876", seconds=1)
     assert caught.value.permanent
@@ -92,7 +92,7 @@ def test_script_that_takes_too_long(workspace: Path, rootfs: Path) -> None:
 
 
 def test_image_without_a_shell(workspace: Path, tmp_path: Path) -> None:
-    """The error says so."""
+    """The error says what the image lacks."""
     (tmp_path / "root" / "etc").mkdir(parents=True)
     with pytest.raises(StepFailedError, match="exit code") as caught:
         run(workspace, pack(tmp_path / "root", tmp_path / "rootfs"), "true")
@@ -100,7 +100,7 @@ def test_image_without_a_shell(workspace: Path, tmp_path: Path) -> None:
 
 
 def test_playbook_with_modules(workspace: Path, with_python: Path) -> None:
-    """Facts, templates and modules; what Ansible needs on the image goes with the traces of the shell."""
+    """Facts, templates and modules work. The files that Ansible leaves in the image are removed."""
     folder = Workspace(workspace).playbook
     (folder / "templates").mkdir(parents=True)
     (folder / "site.yml").write_text(MODULES)
@@ -115,7 +115,7 @@ def test_playbook_with_modules(workspace: Path, with_python: Path) -> None:
 
 @pytest.mark.parametrize("jail", [True, False], ids=["jailed", "unjailed"])
 def test_ansible_over_ssh(with_python: Path, tmp_path: Path, jail: bool) -> None:
-    """A module with a file to copy, sent by a user's Ansible to the shell as to any host."""
+    """A user's Ansible sends a module and a file to the shell like to any host."""
     shell = Shell(make_key(tmp_path, "user"), with_python, jail=jail).start()
     (tmp_path / "motd").write_text("by ansible\n")
     shell.client(

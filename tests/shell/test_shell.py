@@ -1,4 +1,4 @@
-"""The shell of an image, with the real ssh client and sshd, as its user and an attacker meet it."""
+"""The shell of an image with the real ssh client and sshd, as used by its user and by an attacker."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ SLEEP = "876543"
 
 
 def make_key(folder: Path, name: str) -> Path:
-    """A key pair; returns the private key's path."""
+    """Make a key pair; returns the path of the private key."""
     key = folder / name
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", name, "-f", key], check=True)
     return key
@@ -42,7 +42,7 @@ def make_key(folder: Path, name: str) -> Path:
 
 @dataclass
 class Shell:
-    """A shell that is served, and an ssh client for it."""
+    """A shell that is served, with an ssh client."""
 
     key: Path
     rootfs: Path | None
@@ -55,21 +55,21 @@ class Shell:
 
     @property
     def workspace(self) -> Workspace:
-        """Its job's."""
+        """The workspace of the job."""
         return Workspace(settings().workspaces / self.job)
 
     @property
     def upper(self) -> Path:
-        """The folder of what was changed."""
+        """The folder with the changed files."""
         return self.workspace.changed_files
 
     @property
     def image(self) -> str:
-        """The image root as its user sees it."""
+        """The path of the image root in a session."""
         return "" if self.jail else "/mnt/image/image-root"
 
     def start(self) -> Shell:
-        """Serve it; returns when it is ready. Raises StepFailedError."""
+        """Serve the shell and wait until it is ready. Raises StepFailedError."""
         self.workspace.run.mkdir(parents=True, exist_ok=True)
         self.workspace.shell_address.unlink(missing_ok=True)
         self.error = None
@@ -95,22 +95,22 @@ class Shell:
             self.error = error
 
     def ready(self) -> Any:
-        """What others are told of it."""
+        """The address of the shell, as the step announces it."""
         return json.loads(self.workspace.shell_address.read_text())
 
     def stop(self) -> None:
-        """Kill it."""
+        """Kill the shell."""
         self.process.kill()
         self.thread.join(20)
         assert not self.thread.is_alive()
 
     def remove(self) -> None:
-        """Kill it and remove its workspace."""
+        """Kill the shell and remove its workspace."""
         self.stop()
         shutil.rmtree(self.workspace.root)
 
     def processes(self) -> list[Path]:
-        """The step's and all that come of it, in /proc of the machine."""
+        """The processes of the step and all their children, in /proc of the host."""
         listed = subprocess.run(["ps", "-e", "-o", "pid=,ppid="], capture_output=True, text=True, check=True).stdout
         parents = dict(line.split() for line in listed.splitlines())
         found = {self.workspace.pid_file("shell").read_text()}
@@ -119,7 +119,7 @@ class Shell:
         return [Path("/proc", pid) for pid in found]
 
     def options(self, key: Path | None = None) -> list[str]:
-        """Of every ssh program."""
+        """Options for every ssh program."""
         return [
             *("-F", "none", "-i", str(key or self.key), "-o", "IdentitiesOnly=yes", "-o", "BatchMode=yes"),
             *("-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "LogLevel=ERROR"),
@@ -127,23 +127,23 @@ class Shell:
         ]
 
     def client(self, *arguments: str | Path, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Run a client's program."""
+        """Run an ssh program."""
         return subprocess.run(arguments, capture_output=True, text=True, check=check, timeout=60)
 
     def ssh(self, command: str, *options: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
-        """Run a command in the shell; `given` is what is typed."""
+        """Run a command in the shell. `given` is the input."""
         arguments = ["ssh", *self.options(), *options, "root@127.0.0.1", *([command] if command else [])]
         stdin = {"input": given} if given is not None else {"stdin": subprocess.DEVNULL}
         return subprocess.run(arguments, capture_output=True, text=True, check=False, timeout=60, **stdin)
 
     def says(self, command: str) -> str:
-        """What a command prints. It has to succeed."""
+        """The output of a command, which must succeed."""
         done = self.ssh(command)
         assert done.returncode == 0, done.stderr
         return done.stdout.strip()
 
     def refuses(self, command: str) -> bool:
-        """Whether a command fails, and for want of permission."""
+        """Whether a command fails for lack of permission."""
         done = self.ssh(command)
         reasons = ("not permitted", "denied", "Read-only", "superuser")
         return done.returncode != 0 and any(reason in done.stderr for reason in reasons)
@@ -157,7 +157,7 @@ def key(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A small image's root."""
+    """The root of a small image."""
     return write_root(tmp_path_factory.mktemp("image") / "root")
 
 
@@ -169,7 +169,7 @@ def rootfs(root: Path) -> Path:
 
 @pytest.fixture(scope="module", params=[True, False], ids=["jailed", "unjailed"])
 def shell(request: pytest.FixtureRequest, key: Path, rootfs: Path) -> Iterator[Shell]:
-    """A shell of either kind."""
+    """A shell, jailed or not."""
     served = Shell(key, rootfs, jail=request.param).start()
     yield served
     served.remove()
@@ -184,7 +184,7 @@ def own(key: Path, rootfs: Path) -> Iterator[Shell]:
 
 
 def test_command(shell: Shell) -> None:
-    """A command's output, errors, input and exit code are the client's."""
+    """Output, errors, input and exit code of a command are those of the client."""
     done = shell.ssh("cat; echo problem >&2; exit 42", given="typed")
     assert (done.stdout, done.stderr, done.returncode) == ("typed", "problem\n", 42)
     assert shell.says("echo \"$HOME's\" '$x' | cat") == "/root's $x"
@@ -192,7 +192,7 @@ def test_command(shell: Shell) -> None:
 
 
 def test_terminal(shell: Shell) -> None:
-    """An interactive login has a terminal, job control and a hint how to finish."""
+    """An interactive login has a terminal, job control, and a hint on how to finish."""
     done = shell.ssh("", "-tt", given="tty\nsleep 5 &\njobs\nkill %1\necho $((6*7)) $0\nexit 3\n")
     marker = "touch /tmp/complete" if shell.jail else "touch /mnt/image/complete"
     assert marker in done.stdout
@@ -204,7 +204,7 @@ def test_terminal(shell: Shell) -> None:
 
 
 def test_copies(shell: Shell, tmp_path: Path) -> None:
-    """scp with either protocol, sftp and rsync, both ways; the image has none of them."""
+    """scp with either protocol, sftp and rsync work in both directions, although the image has none of them."""
     here, back = tmp_path / "here", tmp_path / "back"
     here.write_bytes(os.urandom(300_000))
     there, options = f"root@127.0.0.1:{shell.image}/etc", shell.options()
@@ -222,8 +222,8 @@ def test_copies(shell: Shell, tmp_path: Path) -> None:
     assert (tmp_path / "rsynced").read_bytes() == (tmp_path / "copied").read_bytes() == here.read_bytes()
 
 
-def test_what_is_told(shell: Shell, tmp_path: Path) -> None:
-    """The command works as it stands, and the host key has the fingerprint that is shown."""
+def test_announced_address(shell: Shell, tmp_path: Path) -> None:
+    """The command works as it is, and the fingerprint is that of the host key."""
     ready = shell.ready()
     assert ready["command"] == f"ssh -p {shell.port} -o HostKeyAlias={shell.job} root@127.0.0.1"
     scanned = subprocess.run(
@@ -242,8 +242,8 @@ def test_what_is_told(shell: Shell, tmp_path: Path) -> None:
     assert ready["command"] in log
 
 
-def test_who_may_enter(shell: Shell, tmp_path: Path) -> None:
-    """The one key, as root, and nothing else."""
+def test_who_may_log_in(shell: Shell, tmp_path: Path) -> None:
+    """Only root, and only with the one key."""
     other = make_key(tmp_path, "other")
     refused = shell.client("ssh", *shell.options(other), "root@127.0.0.1", "true", check=False)
     assert refused.returncode == 255
@@ -283,8 +283,8 @@ def test_nothing_is_forwarded(shell: Shell, tmp_path: Path) -> None:
     listener.close()
 
 
-def test_processes_of_the_machine_are_not_seen(shell: Shell) -> None:
-    """Nor can they be signalled, traced or looked into."""
+def test_processes_of_the_host_are_hidden(shell: Shell) -> None:
+    """They cannot be signaled, traced or inspected either."""
     lost = subprocess.Popen(["sleep", SLEEP])
     try:
         assert SLEEP not in shell.says("cat /proc/[0-9]*/cmdline | tr '\\0' ' '")
@@ -300,8 +300,8 @@ def test_processes_of_the_machine_are_not_seen(shell: Shell) -> None:
         lost.wait()
 
 
-def test_files_of_the_machine_are_not_seen(shell: Shell) -> None:
-    """Not by any path, link, descriptor or chroot, and no other job's."""
+def test_files_of_the_host_are_hidden(shell: Shell) -> None:
+    """No path, link, descriptor or chroot leads to them, or to another job."""
     word = uuid.uuid4().hex
     other = settings().workspaces / "other-job"
     other.mkdir(exist_ok=True)
@@ -322,8 +322,8 @@ def test_files_of_the_machine_are_not_seen(shell: Shell) -> None:
     shutil.rmtree(other)
 
 
-def test_host_key_is_not_seen(shell: Shell) -> None:
-    """The private key is in no file and no variable that a session reaches."""
+def test_host_key_is_hidden(shell: Shell) -> None:
+    """The private key is in no file and no variable that a session can read."""
     secret = shell.workspace.host_key.read_text().splitlines()[2]
     skipped = " -o ".join(f"-path '{path}'" for path in ("/usr", "*/proc", "*/sys", "*/dev"))
     search = f"find / \\( {skipped} \\) -prune -o -type f -size -4k -exec grep -l '{secret}' {{}} +; true"
@@ -332,7 +332,7 @@ def test_host_key_is_not_seen(shell: Shell) -> None:
     assert shell.workspace.shell.stat().st_mode & 0o777 == 0o700
 
 
-def test_machine_cannot_be_changed(shell: Shell) -> None:
+def test_host_cannot_be_changed(shell: Shell) -> None:
     """No devices, mounts, kernel settings, namespaces or raw network."""
     assert shell.refuses("mknod /tmp/disk b 7 0")
     assert shell.refuses("mknod /tmp/memory c 1 1")
@@ -352,8 +352,8 @@ def test_machine_cannot_be_changed(shell: Shell) -> None:
     assert int(shell.says("awk '/CapEff/{print $2}' /proc/self/status"), 16) & (1 << 2 | 1 << 21 | 1 << 27) == 0
 
 
-def test_machines_folders_are_read_only(shell: Shell) -> None:
-    """Around an image that is not jailed."""
+def test_folders_of_the_host_are_read_only(shell: Shell) -> None:
+    """In a shell that is not jailed."""
     if shell.jail:
         pytest.skip("there is nothing around a jailed image")
     for folder in ("/", "/usr", "/etc", "/usr/bin", "/var/lib/dpkg"):
@@ -366,7 +366,7 @@ def test_machines_folders_are_read_only(shell: Shell) -> None:
 
 
 def test_root_of_the_image_is_root(shell: Shell) -> None:
-    """Owners and file capabilities are set as package managers set them."""
+    """It can set owners and file capabilities like package managers do."""
     name = f"{shell.image}/etc/owned"
     shell.says(f"touch {name}; chmod 4750 {name}; chown 5:6 {name}")
     enter = "" if shell.jail else "chroot /mnt/image/image-root "
@@ -379,14 +379,14 @@ def test_root_of_the_image_is_root(shell: Shell) -> None:
 
 
 def test_names_are_resolved(shell: Shell) -> None:
-    """As on the machine; the image's link is not touched."""
+    """Like on the host. The link of the image is not changed."""
     here = Path("/etc/resolv.conf").read_text().strip()
     assert shell.says(f"cat {shell.image}/etc/resolv.conf || chroot {shell.image} cat /etc/resolv.conf") == here
     assert not os.path.lexists(shell.upper / "etc" / "resolv.conf")
 
 
-def test_markers_are_seen_from_outside(shell: Shell) -> None:
-    """Where the sensor looks."""
+def test_markers_are_visible_outside(shell: Shell) -> None:
+    """They are where the runtime looks for them."""
     outside = shell.workspace.markers(jail=shell.jail)
     for name in ("complete", "failed"):
         path = f"/tmp/{name}" if shell.jail else f"/mnt/image/{name}"
@@ -397,7 +397,7 @@ def test_markers_are_seen_from_outside(shell: Shell) -> None:
 
 
 def test_processes_outlive_a_connection(own: Shell) -> None:
-    """As on any machine; and a user who ends all of them can go on."""
+    """A user who kills all processes can start new sessions."""
     own.says(f"sleep {SLEEP} > /dev/null 2>&1 &")
     assert SLEEP in own.says("ps")
     own.ssh("kill -9 -1")
@@ -408,8 +408,8 @@ def test_processes_outlive_a_connection(own: Shell) -> None:
     assert done.returncode == 0
 
 
-def test_session_that_starts_cannot_be_looked_into(own: Shell) -> None:
-    """bubblewrap's process is in the namespace before it has the jail's root."""
+def test_starting_session_cannot_be_inspected(own: Shell) -> None:
+    """The process of bubblewrap is in the namespace before it has the root of the jail."""
     watch = "while :; do for root in /proc/[0-9]*/root; do ls -d $root/changes $root/work $root/oldroot; done; done"
     spy = subprocess.Popen(
         ["ssh", *own.options(), "root@127.0.0.1", f"timeout 6 sh -c '{watch}' 2>/dev/null"],
@@ -421,8 +421,8 @@ def test_session_that_starts_cannot_be_looked_into(own: Shell) -> None:
     assert spy.communicate(timeout=30)[0] == ""
 
 
-def test_links_do_not_lead_the_next_session_astray(own: Shell) -> None:
-    """What is mounted in the image root was mounted before its user could put a link in the way."""
+def test_links_do_not_redirect_the_next_session(own: Shell) -> None:
+    """Everything in the image root is mounted before its user could put a link there."""
     astray = settings().home / "astray"
     own.says(f"mv /etc /old-etc; ln -s /oldroot{astray} /etc; ln -s /oldroot{astray} /root/x")
     assert own.refuses("mv /proc /old-proc") or own.ssh("test -e /old-proc").returncode != 0
@@ -436,7 +436,7 @@ def test_links_do_not_lead_the_next_session_astray(own: Shell) -> None:
 
 
 def test_kill_leaves_nothing(key: Path, rootfs: Path) -> None:
-    """No process, mount, port or loop device; started again, it has the same changes, key and port."""
+    """No process, mount, port or loop device. After a restart, changes, key and port are the same."""
     before = mounts(), loop_devices()
     served = Shell(key, rootfs).start()
     first = served.ready()
@@ -466,8 +466,8 @@ def test_kill_leaves_nothing(key: Path, rootfs: Path) -> None:
     served.remove()
 
 
-def test_start_does_not_wait_for_the_end(own: Shell) -> None:
-    """One is killed and the next started at once, as a retry does."""
+def test_restart_right_after_a_kill(own: Shell) -> None:
+    """A retry kills the shell and starts it again at once."""
     for number in range(3):
         own.says(f"echo {number} >> /etc/motd")
         os.killpg(int(own.workspace.pid_file("shell").read_text()), signal.SIGKILL)
@@ -477,7 +477,7 @@ def test_start_does_not_wait_for_the_end(own: Shell) -> None:
 
 
 def test_lost_sshd_ends_the_step(key: Path, rootfs: Path) -> None:
-    """With a reason, for another try."""
+    """The error has a reason, and another try may help."""
     served = Shell(key, rootfs).start()
     server = next(path for path in served.processes() if b"sshd: /usr/sbin/sshd" in (path / "cmdline").read_bytes())
     os.kill(int(server.name), signal.SIGKILL)
@@ -488,8 +488,8 @@ def test_lost_sshd_ends_the_step(key: Path, rootfs: Path) -> None:
     served.remove()
 
 
-def test_only_the_users_changes_are_left(key: Path, rootfs: Path, tmp_path: Path) -> None:
-    """Mount points, markers, histories and Ansible's files are gone after cleaning, what was there before is back."""
+def test_only_changes_of_the_user_are_kept(key: Path, rootfs: Path, tmp_path: Path) -> None:
+    """Mount points, markers, histories and Ansible's files are removed, and files that they hid are visible again."""
     served = Shell(key, rootfs).start()
     served.ssh("", "-tt", given="echo typed\nexit\n")
     served.says("mkdir -p ~/.ansible/tmp/x; touch ~/.ansible/tmp/x/y ~/.bash_history /tmp/complete /run/x")
@@ -504,7 +504,7 @@ def test_only_the_users_changes_are_left(key: Path, rootfs: Path, tmp_path: Path
         assert {"root/.ansible", "root/.bash_history", "root/.ash_history", "run", "sys", "tmp/complete"} <= set(
             removed
         )
-        # Two folders that the test itself made.
+        # Two folders that the test itself created.
         assert compare(lower, served.upper, lower) == Difference(files_added=["/var/", "/var/log/"])
         assert cleanup.remove_traces(served.upper, lower) == []
     finally:
@@ -525,7 +525,7 @@ def test_only_the_users_changes_are_left(key: Path, rootfs: Path, tmp_path: Path
 
 @pytest.mark.parametrize("jail", [True, False])
 def test_debug_shell(key: Path, root: Path, jail: bool) -> None:
-    """A failed build's root is shown as it is, with kiwi's log beside it."""
+    """It shows the root of a failed build without changes, and kiwi's log next to it."""
     served = Shell(key, None, jail=jail)
     served.workspace.root.mkdir(parents=True)
     shutil.copytree(root, served.workspace.image_root, symlinks=True)
@@ -539,8 +539,8 @@ def test_debug_shell(key: Path, root: Path, jail: bool) -> None:
     served.remove()
 
 
-def test_many_at_once(key: Path, rootfs: Path, tmp_path: Path) -> None:
-    """Ten shells, each with its own port, keys and changes; none sees another's."""
+def test_many_shells(key: Path, rootfs: Path, tmp_path: Path) -> None:
+    """Ten shells have their own ports, keys and changes, and none sees another one."""
     keys = [make_key(tmp_path, f"user{number}") for number in range(10)]
     shells = [
         Shell(own, rootfs, jail=number % 2 == 0, port=port)
@@ -566,7 +566,7 @@ def test_many_at_once(key: Path, rootfs: Path, tmp_path: Path) -> None:
 
 
 def test_time_to_prompt_does_not_depend_on_size(key: Path, rootfs: Path, root: Path, tmp_path: Path) -> None:
-    """An image of half a gigabyte and twenty thousand files is as quick as a small one."""
+    """The prompt of a large image appears as fast as that of a small one."""
     big = tmp_path / "big"
     shutil.copytree(root, big, symlinks=True)
     for folder in range(100):
@@ -590,8 +590,8 @@ def test_time_to_prompt_does_not_depend_on_size(key: Path, rootfs: Path, root: P
     assert abs(seconds[0] - seconds[1]) < 0.5
 
 
-def test_what_cannot_be_served(key: Path, root: Path, rootfs: Path, tmp_path: Path) -> None:
-    """Is said, with what to do."""
+def test_shell_that_cannot_be_served(key: Path, root: Path, rootfs: Path, tmp_path: Path) -> None:
+    """The error says what to do."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         served = Shell(key, rootfs, port=taken.getsockname()[1])
         with pytest.raises(StepFailedError, match=f"cannot listen on 127.0.0.1 port {served.port}: Address already"):
@@ -617,7 +617,7 @@ def test_what_cannot_be_served(key: Path, root: Path, rootfs: Path, tmp_path: Pa
     ],
 )
 def test_image_that_cannot_be_served(key: Path, root: Path, spoil: str, reason: str) -> None:
-    """Links in it cannot send our mounts elsewhere."""
+    """Links in it cannot redirect our mounts."""
     served = Shell(key, None)
     served.workspace.root.mkdir(parents=True)
     shutil.copytree(root, served.workspace.image_root, symlinks=True)
@@ -629,5 +629,5 @@ def test_image_that_cannot_be_served(key: Path, root: Path, spoil: str, reason: 
 
 
 def test_filter_is_one_program() -> None:
-    """Of whole instructions, as the kernel takes it."""
+    """It consists of complete instructions, as the kernel requires."""
     assert len(seccomp.no_user_namespaces()) % 8 == 0

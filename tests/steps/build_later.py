@@ -1,6 +1,6 @@
-"""The step `build_image` as a program, with the programs that it starts in a time to come.
+"""Runs the step `build_image` as a program, with a clock that is ahead for all programs that it starts.
 
-As `python -m tests.steps.build_later HOURS INPUT`. What the kernel writes has the time of the machine all the same.
+Usage: `python -m tests.steps.build_later HOURS INPUT`. The kernel uses the real time when it writes files.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
 
 
 def main(hours: str, step: build_image.Input) -> None:
-    """Run the step with the library in the folder that kiwi shows in the root, too."""
+    """Run the step with the library in the cache folder, which kiwi also mounts in the root."""
     folder = settings().home / "cache" / "packages" / step.lineage
     folder.mkdir(parents=True, exist_ok=True)
     library = str(shutil.copy(LIBRARY, folder))

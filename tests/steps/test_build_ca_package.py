@@ -1,4 +1,4 @@
-"""The package with the site's CA, made with the real rpmbuild and dpkg-deb."""
+"""The package with the site's CA certificate, built with the real rpmbuild and dpkg-deb."""
 
 from __future__ import annotations
 
@@ -25,26 +25,26 @@ DEB_FILE = "/usr/local/share/ca-certificates/site-root-ca.crt"
 
 @pytest.fixture
 def use_certificate(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
-    """Lets a test name another certificate in IMS_CA_CERTIFICATE."""
+    """Lets a test set IMS_CA_CERTIFICATE to another certificate."""
     yield monkeypatch
     monkeypatch.undo()
     settings.cache_clear()
 
 
 def build(workspace: Path, manager: str, certificate: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """Build the package for a package manager; returns it."""
+    """Build the package for a package manager; returns its path."""
     monkeypatch.setenv("IMS_CA_CERTIFICATE", str(certificate))
     settings.cache_clear()
     return Path(run(Input(workspace=workspace, package_manager=manager)))
 
 
 def output(*command: str | Path) -> str:
-    """What a program prints."""
+    """The output of a program."""
     return subprocess.run(command, capture_output=True, text=True, check=True).stdout
 
 
 def unpack(package: Path) -> Path:
-    """The package's files below a folder."""
+    """Unpack the package's files into a folder."""
     folder = package.with_suffix(".unpacked")
     folder.mkdir()
     if package.suffix == ".deb":
@@ -56,10 +56,10 @@ def unpack(package: Path) -> Path:
 
 
 @pytest.mark.parametrize("manager", ["zypper", "dnf4", "dnf5", "microdnf"])
-def test_rpm_holds_the_certificate(
+def test_rpm_contains_the_certificate(
     tmp_path: Path, manager: str, site_ca: PrivateCA, use_certificate: pytest.MonkeyPatch
 ) -> None:
-    """Where SUSE and where Red Hat look, and nothing else; any machine can install it."""
+    """It has the files for SUSE and Red Hat and nothing else, and does not depend on the architecture."""
     package = build(tmp_path, manager, site_ca.certificate, use_certificate)
     assert package.suffix == ".rpm"
     assert tuple(output("rpm", "-qpl", package).split()) == RPM_FILES
@@ -73,10 +73,8 @@ def test_rpm_holds_the_certificate(
         assert path.stat().st_mode & 0o777 == 0o644
 
 
-def test_rpm_has_the_certificate_trusted(
-    tmp_path: Path, site_ca: PrivateCA, use_certificate: pytest.MonkeyPatch
-) -> None:
-    """Whichever of the two programs is there is run; none, or one that fails, breaks no build."""
+def test_rpm_updates_the_trust_store(tmp_path: Path, site_ca: PrivateCA, use_certificate: pytest.MonkeyPatch) -> None:
+    """It runs the update program of the image. Installation does not fail if that is missing or fails."""
     package = build(tmp_path, "zypper", site_ca.certificate, use_certificate)
     script = output("rpm", "-qp", "--qf", "%{POSTIN}", package)
     programs = tmp_path / "bin"
@@ -92,8 +90,8 @@ def test_rpm_has_the_certificate_trusted(
     ]
 
 
-def test_deb_holds_the_certificate(tmp_path: Path, site_ca: PrivateCA, use_certificate: pytest.MonkeyPatch) -> None:
-    """Where update-ca-certificates looks, which its script runs; all belongs to root."""
+def test_deb_contains_the_certificate(tmp_path: Path, site_ca: PrivateCA, use_certificate: pytest.MonkeyPatch) -> None:
+    """It is where update-ca-certificates expects it. The package's script runs that; root owns all files."""
     package = build(tmp_path, "apt", site_ca.certificate, use_certificate)
     assert output("dpkg-deb", "-f", package, "Package", "Architecture", "Depends").splitlines() == [
         "Package: site-root-ca",
@@ -113,7 +111,7 @@ def test_deb_holds_the_certificate(tmp_path: Path, site_ca: PrivateCA, use_certi
 def test_same_certificate_gives_the_same_bytes(
     tmp_path: Path, manager: str, site_ca: PrivateCA, use_certificate: pytest.MonkeyPatch
 ) -> None:
-    """In another folder, later, on a machine of another name."""
+    """Folder, time and host name have no effect."""
     here, there = tmp_path / "here", tmp_path / "there"
     here.mkdir()
     there.mkdir()
@@ -127,10 +125,10 @@ def test_same_certificate_gives_the_same_bytes(
 
 
 @pytest.mark.parametrize("manager", MANAGERS)
-def test_private_key_beside_the_certificate_stays_at_home(
+def test_private_key_in_the_file_is_not_packaged(
     tmp_path: Path, manager: str, site_ca: PrivateCA, use_certificate: pytest.MonkeyPatch
 ) -> None:
-    """Many keep both in one file; every image would carry the key."""
+    """Many sites keep certificate and key in one file. The key must not get into images."""
     both = tmp_path / "both.pem"
     key = site_ca.issue("127.0.0.1").key.read_text()
     both.write_text(key + site_ca.certificate.read_text())
@@ -151,10 +149,10 @@ BAD = {
 
 
 @pytest.mark.parametrize("kind", [*BAD, "missing", "a folder"])
-def test_bad_certificate_is_the_installation_s_fault(
+def test_bad_certificate_is_a_configuration_error(
     tmp_path: Path, kind: str, site_ca: PrivateCA, use_certificate: pytest.MonkeyPatch
 ) -> None:
-    """The error names the file and the setting; no package is made."""
+    """The error names the file and the setting. No package is built."""
     path = tmp_path / "ca.pem"
     if kind == "a folder":
         path.mkdir()
@@ -174,7 +172,7 @@ def test_bad_certificate_is_the_installation_s_fault(
 def test_package_of_an_earlier_try_is_replaced(
     tmp_path: Path, site_ca: PrivateCA, use_certificate: pytest.MonkeyPatch
 ) -> None:
-    """The step can be run again."""
+    """The step can run again."""
     first = build(tmp_path, "apt", site_ca.certificate, use_certificate).read_bytes()
     (tmp_path / "ca" / "half").touch()
     assert build(tmp_path, "apt", site_ca.certificate, use_certificate).read_bytes() == first

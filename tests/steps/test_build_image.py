@@ -1,4 +1,4 @@
-"""The build itself, by kiwi-ng and package managers on a real repository: what it is made of decides its bytes."""
+"""Builds with kiwi-ng and real package managers and repositories: the build inputs alone decide the bytes."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ HOSTS = "127.0.0.1 localhost\n192.0.2.1 nexus\n"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RepositoryServer]:
-    """A repository that has a package with a file that kiwi takes for its own."""
+    """A repository with a package that has a file which kiwi replaces during a build."""
     hosts = Package("hosts", files={"/etc/hosts": HOSTS.encode()}, requires=("filesystem",))
     folder = build_repository(tmp_path_factory.mktemp("repository"), [*basic_packages(), hosts])
     with RepositoryServer(folder) as running:
@@ -39,7 +39,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RepositoryServe
 
 @dataclass
 class Built:
-    """A root, its squashfs and what the build said."""
+    """An image root, its squashfs and the log of the build."""
 
     root: Path
     rootfs: bytes
@@ -47,19 +47,19 @@ class Built:
 
 
 class Builder:
-    """Builds a recipe again and again, each time in another workspace."""
+    """Builds a recipe repeatedly, each time in a new workspace."""
 
     def __init__(self, recipe: Path, manager: str, folder: Path) -> None:
         self.recipe, self.manager, self.folder = recipe, manager, folder
         self._count = 0
 
-    def build(self, packages: str | None = None, hours: int | None = None, told: bool = True) -> Built:
-        """Run the step; `hours` later than now, if given, with a word for the packages, which were `told` or not."""
+    def build(self, packages: str | None = None, hours: int | None = None, predicted: bool = True) -> Built:
+        """Run the step with a digest of its `packages`, which were `predicted` or not, `hours` later."""
         self._count += 1
         packages = packages and f"{packages} {self.folder}"
         workspace = self.folder / f"job-{self._count}"
         shutil.copytree(self.recipe, workspace / "recipe", symlinks=True)
-        if packages is not None and told:
+        if packages is not None and predicted:
             resolve_packages.run(resolve_packages.Input(workspace=workspace, arch=platform.machine(), boot_files={}))
         made = build_ca_package.run(build_ca_package.Input(workspace=workspace, package_manager=self.manager))
         data = {"workspace": str(workspace), "lineage": self.folder.name, "package_manager": self.manager}
@@ -87,11 +87,11 @@ def builder(request: pytest.FixtureRequest, server: RepositoryServer, tmp_path: 
     unmount(tmp_path)
 
 
-REUSED = "its root is used again"
+REUSED = "using the package root of an earlier build"
 
 
-def test_same_bytes_later_and_from_what_is_kept(builder: Builder) -> None:
-    """Neither the hour, nor the workspace, nor a root that was kept makes a difference; a script does."""
+def test_same_bytes_later_and_from_a_cached_package_root(builder: Builder) -> None:
+    """Time, workspace and a cached package root have no effect. A script has."""
     first = builder.build(packages="known")
     assert (first.root / "etc/hosts").read_text() == HOSTS
     assert (first.root / "etc/flow-test-images").exists()
@@ -102,7 +102,7 @@ def test_same_bytes_later_and_from_what_is_kept(builder: Builder) -> None:
     os.utime(builder.recipe / "root/etc/motd", (now, now))
     (builder.recipe / "config.sh").write_text("#!/bin/bash\ncat /etc/motd > /etc/issue; echo 1 >> /etc/hosts\n")
     again = builder.build(packages="known")
-    # Packed once more, by somebody whose clock is ahead.
+    # The recipe is packed again on a machine whose clock is ahead.
     os.utime(builder.recipe / "root/etc/motd", (now + 86400,) * 2)
     cold = builder.build()
     assert REUSED in again.log
@@ -113,10 +113,10 @@ def test_same_bytes_later_and_from_what_is_kept(builder: Builder) -> None:
 
 
 @pytest.mark.parametrize("builder", ["zypper"], indirect=True)
-def test_root_is_kept_for_what_it_was_made_of(builder: Builder) -> None:
-    """Other packages, or another description of them, are installed; the root kept last is the only one.
+def test_package_root_is_used_only_for_the_same_packages(builder: Builder) -> None:
+    """If the packages or their description change, they are installed again. Only the newest package root is kept.
 
-    One of which it is not known that it holds what its key says is not kept.
+    A package root is not kept if its packages were not predicted.
     """
     builder.build(packages="one")
     folder = settings().home / "cache" / "roots" / builder.folder.name
@@ -124,7 +124,7 @@ def test_root_is_kept_for_what_it_was_made_of(builder: Builder) -> None:
     assert REUSED not in builder.build(packages="two").log
     (after,) = folder.iterdir()
     assert after != before
-    builder.build(packages="three", told=False)
+    builder.build(packages="three", predicted=False)
     assert list(folder.iterdir()) == [after]
     config = builder.recipe / "config.xml"
     config.write_text(config.read_text().replace('<package name="hosts"/>', ""))

@@ -1,4 +1,4 @@
-"""Fetching the rootfs of an image from the real S3, and keeping it."""
+"""Fetching the rootfs of an image from a real S3, and caching it."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ Rootfs = tuple[ObjectName, str, bytes]
 
 @pytest.fixture
 def rootfs(service: Service, tmp_path: Path) -> Iterator[Rootfs]:
-    """An object with its md5 and content, which no other has."""
+    """An object with unique content, its md5 and its content."""
     name, content = ObjectName(service.settings.images_bucket, f"test-{uuid4()}/rootfs"), uuid4().bytes
     (tmp_path / "rootfs").write_bytes(content)
     yield name, service.store.upload(tmp_path / "rootfs", name, {}).metadata["md5sum"], content
@@ -30,7 +30,7 @@ def rootfs(service: Service, tmp_path: Path) -> Iterator[Rootfs]:
 
 
 def write(service: Service, rootfs: ObjectName, **fields: Any) -> ObjectName:
-    """Write a manifest that names a rootfs; returns its name."""
+    """Write a manifest that lists a rootfs; returns its name."""
     artifact = {"type": manifest.ROOTFS, "link": {"type": "s3", "path": str(rootfs)}, **fields}
     name = ObjectName(rootfs.bucket, f"{rootfs.key}-{uuid4()}.yaml")
     service.store.write_bytes(name, json.dumps({"version": "1.0", "artifacts": [artifact]}).encode())
@@ -38,7 +38,7 @@ def write(service: Service, rootfs: ObjectName, **fields: Any) -> ObjectName:
 
 
 def test_fetched_once(service: Service, rootfs: Rootfs, tmp_path: Path) -> None:
-    """Of two images with the same rootfs one is fetched; the other does not ask S3 for it."""
+    """The rootfs of two images is fetched only once if it is the same."""
     name, md5, content = rootfs
     first = fetch_rootfs(service.store, write(service, name, md5=md5), Workspace(tmp_path))
     assert first.read_bytes() == content
@@ -47,7 +47,7 @@ def test_fetched_once(service: Service, rootfs: Rootfs, tmp_path: Path) -> None:
 
 
 def test_without_a_checksum(service: Service, rootfs: Rootfs, tmp_path: Path) -> None:
-    """It is kept too, until there is another object in its place."""
+    """The rootfs is cached until the object changes."""
     name, _, content = rootfs
     image = write(service, name)
     assert fetch_rootfs(service.store, image, Workspace(tmp_path)).read_bytes() == content
@@ -56,8 +56,8 @@ def test_without_a_checksum(service: Service, rootfs: Rootfs, tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("md5", ["0" * 32, "/etc/passwd", "../" * 20 + "etc/passwd", "../images"])
-def test_another_checksum(service: Service, rootfs: Rootfs, md5: str, tmp_path: Path) -> None:
-    """What the manifest says of it is compared, never taken for a path; nothing is kept."""
+def test_wrong_checksum(service: Service, rootfs: Rootfs, md5: str, tmp_path: Path) -> None:
+    """The checksum of a manifest is compared, and never used as a path. A damaged rootfs is not cached."""
     kept = service.settings.home / "cache" / "images"
     before = set(kept.glob("*"))
     with pytest.raises(ImsError, match="is damaged: its md5 is"):

@@ -30,7 +30,7 @@ Configure = Callable[..., None]
 
 
 def write_root(root: Path) -> Path:
-    """An image root with one of everything that a file system can hold."""
+    """An image root with files of every type that a file system can store."""
     noise = random.Random(1)  # noqa: S311  (only has to be incompressible)
     for number in range(60):
         path = root / "usr" / "lib" / f"library-{number}.so"
@@ -69,14 +69,14 @@ def write_root(root: Path) -> Path:
 
 
 def unpacked(rootfs: Path) -> dict[str, tuple[Any, ...]]:
-    """What is in a rootfs."""
+    """The files of a rootfs."""
     target = rootfs.with_suffix(".unpacked")
     subprocess.run(["unsquashfs", "-quiet", "-no-progress", "-dest", target, rootfs], check=True, capture_output=True)
     return snapshot(target)
 
 
 def step(workspace: Path, **fields: Any) -> Input:
-    """The step's input with a job's defaults."""
+    """The input of the step with the defaults of a job."""
     defaults: dict[str, Any] = {
         "arch": "x86_64",
         "kernel_file_name": None,
@@ -89,8 +89,8 @@ def step(workspace: Path, **fields: Any) -> Input:
 # The rootfs
 
 
-def test_rootfs_holds_the_tree(tmp_path: Path) -> None:
-    """Modes, owners, devices, links of both kinds, extended attributes, times: all but what the build left there."""
+def test_rootfs_contains_the_tree(tmp_path: Path) -> None:
+    """Modes, owners, devices, links, extended attributes and times of everything except what the build left there."""
     root = write_root(tmp_path / "root")
     make_rootfs(root, tmp_path / "rootfs")
     left_out = {
@@ -105,7 +105,7 @@ def test_rootfs_holds_the_tree(tmp_path: Path) -> None:
 
 
 def test_same_tree_gives_the_same_bytes(tmp_path: Path, configure: Configure) -> None:
-    """Another folder, another time, another number of processors."""
+    """The folder, the time and the number of processors have no effect."""
     first, second = write_root(tmp_path / "first"), tmp_path / "second"
     subprocess.run(["cp", "-a", first, second], check=True)
     configure(squashfs_processors=1)
@@ -118,8 +118,8 @@ def test_same_tree_gives_the_same_bytes(tmp_path: Path, configure: Configure) ->
     assert (tmp_path / "first.squashfs").read_bytes() != (tmp_path / "second.squashfs").read_bytes()
 
 
-def test_level_is_the_setting_s(tmp_path: Path, configure: Configure) -> None:
-    """As the file itself says."""
+def test_compression_level_is_that_of_the_setting(tmp_path: Path, configure: Configure) -> None:
+    """The file states it."""
     configure(squashfs_level=3)
     make_rootfs(write_root(tmp_path / "root"), tmp_path / "rootfs")
     show = ["unsquashfs", "-s", str(tmp_path / "rootfs")]
@@ -128,8 +128,8 @@ def test_level_is_the_setting_s(tmp_path: Path, configure: Configure) -> None:
     assert "compression-level 3" in text
 
 
-def test_failing_mksquashfs_says_why(tmp_path: Path) -> None:
-    """In the program's own last words."""
+def test_error_of_mksquashfs(tmp_path: Path) -> None:
+    """The error contains its last line."""
     (tmp_path / "root").mkdir()
     with pytest.raises(ImsError, match="mksquashfs ended with exit code 1: Could not create destination file"):
         make_rootfs(tmp_path / "root", tmp_path / "nowhere" / "rootfs")
@@ -140,13 +140,13 @@ def test_failing_mksquashfs_says_why(tmp_path: Path) -> None:
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
-    """A root with nothing in `/boot` yet."""
+    """An image root with an empty `/boot`."""
     (tmp_path / "image-root" / "boot").mkdir(parents=True)
     return tmp_path / "image-root"
 
 
 def write(root: Path, **files: str) -> None:
-    """Files below a root; a name that begins with `->` is a link's target. `__` is a slash, `_` a dash."""
+    """Write files below a root. `__` stands for a slash, `_` for a dash, and `->` makes a link to the rest."""
     for key, content in files.items():
         path = root / key.replace("__", "/").replace("_", "-")
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -157,7 +157,7 @@ def write(root: Path, **files: str) -> None:
 
 
 def test_boot_files_are_found_through_links(root: Path) -> None:
-    """Also through absolute ones, which mean the image, and where /boot is a link."""
+    """Absolute links refer to the image, and /boot itself may be a link."""
     (root / "boot").rmdir()
     write(root, boot="->/usr/lib/boot", usr__lib__boot__k="kernel", usr__lib__boot__vmlinuz="->k")
     write(root, usr__lib__boot__initrd="->/boot/i", usr__lib__boot__i="initrd")
@@ -174,14 +174,14 @@ def test_boot_files_are_found_through_links(root: Path) -> None:
     ],
 )
 def test_name_of_the_kernel(root: Path, arch: str, fields: dict[str, str], kernel: str) -> None:
-    """The architecture's usual one, unless the job names another."""
+    """It depends on the architecture, unless the job sets it."""
     for name in ("vmlinuz", "Image", "my-kernel", "initrd"):
         (root / "boot" / name).write_text(name)
     assert boot_files(root, step(root.parent, arch=arch, **fields))["kernel"].name == kernel
 
 
-def test_kernel_parameters_are_taken_if_there_are_any(root: Path) -> None:
-    """Under the name that the job gives."""
+def test_kernel_parameters_are_optional(root: Path) -> None:
+    """The file has the name that the job sets."""
     write(root, boot__vmlinuz="k", boot__initrd="i", boot__cmdline="quiet")
     assert "boot_parameters" not in boot_files(root, step(root.parent))
     found = boot_files(root, step(root.parent, kernel_parameters_file_name="cmdline"))
@@ -200,7 +200,7 @@ MISSING = {
 
 @pytest.mark.parametrize(("files", "reason"), MISSING.values(), ids=MISSING)
 def test_missing_boot_file(root: Path, files: dict[str, str], reason: str) -> None:
-    """The error names the file, what is there instead, and the field that could name another."""
+    """The error names the file, the files that exist, and the field that could name another one."""
     write(root, **files)
     with pytest.raises(InputError) as caught:
         boot_files(root, step(root.parent))
@@ -209,7 +209,7 @@ def test_missing_boot_file(root: Path, files: dict[str, str], reason: str) -> No
 
 
 def test_image_without_boot(root: Path) -> None:
-    """Is told from one whose kernel has another name."""
+    """The error says that /boot is empty."""
     shutil.rmtree(root / "boot")
     with pytest.raises(InputError, match="/boot has nothing"):
         boot_files(root, step(root.parent))
@@ -219,7 +219,7 @@ def test_image_without_boot(root: Path) -> None:
 
 
 def test_step_describes_its_artifacts(tmp_path: Path) -> None:
-    """Name, type, place, size and checksums; what an earlier try left is gone."""
+    """Name, type, path, size and checksums. Files of an earlier try are removed."""
     write_root(tmp_path / "image-root")
     (tmp_path / "image-root/boot/kernel-parameters").write_text("quiet\n")
     (tmp_path / "artifacts").mkdir()
@@ -244,8 +244,8 @@ def test_step_describes_its_artifacts(tmp_path: Path) -> None:
     assert len(list((tmp_path / "artifacts").iterdir())) == len(result)
 
 
-def test_list_of_files_is_that_of_the_rootfs(tmp_path: Path) -> None:
-    """What is left out of the one is left out of the other."""
+def test_list_of_files_matches_the_rootfs(tmp_path: Path) -> None:
+    """The same files are excluded from both."""
     write_root(tmp_path / "image-root")
     run(step(tmp_path))
     with gzip.open(tmp_path / "artifacts/files.jsonl.gz", "rt") as lines:

@@ -27,7 +27,7 @@ class Ended:
 
 
 def start(folder: Path, name: str, data: str, **environment: str) -> Ended:
-    """Run a step; a result that it did not write is empty."""
+    """Run a step. `result` is empty if the step wrote none."""
     result = folder / "result.json"
     done = subprocess.run(
         [sys.executable, "-m", "ims.steps", name, data, "--result", result],
@@ -41,7 +41,7 @@ def start(folder: Path, name: str, data: str, **environment: str) -> Ended:
 
 
 def test_result_is_written_as_json(tmp_path: Path) -> None:
-    """And what happens is printed."""
+    """The log is printed."""
     data = json.dumps({"workspace": str(tmp_path), "package_manager": "apt"})
     ended = start(tmp_path, "build_ca_package", data)
     assert ended.code == 0, ended.output
@@ -61,7 +61,7 @@ BAD_INPUT = {
 
 @pytest.mark.parametrize(("data", "reason"), BAD_INPUT.values(), ids=BAD_INPUT)
 def test_bad_input(data: str, reason: str) -> None:
-    """The error names step and field."""
+    """The error names the step and the field."""
     with pytest.raises(InputError) as caught:
         run(load_step("build_ca_package"), data)
     assert caught.value.reason.startswith("the input of build_ca_package is invalid: ")
@@ -69,7 +69,7 @@ def test_bad_input(data: str, reason: str) -> None:
 
 
 def test_bad_input_of_a_program(tmp_path: Path) -> None:
-    """Exit code 65, the error as JSON and on the screen."""
+    """The exit code is 65, and the error is written as JSON and printed."""
     ended = start(tmp_path, "build_ca_package", "nonsense")
     assert ended.code == os.EX_DATAERR
     assert set(ended.result) == {"error", "hint"}
@@ -77,7 +77,7 @@ def test_bad_input_of_a_program(tmp_path: Path) -> None:
 
 
 def test_error_has_its_own_exit_code(tmp_path: Path) -> None:
-    """78: this installation is not set up for it."""
+    """The exit code 78 stands for errors of the configuration."""
     data = json.dumps({"workspace": str(tmp_path), "package_manager": "apt"})
     ended = start(tmp_path, "build_ca_package", data, IMS_CA_CERTIFICATE=str(tmp_path / "gone.pem"))
     assert ended.code == os.EX_CONFIG
@@ -87,13 +87,13 @@ def test_error_has_its_own_exit_code(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["nonsense", "step", "build_host", "..errors", "a.b", ""])
 def test_unknown_step(name: str) -> None:
-    """A module that is not there, or is no step."""
+    """There is no such module, or the module is not a step."""
     with pytest.raises(InputError, match=f"no step {name!r}"):
         load_step(name)
 
 
 def test_unknown_step_of_a_program(tmp_path: Path) -> None:
-    """Trying again cannot help."""
+    """The exit code says that another try cannot help."""
     ended = start(tmp_path, "nonsense", "{}")
     assert ended.code == os.EX_DATAERR
     assert "'nonsense'" in ended.result["error"]

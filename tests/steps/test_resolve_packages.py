@@ -1,4 +1,4 @@
-"""What a job writes down of what decides its image, before and after the build."""
+"""The build inputs that a job records before its build, and that are checked after it."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ BOOT_FILES: dict[str, str | None] = {"kernel_file_name": None, "initrd_file_name
 
 @pytest.fixture(scope="module")
 def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What the recipe needs, and a package that it does not name."""
+    """What the recipe requires, and a package that it does not request."""
     return build_repository(tmp_path_factory.mktemp("repository"), [*basic_packages(), Package("more")])
 
 
 def resolved(workspace: Path, url: str) -> BuildInputs:
-    """What the step leaves for the zypper recipe of the tests."""
+    """The build inputs that the step writes for the zypper recipe of the tests."""
     shutil.copytree(RECIPES / "zypper", workspace / "recipe")
     render(workspace / "recipe", {"REPOSITORY": url})
     digest = resolve_packages.run(Input(workspace=workspace, arch="x86_64", boot_files=BOOT_FILES))
@@ -41,7 +41,7 @@ def resolved(workspace: Path, url: str) -> BuildInputs:
 
 
 def install(workspace: Path, served: Path, *names: str) -> None:
-    """Fill an image root's rpm database."""
+    """Add packages to the rpm database of an image root."""
     database = workspace / "image-root/var/lib/rpm"
     database.mkdir(parents=True)
     files = [path for name in names for path in served.rglob(f"{name}-*.rpm")]
@@ -58,8 +58,8 @@ def install(workspace: Path, served: Path, *names: str) -> None:
     subprocess.run(command, check=True, capture_output=True)
 
 
-def test_provenance(tmp_path: Path, repository: Path) -> None:
-    """Everything that has a say is there; the packages are believed once the image holds just them."""
+def test_build_inputs(tmp_path: Path, repository: Path) -> None:
+    """They are complete, and name the packages if exactly these are installed."""
     with RepositoryServer(repository) as server:
         found = resolved(tmp_path, server.url)
         assert list(found.repositories) == [f"{server.url}/repodata/repomd.xml"]
@@ -74,7 +74,7 @@ def test_provenance(tmp_path: Path, repository: Path) -> None:
 
 
 def test_scripts_remove_packages(tmp_path: Path, repository: Path) -> None:
-    """Of a finished image that is no reason for doubt: they will the next time, too."""
+    """In a finished image, packages may be missing: the scripts will remove them in the next build, too."""
     with RepositoryServer(repository) as server:
         found = resolved(tmp_path, server.url)
     install(tmp_path, repository, "busybox")
@@ -101,8 +101,8 @@ def test_nothing_was_predicted(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "others", [("busybox", "ca-certificates", "filesystem", "kernel-default", "more"), ("busybox",)]
 )
-def test_image_that_holds_others(tmp_path: Path, repository: Path, others: tuple[str, ...]) -> None:
-    """What was told is not believed: the next build cannot be foretold from it."""
+def test_image_with_other_packages(tmp_path: Path, repository: Path, others: tuple[str, ...]) -> None:
+    """If other packages were installed than predicted, those of the next build cannot be predicted either."""
     with RepositoryServer(repository) as server:
         resolved(tmp_path, server.url)
     install(tmp_path, repository, *others)
@@ -113,8 +113,8 @@ def test_image_that_holds_others(tmp_path: Path, repository: Path, others: tuple
     assert "more.x86_64 1.0-1" in found.unknown or "filesystem" in found.unknown
 
 
-def test_repository_that_is_away(tmp_path: Path, repository: Path) -> None:
-    """The job goes on, without a provenance."""
+def test_unavailable_repository(tmp_path: Path, repository: Path) -> None:
+    """The job continues without build inputs."""
     shutil.copytree(RECIPES / "zypper", tmp_path / "recipe")
     with RepositoryServer(repository) as server:
         render(tmp_path / "recipe", {"REPOSITORY": server.url})
@@ -124,8 +124,8 @@ def test_repository_that_is_away(tmp_path: Path, repository: Path) -> None:
     assert not Workspace(tmp_path).build_inputs.exists()
 
 
-def test_packages_that_cannot_be_told(tmp_path: Path, repository: Path) -> None:
-    """The rest is written down, and why they cannot."""
+def test_unpredictable_packages(tmp_path: Path, repository: Path) -> None:
+    """All other inputs are recorded, and the reason."""
     with RepositoryServer(repository) as server:
         shutil.copytree(RECIPES / "zypper", tmp_path / "recipe")
         path = tmp_path / "recipe/config.xml"
@@ -138,19 +138,19 @@ def test_packages_that_cannot_be_told(tmp_path: Path, repository: Path) -> None:
 
 
 def again(workspace: Path, url: str) -> set[str]:
-    """Names and versions that the step tells in a new workspace."""
+    """The packages that the step predicts in a new workspace."""
     workspace.mkdir()
     return {f"{package.name} {package.version}" for package in resolved(workspace, url).packages or ()}
 
 
 def newer_busybox() -> Package:
-    """The same with a higher version."""
+    """The package busybox with a higher version."""
     (busybox,) = (package for package in basic_packages() if package.name == "busybox")
     return replace(busybox, version="2.0")
 
 
 def test_solver_is_not_asked_twice(tmp_path: Path) -> None:
-    """Only the index is fetched as long as it says the same; what is published while the solver works is seen."""
+    """If the index is the same, only the index is fetched. A new index is noticed."""
     served = build_repository(tmp_path / "served", basic_packages())
     with RepositoryServer(served) as server:
         first = again(tmp_path / "1", server.url)
@@ -162,7 +162,7 @@ def test_solver_is_not_asked_twice(tmp_path: Path) -> None:
 
 
 def test_published_while_the_solver_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was said may be of the repository before or after: it is not kept."""
+    """The solution may be based on either index, so it is not cached."""
     served = build_repository(tmp_path / "served", basic_packages())
 
     def publish(wanted: PackageRequest, folder: Path, certificates: Path) -> list[Resolved]:
