@@ -9,13 +9,14 @@ import sys
 from contextlib import redirect_stderr, redirect_stdout
 from contextvars import copy_context
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
+import typer.main
 
 import ims.cli
 import ims.cli.s3
@@ -23,6 +24,10 @@ from ims.storage.objects import ObjectName, StoredObject
 
 ROOT = "/apis/ims/v3/"
 KINDS = ("recipes", "images", "public-keys", "jobs", "deleted/recipes", "deleted/images", "deleted/public-keys")
+
+
+_commands = cache(typer.main.get_command)
+"""Building all commands takes longer than running one."""
 
 
 @dataclass
@@ -123,6 +128,7 @@ class Program:
         stdout, stderr = io.StringIO(), io.StringIO()
         with pytest.MonkeyPatch.context() as patch, redirect_stdout(stdout), redirect_stderr(stderr):
             patch.setattr(sys, "argv", ["ims", *map(str, arguments)])
+            patch.setattr(typer.main, "get_command", _commands)
             try:
                 code = copy_context().run(ims.cli.main)  # the program keeps the output format in a context variable
             except SystemExit as end:
