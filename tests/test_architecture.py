@@ -1,4 +1,4 @@
-"""Who may know whom: the houses of `plugins/ims` import downwards only."""
+"""The rooms of `plugins/ims`: who imports whom, who uses which library, and how large a room may be."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import ast
 import re
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,7 +24,6 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cleaning": set(),
     "settings": set(),
     "cache": {"settings", "workspace"},
-    "images": set(),
     "jobs": set(),
     "lineage": {"jobs"},
     "records": {"lineage"},
@@ -33,17 +33,20 @@ MAY_IMPORT: dict[str, set[str]] = {
     "workflows": {"params"},
     "nights": {"lineage", "settings"},
     "client": set(),
-    "shell": {"files", "images"},
     "programs": {"recipes"},
-    "builder": {"cache", "images", "programs", "recipes", "settings", "workspace"},
+    "sandbox": {"programs"},
+    "images": {"sandbox"},
+    "shell": {"files", "images", "sandbox"},
+    "builder": {"cache", "images", "programs", "recipes", "sandbox", "settings", "workspace"},
     "steps": {
-        *("builder", "cache", "files", "images", "programs", "recipes", "settings", "shell", "storage", "workspace"),
+        *("builder", "cache", "files", "images", "programs", "recipes"),
+        *("sandbox", "settings", "shell", "storage", "workspace"),
     },
     "cli": {"client", "files", "recipes", "settings", "storage"},
     "supervisord": {"settings"},
     "stack": {"client", "files", "settings", "storage", "supervisord", "workflows"},
     "demo": {"cli", "client", "files", "recipes", "settings", "stack", "storage"},
-    "runtime": {"cache", "cleaning", "files", "settings", "shell", "steps", "supervisord", "workspace"},
+    "runtime": {"cache", "cleaning", "files", "sandbox", "settings", "shell", "steps", "supervisord", "workspace"},
     "connections": {"client", "storage"},
     "triggers": {"client", "connections", "recipes", "runtime"},
     "operators": {
@@ -69,6 +72,14 @@ MAY_USE: dict[str, set[str]] = {
     "alembic": {"records"},
     "sqlalchemy": {"records"},
 }
+
+# Programs that only one room may start: they make namespaces or change the root.
+FENCED_PROGRAMS = {"unshare": "sandbox", "chroot": "sandbox", "bwrap": "sandbox", "nsenter": "sandbox"}
+
+MAX_LINES = 300
+MAX_MODULES = 25
+LARGE: dict[str, str] = {}
+"""Modules and packages that may be larger than that, by their path below the project, each with the reason."""
 
 # The rooms of `api` and the modules above them: each imports only itself and what comes before it.
 API_ROOMS = ("errors", "http", "catalog", "runs", "jobs", "retention", "app", "sts", "openapi", "reference")
@@ -179,3 +190,34 @@ def test_steps_are_named_like_their_modules() -> None:
     assert "build_image" in names
     checks = [f"assert load_step({name!r}).name == {name!r}" for name in names]
     run("\n".join(["from ims.steps.step import load_step", *checks]))
+
+
+@pytest.mark.parametrize("program", FENCED_PROGRAMS)
+def test_program_is_started_in_its_room(program: str) -> None:
+    """The name of the program, as a word of a command line, appears in one room only."""
+    rooms = {part_of(path) for path in MODULES if program in strings(path)}
+    assert rooms <= {FENCED_PROGRAMS[program]}
+
+
+def strings(path: Path) -> set[str]:
+    """All string constants of a module."""
+    return {
+        node.value
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+
+
+def test_fenced_programs_are_found() -> None:
+    """The check above sees the programs where they are started."""
+    found = set().union(*(strings(path) for path in MODULES if part_of(path) == "sandbox"))
+    assert {"unshare", "chroot", "bwrap"} <= found
+
+
+def test_modules_and_packages_are_small() -> None:
+    """A module that grows past the limit is split, or gets an entry in LARGE that says why."""
+    sizes = {path: len(path.read_text().splitlines()) for path in MODULES}
+    packages = Counter(path.parent for path in MODULES)
+    large = [path for path, lines in sizes.items() if lines > MAX_LINES]
+    large += [path for path, modules in packages.items() if modules > MAX_MODULES]
+    assert {str(path.relative_to(ROOT)) for path in large} == set(LARGE)

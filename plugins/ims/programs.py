@@ -16,6 +16,8 @@ log = logging.getLogger(__name__)
 
 KEPT_LINES = 4000
 """How many of its last lines `run_logged` returns."""
+LINE_LENGTH = 65536
+"""Characters. Longer lines of a program are split, so that no program fills the memory."""
 
 
 def run_logged(
@@ -51,7 +53,7 @@ def run_logged(
         if timer is not None:
             timer.daemon = True
             timer.start()
-        for raw in process.stdout:
+        while raw := process.stdout.readline(LINE_LENGTH):
             for line in kiwi_log.clean(raw):
                 level, text = parse(line)
                 log.log(level, "%s", text)

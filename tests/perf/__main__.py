@@ -21,7 +21,7 @@ from ims.builder.squashfs import EXCLUDED, squashfs_command
 from ims.demo.build import RECIPE
 from ims.demo.mirrors import debian_mirrors
 from ims.recipes.template import render
-from ims.runtime.local.process import NAMESPACES
+from ims.sandbox import namespaces
 from ims.settings import settings
 from ims.stack import lifecycle
 from ims.stack.environment import s3_environment
@@ -120,7 +120,7 @@ def _bare(service: Service, workspace: Path) -> Cost:
     (workspace / "cache").mkdir(parents=True, exist_ok=True)
     shutil.copytree(RECIPE, workspace / "recipe", dirs_exist_ok=True)
     render(workspace / "recipe", debian_mirrors())
-    command = [*NAMESPACES, sys.executable, "-m", "tests.perf.bare", str(workspace), settings().images_bucket]
+    command = [*namespaces.STEP, sys.executable, "-m", "tests.perf.bare", str(workspace), settings().images_bucket]
     environment = {**os.environ, **s3_environment(settings(), service.credentials)}
     with measured() as cost:
         subprocess.run(command, env=environment, check=True)

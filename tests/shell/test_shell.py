@@ -22,8 +22,9 @@ import pytest
 from ims.images.changes import Difference, compare
 from ims.images.overlay import mount
 from ims.runtime.local.process import StepFailedError, StepProcess
+from ims.sandbox import seccomp
 from ims.settings import settings
-from ims.shell import cleanup, seccomp
+from ims.shell import cleanup
 from ims.steps.serve_shell import STEP
 from ims.workspace import Workspace
 from tests.conftest import free_ports

@@ -17,7 +17,7 @@ import pytest
 
 from ims.builder import package_root
 from ims.builder.squashfs import make_rootfs
-from ims.runtime.local.process import NAMESPACES
+from ims.sandbox import namespaces
 from ims.settings import settings
 from ims.steps import build_ca_package, resolve_packages
 from ims.workspace import Workspace
@@ -67,7 +67,7 @@ class Builder:
         program = ["tests.steps.build_later", str(hours), json.dumps(data)]
         if hours is None:
             program = ["ims.steps", "build_image", json.dumps(data), "--result", str(workspace / "result")]
-        command = [*NAMESPACES, sys.executable, "-m", *program]
+        command = [*namespaces.STEP, sys.executable, "-m", *program]
         done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
         assert done.returncode == 0, done.stdout
         package_root.mount(Workspace(workspace))

@@ -19,6 +19,7 @@ from ims.images.overlay import mount
 from ims.images.root import resolve_inside
 from ims.programs import run_logged
 from ims.recipes import kiwi_log, phases
+from ims.sandbox.image_programs import chroot_command
 from ims.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -127,7 +128,7 @@ def run_images_script(root: Path) -> None:
     environment = {**ENVIRONMENT, "HOME": "/root", "SOURCE_DATE_EPOCH": str(SOURCE_DATE_EPOCH), **read_profile(root)}
     log.info("running images.sh")
     with kernel_file_systems(root):
-        code, last = run_logged(["chroot", root, *program], environment)
+        code, last = run_logged(chroot_command(root, program), environment)
     if code != 0:
         raise InputError(
             f"the recipe's images.sh ended with exit code {code}: {last[-1] if last else 'it printed nothing'}"

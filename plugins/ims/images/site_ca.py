@@ -5,10 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import shutil
-import subprocess
 from pathlib import Path
 
 from ims.images.root import resolve_inside
+from ims.sandbox.image_programs import run_isolated
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +20,7 @@ ANCHORS = ("usr/local/share/ca-certificates", "etc/pki/trust/anchors", "etc/pki/
 # Where our RPM installs the certificate.
 RPM_ANCHORS = "usr/share/pki/trust/anchors"
 UPDATERS = ("usr/sbin/update-ca-certificates", "usr/bin/update-ca-trust")
-PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+UPDATE_SECONDS = 300
 
 
 def add(root: Path, certificate: Path) -> None:
@@ -40,15 +40,11 @@ def add(root: Path, certificate: Path) -> None:
     if not folders or updater is None:
         log.warning("the image does not trust the site's CA: it has no trust store of a known kind")
         return
-    done = subprocess.run(
-        ["chroot", root, updater],
-        env={"PATH": PATH, "LANG": "C.UTF-8"},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0:
-        log.warning("%s in the image ended with exit code %d: %s", updater, done.returncode, done.stderr.strip())
+    code, last = run_isolated(root, updater, UPDATE_SECONDS)
+    if code < 0:
+        log.warning("%s in the image was killed after %d s", updater, UPDATE_SECONDS)
+    elif code > 0:
+        log.warning("%s in the image ended with exit code %d: %s", updater, code, last[-1] if last else "no output")
 
 
 def _has_content(target: Path, certificate: Path) -> bool:

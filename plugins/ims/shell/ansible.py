@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+from ims.sandbox.bubblewrap import BWRAP, isolation
 from ims.shell import jail, sessions, sshd
 
 HOST = "image"
@@ -23,8 +24,8 @@ def command(root: Path, image: Path, scratch: Path, playbook: Path) -> list[str]
     mounts = {Path(prefix): Path(prefix) for prefix in (sys.base_prefix, sys.prefix)} | {playbook: _PLAYBOOK_FOLDER}
     program = Path(sys.executable).with_name("ansible-playbook")
     return [
-        *("bwrap", "--seccomp", "7", "--unshare-pid", "--die-with-parent"),
-        *jail.isolation("ansible", str(_PLAYBOOK_FOLDER)),
+        *(BWRAP, "--seccomp", "7", "--unshare-pid", "--die-with-parent"),
+        *isolation("ansible", str(_PLAYBOOK_FOLDER)),
         *jail.unjailed(root, image, scratch, mounts),
         *("--", str(program), "--inventory", f"{HOST},", PLAYBOOK),
     ]

@@ -5,11 +5,10 @@ After this, sshd and the sessions change nothing outside of the step.
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 
-from ims.errors import ConfigurationError
 from ims.images.overlay import mount
+from ims.sandbox import bubblewrap
 from ims.shell import paths, tools
 
 _ROOT_ENTRY = "root:x:0:0:root:/root:/bin/sh"
@@ -20,8 +19,7 @@ _RUN_SIZE = "256m"
 
 def prepare() -> None:
     """Mount private folders and install the tools for sessions. Raises ConfigurationError if a program is missing."""
-    if shutil.which("bwrap") is None:
-        raise ConfigurationError("there is no bwrap", "Install bubblewrap")
+    bubblewrap.check_installed()
     _replace_mounts()
     tools.install()
 

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import errno
 import os
-import re
 from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
@@ -19,19 +18,11 @@ from ims.errors import InputError
 from ims.images.overlay import mount
 from ims.images.packages import RPM
 from ims.images.root import follow_links, resolve_inside
+from ims.sandbox.bubblewrap import private_dev, private_proc
 from ims.shell import paths
 
-# The capabilities that package managers need. DAC_READ_SEARCH is missing because it opens any file of a file system by
-# handle; MKNOD and SYS_ADMIN are missing, too. PAM refuses to change accounts without AUDIT_WRITE.
-CAPABILITIES = (
-    *("AUDIT_WRITE", "CHOWN", "DAC_OVERRIDE", "FOWNER", "FSETID"),
-    *("KILL", "SETFCAP", "SETGID", "SETUID", "SYS_CHROOT"),
-)
 MOUNT_POINTS = ("dev", "proc", "run", "sys")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-# In /proc. bubblewrap leaves some files writable for the real root, who could take over the host through core_pattern.
-_READ_ONLY = ("acpi", "bus", "fs", "irq", "scsi", "sys", "sysrq-trigger")
-_MASKED = ("kcore", "keys", "kmsg", "sched_debug", "timer_list")
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy")
 _NO_SHELLS = ("false", "nologin")
 
@@ -147,13 +138,7 @@ def _bind_same(path: str) -> list[str]:
 
 def _kernel_file_systems(root: str) -> list[str]:
     """/proc with the processes of the sessions, /dev without the host's devices, and the terminals of sshd."""
-    covered = [(f"/proc/{name}", name) for name in _READ_ONLY] + [("/dev/null", name) for name in _MASKED]
-    existing = [(source, name) for source, name in covered if Path("/proc", name).exists()]
-    return [
-        *("--proc", f"{root}/proc"),
-        *(part for source, name in existing for part in ("--ro-bind", source, f"{root}/proc/{name}")),
-        *("--dev", f"{root}/dev", "--dev-bind", "/dev/pts", f"{root}/dev/pts"),
-    ]
+    return [*private_proc(root), *private_dev(root), "--dev-bind", "/dev/pts", f"{root}/dev/pts"]
 
 
 def _environment(shell: str, markers: str, image_root: str) -> list[str]:
@@ -177,16 +162,3 @@ def login_shell(root: Path) -> str:
         if Path(shell).name not in ("", *_NO_SHELLS) and resolve_inside(root, shell):
             return shell
     return "/bin/sh"
-
-
-def isolation(name: str, folder: str = "/") -> list[str]:
-    """The arguments of bubblewrap for capabilities and namespaces.
-
-    The host name of a session is derived from `name`. A session starts in `folder`.
-    """
-    hostname = re.sub(r"[^A-Za-z0-9]+", "-", name).strip("-")[:63] or "image"
-    return [
-        *("--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", "--hostname", hostname, "--chdir", folder),
-        *("--cap-drop", "ALL"),
-        *(part for capability in CAPABILITIES for part in ("--cap-add", f"CAP_{capability}")),
-    ]

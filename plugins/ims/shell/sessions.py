@@ -11,13 +11,15 @@ from pathlib import Path
 
 from ims.errors import ImsError, InputError
 from ims.images.overlay import mount
-from ims.shell import paths, seccomp
+from ims.sandbox import seccomp
+from ims.sandbox.bubblewrap import BWRAP
+from ims.shell import paths
 
 DESCRIPTORS = {"7": paths.FILTER, "8": paths.ARGUMENTS, "9": paths.PROCESSES}
 """The files that bubblewrap reads, by the number of the descriptor that it expects."""
-COMMAND = ["bwrap", "--args", "8", "--seccomp", "7", "--pidns", "9", "--", str(paths.ENTER)]
+COMMAND = [BWRAP, "--args", "8", "--seccomp", "7", "--pidns", "9", "--", str(paths.ENTER)]
 """The command that sshd runs for a session."""
-_NEW_NAMESPACE = ["bwrap", "--args", "8", "--seccomp", "7", "--unshare-pid"]
+_NEW_NAMESPACE = [BWRAP, "--args", "8", "--seccomp", "7", "--unshare-pid"]
 STANDALONE = [*_NEW_NAMESPACE, "--die-with-parent", "--", str(paths.ENTER)]
 """The command that runs one command without sshd. All its processes end with that command."""
 

@@ -9,7 +9,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ims.builder import inputs, package_root
-from ims.builder.host import kernel_file_systems
 from ims.builder.squashfs import KIWI_FILES, make_rootfs
 from ims.errors import InputError
 from ims.images import site_ca
@@ -88,8 +87,7 @@ def mount_image_root(step: Input) -> None:
         return
     root = step.workspace.image_root
     mount_image(step.rootfs, step.workspace.changes, root)
-    with kernel_file_systems(root):
-        site_ca.add(root, settings().ca_certificate_path)
+    site_ca.add(root, settings().ca_certificate_path)
 
 
 def boot_files(root: Path, step: Input) -> dict[str, Path]:

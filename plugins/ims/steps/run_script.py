@@ -11,6 +11,7 @@ from pydantic import Field
 from ims.errors import InputError
 from ims.images.overlay import mount_image
 from ims.programs import run_logged
+from ims.sandbox.bubblewrap import isolation
 from ims.shell import ansible, host_mounts, jail, sessions, tools
 from ims.steps.step import Step, StepInput
 
@@ -41,7 +42,7 @@ def run(step: Input) -> None:
     mount_image(step.rootfs, workspace.changes, workspace.image_root)
     host_mounts.prepare()
     jail.prepare(workspace.image_root)
-    sessions.configure([*jail.isolation("script"), *jail.jailed(workspace.image_root)])
+    sessions.configure([*isolation("script"), *jail.jailed(workspace.image_root)])
     if step.script is None:
         _run_playbook(step)
     else:

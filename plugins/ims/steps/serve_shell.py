@@ -14,6 +14,7 @@ from ims.builder import package_root
 from ims.errors import ImsError, MissingError
 from ims.files import write_atomically
 from ims.images.overlay import mount_image
+from ims.sandbox.bubblewrap import isolation
 from ims.shell import host_mounts, jail, paths, sessions, sshd
 from ims.shell.markers import read_marker
 from ims.steps.step import Step, StepInput
@@ -82,7 +83,7 @@ def _prepare_sessions(step: Input) -> sessions.SharedProcesses:
         jail.mount_log(workspace.kiwi_log, paths.SHARED_RUN if step.jail else outside)
     jail.prepare(root)
     view = jail.jailed(root) if step.jail else jail.unjailed(root, outside, workspace.session_scratch)
-    sessions.configure([*jail.isolation(step.name), *view])
+    sessions.configure([*isolation(step.name), *view])
     return sessions.SharedProcesses()
 
 

@@ -19,19 +19,13 @@ from pathlib import Path
 from typing import Any
 
 from ims.errors import ImsError
+from ims.sandbox import namespaces
 from ims.settings import Settings
 from ims.steps.logs import parse_line
 from ims.steps.step import Step
 from ims.workspace import Workspace
 
 ENTRYPOINT = "ims.runtime.local.entrypoint"
-# setpriv: the kernel kills the step if its parent dies. unshare: it kills all processes of the PID namespace with the
-# first one.
-NAMESPACES = (
-    *("setpriv", "--pdeathsig=KILL", "--"),
-    *("unshare", "--fork", "--pid", "--kill-child=KILL", "--mount", "--mount-proc", "--propagation", "private"),
-    "--",
-)
 _INHERITED = ("PATH", "HOME", "LANG", "TZ", "http_proxy", "https_proxy", "no_proxy", "AWS_CA_BUNDLE")
 
 
@@ -85,7 +79,7 @@ def step_command(step: Step[Any], data: dict[str, Any], result: Path) -> list[st
     """Returns the command line that runs a step in its own namespaces and writes its result to a file."""
     # -P: scripts of a recipe write to the workspace, so Python must not search it for modules.
     program = [sys.executable, "-P", "-m", ENTRYPOINT, step.name, json.dumps(data), "--result", str(result)]
-    return [*NAMESPACES, *program]
+    return [*namespaces.STEP, *program]
 
 
 def step_environment(step: Step[Any]) -> dict[str, str]:

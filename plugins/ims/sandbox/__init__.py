@@ -1,0 +1,1 @@
+"""Where untrusted programs run: the only place that creates namespaces, changes the root or drops capabilities."""
