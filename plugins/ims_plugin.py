@@ -1,4 +1,4 @@
-"""The Airflow plugin: puts the IMS API and the trigger guard beside Airflow's own. Nothing else.
+"""The Airflow plugin: registers the API, the trigger guard and the pages with Airflow.
 
 Every Airflow process loads plugins, only the API server serves them: what they need is imported at the first request.
 """
@@ -27,7 +27,7 @@ async def ims_sts(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 def ims_trigger_guard(app: ASGIApp) -> ASGIApp:
-    """The middleware that checks runs before they are made."""
+    """The middleware that checks runs before Airflow creates them."""
     from ims.api.runs.trigger_guard import TriggerGuard
 
     return TriggerGuard(app)

@@ -10,7 +10,7 @@ import httpx
 import pytest
 from sqlalchemy import delete, insert
 
-from ims.api.http.lists import PIECE
+from ims.api.catalog.listing import CHUNK
 from ims.records.database import Database
 from ims.records.models import Image
 from tests.api.records import REQUIRED, make
@@ -123,7 +123,7 @@ def test_long_list(api: httpx.Client, service: Service) -> None:
     """Whole without a limit, each record once and as it is alone, though it is read in pieces."""
     name, database = uuid4().hex, Database(service.settings.records_url)
     made: list[str] = []
-    for count in (PIECE, PIECE + 1, 2 * PIECE, 2 * PIECE + 1):
+    for count in (CHUNK, CHUNK + 1, 2 * CHUNK, 2 * CHUNK + 1):
         new = [str(uuid4()) for _number in range(count - len(made))]
         with database.session() as session:
             session.execute(insert(Image), [{"id": identity, "name": name} for identity in new])

@@ -1,4 +1,4 @@
-"""The API as one application, mounted below `/apis/ims`."""
+"""The API as one application, which Airflow mounts at `/apis/ims`."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from ims import __version__
 from ims.api import openapi
 from ims.api.catalog import contents, images, public_keys, recipes
 from ims.api.catalog.deletion import delete_routes, tombstone_routes
+from ims.api.catalog.listing import by_arch, by_name, by_packages
 from ims.api.http import problems
 from ims.api.http.auth import AuthMiddleware
 from ims.api.http.body import BodyMiddleware
-from ims.api.http.lists import by_arch, by_name, by_packages
 from ims.api.http.services import RecordsService
 from ims.api.jobs import jobs, logs, shells
 from ims.api.retention import maintenance
@@ -27,25 +27,25 @@ general = APIRouter(tags=["service"])
 
 @general.get("/version")
 def get_version() -> dict[str, str]:
-    """The version of the service."""
+    """Get the version of the service."""
     return {"version": __version__}
 
 
 @general.get("/healthz/live")
 def live() -> dict[str, str]:
-    """The process answers."""
+    """Check that the process answers."""
     return {}
 
 
 @general.get("/healthz/ready")
 def ready(records: RecordsService) -> dict[str, str]:
-    """The records can be read."""
+    """Check that the database of records can be read."""
     records.list(Recipe, Selection(limit=1))
     return {}
 
 
 def versioned_routes(number: int) -> APIRouter:
-    """All resources. What v2 deletes is gone; v3 keeps tombstones."""
+    """Returns the routes of a version. DELETE of version 2 purges records; version 3 keeps tombstones."""
     router = APIRouter()
     kinds: tuple[tuple[str, Any, APIRouter, Any, Any], ...] = (
         ("recipes", Recipe, recipes.router, recipes.DeletedRecipeOut, by_arch),
@@ -72,7 +72,7 @@ def build_app(*pages: APIRouter) -> FastAPI:
     app = FastAPI(title="Image Management Service", version=__version__, docs_url=None, redoc_url=None)
     problems.install(app)
     openapi.install(app)
-    # The last one added sees a request first: a stranger's body is not read.
+    # The middleware that is added last sees a request first: the body of a stranger is never read.
     app.add_middleware(BodyMiddleware)
     app.add_middleware(AuthMiddleware)
     app.include_router(general)
@@ -80,6 +80,6 @@ def build_app(*pages: APIRouter) -> FastAPI:
         app.include_router(router)
     for number in (3, 2):
         app.include_router(versioned_routes(number), prefix=f"/v{number}")
-    # Older clients say no version and mean 2.
+    # Older clients mean version 2 when they name none.
     app.include_router(versioned_routes(2), include_in_schema=False)
     return app

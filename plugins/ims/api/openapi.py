@@ -1,4 +1,4 @@
-"""The OpenAPI document: what FastAPI knows of the routes, and what all of them have in common."""
+"""The OpenAPI document: what FastAPI derives from the routes, and what all routes have in common."""
 
 from __future__ import annotations
 
@@ -15,8 +15,9 @@ from ims.api.http.auth import PUBLIC_PATHS
 from ims.api.jobs.schemas import CreateJobIn, CustomizeJobIn
 
 DESCRIPTION = """\
-Speaks IMS version 3, and below `/v2` version 2; a path without a version means 2. Times are ISO 8601 with a zone. Lists
-are whole unless `limit` is given; then the header `Link` names the next page. Errors are `application/problem+json`.
+The API is version 3 of IMS and, below `/v2`, version 2. A path without a version means version 2.
+Times are ISO 8601 with a time zone. Lists are complete unless `limit` is given; then the header
+`Link` names the next page. Errors are `application/problem+json`.
 
 Send the token of Airflow's `POST /auth/token` as `Authorization: Bearer …`.
 """
@@ -65,7 +66,7 @@ _METHODS_WITH_BODY = ("post", "put", "patch")
 
 
 class ProblemOut(BaseModel):
-    """An error; `errors` has messages by field where fields are wrong."""
+    """An error. If fields are invalid, `errors` has the messages of each."""
 
     status: int
     title: str
@@ -74,7 +75,7 @@ class ProblemOut(BaseModel):
 
 
 def install(app: FastAPI) -> None:
-    """Describe `app` by this module, once."""
+    """Makes this module describe `app`, once."""
     made: dict[str, Any] = {}
 
     def document() -> dict[str, Any]:
@@ -87,7 +88,7 @@ def install(app: FastAPI) -> None:
 
 
 def describe(app: FastAPI) -> dict[str, Any]:
-    """The document."""
+    """Returns the document."""
     tags = [{"name": name, "description": description} for name, description in TAGS.items()]
     document = get_openapi(title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes, tags=tags)
     schemas = document["components"]["schemas"]
@@ -97,7 +98,7 @@ def describe(app: FastAPI) -> dict[str, Any]:
     for name, example in _EXAMPLES.items():
         schemas[name]["examples"] = [example]
     schemas["Problem"] = ProblemOut.model_json_schema()
-    # A member that has no value is left out.
+    # A member without a value is left out.
     schemas["Problem"]["properties"]["errors"] = schemas["Problem"]["properties"]["errors"]["anyOf"][0]
     schemas["Problem"]["additionalProperties"] = False
     token = {"type": "http", "scheme": "bearer", "description": "from `POST /auth/token`"}
@@ -108,14 +109,14 @@ def describe(app: FastAPI) -> dict[str, Any]:
 
 
 def operations(document: dict[str, Any]) -> Iterator[tuple[str, str, dict[str, Any]]]:
-    """(path, method, operation) of everything that the document describes."""
+    """Yields (path, method, operation) of all operations in the document."""
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
             yield path, method, operation
 
 
 def _jobs() -> dict[str, Any]:
-    """The bodies of `POST /jobs`, which the route reads by itself."""
+    """Returns the schemas of the bodies of `POST /jobs`, which the route validates itself."""
     _, definitions = models_json_schema([(model, "validation") for model in _MODELS], ref_template=_REFERENCE)
     choices = [{"$ref": _REFERENCE.format(model=model.__name__)} for model in _MODELS]
     return {**definitions["$defs"], "JobIn": {"title": "JobIn", "oneOf": choices}}
@@ -138,7 +139,7 @@ def _complete(path: str, method: str, operation: dict[str, Any]) -> None:
 
 
 def _without_null(parameter: dict[str, Any]) -> None:
-    """What is optional is left out of a query: it cannot be null."""
+    """Removes null from the schema: an optional parameter is left out of a query, never null."""
     schema = parameter["schema"]
     choices = [choice for choice in schema.pop("anyOf", ()) if choice != {"type": "null"}]
     for choice in choices:
@@ -147,7 +148,7 @@ def _without_null(parameter: dict[str, Any]) -> None:
 
 
 def _errors(path: str, method: str, operation: dict[str, Any]) -> set[int]:
-    """Statuses of the errors that an operation can answer with."""
+    """Returns the statuses of the errors that an operation can answer with."""
     if path in PUBLIC_PATHS:
         return {503} if path.endswith("ready") else set()
     found = {400, 401, 403, 413, 415, 503}

@@ -1,4 +1,4 @@
-"""`python -m ims.api.reference` prints docs/api.md, which is made from the OpenAPI document."""
+"""`python -m ims.api.reference` prints docs/api.md, which is generated from the OpenAPI document."""
 
 from __future__ import annotations
 
@@ -11,14 +11,16 @@ from typing import Any
 INTRODUCTION = """\
 # The API
 
-Made from the API's own description (`/apis/ims/openapi.json`) by `make docs`; `/apis/ims/docs` shows it to try out. All
-paths are below `/apis/ims`.
+`make docs` generates this page from the description of the API, `/apis/ims/openapi.json`.
+`/apis/ims/docs` shows the same description with forms to try it out. All paths are below
+`/apis/ims`.
 
 {description}
-Every path but `/version` and `/healthz/*` answers 401 without a valid token, 403 to who may not do it, 400 for an
-unknown query parameter or an empty body, 413 for a body of more than 1 MiB, 415 for one that is not JSON and 503 while
-S3 or the database does not answer. These are left out below, and of version 2 all that is as in version 3. `*` marks
-what has to be given.
+Every path except `/version` and `/healthz/*` answers 401 without a valid token, 403 without the
+permission, 400 for an unknown query parameter or an empty body, 413 for a body of more than 1 MiB,
+415 for a body that is not JSON, and 503 while S3 or the database does not answer. The operations
+below do not repeat these answers. Of version 2, only the operations that differ from version 3 are
+listed. `*` marks required fields.
 
 `PUT /apis/sts/token` is another service: see [Coming from IMS](coming-from-ims.md).
 """
@@ -26,7 +28,7 @@ _COMMON = {"400", "401", "403", "413", "415", "503"}
 
 
 def page(document: dict[str, Any]) -> str:
-    """The document as Markdown: operations by path, then the schemas."""
+    """Returns the document as Markdown: operations by path, followed by the schemas."""
     parts = [INTRODUCTION.format(description=document["info"]["description"])]
     parts.append("## Operations\n")
     for path, methods in document["paths"].items():
@@ -77,7 +79,7 @@ def _schema(name: str, schema: dict[str, Any]) -> str:
 
 
 def _type(schema: dict[str, Any]) -> str:
-    """A schema in a few words."""
+    """Returns a short description of a schema."""
     choices = schema.get("oneOf") or schema.get("anyOf")
     if choices:
         return " or ".join(_type(choice) for choice in choices)
@@ -94,7 +96,7 @@ def _type(schema: dict[str, Any]) -> str:
 
 
 def main() -> None:
-    """Print the page."""
+    """Prints the page."""
     with tempfile.TemporaryDirectory() as home, redirect_stdout(sys.stderr):
         os.environ.setdefault("AIRFLOW_HOME", home)  # where Airflow would write its configuration
         from ims.api.app import build_app

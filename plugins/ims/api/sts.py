@@ -1,6 +1,7 @@
-"""`PUT /apis/sts/token`: S3 credentials as the gateway of Cray System Management gives them to `cray artifacts`.
+"""`PUT /apis/sts/token`: S3 credentials, as the gateway of Cray System Management returns them to `cray artifacts`.
 
-The service's own are never given out: what the store cannot limit in time and to what the caller may do, nobody gets.
+The service never returns its own credentials: callers get only credentials that the store limits in time and to the
+permissions of the caller.
 """
 
 from __future__ import annotations
@@ -25,7 +26,7 @@ router = APIRouter()
 
 
 class SessionCredentials(BaseModel):
-    """What an S3 client needs, in the words of IMS's clients."""
+    """The credentials and address for an S3 client, under the names that clients of IMS expect."""
 
     AccessKeyId: str
     SecretAccessKey: str
@@ -42,15 +43,15 @@ class SessionToken(BaseModel):
 
 @router.put("/token", status_code=201, dependencies=[may_read()], response_model=SessionToken)
 async def get_token(caller: CurrentCaller) -> dict[str, Any]:
-    """S3 credentials for the caller, good for a while, in the buckets of recipes and images.
+    """Get S3 credentials for the buckets of recipes and images, limited in time and to the permissions of the caller.
 
-    Who may only look can only read, who may not delete jobs cannot delete objects.
+    Only users who can create records can write objects, and only users who can delete jobs can delete objects.
     """
     role = settings().sts_role_arn
     if not settings().sts:
-        raise Problem(501, "S3 credentials are not given out here (IMS_STS); ask the administrator for some")
+        raise Problem(501, "this service does not issue S3 credentials (IMS_STS); ask the administrator for some")
     if not role:
-        raise Problem(501, "the store has no role whose S3 credentials could be given out: set IMS_STS_ROLE")
+        raise Problem(501, "there is no role for which S3 credentials can be issued: set IMS_STS_ROLE")
     actions = [*sessions.READ]
     actions += sessions.WRITE if await caller.has(WRITE) else ()
     actions += sessions.DELETE if await caller.has(DELETE) else ()
@@ -63,7 +64,7 @@ async def get_token(caller: CurrentCaller) -> dict[str, Any]:
 
 @cache
 def build_app() -> FastAPI:
-    """The application; made once, at the first request."""
+    """Returns the application, which is made at the first request."""
     app = FastAPI(title="Temporary S3 credentials", version=__version__, docs_url=None, redoc_url=None)
     problems.install(app)
     app.add_middleware(BodyMiddleware)

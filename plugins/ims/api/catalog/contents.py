@@ -1,4 +1,4 @@
-"""`/images/{id}/packages` and `/images/{id}/diff/{other}`: what is in an image, and what another has instead."""
+"""`/images/{id}/packages` and `/images/{id}/diff/{other}`: the contents of images."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ router = APIRouter()
 
 
 class PackageOut(BaseModel):
-    """A package of an image: `type` is rpm or deb, `version` the whole, `[epoch:]version[-release]`."""
+    """A package of an image. `type` is rpm or deb; `version` is the full `[epoch:]version[-release]`."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -45,7 +45,7 @@ class Sizes(BaseModel):
 
 
 class ImageDifference(BaseModel):
-    """From the image `before` to the image `after`. What is not known of one of them is null."""
+    """The changes from the image `before` to the image `after`. A part that is unknown for one of them is null."""
 
     before: str
     after: str
@@ -56,7 +56,7 @@ class ImageDifference(BaseModel):
 
 @router.get("/{id}/packages", dependencies=[may_read()], response_model=list[PackageOut])
 def list_packages(identity: Id, records: RecordsService) -> Sequence[ImagePackage]:
-    """The packages of an image, by name. Empty too where they are not known: `package_count` is null then."""
+    """List the packages of an image by name. If they are unknown, the list is empty and `package_count` is null."""
     return records.packages(identity)
 
 
@@ -64,7 +64,7 @@ def list_packages(identity: Id, records: RecordsService) -> Sequence[ImagePackag
 def compare_images(
     identity: Id, other: Annotated[str, Path()], records: RecordsService, store: StoreService
 ) -> ImageDifference:
-    """What is different in another image."""
+    """Compare an image with another one."""
     left, right = records.get(Image, identity), records.get(Image, other)
     manifests = [_manifest(store, image) for image in (left, right)]
     return ImageDifference(
@@ -81,10 +81,10 @@ def _manifest(store: ObjectStore, image: Image) -> Manifest | None:
 
 
 def _packages(records: Records, *images: Image) -> PackageDifferences | None:
-    held = [records.packages(image.id) for image in images]
-    if any(image.package_count != len(packages) for image, packages in zip(images, held, strict=True)):
+    installed = [records.packages(image.id) for image in images]
+    if any(image.package_count != len(packages) for image, packages in zip(images, installed, strict=True)):
         return None
-    return compare_packages(*([_package(item) for item in packages] for packages in held))
+    return compare_packages(*([_package(item) for item in packages] for packages in installed))
 
 
 def _package(item: ImagePackage) -> Package:

@@ -1,4 +1,4 @@
-"""Deleting records as v3 does: a record becomes a tombstone, which can be undeleted."""
+"""Deleting records as version 3 does: a record becomes a tombstone, which can be undeleted."""
 
 from __future__ import annotations
 
@@ -9,10 +9,11 @@ from typing import Any, Literal
 
 from fastapi import APIRouter, Depends, Request, Response
 
+from ims.api.catalog.listing import page
 from ims.api.errors import ConflictError
 from ims.api.http.auth import may_read, may_write
 from ims.api.http.deletes import DELETES, Doomed, DryRun, gone, would_delete
-from ims.api.http.lists import PAGE, page
+from ims.api.http.lists import PAGE
 from ims.api.http.schemas import Id, PatchBody, RecordOut
 from ims.api.http.services import RecordsService
 from ims.records.models import RecordType
@@ -21,18 +22,18 @@ from ims.records.store import LinkTakenError
 
 
 class Undelete(PatchBody):
-    """What can be done with what was deleted."""
+    """The operation on a tombstone."""
 
     operation: Literal["undelete"]
 
 
 def delete_routes(kind: type[RecordType]) -> APIRouter:
-    """DELETE of records of a kind, which leaves tombstones."""
+    """Returns the routes that delete records of a kind and leave tombstones."""
     router = APIRouter()
 
     @router.delete("", **DELETES)
     def delete_all(records: RecordsService, dry_run: DryRun = False) -> Response:
-        """Delete all. They can be undeleted."""
+        """Delete all records. They can be undeleted."""
         if dry_run:
             return would_delete(Doomed(id=record.id, name=record.name) for record in records.list(kind))
         records.delete_all(kind)
@@ -40,7 +41,7 @@ def delete_routes(kind: type[RecordType]) -> APIRouter:
 
     @router.delete("/{id}", **DELETES)
     def delete(identity: Id, records: RecordsService, dry_run: DryRun = False) -> Response:
-        """Delete one. It can be undeleted."""
+        """Delete a record. It can be undeleted."""
         if dry_run:
             return would_delete([Doomed(id=identity, name=records.get(kind, identity).name)])
         records.delete(kind, identity)
@@ -50,32 +51,32 @@ def delete_routes(kind: type[RecordType]) -> APIRouter:
 
 
 def tombstone_routes(kind: type[RecordType], out: type[RecordOut], selected: Callable[..., Selection]) -> APIRouter:
-    """Listing and undeleting the tombstones of a kind."""
+    """Returns the routes that list and undelete the tombstones of a kind."""
     router = APIRouter()
 
-    wanted: Any = Depends(selected)
+    filters: Any = Depends(selected)
 
     @router.get("", dependencies=[may_read()], response_model=list[out], responses=PAGE)  # type: ignore[valid-type]
     def list_deleted(
-        request: Request, response: Response, records: RecordsService, selection: Selection = wanted
+        request: Request, response: Response, records: RecordsService, selection: Selection = filters
     ) -> Any:
-        """What was deleted, in the order of making."""
+        """List the deleted records, oldest first."""
         return page(request, response, records, kind, out, replace(selection, deleted=True))
 
     @router.get("/{id}", dependencies=[may_read()], response_model=out)
     def get_deleted(identity: Id, records: RecordsService) -> Any:
-        """One that was deleted."""
+        """Get a deleted record."""
         return records.get(kind, identity, deleted=True)
 
     @router.patch("", status_code=204, dependencies=[may_write()], response_class=Response)
     def undelete_all(body: Undelete, records: RecordsService) -> None:
-        """Undelete all: they are again as they were."""
+        """Undelete all deleted records. They are as they were before."""
         with _taken_is_conflict():
             records.undelete_all(kind)
 
     @router.patch("/{id}", status_code=204, dependencies=[may_write()], response_class=Response)
     def undelete(identity: Id, body: Undelete, records: RecordsService) -> None:
-        """Undelete one: it is again as it was."""
+        """Undelete a deleted record. It is as it was before."""
         with _taken_is_conflict():
             records.undelete(kind, identity)
 

@@ -1,4 +1,4 @@
-"""`/images`: what nodes boot."""
+"""`/images`: the images that nodes boot."""
 
 from __future__ import annotations
 
@@ -9,9 +9,10 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import BeforeValidator, Field
 
 from ims.api.catalog.links import Linked, check_image_link, set_link
+from ims.api.catalog.listing import by_packages, page
 from ims.api.errors import ConflictError
 from ims.api.http.auth import may_read, may_write
-from ims.api.http.lists import PAGE, by_packages, page
+from ims.api.http.lists import PAGE
 from ims.api.http.schemas import Arch, ArtifactLink, Id, LinkOut, Moment, Name, PatchBody, RecordOut, RequestBody, Text
 from ims.api.http.services import RecordsService, StoreService
 from ims.errors import MissingError
@@ -26,7 +27,7 @@ Selected = Annotated[Selection, Depends(by_packages)]
 
 
 def _pairs(value: Any) -> Any:
-    """`cray ims` sends metadata as one pair {key, value}; the API's own form is a mapping."""
+    """Accepts metadata as one pair {key, value}, which `cray ims` sends, besides a mapping."""
     if isinstance(value, dict) and set(value) == {"key", "value"} and isinstance(value["key"], str):
         return {value["key"]: value["value"]}
     return value
@@ -36,9 +37,9 @@ Labels = Annotated[dict[Text, Text], BeforeValidator(_pairs), Field(max_length=1
 
 
 class ImageIn(RequestBody):
-    """A new image; its link names the manifest. `job_id` is the job that made it, the rest says of what and how.
+    """A new image. Its link names the manifest; `job_id` is the job that built it.
 
-    All that `GET` answers is taken but `id` and `created`, so that records can be moved.
+    It may have all fields that `GET` returns except `id` and `created`, so that records can move between services.
     """
 
     name: Name
@@ -56,7 +57,7 @@ class ImageIn(RequestBody):
 
 
 class MetadataChange(RequestBody):
-    """Set or remove one entry of an image's metadata."""
+    """Sets or removes one entry of the metadata."""
 
     operation: Literal["set", "remove"]
     key: Annotated[Text, Field(min_length=1, max_length=255)]
@@ -64,7 +65,7 @@ class MetadataChange(RequestBody):
 
 
 class ImagePatch(PatchBody):
-    """What of an image can be changed."""
+    """The fields of an image that can be changed."""
 
     name: Name | None = None
     link: ArtifactLink | None = None
@@ -91,14 +92,14 @@ class ImageOut(RecordOut):
 
 
 class DeletedImageOut(ImageOut):
-    """An image that was deleted."""
+    """A deleted image."""
 
     deleted: datetime
 
 
 @router.get("", dependencies=[may_read()], response_model=list[ImageOut], responses=PAGE)
 def list_images(request: Request, response: Response, records: RecordsService, selection: Selected) -> Any:
-    """The images, oldest first."""
+    """List images, oldest first."""
     return page(request, response, records, Image, ImageOut, selection)
 
 
@@ -110,7 +111,7 @@ def create_image(body: ImageIn, records: RecordsService, store: StoreService) ->
 
 @router.get("/{id}", dependencies=[may_read()], response_model=ImageOut)
 def get_image(identity: Id, records: RecordsService) -> Image:
-    """One image."""
+    """Get an image."""
     return records.get(Image, identity)
 
 
@@ -118,7 +119,7 @@ def get_image(identity: Id, records: RecordsService) -> Image:
 def put_image(
     identity: Annotated[Identity, Path(alias="id")], body: ImageIn, records: RecordsService, store: StoreService
 ) -> Image:
-    """Register an image under an id of the caller's; the same again changes nothing, so it can be retried."""
+    """Register an image with a given id. The request can be repeated: the second time, it changes nothing."""
     try:
         known = records.get(Image, identity)
     except MissingError:
@@ -127,7 +128,7 @@ def put_image(
         try:
             return records.add(image)
         except IdTakenError:
-            # By a tombstone, or by the same request that came at the same moment.
+            # A tombstone has the id, or the same request arrived at the same moment.
             if (found := records.find(Image, identity)) is None or found.deleted is not None:
                 raise
             known = found

@@ -1,4 +1,4 @@
-"""The rules for links: the object exists, an image's manifest is whole, a link is set once."""
+"""The rules for links: the object exists, the manifest of an image is complete, a link never changes."""
 
 from __future__ import annotations
 
@@ -25,14 +25,14 @@ def check_recipe_link(store: ObjectStore, link: ArtifactLink) -> None:
 
 @dataclass(frozen=True)
 class Linked:
-    """What is linked with an image: addresses of the objects that it needs, and what its SBOM lists, if it has one."""
+    """The addresses of the objects that an image needs, and the contents of its SBOM if it has one."""
 
     objects: set[str]
     inventory: Inventory | None
 
 
 def check_image_link(store: ObjectStore, link: ArtifactLink) -> Linked:
-    """Read an image's manifest and the SBOM that it names.
+    """Returns what the manifest of an image and its SBOM say.
 
     Raises FieldError if the manifest or the SBOM cannot be read, or an object of the manifest does not exist;
     UnusableError unless the manifest has exactly one rootfs.
@@ -50,7 +50,7 @@ def check_image_link(store: ObjectStore, link: ArtifactLink) -> Linked:
 
 
 def artifact_of(manifest: Manifest, kind: str) -> ObjectName | None:
-    """Where the manifest's one artifact of a type is. Raises InputError: it has several."""
+    """Returns the address of the only artifact of a type, or None. Raises InputError if there are several."""
     found = manifest.of_type(kind)
     if len(found) > 1:
         raise InputError(f"the manifest has {len(found)} artifacts of the type {kind}, not one")
@@ -58,24 +58,24 @@ def artifact_of(manifest: Manifest, kind: str) -> ObjectName | None:
 
 
 def needed_by(store: ObjectStore, link: ArtifactLink) -> set[str]:
-    """Addresses of the objects that an image needs, which was checked before.
+    """Returns the addresses of the objects that an image needs; its link was checked before.
 
-    Raises InputError, MissingError: its manifest cannot be read.
+    Raises InputError or MissingError if the manifest cannot be read.
     """
     return _objects(link, read_linked_manifest(store, link))
 
 
 def set_link(record: Recipe | Image, link: ArtifactLink) -> None:
     """Sets the link of a record, once for all. Raises ConflictError if the record has another."""
-    wanted = link.model_dump()
-    if record.link is not None and record.link != wanted:
-        raise ConflictError(f"{record.name} ({record.id}) links {record.link['path']} already")
-    record.link = wanted
+    new = link.model_dump()
+    if record.link is not None and record.link != new:
+        raise ConflictError(f"{record.name} ({record.id}) already links {record.link['path']}")
+    record.link = new
     record.link_path = link.path
 
 
 def read_linked_manifest(store: ObjectStore, link: ArtifactLink) -> Manifest:
-    """The manifest that a link names. Raises InputError, MissingError: it cannot be read."""
+    """Returns the manifest that a link names. Raises InputError or MissingError if it cannot be read."""
     name = ObjectName.parse(link.path)
     return read_manifest(store.read_bytes(name, MAX_BYTES), name)
 

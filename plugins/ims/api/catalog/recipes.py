@@ -1,4 +1,4 @@
-"""`/recipes`: what images are built from."""
+"""`/recipes`: the recipes that images are built from."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from pydantic import Field
 
 from ims.api.catalog.images import ImageOut
 from ims.api.catalog.links import check_recipe_link, set_link
+from ims.api.catalog.listing import by_arch, page
 from ims.api.http.auth import may_read, may_write
-from ims.api.http.lists import PAGE, by_arch, page
+from ims.api.http.lists import PAGE
 from ims.api.http.schemas import Arch, ArtifactLink, Id, LinkOut, Name, PatchBody, RecordOut, RequestBody, Text
 from ims.api.http.services import RecordsService, StoreService
 from ims.records.models import Image, Recipe
@@ -20,7 +21,7 @@ from ims.records.selection import Selection
 router = APIRouter()
 Selected = Annotated[Selection, Depends(by_arch)]
 
-# Those of IMS, and the families that kiwi-ng builds here.
+# The distributions of IMS, and the families that kiwi-ng can build here.
 Distribution = Literal[
     "sles12",
     "sles15",
@@ -39,7 +40,7 @@ Distribution = Literal[
 
 
 class TemplateVariable(RequestBody):
-    """A variable of the recipe's templates."""
+    """A variable of the templates of a recipe."""
 
     key: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$", max_length=255)]
     value: Annotated[Text, Field(max_length=65536)]
@@ -60,9 +61,9 @@ class RecipeIn(RequestBody):
 
 
 class RecipePatch(PatchBody):
-    """What of a recipe can be changed; `template_dictionary` is replaced whole.
+    """The fields of a recipe that can be changed. A new `template_dictionary` replaces the old one.
 
-    Setting `nightly` forgets the nights that failed.
+    Setting `nightly` resets the count of failed nights.
     """
 
     name: Name | None = None
@@ -88,14 +89,14 @@ class RecipeOut(RecordOut):
 
 
 class DeletedRecipeOut(RecipeOut):
-    """A recipe that was deleted."""
+    """A deleted recipe."""
 
     deleted: datetime
 
 
 @router.get("", dependencies=[may_read()], response_model=list[RecipeOut], responses=PAGE)
 def list_recipes(request: Request, response: Response, records: RecordsService, selection: Selected) -> Any:
-    """The recipes, oldest first."""
+    """List recipes, oldest first."""
     return page(request, response, records, Recipe, RecipeOut, selection)
 
 
@@ -111,13 +112,13 @@ def create_recipe(body: RecipeIn, records: RecordsService, store: StoreService) 
 
 @router.get("/{id}", dependencies=[may_read()], response_model=RecipeOut)
 def get_recipe(identity: Id, records: RecordsService) -> Recipe:
-    """One recipe."""
+    """Get a recipe."""
     return records.get(Recipe, identity)
 
 
 @router.get("/{id}/image", dependencies=[may_read()], response_model=ImageOut)
 def get_newest_image(identity: Id, records: RecordsService) -> Image:
-    """The newest image that was built from the recipe, or from another recipe of its name and architecture."""
+    """Get the newest image that was built from the recipe or from another recipe of its name and architecture."""
     return records.newest_image(records.get(Recipe, identity))
 
 

@@ -1,4 +1,4 @@
-"""What every DELETE has in common: the answers, and `dry_run`."""
+"""The parameter `dry_run` and the answers of all DELETE requests."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pydantic import BaseModel
 
 from ims.api.http.auth import may_delete
 
-DryRun = Annotated[bool, Query(description="only say what would be deleted")]
+DryRun = Annotated[bool, Query(description="only list what would be deleted")]
 
 
 class Doomed(BaseModel):
-    """What would be deleted: a record or job, and the objects in S3 that go with it."""
+    """A record or job that would be deleted, and the objects in S3 that would be removed with it."""
 
     id: str
     name: str | None
@@ -23,7 +23,7 @@ class Doomed(BaseModel):
 
 
 class WouldDelete(BaseModel):
-    """The answer to `dry_run=true`: nothing was deleted."""
+    """The answer to `dry_run=true`. Nothing was deleted."""
 
     would_delete: list[Doomed]
 
@@ -37,10 +37,10 @@ DELETES: dict[str, Any] = {
 
 
 def would_delete(doomed: Iterable[Doomed]) -> JSONResponse:
-    """The answer to `dry_run=true`."""
+    """Returns the answer to `dry_run=true`."""
     return JSONResponse(WouldDelete(would_delete=list(doomed)).model_dump())
 
 
 def gone() -> Response:
-    """The answer to a deletion."""
+    """Returns the answer to a deletion."""
     return Response(status_code=204)

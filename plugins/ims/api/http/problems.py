@@ -1,4 +1,4 @@
-"""Errors as `application/problem+json` (RFC 9457) with exactly the members that IMS sends."""
+"""Errors as `application/problem+json` (RFC 9457), with exactly the members that IMS sends."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def error_response(error: ImsError) -> JSONResponse:
 
 
 def install(app: FastAPI) -> None:
-    """Answer every error of `app` as a problem."""
+    """Makes `app` answer every error as a problem."""
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(ImsError, _ims_error)
     app.add_exception_handler(LinkTakenError, _link_taken)
@@ -115,4 +115,4 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
 
 async def _defect(request: Request, error: Exception) -> JSONResponse:
     log.exception("%s %s failed", request.method, request.url.path, exc_info=error)
-    return problem_response(500, "an error that the service did not expect; its log has the details")
+    return problem_response(500, "an unexpected error; the log of the service has the details")

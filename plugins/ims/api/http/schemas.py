@@ -1,4 +1,4 @@
-"""What records of all kinds have in common on the wire."""
+"""Types and models that the bodies of all resources share."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 
 
 def in_utc(moment: datetime) -> datetime:
-    """A moment in UTC, which one without a zone is taken for. Raises ValueError: the calendar does not go so far."""
+    """Converts a time to UTC; without a time zone, it is UTC already. Raises ValueError beyond the calendar."""
     try:
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except OverflowError:
@@ -19,20 +19,20 @@ def in_utc(moment: datetime) -> datetime:
 
 Moment = Annotated[datetime, AfterValidator(in_utc)]
 Arch = Literal["x86_64", "aarch64"]
-# A database takes every character but this one.
+# Databases cannot store the null character.
 Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 Id = Annotated[str, Path(alias="id")]
 Name = Annotated[Text, Field(min_length=1, max_length=255)]
 
 
 class RequestBody(BaseModel):
-    """A body whose unknown fields are refused."""
+    """A body that may not have unknown fields."""
 
     model_config = ConfigDict(extra="forbid")
 
 
 class PatchBody(RequestBody):
-    """A change: what is not given stays as it is, and null is no value."""
+    """A change of some fields; other fields keep their values. A field may not be null."""
 
     @field_validator("*", mode="before")
     @classmethod
@@ -43,7 +43,7 @@ class PatchBody(RequestBody):
 
 
 class RecordOut(BaseModel):
-    """What every record has."""
+    """The fields of every record."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -53,7 +53,7 @@ class RecordOut(BaseModel):
 
 
 class ArtifactLink(RequestBody):
-    """Where a record's object is."""
+    """The address of an object in S3."""
 
     path: Annotated[Text, Field(min_length=1, max_length=1024)]
     type: Literal["s3"] = "s3"
@@ -61,7 +61,7 @@ class ArtifactLink(RequestBody):
 
 
 class LinkOut(BaseModel):
-    """A link as it is stored: what was taken once is shown, whatever the rules for new ones are."""
+    """A link as it is stored, which may break the rules for new links."""
 
     path: str
     type: str

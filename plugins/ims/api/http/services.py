@@ -65,7 +65,7 @@ def shells() -> Shells:
 
 @Single
 def object_store() -> ObjectStore:
-    """S3. Few attempts: a caller waits."""
+    """S3, with few attempts because a caller waits."""
     return ObjectStore.from_environment(attempts=3)
 
 

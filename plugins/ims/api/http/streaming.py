@@ -1,6 +1,6 @@
-"""An HTTP transport into an application of the same process that hands on the answer while it is made.
+"""An HTTP transport that calls an application in the same process and streams the answer.
 
-httpx's own collects the whole body first.
+The transport of httpx collects the whole body first.
 """
 
 from __future__ import annotations
@@ -13,17 +13,17 @@ from typing import Any
 import httpx
 from starlette.types import ASGIApp, Message
 
-AHEAD = 8  # pieces that the application may make before somebody takes them
+AHEAD = 8  # chunks that the application may send before they are read
 
 
 class StreamingTransport(httpx.AsyncBaseTransport):
-    """Calls `app`. Bodies of requests are not sent: this is for reading."""
+    """Calls `app` without the bodies of requests, so it is only for reading."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        """The answer, once its headers are there."""
+        """Returns the answer as soon as its headers arrive."""
         exchange = Exchange(self._app, request)
         start = await exchange.next()
         return httpx.Response(start["status"], headers=start["headers"], stream=exchange)
@@ -38,25 +38,25 @@ class Exchange(httpx.AsyncByteStream):
         self._task = asyncio.create_task(self._run(app, request))
 
     async def next(self) -> Message:
-        """The application's next message. Raises what the application raises."""
+        """Returns the next message of the application. Raises whatever the application raises."""
         message = await self._messages.get()
         if isinstance(message, BaseException):
             raise message
         return message
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        """The pieces of the body."""
+        """Yields the chunks of the body."""
         more = True
         while more:
             message = await self.next()
             yield message.get("body", b"")
             more = message.get("more_body", False)
         await self._task
-        if not self._messages.empty():  # a middleware ends the body of an application that failed as if it were whole
+        if not self._messages.empty():  # after a failure, too, a middleware ends the body as if it were complete
             await self.next()
 
     async def aclose(self) -> None:
-        """Let the application go, done or not."""
+        """Stops the application, even if it has not finished."""
         self._task.cancel()
         with suppress(asyncio.CancelledError):
             await self._task
@@ -68,7 +68,7 @@ class Exchange(httpx.AsyncByteStream):
             await self._messages.put(error)
 
     async def _receive(self) -> Message:
-        """The empty body, and then nothing: `aclose` ends who waits for more."""
+        """Returns the empty body; then waits until `aclose` cancels the task."""
         if self._asked:
             await asyncio.Event().wait()
         self._asked = True

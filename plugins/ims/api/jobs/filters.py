@@ -1,4 +1,4 @@
-"""Which jobs a request means."""
+"""The filter of jobs as parameters of a request."""
 
 from __future__ import annotations
 
@@ -13,22 +13,24 @@ from ims.api.http.lists import CreatedAfter, CreatedBefore
 from ims.api.http.schemas import Arch, Name
 from ims.api.jobs.schemas import JobOut
 from ims.api.runs.lists import RunFilter
+from ims.api.runs.states import RUN_NOT_ENDED
 from ims.workflows import JOB_WORKFLOWS, JobStatus, JobType
 
 _AGE = re.compile(
     r"(?:(?P<weeks>[0-9]{1,4})w)?(?:(?P<days>[0-9]{1,5})d)?(?:(?P<hours>[0-9]{1,6})h)?(?:(?P<minutes>[0-9]{1,7})m)?"
 )
-_STATES = {"success": {"success"}, "error": {"queued", "running", "failed"}}
+_STATES: dict[str, set[str]] = {"success": {"success"}, "error": {"failed", *RUN_NOT_ENDED}}
+"""The states in which Airflow can have the run of a job with a status; others are in RUN_NOT_ENDED."""
 
 
 class JobFilter:
-    """Everything that is given has to hold; several statuses are alternatives."""
+    """All given parameters must match; of several statuses, one must match."""
 
     def __init__(
         self,
         status: Annotated[list[JobStatus] | None, Query()] = None,
         job_type: Annotated[JobType | None, Query()] = None,
-        age: Annotated[str | None, Query(description="older than, as in 1w2d3h4m")] = None,
+        age: Annotated[str | None, Query(description="older than this, such as 1w2d3h4m")] = None,
         name: Annotated[Name | None, Query(description="`image_root_archive_name`")] = None,
         arch: Annotated[Arch | None, Query()] = None,
         created_after: CreatedAfter = None,
@@ -44,13 +46,13 @@ class JobFilter:
 
     @property
     def runs(self) -> RunFilter:
-        """The runs among which the jobs are."""
-        states = set().union(*(_STATES.get(status, {"queued", "running"}) for status in self._status or ()))
+        """The filter of runs; it can let more jobs pass than `matches`."""
+        states = set().union(*(_STATES.get(status, RUN_NOT_ENDED) for status in self._status or ()))
         workflows = [workflow.dag_id for workflow in JOB_WORKFLOWS if self._job_type in (None, workflow.job_type)]
         return RunFilter(workflows, sorted(states) or None, self._after, self._before)
 
     def matches(self, job: JobOut) -> bool:
-        """Whether a job of these runs matches."""
+        """Whether a job of these runs passes the filter."""
         return (
             (not self._status or job.status in self._status)
             and self._name in (None, job.image_root_archive_name)
@@ -59,7 +61,7 @@ class JobFilter:
 
 
 def parse_age(text: str) -> timedelta:
-    """Read an age such as 2d or 1w12h. Raises UnusableError if it is something else."""
+    """Returns an age such as 2d or 1w12h as a duration. Raises UnusableError."""
     match = _AGE.fullmatch(text)
     if not text or match is None:
         raise UnusableError.of("age", f"{text!r} is not an age such as 30m, 12h, 2d or 1w2d")

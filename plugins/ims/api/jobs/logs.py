@@ -1,4 +1,4 @@
-"""The log of a job's step as plain text, read through Airflow's own API and handed on while it comes."""
+"""The log of a step as plain text, streamed from Airflow's API."""
 
 from __future__ import annotations
 
@@ -35,17 +35,17 @@ async def get_log(
     identity: Id,
     step: str,
     airflow: AirflowService,
-    number: Annotated[int | None, Query(alias="try", ge=1, le=1000, description="the latest if not given")] = None,
-    follow: Annotated[bool, Query(description="go on until the step has ended")] = False,
+    number: Annotated[int | None, Query(alias="try", ge=1, le=1000, description="the latest by default")] = None,
+    follow: Annotated[bool, Query(description="continue until the step has ended")] = False,
 ) -> StreamingResponse:
-    """The log of a step, named as in the job's `steps`: `build_image`, `upload_artifacts[0]`."""
+    """Get the log of a step, named as in the `steps` of the job: `build_image`, `upload_artifacts[0]`."""
     run = await expect_job(airflow, identity)
     state = _step(run, step)
     attempt = number or state.try_number
     if attempt > state.try_number or (attempt == 0 and not follow):
         raise MissingError(f"{step} of the job {identity} has no try {number}" if number else f"{step} has not begun")
     text = _followed(airflow, run, step, number) if follow else _text(airflow, run, state, attempt)
-    # Airflow's compression would hold lines back.
+    # Compression would delay lines.
     headers = {"Content-Encoding": "identity"} if follow else None
     return StreamingResponse(text, media_type="text/plain", headers=headers)
 
@@ -59,7 +59,7 @@ def _step(run: Run, label: str) -> StepState:
 
 
 async def _text(airflow: AirflowApi, run: Run, step: StepState, attempt: int) -> AsyncIterator[str]:
-    """What is logged by now."""
+    """Yields what has been logged until now."""
     shown = Lines()
     async for line in airflow.lines(_path(run, step, attempt), params={"map_index": step.map_index}):
         for text in shown.of(json.loads(line)):
@@ -67,9 +67,9 @@ async def _text(airflow: AirflowApi, run: Run, step: StepState, attempt: int) ->
 
 
 async def _followed(airflow: AirflowApi, run: Run, label: str, number: int | None) -> AsyncIterator[str]:
-    """What is logged until the step, or the try `number` of it, has ended.
+    """Yields what is logged until the step, or its try `number`, has ended.
 
-    Airflow says that a log is at its end whenever its try does not run: also before it begins, and between its parts.
+    Airflow reports the end of a log whenever the try does not run: also before it begins, and while it is deferred.
     """
     attempt, shown, before = number or max(_step(run, label).try_number, 1), 0, ""
     try:
@@ -87,12 +87,12 @@ async def _followed(airflow: AirflowApi, run: Run, label: str, number: int | Non
             else:
                 await asyncio.sleep(POLL)
                 run = await with_steps(airflow, await expect_job(airflow, run.run_id))
-    except ImsError as error:  # the status of the answer was sent already
+    except ImsError as error:  # the status of the answer has already been sent
         yield f"the log ends here: {error}\n"
 
 
 async def _attempt(airflow: AirflowApi, run: Run, step: StepState, attempt: int, skip: int) -> AsyncIterator[str]:
-    """The lines of a try but for the first `skip`, until it does not run."""
+    """Yields the lines of a try after the first `skip`, until it no longer runs."""
     shown = Lines()
     token: str | None = None
     while True:
@@ -115,13 +115,13 @@ def _path(run: Run, step: StepState, attempt: int) -> str:
 
 
 class Lines:
-    """Messages of a log as lines of text. Where in this machine the log is kept is left out."""
+    """Turns messages of a log into lines of text. Leaves out the path of the log file on this machine."""
 
     def __init__(self) -> None:
         self._inside = False
 
     def of(self, message: dict[str, Any]) -> Iterable[str]:
-        """The lines for the next message."""
+        """Returns the lines for the next message."""
         event = str(message.get("event", ""))
         self._inside = self._inside or event == _SOURCES
         if self._inside or event.startswith(_MARKS):

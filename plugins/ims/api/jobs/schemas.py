@@ -29,14 +29,14 @@ class CreateJobIn(CreateParams):
 
 
 class CustomizeJobIn(CustomizeParams):
-    """A new job of the type customize. IMS's clients say `name` and `jail` of the shell in `ssh_containers`."""
+    """A new job of the type customize. `ssh_containers` can give `name` and `jail` of the shell, as in IMS."""
 
     job_type: Literal["customize"]
     ssh_containers: list[SshContainer] | None = None
 
 
 class JobPatch(PatchBody):
-    """IMS's own scripts push these; here they follow from the run, so only what is so already is taken."""
+    """Changes that the scripts of IMS send. Values follow from the run, so only the current ones are accepted."""
 
     status: JobStatus | None = None
     resultant_image_id: str | None = None
@@ -50,7 +50,7 @@ class Address(BaseModel):
 
 
 class ShellState(BaseModel):
-    """A shell of a job; `connection_info` has its addresses, for people and for programs on the same network."""
+    """A shell of a job. `connection_info` has its addresses for users and for programs in the cluster."""
 
     name: str
     jail: bool
@@ -62,7 +62,7 @@ class ShellState(BaseModel):
 
 
 class Step(BaseModel):
-    """A task of a job; its log is at `log_url`."""
+    """A task of a job. `log_url` is the address of its log."""
 
     name: str
     state: str | None
@@ -73,7 +73,7 @@ class Step(BaseModel):
 
 
 class JobOut(BaseModel):
-    """A job: the fields of IMS, then ours, which tell what happens and why."""
+    """A job: the fields of IMS, followed by our fields, which explain its state."""
 
     id: str
     created: datetime
@@ -103,7 +103,7 @@ class JobOut(BaseModel):
     changes: Changes | None
     queue_position: int | None = Field(
         None,
-        description="Which of the jobs that wait for others of their type to end this one is; 1 is the next to begin.",
+        description="The place in the queue of jobs of the same type, if the job waits; 1 starts next.",
     )
     failed_step: str | None
     reason: str | None

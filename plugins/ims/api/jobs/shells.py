@@ -1,4 +1,4 @@
-"""`/jobs/{id}/shell`: the shell of a job. IMS has no such path; its clients finish a shell by a marker file."""
+"""`/jobs/{id}/shell`: the shell of a job. IMS has no such path: its clients finish a shell with a marker file."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class ShellIn(RequestBody):
 
 
 class ShellOut(BaseModel):
-    """How to reach a shell, how long it stays, and what was asked of it."""
+    """How to reach a shell, when its lease ends, and which operation was requested."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -49,7 +49,7 @@ class ShellOut(BaseModel):
 
 
 class ShellOperation(RequestBody):
-    """What to do with a shell: finish it, give it up, or keep it for `seconds` more from now on."""
+    """An operation on a shell: finish it, give it up, or set its lease to end in `seconds` from now."""
 
     operation: Literal["complete", "fail", "extend"]
     seconds: Annotated[int, Field(ge=60, le=30 * 86400)] = 86400
@@ -57,19 +57,19 @@ class ShellOperation(RequestBody):
 
 @router.get("/{id}/shell", dependencies=[may_read()], response_model=ShellOut)
 def get_shell(identity: Id, shells: ShellsService) -> Shell:
-    """The shell of a job."""
+    """Get the shell of a job."""
     return shells.get(identity)
 
 
 @router.put("/{id}/shell", dependencies=[may_write()], response_model=ShellOut)
 def put_shell(identity: Id, body: ShellIn, shells: ShellsService) -> Shell:
-    """Keep what the workflow says of the shell that it opened."""
+    """Register the shell that the workflow has opened."""
     return shells.save(identity, body.model_dump())
 
 
 @router.post("/{id}/shell", dependencies=[may_write()], response_model=ShellOut)
 def operate_shell(identity: Id, body: ShellOperation, shells: ShellsService) -> Shell:
-    """Finish, give up or extend a shell. The first word counts: finished is finished."""
+    """Finish, give up or extend a shell. The first of finishing and giving up is final."""
 
     def change(shell: Shell) -> None:
         if shell.closed is not None:
@@ -77,7 +77,7 @@ def operate_shell(identity: Id, body: ShellOperation, shells: ShellsService) -> 
         if body.operation == "extend":
             shell.until = datetime.now(UTC) + timedelta(seconds=body.seconds)
         elif shell.operation not in (None, body.operation):
-            raise ConflictError(f"the shell of the job {identity} was asked to {shell.operation} already")
+            raise ConflictError(f"the shell of the job {identity} has already been asked to {shell.operation}")
         else:
             shell.operation = body.operation
 
@@ -86,7 +86,7 @@ def operate_shell(identity: Id, body: ShellOperation, shells: ShellsService) -> 
 
 @router.delete("/{id}/shell", status_code=204, dependencies=[may_write()])
 def close_shell(identity: Id, shells: ShellsService) -> None:
-    """Remember that the workflow has closed the shell."""
+    """Record that the workflow has closed the shell."""
 
     def change(shell: Shell) -> None:
         shell.closed = shell.closed or datetime.now(UTC)

@@ -1,4 +1,4 @@
-"""Jobs as they are answered: what Airflow knows of a run, with what the records say of its recipe, image and shell."""
+"""Jobs as the API describes them: the run in Airflow with the records of its recipe, image and shell."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ARTIFACTS: dict[JobType, Any] = {"create": Recipe, "customize": Image}
 
 
 class Describe:
-    """Makes answers of runs."""
+    """Describes runs as jobs."""
 
     def __init__(self, airflow: AirflowService, records: RecordsService, shells: ShellsService) -> None:
         self._airflow = airflow
@@ -30,11 +30,11 @@ class Describe:
         self._shells = shells
 
     async def one(self, run: Run) -> JobOut:
-        """One job."""
+        """Describes a job."""
         return (await self.all([run]))[0]
 
     async def all(self, runs: Sequence[Run]) -> list[JobOut]:
-        """Jobs, in the order of their runs."""
+        """Describes jobs, in the order of their runs."""
         positions = await queue_positions(self._airflow, runs)
         jobs = await run_in_threadpool(self._all, runs)
         return [job.model_copy(update={"queue_position": positions.get(job.dag_run_id)}) for job in jobs]

@@ -1,4 +1,4 @@
-"""Many runs at once, asked of Airflow page by page: however many there are, only a page is in memory."""
+"""Lists of runs, which Airflow returns in pages: only one page at a time is in memory."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ims.workflows import JOB_DAG_IDS
 
 @dataclass(frozen=True)
 class RunFilter:
-    """Which runs are meant, as far as Airflow can tell."""
+    """A filter of runs, limited to what Airflow can filter by."""
 
     workflows: Sequence[str] = JOB_DAG_IDS
     states: Sequence[str] | None = None
@@ -26,7 +26,7 @@ class RunFilter:
     created_before: datetime | None = None
 
     def body(self) -> dict[str, Any]:
-        """The filter as Airflow takes it."""
+        """The body of a request to Airflow."""
         moments = {"run_after_gt": self.created_after, "run_after_lt": self.created_before}
         return {
             "dag_ids": list(self.workflows),
@@ -38,52 +38,53 @@ class RunFilter:
 
 
 def position(run: Run) -> Position:
-    """Where a run stands in the list."""
+    """Returns the position of a run in a list."""
     return Position(run.created, f"{run.dag_id} {run.run_id}")
 
 
-async def pages_of_runs(airflow: AirflowApi, wanted: RunFilter, after: Position | None) -> AsyncIterator[list[Run]]:
-    """The runs that are wanted, with their tasks, oldest first, in pages; those that come after `after`."""
+async def pages_of_runs(airflow: AirflowApi, selection: RunFilter, after: Position | None) -> AsyncIterator[list[Run]]:
+    """Yields pages of the runs that pass the filter and come after `after`, oldest first, with their steps."""
     begin, offset = (after.created if after else None), 0
     while True:
-        body = {**wanted.body(), "page_offset": offset}
+        body = {**selection.body(), "page_offset": offset}
         if begin is not None:
             body["run_after_gte"] = begin.isoformat()
         found = [run_of(item) for item in (await airflow.call("POST", "dags/~/dagRuns/list", json=body))["dag_runs"]]
-        runs = behind(found, after)
+        runs = after_position(found, after)
         await add_steps(airflow, runs)
         yield runs
         if len(found) < PAGE:
             return
-        # Go on by time, not by number: meanwhile others are deleted. Only those of the same moment are counted.
+        # The next page begins at a time instead of an offset, because runs may be deleted meanwhile. The offset only
+        # counts the runs of the same moment.
         last = found[-1].created
         offset = sum(run.created == last for run in found) + (offset if last == begin else 0)
         begin, after = last, None
 
 
 async def queue_positions(airflow: AirflowApi, runs: Sequence[Run]) -> dict[str, int]:
-    """Of those runs that wait for others of their workflow to end the place in its queue, by their ids; 1 is the next.
+    """Returns the place in the queue of their workflow for the runs that wait, by their ids; 1 is the next.
 
-    Airflow starts them in this order: DagRun.get_queued_dag_runs_to_set_running. One that is cancelled keeps its place
-    until then, and is told none.
+    Airflow starts runs in this order: see DagRun.get_queued_dag_runs_to_set_running. A cancelled run stays in the queue
+    until Airflow would start it, but has no place here.
     """
     positions: dict[str, int] = {}
     waiting = [run for run in runs if run.state == "queued" and run.status == "creating"]
     for dag_id in {run.dag_id for run in waiting}:
-        wanted = RunFilter(workflows=(dag_id,), states=("queued",)).body()
-        queued = await airflow.search("dags/~/dagRuns/list", "dag_runs", **wanted)
+        query = RunFilter(workflows=(dag_id,), states=("queued",)).body()
+        queued = await airflow.search("dags/~/dagRuns/list", "dag_runs", **query)
         positions |= {item["dag_run_id"]: number for number, item in enumerate(queued, 1)}
     return {run.run_id: positions[run.run_id] for run in waiting if run.run_id in positions}
 
 
-def behind(runs: list[Run], after: Position | None) -> list[Run]:
-    """Those of the runs that come after the one at a position; all if it is not among them."""
+def after_position(runs: list[Run], after: Position | None) -> list[Run]:
+    """Returns the runs after the one at a position; all runs if none is at it."""
     positions = [position(run) for run in runs]
     return runs[positions.index(after) + 1 :] if after in positions else runs
 
 
 async def add_steps(airflow: AirflowApi, runs: Sequence[Run]) -> None:
-    """Give the runs their tasks and reasons. A success has nothing to tell that its tasks know better."""
+    """Sets the steps and reasons of runs. Successful runs need none: their status is known without."""
     unknown = [run for run in runs if run.state != "success"]
     if not unknown:
         return

@@ -1,4 +1,4 @@
-"""`/nights`: what the scheduled builds did."""
+"""`/nights`: the nightly builds and what became of each recipe."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from ims.api.http.schemas import Id
 from ims.api.http.services import RecordsService
 from ims.api.runs.airflow import AirflowApi, AirflowService
 from ims.api.runs.job_checks import check_night
-from ims.api.runs.lists import behind, position
+from ims.api.runs.lists import after_position, position
 from ims.api.runs.lookup import find_run
 from ims.api.runs.night_views import DescribeNightService, NightOut
 from ims.api.runs.runs import Run, run_of
@@ -25,7 +25,7 @@ from ims.workflows import NIGHTLY_IMAGES
 
 router = APIRouter(prefix="/nights", tags=["nights"])
 
-Limit = Annotated[int, Query(ge=1, le=100, description="at most so many")]
+Limit = Annotated[int, Query(ge=1, le=100, description="the most items to return")]
 
 
 @router.get("", dependencies=[may_read()], response_model=list[NightOut], responses=PAGE)
@@ -37,7 +37,7 @@ async def list_nights(
     limit: Limit = 20,
     after: After = None,
 ) -> list[NightOut]:
-    """The nights, newest first."""
+    """List nights, newest first."""
     found = await newest(airflow, read_cursor(after), limit + 1)
     shown = found[:limit]
     if len(found) > limit:
@@ -49,7 +49,7 @@ async def list_nights(
 async def create_night(
     body: NightParams, airflow: AirflowService, records: RecordsService, describe: DescribeNightService
 ) -> NightOut:
-    """Build now what is marked, or the recipes that are named. While a night runs it waits."""
+    """Start a night now, with the given recipes or those that are due. It waits while another night runs."""
     await run_in_threadpool(check_night, body, records)
     run = {"dag_run_id": str(uuid.uuid4()), "logical_date": None, "conf": body.model_dump(exclude_unset=True)}
     return await describe.one(run_of(await airflow.call("POST", f"dags/{NIGHTLY_IMAGES.dag_id}/dagRuns", json=run)))
@@ -57,7 +57,7 @@ async def create_night(
 
 @router.get("/{id}", dependencies=[may_read()], response_model=NightOut)
 async def get_night(identity: Id, airflow: AirflowService, describe: DescribeNightService) -> NightOut:
-    """One night; while it runs, what is known so far."""
+    """Get a night. While it runs, the answer shows its progress."""
     run = await find_run(airflow, [NIGHTLY_IMAGES.dag_id], identity)
     if run is None:
         raise MissingError(f"there is no night with the id {identity}")
@@ -65,9 +65,9 @@ async def get_night(identity: Id, airflow: AirflowService, describe: DescribeNig
 
 
 async def newest(airflow: AirflowApi, after: Position | None, count: int) -> list[Run]:
-    """So many of the newest runs, of those that are older than the one at `after`."""
+    """Returns at most `count` runs that are older than the one at `after`, newest first."""
     query: dict[str, Any] = {"order_by": "-run_after", "limit": count}
     if after is not None:
         query |= {"run_after_lte": after.created.isoformat(), "limit": count + 1}
     found = await airflow.call("GET", f"dags/{NIGHTLY_IMAGES.dag_id}/dagRuns", params=query)
-    return behind([run_of(item) for item in found["dag_runs"]], after)[:count]
+    return after_position([run_of(item) for item in found["dag_runs"]], after)[:count]
