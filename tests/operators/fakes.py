@@ -1,4 +1,4 @@
-"""Stand-ins for what an operator talks to: the task instance, the API, the runtime and the object store."""
+"""Fakes of what an operator calls: the task instance, the API, the runtime and the object store."""
 
 from __future__ import annotations
 
@@ -23,18 +23,23 @@ class FakeTaskInstance:
 
     map_index = -1
 
-    def __init__(self) -> None:
+    def __init__(self, existing_runs: Collection[str]) -> None:
         self.xcoms: dict[str, Any] = {}
+        self.existing_runs = existing_runs
 
     def xcom_push(self, key: str, value: Any) -> None:
         """Keep a value."""
         self.xcoms[key] = value
 
+    def get_dr_count(self, dag_id: str, run_ids: Collection[str]) -> int:
+        """The number of these runs that exist, whatever their DAG."""
+        return len(set(run_ids) & set(self.existing_runs))
 
-def make_context(dag_id: str = "create_image", **params: Any) -> Context:
-    """The context of a task in a run with these parameters."""
+
+def make_context(dag_id: str = "create_image", existing_runs: Collection[str] = (), **params: Any) -> Context:
+    """The context of a task in a run with these parameters; `existing_runs` are other runs that Airflow knows."""
     context = {
-        "ti": FakeTaskInstance(),
+        "ti": FakeTaskInstance(existing_runs),
         "run_id": RUN_ID,
         "params": params,
         "dag": SimpleNamespace(dag_id=dag_id),

@@ -1,63 +1,146 @@
-"""The tasks of a night, against a service that answers from memory."""
+"""The tasks of a night: choosing the builds, building, and summarizing."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.providers.standard.triggers.external_task import DagStateTrigger
+from airflow.sdk import Context
+from airflow.sdk.exceptions import AirflowFailException, DagRunTriggerException, TaskDeferred
 
-from ims.errors import MissingError
-from ims.operators import nights, plan
-from ims.operators.nights import ChooseBuildsOperator, SummarizeOperator
-
-RUN = "3f0f8f0a-0000-4000-8000-000000000001"
-
-
-class Client:
-    """Answers GETs of some paths, and remembers PATCHes."""
-
-    def __init__(self, **answers: Any) -> None:
-        self.answers = answers
-        self.updates: list[tuple[str, dict[str, Any]]] = []
-
-    def get(self, path: str, **_query: Any) -> Any:
-        """The answer for a path."""
-        if path not in self.answers:
-            raise MissingError(path)
-        return self.answers[path]
-
-    def record(self, kind: str, identity: str) -> Any:
-        """A record, deleted or not."""
-        return next(record for record in self.answers[kind] if record["id"] == identity)
-
-    def update(self, path: str, **fields: Any) -> None:
-        """Remembers the change."""
-        self.updates.append((path, fields))
-
-
-class TaskInstance:
-    """Keeps what a task pushes."""
-
-    def __init__(self) -> None:
-        self.pushed: dict[str, Any] = {}
-
-    def xcom_push(self, key: str, value: Any) -> None:
-        """Keeps a value."""
-        self.pushed[key] = value
+from ims.jobs import nightly_run_id
+from ims.operators import nights
+from ims.operators.nights import BuildRecipeOperator, ChooseBuildsOperator, SummarizeOperator
+from tests.operators.fakes import RUN_ID, FakeApi, make_context, xcoms
 
 
 def recipe(identity: str, name: str = "a", failures: int = 0, *, nightly: bool = True) -> dict[str, Any]:
-    """A recipe as the API describes it."""
-    return {
-        "id": identity,
-        "name": name,
-        "arch": "x86_64",
-        "nightly": nightly,
-        "nightly_failures": failures,
-        "link": {"path": f"s3://ims/{identity}"},
-        "template_dictionary": [],
-    }
+    """The record of a recipe."""
+    return {"id": identity, "name": name, "arch": "x86_64", "nightly": nightly, "nightly_failures": failures}
+
+
+def use(monkeypatch: pytest.MonkeyPatch, *recipes: dict[str, Any], **answers: Any) -> FakeApi:
+    """An API that has these recipes and gives these answers."""
+    records = {f"recipes/{record['id']}": record for record in recipes}
+    api = FakeApi(recipes=list(recipes), **records, **answers)
+    monkeypatch.setattr(nights, "api_client", lambda: api)
+    return api
+
+
+# Choosing builds
+
+
+def test_choose_builds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A recipe whose image is current is not built, and its image is marked as checked."""
+    api = use(monkeypatch, recipe("1"), recipe("2", failures=1), recipe("3"))
+    plans = [
+        {"recipe_id": "1", "verdict": "skip", "image_id": "current"},
+        {"recipe_id": "2", "verdict": "build", "image_id": "old"},
+        {"recipe_id": "3", "verdict": "repack", "image_id": "old"},
+    ]
+    assert choose(plans, "1", "2", "3") == [("2", 1), ("3", 0)]
+    assert [(method, path) for method, path, _ in api.changes] == [("PATCH", "images/current")]
+
+
+UNPLANNED: dict[str, Any] = {
+    "the plan failed": None,
+    "the plan lacks the recipe": [],
+    "there is no image to keep": [{"recipe_id": "1", "verdict": "skip", "image_id": None}],
+}
+
+
+@pytest.mark.parametrize("plans", UNPLANNED.values(), ids=UNPLANNED)
+def test_recipe_without_a_plan_is_built(monkeypatch: pytest.MonkeyPatch, plans: Any) -> None:
+    """An unnecessary build only costs time."""
+    api = use(monkeypatch, recipe("1"))
+    assert choose(plans, "1") == [("1", 0)]
+    assert not api.changes
+
+
+def choose(plans: Any, *ids: str) -> list[tuple[str, int]]:
+    """Run the task for recipes; returns ids and failures of those to build."""
+    chosen = [{"recipe_id": identity} for identity in ids]
+    builds = ChooseBuildsOperator(task_id="choose_builds", recipes=chosen, plans=plans).execute(make_context())
+    return [(build["recipe_id"], build["failures"]) for build in builds]
+
+
+def test_recipes_are_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the result of `choose_recipes` both tasks fail for good, and so does the night."""
+    use(monkeypatch)
+    for task in (
+        ChooseBuildsOperator(task_id="choose_builds", recipes=None, plans=None),
+        SummarizeOperator(task_id="summarize", builds=None),
+    ):
+        with pytest.raises(AirflowFailException):
+            task.execute(make_context())
+
+
+# Building
+
+OWN = nightly_run_id(RUN_ID, "r1")
+
+
+def job(run_id: str, artifact_id: str = "r1", *, enable_debug: bool = False) -> dict[str, Any]:
+    """A running job."""
+    return {"dag_run_id": run_id, "artifact_id": artifact_id, "enable_debug": enable_debug}
+
+
+def build(monkeypatch: pytest.MonkeyPatch, context: Context, *jobs: dict[str, Any]) -> BuildRecipeOperator:
+    """The task, while these jobs run."""
+    use(monkeypatch, jobs=list(jobs))
+    task = BuildRecipeOperator(task_id="build_images", build={"recipe_id": "r1", "name": "site", "failures": 0})
+    task.execute(context)
+    return task
+
+
+OTHERS = {
+    "no job": [],
+    "a job for another recipe": [job("other", "r2")],
+    "a job that would wait for a user": [job("other", enable_debug=True)],
+}
+
+
+@pytest.mark.parametrize("jobs", OTHERS.values(), ids=OTHERS)
+def test_job_is_started(monkeypatch: pytest.MonkeyPatch, jobs: list[dict[str, Any]]) -> None:
+    """Its run id follows from the night and the recipe."""
+    with pytest.raises(DagRunTriggerException) as started:
+        build(monkeypatch, make_context("nightly_images", existing_runs=["other"]), *jobs)
+    assert started.value.trigger_dag_id == "create_image"
+    assert started.value.dag_run_id == OWN
+    assert started.value.conf == {"artifact_id": "r1", "image_root_archive_name": "site"}
+
+
+FOUND = {"a job of a user": ([job("other")], "other"), "the job of an earlier try": ([], OWN)}
+
+
+@pytest.mark.parametrize(("jobs", "run_id"), FOUND.values(), ids=FOUND)
+def test_job_is_shared(monkeypatch: pytest.MonkeyPatch, jobs: list[dict[str, Any]], run_id: str) -> None:
+    """The recipe is not built twice at the same time; the API finds the job by the XCom."""
+    context = make_context("nightly_images", existing_runs=["other", OWN])
+    with pytest.raises(TaskDeferred) as deferred:
+        build(monkeypatch, context, *jobs)
+    trigger = deferred.value.trigger
+    assert isinstance(trigger, DagStateTrigger)
+    assert (trigger.dag_id, trigger.run_ids) == ("create_image", [run_id])
+    assert xcoms(context) == {"trigger_run_id": run_id}
+
+
+@pytest.mark.parametrize("state", ["success", "failed"])
+def test_job_has_ended(state: str) -> None:
+    """The task ends as the job did. Another try would find the same job."""
+    task = BuildRecipeOperator(task_id="build_images", build={"recipe_id": "r1", "name": "site", "failures": 0})
+    context = make_context("nightly_images")
+    event = ("", {"run_ids": [RUN_ID], RUN_ID: state, "dag_id": "create_image"})
+    if state == "success":
+        task.execute_complete(context, event)
+        return
+    with pytest.raises(AirflowFailException):
+        task.execute_complete(context, event)
+    assert xcoms(context) == {"failure": f"the job {RUN_ID} failed. See its log"}
+
+
+# Summarizing
 
 
 def in_night(identity: str, outcome: str, failures: int) -> dict[str, Any]:
@@ -65,72 +148,30 @@ def in_night(identity: str, outcome: str, failures: int) -> dict[str, Any]:
     return {"recipe_id": identity, "name": f"name-{identity}", "outcome": outcome, "failures": failures}
 
 
-def context() -> Any:
-    """The context of a task."""
-    return {"run_id": RUN, "ti": TaskInstance()}
-
-
-def use(monkeypatch: pytest.MonkeyPatch, client: Client) -> Client:
-    """Let the operators call this client."""
-    monkeypatch.setattr(nights, "api_client", lambda: client)
-    return client
-
-
-def summarize(client: Client, recipes: list[dict[str, Any]], *, known: list[dict[str, Any]]) -> None:
-    """Let the service know a night and all recipes."""
-    client.answers |= {f"nights/{RUN}": {"recipes": recipes, "paused": []}, "recipes": known}
-
-
-def test_choose_builds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Recipes whose image is current are not built, and the image is marked as checked."""
-    client = use(monkeypatch, Client(recipes=[recipe("1"), recipe("2", failures=1), recipe("3")]))
-    chosen = [{"recipe_id": identity} for identity in "123"]
-    plans = [
-        {"recipe_id": "1", "verdict": "skip", "image_id": "image"},
-        {"recipe_id": "2", "verdict": "build", "image_id": "old"},
-    ]
-    builds = ChooseBuildsOperator(task_id="x", recipes=chosen, plans=plans).execute(context())
-    assert [(build["recipe_id"], build["failures"]) for build in builds] == [("2", 1), ("3", 0)]
-    assert [path for path, _ in client.updates] == ["images/image"]
-
-
-def test_recipes_are_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without the result of `choose_recipes` both tasks fail for good, and so does the night."""
-    use(monkeypatch, Client())
-    for operator in (
-        ChooseBuildsOperator(task_id="x", recipes=None, plans=None),
-        SummarizeOperator(task_id="y", builds=None),
-    ):
-        with pytest.raises(AirflowFailException):
-            operator.execute(context())
+def summary_of(*recipes: dict[str, Any]) -> dict[str, Any]:
+    """The answer of the API for the night."""
+    return {f"nights/{RUN_ID}": {"recipes": list(recipes), "paused": []}}
 
 
 def test_summarize_counts_failures(monkeypatch: pytest.MonkeyPatch) -> None:
     """Only counts that changed are written; recipes that reach the limit are paused."""
-    client = use(monkeypatch, Client())
-    recipes = [in_night("1", "built", 0), in_night("2", "failed", 2), in_night("3", "unchanged", 0)]
+    night = summary_of(in_night("1", "built", 0), in_night("2", "failed", 2), in_night("3", "unchanged", 0))
     known = [recipe("1", "a", 1), recipe("2", "b", 1), recipe("3", "c"), recipe("4", "d", 1)]
-    summarize(client, recipes, known=known)
-    run = context()
+    api, context = use(monkeypatch, *known, **night), make_context()
     with pytest.raises(AirflowFailException, match="1 of 3 recipes failed: name-2"):
-        SummarizeOperator(task_id="x", builds=[]).execute(run)
-    assert client.updates == [("recipes/1", {"nightly_failures": 0}), ("recipes/2", {"nightly_failures": 2})]
-    kept = run["ti"].pushed["return_value"]
+        SummarizeOperator(task_id="summarize", builds=[]).execute(context)
+    assert api.changes == [
+        ("PATCH", "recipes/1", {"nightly_failures": 0}),
+        ("PATCH", "recipes/2", {"nightly_failures": 2}),
+    ]
+    kept = xcoms(context)["return_value"]
     assert [item["outcome"] for item in kept["recipes"]] == ["built", "failed", "unchanged"]
     assert kept["paused"] == [{"recipe_id": "2", "name": "b", "failures": 2}]
 
 
 def test_summarize_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another try of the task counts nothing twice."""
-    client = use(monkeypatch, Client())
-    summarize(client, [in_night("1", "built", 0)], known=[recipe("1")])
-    summary = SummarizeOperator(task_id="x", builds=[]).execute(context())
-    assert client.updates == []
+    api = use(monkeypatch, recipe("1"), **summary_of(in_night("1", "built", 0)))
+    summary = SummarizeOperator(task_id="summarize", builds=[]).execute(make_context())
+    assert not api.changes
     assert summary["recipes"][0]["recipe_id"] == "1"
-
-
-def test_due_recipes() -> None:
-    """Of the due recipes of a lineage only the newest is chosen; paused and unmarked ones are not."""
-    known = [recipe("1"), recipe("2"), recipe("3", "b", 9), recipe("4", "c", nightly=False), recipe("5", "d")]
-    client: Any = Client(recipes=known)
-    assert [found["id"] for found in plan._due_recipes(client)] == ["2", "5"]
