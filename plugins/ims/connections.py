@@ -1,4 +1,4 @@
-"""Airflow's two connections, as clients of ours: `ims_api` and `ims_s3`."""
+"""The services that tasks use, from the Airflow connections `ims_api` and `ims_s3`."""
 
 from __future__ import annotations
 
@@ -12,13 +12,13 @@ S3_CONNECTION = "ims_s3"
 
 
 def api_client() -> ImsClient:
-    """Our API, as the tasks' own user."""
+    """The API, as the user of the tasks."""
     connection = BaseHook.get_connection(API_CONNECTION)
     return ImsClient.login(str(connection.host), str(connection.login), str(connection.password))
 
 
 def object_store() -> ObjectStore:
-    """S3."""
-    from airflow.providers.amazon.aws.hooks.s3 import S3Hook  # costs a second: only tasks that need it pay
+    """The object store."""
+    from airflow.providers.amazon.aws.hooks.s3 import S3Hook  # it takes a second to import
 
     return ObjectStore(S3Hook(aws_conn_id=S3_CONNECTION).get_conn())

@@ -10,16 +10,16 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from ims.settings import settings
 
 _FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
-_KEY = "Id of the public key that may log in to the job's shell; the page Images lists them."
+_KEY = "Id of the public key that may log in to the shell of the job. The page Images lists the keys."
 SCRIPT_LENGTH = 8192
-"""Characters. It travels in the command line of a step, of which the kernel takes 128 KiB."""
+"""The most characters of a script. It is part of the command line of a step, which the kernel limits to 128 KiB."""
 
 Identity = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 
 
 @dataclass(frozen=True)
 class ShellSpec:
-    """The shell that a job is to open."""
+    """The shell that a job opens."""
 
     name: str
     jail: bool
@@ -31,7 +31,7 @@ def _field(section: str, title: str, default: Any, description: str, *, many_lin
 
 
 class JobParams(BaseModel):
-    """What every job is given."""
+    """The parameters that all jobs have."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -50,24 +50,24 @@ class JobParams(BaseModel):
         "Boot files",
         "Kernel",
         None,
-        "Name of the kernel in the image's /boot. Empty: vmlinuz, on aarch64 Image.",
+        "Name of the kernel in /boot of the image. Empty: vmlinuz, or Image on aarch64.",
         pattern=_FILE_NAME,
     )
     initrd_file_name: str = _field(
-        "Boot files", "Initrd", "initrd", "Name of the initrd in the image's /boot.", pattern=_FILE_NAME
+        "Boot files", "Initrd", "initrd", "Name of the initrd in /boot of the image.", pattern=_FILE_NAME
     )
     kernel_parameters_file_name: str = _field(
         "Boot files",
         "Kernel parameters",
         "kernel-parameters",
-        "Name of the file in /boot that holds the kernel's parameters; left out where there is none.",
+        "Name of the file with the kernel parameters in /boot of the image. An image need not have the file.",
         pattern=_FILE_NAME,
     )
     build_env_size: int | None = _field(
-        "Build", "Free space (GiB)", None, "Space that must be free before the work starts.", ge=1, le=65536
+        "Build", "Free space (GiB)", None, "Space that must be free before the job starts.", ge=1, le=65536
     )
     job_mem_size: int | None = _field(
-        "Build", "Memory (GiB)", None, "Memory of the build; used where steps run as pods.", ge=1, le=65536
+        "Build", "Memory (GiB)", None, "Memory limit of the build, if steps run as pods.", ge=1, le=65536
     )
     require_dkms: bool | None = _field(
         "Build", "DKMS", None, "Whether the build needs kernel modules made by DKMS. Empty: as the recipe says."
@@ -77,24 +77,29 @@ class JobParams(BaseModel):
         "Shell",
         "Lease (s)",
         86400,
-        "Seconds until a shell that nobody finishes is closed and the job ends in error. It can be extended.",
+        "Seconds after which an unfinished shell is closed and the job ends in error. The lease can be extended.",
         ge=60,
         le=30 * 86400,
     )
 
     @property
     def shell(self) -> ShellSpec | None:
-        """The shell that the job opens, or may open."""
+        """The shell that the job opens, or may open; None if it never opens one."""
         return None
 
 
 class CreateParams(JobParams):
-    """What the workflow `create_image` is given; what `POST /jobs` with `job_type: create` is given besides."""
+    """The parameters of `create_image`."""
 
-    artifact_id: Identity = _field("Image", "Recipe", ..., "Id of the recipe to build; the page Images lists them.")
-    public_key_id: Identity | None = _field("Image", "Public key", None, f"{_KEY} Only a debug shell needs it.")
+    artifact_id: Identity = _field(
+        "Image", "Recipe", ..., "Id of the recipe to build. The page Images lists the recipes."
+    )
+    public_key_id: Identity | None = _field("Image", "Public key", None, f"{_KEY} Only a debug shell needs one.")
     enable_debug: bool = _field(
-        "Shell", "Debug shell", False, "Open a shell on the image root when building or packing it fails."
+        "Shell",
+        "Debug shell",
+        False,
+        "Open a shell on the image root if the build fails or the image cannot be packed.",
     )
     repository_timeout: int = _field(
         "Repositories",
@@ -113,33 +118,40 @@ class CreateParams(JobParams):
 
     @property
     def shell(self) -> ShellSpec | None:
-        """The debug shell, which a failure opens."""
+        """The debug shell, which the job opens if it fails."""
         return ShellSpec("debug", False) if self.enable_debug else None
 
 
 class CustomizeParams(JobParams):
-    """What the workflow `customize_image` is given."""
+    """The parameters of `customize_image`."""
 
-    artifact_id: Identity = _field("Image", "Image", ..., "Id of the image to customize; the page Images lists them.")
+    artifact_id: Identity = _field(
+        "Image", "Image", ..., "Id of the image to customize. The page Images lists the images."
+    )
     public_key_id: Identity = _field("Image", "Public key", ..., _KEY)
     enable_debug: bool = _field(
-        "Shell", "Debug", False, "Taken from clients of IMS; a customization has its shell anyway."
+        "Shell", "Debug", False, "Accepted from clients of IMS. It has no effect: a customization opens a shell anyway."
     )
     shell_name: str = _field(
-        "Shell", "Name of the shell", "customize", "How clients tell the shell apart.", min_length=1, max_length=63
+        "Shell",
+        "Name of the shell",
+        "customize",
+        "Name by which clients recognize the shell.",
+        min_length=1,
+        max_length=63,
     )
     jail: bool = _field(
         "Shell",
         "Jail",
         False,
-        "Show the image alone, as its own root. Otherwise it is at /mnt/image/image-root, with tools around it.",
+        "Show only the image, as the root. Otherwise the image is at /mnt/image/image-root, with tools around it.",
     )
     script: str | None = _field(
         "Script",
         "Script",
         None,
-        "Run this in the image, as root, instead of opening a shell. It begins with #! or is one for /bin/sh. "
-        "Everybody who may see the job can read it: no passwords.",
+        "Run this script in the image, as root, instead of opening a shell. Without a #! line, /bin/sh runs it. "
+        "Do not include passwords: everybody who may see the job can read the script.",
         min_length=1,
         max_length=SCRIPT_LENGTH,
         pattern=r"^[^\x00]*$",
@@ -149,33 +161,33 @@ class CustomizeParams(JobParams):
         "Script",
         "Ansible playbook",
         None,
-        "S3 address of a .tar.gz with site.yml at its root: Ansible runs it on the image instead of opening a shell.",
+        "S3 address of a .tar.gz archive with site.yml at its top. Ansible runs it on the image; no shell opens.",
         pattern=r"^s3://[^/\x00]+/[^\x00]+$",
         max_length=1024,
     )
 
     @model_validator(mode="after")
-    def _one_of_them(self) -> CustomizeParams:
+    def _has_one_script(self) -> CustomizeParams:
         if self.script is not None and self.playbook is not None:
             raise ValueError("script and playbook cannot both be given")
         return self
 
     @property
     def shell(self) -> ShellSpec | None:
-        """A shell, unless a script does the work."""
+        """The shell, unless a script or a playbook customizes the image."""
         scripted = self.script is not None or self.playbook is not None
         return None if scripted else ShellSpec(self.shell_name, self.jail)
 
 
 class PlanParams(BaseModel):
-    """What the workflow `plan_images` is given."""
+    """The parameters of `plan_images`."""
 
     model_config = ConfigDict(extra="forbid")
 
     recipes: list[Identity] = Field(
         default_factory=list,
         title="Recipes",
-        description="Ids of the recipes to look at. Empty: those that are built nightly.",
+        description="Ids of the recipes to plan. Empty: the recipes that are built nightly.",
         max_length=1000,
     )
 
@@ -184,19 +196,19 @@ DEFAULT_BOOT_FILES: dict[str, str | None] = {
     name: CreateParams.model_fields[name].default
     for name in ("kernel_file_name", "initrd_file_name", "kernel_parameters_file_name")
 }
-"""What a job looks up in /boot if it is not told otherwise, by the name of the field."""
+"""The default names of the files in /boot that become artifacts, by the name of the parameter."""
 
 
 class MaintenanceParams(BaseModel):
-    """What the workflow `image_maintenance` is given."""
+    """The parameters of `image_maintenance`."""
 
     model_config = ConfigDict(extra="forbid")
 
-    dry_run: bool = _field("Clean-up", "Dry run", False, "Only show what would go.")
+    dry_run: bool = _field("Maintenance", "Dry run", False, "Only list what would be deleted.")
 
 
 class NightParams(BaseModel):
-    """What the workflow `nightly_images` is given."""
+    """The parameters of `nightly_images`."""
 
     model_config = ConfigDict(extra="forbid")
 
@@ -207,11 +219,11 @@ class NightParams(BaseModel):
         "Ids of the recipes to build, marked or not. Empty: all that are marked and not paused.",
         max_length=1000,
     )
-    force: bool = _field("Night", "Force", False, "Build also what would come out as it is.")
+    force: bool = _field("Night", "Force", False, "Build recipes even if their images would be identical.")
 
 
 def field_schemas(job: type[BaseModel]) -> dict[str, dict[str, Any]]:
-    """The JSON schema of each field, with one list of types instead of `anyOf`, which the UI's form can show."""
+    """The JSON schema of each field. The trigger form cannot show `anyOf`, so it is one list of types."""
     schema = job.model_json_schema()
     return {name: _flat(field) for name, field in schema["properties"].items()}
 

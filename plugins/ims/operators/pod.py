@@ -1,4 +1,4 @@
-"""A step of `ims.steps` as a pod: Airflow's own operator, told what to run and how its failures read."""
+"""A step of `ims.steps` as a pod, through Airflow's own operator for pods."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ LOG_SECONDS = 5
 
 
 class PodStepOperator(StepTask, KubernetesPodOperator):
-    """Runs the step named like the task in a pod on the job's volume.
+    """Runs the step in a pod that mounts the volume of the job.
 
-    The pod of a `long` one is watched by the triggerer, which logs what it says, and holds no worker.
+    While a `long` step runs, the triggerer follows its log, and the task occupies no worker.
     """
 
     template_fields = StepTask.template_fields
@@ -61,31 +61,31 @@ class PodStepOperator(StepTask, KubernetesPodOperator):
         with cluster_errors():
             await_cluster()
             result = KubernetesPodOperator.execute(self, context)
-        # A pod that has ended before it was watched is looked at at once, and its result dropped by the base class.
+        # If the pod has ended already, the base class calls trigger_reentry at once and drops its result.
         return self._result if self.deferrable else result["result"]
 
     def await_pod_start(self, pod: k8s.V1Pod) -> None:
-        """Wait until the pod runs. Raises AirflowException: its image cannot be had, or it takes too long."""
+        """Wait until the pod runs. Raises AirflowException: its image cannot be pulled, or it takes too long."""
         try:
-            self._await_opening(pod)
+            self._await_init_containers(pod)
             super().await_pod_start(pod)
         except AirflowException:
-            self.remote_pod = self.pod_manager.read_pod(pod)  # it says why
+            self.remote_pod = self.pod_manager.read_pod(pod)  # its status has the reason
             raise
 
-    def _await_opening(self, pod: k8s.V1Pod) -> None:
-        """Wait for the containers that begin before the others: the base class does not look at them."""
+    def _await_init_containers(self, pod: k8s.V1Pod) -> None:
+        """Wait until the init containers have ended; the base class does not check them."""
         deadline = time.monotonic() + self.startup_timeout_seconds
-        while pod.spec.init_containers and not _is_opened(now := self.pod_manager.read_pod(pod)):
-            first = k8s.V1Pod(status=k8s.V1PodStatus(container_statuses=now.status.init_container_statuses))
-            if why := detect_pod_terminate_early_issues(first):
+        while pod.spec.init_containers and not _is_initialized(now := self.pod_manager.read_pod(pod)):
+            status = k8s.V1Pod(status=k8s.V1PodStatus(container_statuses=now.status.init_container_statuses))
+            if why := detect_pod_terminate_early_issues(status):
                 raise PodLaunchFailedException(why)
             if time.monotonic() > deadline:
                 raise PodLaunchFailedException(f"the pod did not start within {self.startup_timeout_seconds} s")
             time.sleep(self.startup_check_interval_seconds)
 
     def trigger_reentry(self, context: Context, event: dict[str, Any]) -> Any:
-        """Take the result of a pod that the triggerer saw end."""
+        """Returns the result of the step, after the triggerer has seen the pod end."""
         with task_errors(context), cluster_errors():
             await_cluster()
             try:
@@ -98,10 +98,10 @@ class PodStepOperator(StepTask, KubernetesPodOperator):
         return self._result
 
     def cleanup(self, pod: k8s.V1Pod, remote_pod: k8s.V1Pod, *arguments: Any, **named: Any) -> None:
-        """Remove the pod. Raises ImsError: the step's own reason, or what the cluster says of the pod."""
+        """Delete the pod. Raises ImsError with the reason of the step, or that of the cluster, if the pod failed."""
         try:
             super().cleanup(pod, remote_pod, *arguments, **named)
-        except AirflowException:  # the pod's failure; what else goes wrong is not the step's
+        except AirflowException:  # the pod failed
             raise self._failure(remote_pod) from None
 
     def _failure(self, pod: k8s.V1Pod) -> ImsError:
@@ -118,7 +118,7 @@ def _without_level(_container: str, line: str) -> str:
     return parse_line(line)[1]
 
 
-def _is_opened(pod: k8s.V1Pod) -> bool:
-    """Whether the containers that begin before the others have ended."""
+def _is_initialized(pod: k8s.V1Pod) -> bool:
+    """Whether all init containers have ended."""
     states = [status.state for status in pod.status.init_container_statuses or []]
     return pod.status.phase != PodPhase.PENDING or (states != [] and all(state.terminated for state in states))
