@@ -10,7 +10,15 @@ import httpx
 import pytest
 
 from ims.client import ImsClient
-from ims.errors import ConfigurationError, ImsError, InputError, LoginError, MissingError, UnavailableError
+from ims.errors import (
+    ConfigurationError,
+    ImsError,
+    InputError,
+    LoginError,
+    MissingError,
+    PermanentError,
+    UnavailableError,
+)
 
 Answer = Callable[[httpx.Request], httpx.Response]
 
@@ -74,7 +82,7 @@ def test_login(client: Make) -> None:
         (403, ConfigurationError),
         (404, MissingError),
         (408, UnavailableError),
-        (409, InputError),
+        (409, PermanentError),
         (422, InputError),
         (429, UnavailableError),
         (500, UnavailableError),

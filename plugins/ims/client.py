@@ -8,7 +8,15 @@ from typing import Any
 
 import httpx
 
-from ims.errors import ConfigurationError, ImsError, InputError, LoginError, MissingError, UnavailableError
+from ims.errors import (
+    ConfigurationError,
+    ImsError,
+    InputError,
+    LoginError,
+    MissingError,
+    PermanentError,
+    UnavailableError,
+)
 
 ROOT = "/apis/ims"
 _BY_STATUS: dict[int, type[ImsError]] = {
@@ -16,6 +24,7 @@ _BY_STATUS: dict[int, type[ImsError]] = {
     403: ConfigurationError,
     404: MissingError,
     408: UnavailableError,
+    409: PermanentError,
     429: UnavailableError,
 }
 

@@ -13,7 +13,7 @@ from rich.text import Text
 
 from ims.cli.step_logs import StepLogs
 from ims.cli.transcript import Transcript, is_over, is_running
-from ims.errors import ImsError, UnavailableError
+from ims.errors import PermanentError, UnavailableError
 
 if TYPE_CHECKING:
     from ims.client import ImsClient
@@ -26,7 +26,7 @@ LOG_PATIENCE = 10
 _POLLS_PER_LAST_LINE = 10
 
 
-class JobFailedError(ImsError):
+class JobFailedError(PermanentError):
     """A job ended in error."""
 
 

@@ -23,7 +23,7 @@ from ims.cli.options import (
 )
 from ims.cli.output import FormatOption, for_people, show_list, show_record
 from ims.cli.resources import IMAGES, add_verbs, change
-from ims.errors import InputError
+from ims.errors import InputError, PermanentError
 
 app = group("images", "Manage images, which nodes boot.")
 add_verbs(app, IMAGES)
@@ -133,7 +133,7 @@ def pull(
     client = connect()
     image = client.get(f"{IMAGES.path}/{IMAGES.identify(client, identity)}")
     if image["link"] is None:
-        raise InputError(
+        raise PermanentError(
             f"the image {image['id']} has no manifest",
             f"Wait until its job has ended, or set it: ims images update {image['id']} --link-path s3://bucket/key",
         )

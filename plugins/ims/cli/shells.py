@@ -13,7 +13,7 @@ from ims.cli.login import connect
 from ims.cli.options import JobId, given
 from ims.cli.output import FormatOption, say, show_record
 from ims.cli.resources import JOBS
-from ims.errors import InputError
+from ims.errors import PermanentError
 
 if TYPE_CHECKING:
     from ims.client import ImsClient
@@ -70,7 +70,7 @@ def extend(
 
 
 def _with_shell(client: ImsClient, job_id: str) -> dict[str, Any]:
-    """Wait for the shell of a job; returns the job. Raises InputError if the job has ended."""
+    """Wait for the shell of a job; returns the job. Raises PermanentError if the job has ended."""
     waiting = False
     for job in polled(client, job_id):
         if job["status"] == "waiting_on_user" and job["ssh_containers"]:
@@ -78,7 +78,9 @@ def _with_shell(client: ImsClient, job_id: str) -> dict[str, Any]:
         if not waiting:
             say(f"job {job_id} is {job['status']}; waiting for its shell")
             waiting = True
-    raise InputError(f"the job {job_id} has ended with status {job['status']}", "Start another job: ims jobs create")
+    raise PermanentError(
+        f"the job {job_id} has ended with status {job['status']}", "Start another job: ims jobs create"
+    )
 
 
 def _after_shell(client: ImsClient, job_id: str) -> None:

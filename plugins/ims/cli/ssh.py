@@ -12,7 +12,7 @@ from tempfile import TemporaryDirectory
 from typing import Any
 from urllib.parse import urlsplit
 
-from ims.errors import ConfigurationError, ImsError, UnavailableError
+from ims.errors import ConfigurationError, PermanentError, UnavailableError
 
 _ANY = ("0.0.0.0", "::")  # noqa: S104
 NOT_CONNECTED = 255
@@ -22,7 +22,7 @@ NOT_CONNECTED = 255
 def run(job: dict[str, Any], service: str, key: Path | None, command: Sequence[str]) -> int:
     """Run ssh to the shell of a job; returns its exit code, which is that of the command that ran there.
 
-    Raises UnavailableError if the shell cannot be reached, and ImsError if its host key is not that of the job.
+    Raises UnavailableError if the shell cannot be reached, and PermanentError if its host key is not that of the job.
     """
     shell = job["ssh_containers"][0]
     address = shell["connection_info"]["customer_access"]
@@ -46,7 +46,7 @@ def run(job: dict[str, Any], service: str, key: Path | None, command: Sequence[s
 def host_key(host: str, port: int, fingerprint: str) -> str:
     """Return the host key with this fingerprint, in the format of known_hosts.
 
-    Raises UnavailableError if nothing answers, and ImsError if the server that answers has other keys.
+    Raises UnavailableError if nothing answers, and PermanentError if the server that answers has other keys.
     """
     try:
         done = subprocess.run(
@@ -62,7 +62,7 @@ def host_key(host: str, port: int, fingerprint: str) -> str:
     for key in keys:
         if fingerprint_of(key) == fingerprint:
             return key
-    raise ImsError(
+    raise PermanentError(
         f"the server on {host} port {port} is not the shell of this job: none of its host keys is {fingerprint}",
         "Do not log in there, and report it to your network administrator",
     )
