@@ -88,7 +88,6 @@ SERVED = {
         "tests/api/",
         "tests/cli/",
         *(f"tests/flows/test_{name}" for name in ("docs", "interrupted", "maintenance", "nightly")),
-        "tests/runtime/test_local_shells",
         "tests/steps/test_fetch_image",
         "tests/storage/",
     ),

@@ -1,12 +1,16 @@
-"""Shells as services of a running stack, without a workflow around them."""
+"""Shells as services of a real supervisord."""
 
 from __future__ import annotations
 
+import json
 import os
+import re
+import signal
 import stat
+import subprocess
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from platform import machine
 
@@ -14,18 +18,32 @@ import pytest
 
 from ims import supervisord
 from ims.errors import ImsError, MissingError
-from ims.runtime.base import ShellRequest
+from ims.runtime.base import ShellAddress, ShellRequest
 from ims.runtime.local.runtime import LocalRuntime
 from ims.runtime.local.services import service_name
 from ims.runtime.local.shells import START_SECONDS
+from ims.settings import Settings, settings
+from ims.stack import supervision
 from ims.workspace import Workspace
 from tests.flows.waiting import wait_for
-from tests.service import PUBLIC_KEY, Service
+from tests.service import PUBLIC_KEY
 from tests.shell.small_image import pack, write_root
 
 
 @pytest.fixture
-def workspace(service: Service) -> Iterator[Path]:
+def own(tmp_path: Path, configure: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+    """An installation in which only supervisord runs."""
+    configure(home=tmp_path / "home")
+    for name in ("run", "logs", "workspaces"):
+        (settings().home / name).mkdir(parents=True)
+    monkeypatch.setattr(supervision, "programs", lambda _: [])
+    supervision.start(settings(), {"PATH": os.environ["PATH"]})
+    yield settings()
+    supervisord.stop(settings())
+
+
+@pytest.fixture
+def workspace(own: Settings) -> Iterator[Path]:
     """The workspace of a job whose shell is closed at the end of the test."""
     job = str(uuid.uuid4())
     yield LocalRuntime().open_workspace(job, 1)
@@ -52,7 +70,7 @@ def markers(workspace: Path, *, jail: bool) -> Path:
     [(True, "complete", "complete"), (True, "failed", "fail"), (False, "complete", "complete")],
 )
 def test_marker_ends_the_shell(
-    workspace: Path, tmp_path: Path, service: Service, jail: bool, marker: str, outcome: str
+    own: Settings, workspace: Path, tmp_path: Path, jail: bool, marker: str, outcome: str
 ) -> None:
     """The step returns the outcome, and supervisord does not restart it. A link counts as a marker."""
     rootfs = pack(write_root(tmp_path / "root"), tmp_path / "rootfs")
@@ -61,7 +79,7 @@ def test_marker_ends_the_shell(
     (markers(workspace, jail=jail) / marker).symlink_to("/does/not/exist")
     wait_for(lambda: LocalRuntime().shell_outcome(workspace.name) == outcome, 5, pause=0.1)
     name = service_name("serve_shell", workspace.name)
-    wait_for(lambda: supervisord.states(service.settings)[name] == "EXITED", 5)
+    wait_for(lambda: supervisord.states(own)[name] == "EXITED", 5)
 
 
 def test_marker_of_the_image_does_not_count(workspace: Path, tmp_path: Path) -> None:
@@ -93,3 +111,42 @@ def test_failure_of_the_step_is_reported_at_once(workspace: Path, tmp_path: Path
     assert LocalRuntime().shell_outcome(workspace.name) is None
     with pytest.raises(MissingError):
         LocalRuntime().open_shell(request(workspace, None))
+
+
+def sshd_of(workspace: Path) -> int:
+    """The process of the SSH server that listens on the port of a shell."""
+    port = json.loads(Workspace(workspace).shell_address.read_text())["port"]
+    listening = subprocess.run(["ss", "-Hltnp", f"sport = :{port}"], capture_output=True, text=True, check=True).stdout
+    return int(re.findall(r"pid=(\d+)", listening)[0])
+
+
+def test_shell_that_dies_is_restarted(own: Settings, workspace: Path, tmp_path: Path) -> None:
+    """It has the same host key and changes, and its user can still end it."""
+    first = LocalRuntime().open_shell(request(workspace, pack(write_root(tmp_path / "root"), tmp_path / "rootfs")))
+    changed = Workspace(workspace).changed_files / "etc" / "changed"
+    changed.parent.mkdir(exist_ok=True)
+    changed.touch()
+    before = Workspace(workspace).shell_address.stat().st_mtime_ns
+    os.kill(sshd_of(workspace), signal.SIGKILL)
+    wait_for(lambda: is_announced_after(workspace, before), 20)
+    assert ShellAddress.model_validate_json(Workspace(workspace).shell_address.read_text()) == first
+    assert changed.exists()
+    assert LocalRuntime().shell_outcome(workspace.name) is None
+    (markers(workspace, jail=True) / "complete").touch()
+    wait_for(lambda: LocalRuntime().shell_outcome(workspace.name) == "complete", 5, pause=0.1)
+
+
+def test_shell_comes_back_with_the_stack(own: Settings, workspace: Path, tmp_path: Path) -> None:
+    """If the stack stops and starts, the shell has the same address and host key."""
+    first = LocalRuntime().open_shell(request(workspace, pack(write_root(tmp_path / "root"), tmp_path / "rootfs")))
+    before = Workspace(workspace).shell_address.stat().st_mtime_ns
+    supervisord.stop(own)
+    supervision.start(own, {"PATH": os.environ["PATH"]})
+    wait_for(lambda: is_announced_after(workspace, before), 20)
+    assert ShellAddress.model_validate_json(Workspace(workspace).shell_address.read_text()) == first
+
+
+def is_announced_after(workspace: Path, time_ns: int) -> bool:
+    """Whether the step has announced its shell since a time."""
+    path = Workspace(workspace).shell_address
+    return path.exists() and path.stat().st_mtime_ns > time_ns

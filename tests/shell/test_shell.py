@@ -386,15 +386,19 @@ def test_names_are_resolved(shell: Shell) -> None:
     assert not os.path.lexists(shell.upper / "etc" / "resolv.conf")
 
 
-def test_markers_are_visible_outside(shell: Shell) -> None:
-    """They are where the runtime looks for them."""
-    outside = shell.workspace.markers(jail=shell.jail)
-    for name in ("complete", "failed"):
-        path = f"/tmp/{name}" if shell.jail else f"/mnt/image/{name}"
-        assert not (outside / name).exists()
-        shell.says(f"touch {path}")
-        assert (outside / name).exists()
-        shell.says(f"rm {path}")
+@pytest.mark.parametrize(
+    ("jail", "command", "outcome"),
+    [(True, "touch /tmp/complete", "complete"), (False, "ln -s /none /mnt/image/failed", "fail")],
+    ids=["jailed", "unjailed"],
+)
+def test_marker_ends_the_shell(key: Path, rootfs: Path, jail: bool, command: str, outcome: str) -> None:
+    """The session that creates it can end normally, then the step returns the outcome."""
+    served = Shell(key, rootfs, jail=jail).start()
+    served.says(command)
+    served.thread.join(5)
+    assert not served.thread.is_alive()
+    assert json.loads(served.workspace.result("shell").read_text()) == {"result": outcome}
+    served.remove()
 
 
 def test_processes_outlive_a_connection(own: Shell) -> None:
@@ -484,7 +488,7 @@ def test_lost_sshd_ends_the_step(key: Path, rootfs: Path) -> None:
     os.kill(int(server.name), signal.SIGKILL)
     served.thread.join(10)
     assert served.error is not None
-    assert "sshd ended with -9" in str(served.error)
+    assert "sshd ended with exit code -9" in str(served.error)
     assert not served.error.permanent
     served.remove()
 

@@ -1,4 +1,4 @@
-"""The runtime that the setting `runtime` names. The setting is read nowhere else."""
+"""The runtime that the setting `runtime` names. No other module selects code by this setting."""
 
 from __future__ import annotations
 
