@@ -17,7 +17,7 @@ from ims.errors import ConfigurationError, ImsError, InputError, UnavailableErro
 from ims.settings import settings
 
 PATIENCE_SECONDS = 300
-GONE = ("the step's pod is gone", "Somebody deleted it, or its node is lost")
+GONE = ("the step's pod is gone", "A user deleted it, or its node is lost")
 
 
 def core_api() -> client.CoreV1Api:

@@ -1,4 +1,4 @@
-"""What a step is on Kubernetes: a pod, made from its declaration and the settings. Nothing here asks a cluster."""
+"""The pods of steps, made from the declaration of the step and the settings. This module sends no requests."""
 
 from __future__ import annotations
 
@@ -15,10 +15,11 @@ from ims.steps.step import Step
 from ims.workspace import Workspace
 
 WORKSPACES = PurePosixPath("/mnt/workspaces")
-"""Where a pod sees the volume of its job, below the job's id."""
+"""The folder of a pod in which the volume of its job is mounted, under the id of the job."""
 OUTCOME = "/ims-outcome"
-"""The file that Kubernetes keeps as the container's last message: {"error", "hint"} of a step that failed."""
+"""The file whose content Kubernetes keeps as the last message of the container: {"result"} or {"error", "hint"}."""
 RESULT = "/airflow/xcom/return.json"
+"""The file that Airflow's operator returns as the result of the task."""
 CA = "/etc/ims/site-ca.crt"
 USER = 1000
 SHELL_PORT = 2022
@@ -27,7 +28,7 @@ PART_OF = "app.kubernetes.io/part-of"
 JOB = "ims.job"
 """The label with the id of the job."""
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
-# Settings that mean something to a step; where things are is other in a pod.
+# The settings that steps use, except for paths: these differ in a pod.
 _SETTINGS = (
     *("recipes_bucket", "images_bucket", "recipe_max_mib", "recipe_max_files", "log_level"),
     *("squashfs_level", "squashfs_processors", "squashfs_memory_mib"),
@@ -35,19 +36,20 @@ _SETTINGS = (
 
 
 def workspace(job_id: str) -> PurePosixPath:
-    """Where the steps of a job work."""
+    """The path of the workspace of a job in its pods."""
     return WORKSPACES / job_id
 
 
 def volume_name(job_id: str) -> str:
-    """The claim of a job's volume."""
+    """The name of the PersistentVolumeClaim of a job."""
     return f"ims-{job_id}"
 
 
 def step_pod(step: Step[Any], data: dict[str, Any], arch: str | None, memory_gib: int | None = None) -> k8s.V1Pod:
-    """The pod that runs a step on its input, which names the workspace.
+    """Returns the pod that runs a step on its input `data`.
 
-    `arch` is that of what the job works on; None: any node will do.
+    `arch` is the architecture that the node must have, or None if every node will do. `memory_gib` overrides the memory
+    limit of the settings.
     """
     own = settings()
     job_id = PurePosixPath(data["workspace"]).name
@@ -64,7 +66,7 @@ def step_pod(step: Step[Any], data: dict[str, Any], arch: str | None, memory_gib
             node_selector=_nodes(own, arch),
             tolerations=[k8s.V1Toleration(**item) for item in own.kubernetes_tolerations],
             runtime_class_name=own.kubernetes_runtime_class or None,
-            init_containers=[] if step.privileged else [_opener(own, job_id)],
+            init_containers=[] if step.privileged else [_permission_setter(own, job_id)],
             containers=[_container(own, step, data, job_id, memory_gib)],
             volumes=_volumes(own, job_id),
             security_context=k8s.V1PodSecurityContext(seccomp_profile=_seccomp(step)),
@@ -73,15 +75,13 @@ def step_pod(step: Step[Any], data: dict[str, Any], arch: str | None, memory_gib
 
 
 def shell_pod(step: Step[Any], request: ShellRequest) -> k8s.V1Pod:
-    """The pod of a shell: it is ready when ssh answers, restarts when it fails, and ends when its user ends it."""
+    """Returns the pod of a shell: ready when sshd answers, restarted if it fails, ended when its user ends it."""
     pod = step_pod(step, request.step_input("0.0.0.0", SHELL_PORT), request.arch)  # noqa: S104
     (container,) = pod.spec.containers
     container.args = [
         *container.args[:2],
-        "--result",
-        str(Workspace(request.workspace).pod_shell_result),
-        "--outcome",
-        OUTCOME,
+        *("--result", str(Workspace(request.workspace).pod_shell_result)),
+        *("--outcome", OUTCOME),
     ]
     container.ports = [k8s.V1ContainerPort(container_port=SHELL_PORT)]
     container.readiness_probe = k8s.V1Probe(
@@ -93,12 +93,12 @@ def shell_pod(step: Step[Any], request: ShellRequest) -> k8s.V1Pod:
 
 
 def shell_name(job_id: str) -> str:
-    """The pod and the service of a job's shell."""
+    """The name of the pod and of the service of a shell."""
     return f"shell-{job_id}"
 
 
 def shell_service(job_id: str) -> k8s.V1Service:
-    """What makes a shell reachable."""
+    """Returns the service that makes a shell reachable."""
     own = settings()
     return k8s.V1Service(
         metadata=k8s.V1ObjectMeta(
@@ -113,13 +113,13 @@ def shell_service(job_id: str) -> k8s.V1Service:
 
 
 def labels(job_id: str, step_name: str) -> dict[str, str]:
-    """How the pods of a job are found."""
+    """The labels of the objects of a job, by which they are found again."""
     return {PART_OF: "ims", JOB: job_id, "ims.step": step_name}
 
 
 def _nodes(own: Settings, arch: str | None) -> dict[str, str]:
-    wanted = {} if arch is None else {"kubernetes.io/arch": _ARCHITECTURES.get(arch, arch)}
-    return {**wanted, **own.kubernetes_node_selector}
+    required = {} if arch is None else {"kubernetes.io/arch": _ARCHITECTURES.get(arch, arch)}
+    return {**required, **own.kubernetes_node_selector}
 
 
 def _seccomp(step: Step[Any]) -> k8s.V1SeccompProfile:
@@ -160,9 +160,9 @@ def _secret(own: Settings, name: str) -> k8s.V1EnvVar:
 
 
 def _resources(own: Settings, step: Step[Any], memory_gib: int | None) -> k8s.V1ResourceRequirements:
-    wanted = own.kubernetes_resources.get(step.name, {})
-    limits = dict(wanted.get("limits", {})) | ({"memory": f"{memory_gib}Gi"} if memory_gib is not None else {})
-    return k8s.V1ResourceRequirements(requests=wanted.get("requests"), limits=limits or None)
+    configured = own.kubernetes_resources.get(step.name, {})
+    limits = dict(configured.get("limits", {})) | ({"memory": f"{memory_gib}Gi"} if memory_gib is not None else {})
+    return k8s.V1ResourceRequirements(requests=configured.get("requests"), limits=limits or None)
 
 
 def _security(step: Step[Any]) -> k8s.V1SecurityContext:
@@ -178,8 +178,11 @@ def _security(step: Step[Any]) -> k8s.V1SecurityContext:
     )
 
 
-def _opener(own: Settings, job_id: str) -> k8s.V1Container:
-    """Lets an ordinary user write to the volume; a pod's fsGroup would change the groups of an image root."""
+def _permission_setter(own: Settings, job_id: str) -> k8s.V1Container:
+    """An init container that lets an ordinary user write to the volume.
+
+    The pod's fsGroup would do that too, but it would also change the groups of all files of an image root.
+    """
     return k8s.V1Container(
         name="open-workspace",
         image=own.kubernetes_image,
