@@ -1,4 +1,4 @@
-"""The image manifest, as it is read and written."""
+"""Reading and writing manifests of images."""
 
 from __future__ import annotations
 
@@ -45,12 +45,12 @@ ALL = {
 
 
 def test_types_are_those_that_bos_reads() -> None:
-    """They are a contract: a node boots by them."""
+    """Nodes find their kernel and root file system by these types."""
     assert (*ALL.values(),) == (manifest.ROOTFS, manifest.KERNEL, manifest.INITRD, manifest.BOOT_PARAMETERS)
 
 
-def test_json_and_yaml_readers_see_the_same() -> None:
-    """It is JSON in a file named .yaml: each reader takes it."""
+def test_manifest_is_json_and_yaml() -> None:
+    """Readers of either format can parse the file, which has JSON in it and the ending .yaml."""
     text = write_manifest([uploaded(kind, name) for name, kind in ALL.items()])
     seen = json.loads(text)
     assert yaml.safe_load(text) == seen
@@ -65,14 +65,14 @@ def test_json_and_yaml_readers_see_the_same() -> None:
     assert [artifact["type"] for artifact in seen["artifacts"]] == list(ALL.values())
 
 
-def test_written_manifest_is_small_enough() -> None:
-    """BOS refuses one of a MiB; the longest keys that S3 takes are far from that."""
+def test_manifest_is_smaller_than_the_limit_of_bos() -> None:
+    """BOS rejects a manifest of 1 MiB; even the longest keys in S3 make one that is far smaller."""
     text = write_manifest([uploaded(kind, "k" * 1024) for kind in ALL.values()])
     assert len(text.encode()) < MAX_BYTES / 10
 
 
-def test_what_was_written_can_be_read() -> None:
-    """And found by its type."""
+def test_round_trip() -> None:
+    """A manifest that was written can be read; artifacts are found by type."""
     found = read_manifest(write_manifest([uploaded(kind, name) for name, kind in ALL.items()]).encode(), NAME)
     assert [artifact.link.path for artifact in found.of_type(manifest.INITRD)] == ["s3://boot-images/1/initrd"]
     assert found.of_type("application/other") == []
@@ -88,15 +88,15 @@ READABLE = {
 
 
 @pytest.mark.parametrize("text", READABLE.values(), ids=READABLE)
-def test_manifest_is_read(text: str) -> None:
-    """In both formats, by IMS or by hand."""
+def test_read_both_formats(text: str) -> None:
+    """A manifest may be written by IMS or by hand."""
     (rootfs,) = read_manifest(text.encode(), NAME).of_type(manifest.ROOTFS)
     assert rootfs.link.path == "s3://boot-images/1/rootfs"
     assert rootfs.link.type == "s3"
 
 
-def test_manifest_may_have_no_artifacts() -> None:
-    """What an image needs is checked where it is used."""
+def test_manifest_without_artifacts() -> None:
+    """It is valid: the callers check which artifacts they need."""
     assert read_manifest(b'{"version": "1.0", "artifacts": []}', NAME).artifacts == []
 
 
@@ -123,14 +123,14 @@ BAD = {
 
 
 @pytest.mark.parametrize(("data", "reason"), BAD.values(), ids=BAD)
-def test_bad_manifest_is_refused(data: bytes, reason: str) -> None:
-    """The error names the manifest and the first thing that is wrong."""
+def test_malformed_manifest(data: bytes, reason: str) -> None:
+    """The error names the manifest and the first fault."""
     with pytest.raises(InputError) as caught:
         read_manifest(data, NAME)
     assert NAME in caught.value.reason
     assert reason in caught.value.reason
 
 
-def test_new_manifest_gets_its_time() -> None:
-    """In UTC, as IMS writes it."""
+def test_time_of_a_new_manifest() -> None:
+    """The time is that of the creation."""
     assert Manifest(version="1.0", artifacts=[]).created < Manifest(version="1.0", artifacts=[]).created

@@ -1,4 +1,4 @@
-"""Objects in the real S3 of the stack, and through a relay that damages what it passes on."""
+"""The client of S3, against the S3 of the stack and through a relay that damages answers."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ LARGE = 2 * TRANSFER.multipart_chunksize + 12345
 
 @pytest.fixture
 def name(service: Service) -> Iterator[ObjectName]:
-    """Where nothing is yet; below a prefix of the test's own, which is cleared after it."""
+    """The name of an object that does not exist, below a prefix that is deleted after the test."""
     prefix = f"test-{uuid4()}"
     yield ObjectName(service.settings.images_bucket, f"{prefix}/object")
     service.store.delete_prefix(service.settings.images_bucket, f"{prefix}/")
@@ -37,13 +37,13 @@ def name(service: Service) -> Iterator[ObjectName]:
 
 @pytest.fixture
 def store(service: Service) -> ObjectStore:
-    """The stack's S3."""
+    """The S3 of the stack."""
     return service.store
 
 
 @contextmanager
 def relay(service: Service, spoil: Spoil) -> Iterator[ObjectStore]:
-    """A store whose answers to GET are spoiled on their way; requests reach the real S3 as they were signed."""
+    """A store whose relay applies `spoil` to the answers to GET. Requests reach S3 unchanged."""
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -70,7 +70,7 @@ def relay(service: Service, spoil: Spoil) -> Iterator[ObjectStore]:
             self.wfile.write(body)
 
         def log_message(self, _format: str, *args: object) -> None:
-            """Quiet."""
+            """Log nothing."""
 
     with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
         threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
@@ -79,7 +79,7 @@ def relay(service: Service, spoil: Spoil) -> Iterator[ObjectStore]:
 
 
 def connection(settings: Settings) -> http.client.HTTPConnection:
-    """To the real S3, which may be the embedded one or one with a certificate of the site's CA."""
+    """A connection to S3: the embedded one, or one with a certificate of the site's CA."""
     url = httpx.URL(settings.endpoint_url)
     if url.scheme == "http":
         return http.client.HTTPConnection(url.host, url.port)
@@ -88,16 +88,16 @@ def connection(settings: Settings) -> http.client.HTTPConnection:
 
 
 def files(folder: Path) -> list[str]:
-    """Names of what is in a folder."""
+    """The names of the files in a folder."""
     return sorted(path.name for path in folder.iterdir())
 
 
-# Up and down
+# Upload and download
 
 
 @pytest.mark.parametrize("size", [0, 1, 5000, LARGE])
-def test_file_goes_up_and_comes_down(store: ObjectStore, name: ObjectName, tmp_path: Path, size: int) -> None:
-    """Whole, with its checksums kept beside it; a large one in parts."""
+def test_upload_and_download(store: ObjectStore, name: ObjectName, tmp_path: Path, size: int) -> None:
+    """The object has the checksums in its metadata; a large file is uploaded in parts."""
     data = (b"%016d" % 7 * (size // 16 + 1))[:size]
     (tmp_path / "up").write_bytes(data)
     stored = store.upload(tmp_path / "up", name, {"x-label": "value"})
@@ -116,7 +116,7 @@ def test_file_goes_up_and_comes_down(store: ObjectStore, name: ObjectName, tmp_p
 
 
 def test_upload_replaces(store: ObjectStore, name: ObjectName, tmp_path: Path) -> None:
-    """A step that is tried again writes the same object."""
+    """A retried step can write the same object again."""
     for content in ("first", "second"):
         (tmp_path / "up").write_text(content)
         store.upload(tmp_path / "up", name, {})
@@ -124,7 +124,7 @@ def test_upload_replaces(store: ObjectStore, name: ObjectName, tmp_path: Path) -
 
 
 def test_small_object(store: ObjectStore, name: ObjectName) -> None:
-    """Written and read whole, up to a limit."""
+    """It is written and read in one piece, up to a limit."""
     etag = store.write_bytes(name, b"12345")
     assert store.stat(name) == StoredObject(5, etag, {})
     assert store.read_bytes(name, limit=5) == b"12345"
@@ -146,22 +146,22 @@ WRONG = {
 def test_wrong_checksum_is_refused(
     store: ObjectStore, name: ObjectName, tmp_path: Path, labels: dict[str, str], kind: str
 ) -> None:
-    """The object is not what its own record says: no file is left, trying again cannot help."""
+    """If an object does not match its own metadata, another try cannot help, and no file is left."""
     store._client.put_object(Bucket=name.bucket, Key=name.key, Body=b"data", Metadata=labels)
     with pytest.raises(InputError, match=f"{name} is damaged: its {kind} is .*, its record in S3 says 0000"):
         store.download(name, tmp_path / "down")
     assert files(tmp_path) == []
 
 
-def test_checksum_in_capitals_is_the_same(store: ObjectStore, name: ObjectName, tmp_path: Path) -> None:
-    """Clients write them as they like."""
+def test_checksum_in_upper_case(store: ObjectStore, name: ObjectName, tmp_path: Path) -> None:
+    """Clients may write checksums in either case."""
     labels = {"sha256": hashlib.sha256(b"data").hexdigest().upper()}
     store._client.put_object(Bucket=name.bucket, Key=name.key, Body=b"data", Metadata=labels)
     store.download(name, tmp_path / "down")
 
 
 def test_object_without_checksums_is_compared_with_its_etag(service: Service, name: ObjectName, tmp_path: Path) -> None:
-    """Which is an MD5 where it looks like one."""
+    """An ETag that looks like an MD5 is compared with the content."""
     service.store.write_bytes(name, b"data")
     with (
         relay(service, lambda body: body.replace(b"d", b"t")) as damaged,
@@ -171,8 +171,8 @@ def test_object_without_checksums_is_compared_with_its_etag(service: Service, na
     assert files(tmp_path) == []
 
 
-def test_bytes_that_change_on_their_way_are_noticed(service: Service, name: ObjectName, tmp_path: Path) -> None:
-    """By the checksums that were kept when it was uploaded."""
+def test_damaged_download(service: Service, name: ObjectName, tmp_path: Path) -> None:
+    """The checksums from the upload reveal bytes that changed on the way."""
     (tmp_path / "up").write_bytes(b"data" * 1000)
     service.store.upload(tmp_path / "up", name, {})
     with relay(service, lambda body: body.replace(b"d", b"t", 1)) as damaged, pytest.raises(ImsError, match=str(name)):
@@ -180,8 +180,8 @@ def test_bytes_that_change_on_their_way_are_noticed(service: Service, name: Obje
     assert files(tmp_path) == ["up"]
 
 
-def test_connection_that_breaks_off_is_worth_another_try(service: Service, name: ObjectName, tmp_path: Path) -> None:
-    """Half an object is no object."""
+def test_interrupted_download_may_be_retried(service: Service, name: ObjectName, tmp_path: Path) -> None:
+    """Half an object leaves no file."""
     service.store.write_bytes(name, b"data" * 1000)
     with (
         relay(service, lambda body: body[: len(body) // 2]) as broken,
@@ -191,33 +191,33 @@ def test_connection_that_breaks_off_is_worth_another_try(service: Service, name:
     assert files(tmp_path) == []
 
 
-def test_upload_is_read_back(service: Service, name: ObjectName, tmp_path: Path) -> None:
-    """What S3 has taken is not always what it holds."""
+def test_upload_is_verified(service: Service, name: ObjectName, tmp_path: Path) -> None:
+    """The object is read back and compared with the file."""
     (tmp_path / "up").write_bytes(b"data" * 1000)
     with relay(service, lambda body: body) as whole:
         assert whole.upload(tmp_path / "up", name, {}).size == 4000
     with (
         relay(service, lambda body: body.replace(b"d", b"t", 1)) as damaged,
-        pytest.raises(UnavailableError, match=f"{name} was stored with other bytes"),
+        pytest.raises(UnavailableError, match=f"the content of {name} in S3 differs"),
     ):
         damaged.upload(tmp_path / "up", name, {})
 
 
-def test_file_that_changed_is_noticed(store: ObjectStore, name: ObjectName, tmp_path: Path) -> None:
-    """Where its digests were known before it was uploaded."""
+def test_upload_of_a_file_that_changed(store: ObjectStore, name: ObjectName, tmp_path: Path) -> None:
+    """The upload compares the object with the digests that were computed before."""
     (tmp_path / "up").write_bytes(b"data")
     known = digest_file(tmp_path / "up")
     assert store.upload(tmp_path / "up", name, {}, known).metadata["sha256"] == known.sha256
     (tmp_path / "up").write_bytes(b"date")
-    with pytest.raises(UnavailableError, match=f"{name} was stored with other bytes"):
+    with pytest.raises(UnavailableError, match=f"the content of {name} in S3 differs"):
         store.upload(tmp_path / "up", name, {}, known)
 
 
-# What is not there
+# Errors
 
 
 def test_missing_object(store: ObjectStore, name: ObjectName, tmp_path: Path) -> None:
-    """Is named by every method, and leaves no file."""
+    """Every method names it, and none leaves a file."""
     attempts: list[Callable[[], object]] = [
         lambda: store.stat(name),
         lambda: store.read_bytes(name, limit=1),
@@ -230,7 +230,7 @@ def test_missing_object(store: ObjectStore, name: ObjectName, tmp_path: Path) ->
 
 
 def test_missing_bucket(store: ObjectStore, tmp_path: Path) -> None:
-    """For reading and for writing, small and large."""
+    """Every method names it, for reading and for writing."""
     gone = ObjectName("no-such-bucket", "key")
     (tmp_path / "up").write_text("x")
     attempts: list[Callable[[], object]] = [
@@ -246,7 +246,7 @@ def test_missing_bucket(store: ObjectStore, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wrong", ["access key", "secret key"])
 def test_wrong_credentials(service: Service, name: ObjectName, tmp_path: Path, wrong: str) -> None:
-    """Are an error of the installation, for reading and for writing; no key is in the error."""
+    """They are an error of the configuration, and no error contains a key."""
     keys = {"access key": service.credentials.s3_access_key, "secret key": service.credentials.s3_secret_key}
     keys[wrong] = "A" * 20
     stranger = ObjectStore.connect(service.settings.endpoint_url, *keys.values(), attempts=1)
@@ -264,8 +264,8 @@ def test_wrong_credentials(service: Service, name: ObjectName, tmp_path: Path, w
         assert "credentials" in caught.value.hint
 
 
-def test_nothing_listens(tmp_path: Path) -> None:
-    """Known at once where one attempt was asked for; worth another try."""
+def test_unreachable_s3(tmp_path: Path) -> None:
+    """With one attempt, the error comes at once. Another try may help."""
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     store = ObjectStore.connect(f"http://127.0.0.1:{port}", "key", "secret", attempts=1)
@@ -279,11 +279,11 @@ def test_nothing_listens(tmp_path: Path) -> None:
     assert time.monotonic() - started < 15
 
 
-# Clearing away
+# Deleting
 
 
-def test_prefix_is_cleared(service: Service, store: ObjectStore, name: ObjectName) -> None:
-    """Objects and unfinished uploads below it, none beside it; again is no error."""
+def test_delete_prefix(service: Service, store: ObjectStore, name: ObjectName) -> None:
+    """Objects and uploads below the prefix go, others stay. Deleting again does nothing."""
     client, bucket = service.store._client, name.bucket
     inside, beside = name.key.removesuffix("/object"), f"{name.key.removesuffix('/object')}-beside"
     for key in (f"{inside}/a", f"{inside}/b/c", f"{beside}/a"):
@@ -313,8 +313,8 @@ def test_prefix_is_cleared(service: Service, store: ObjectStore, name: ObjectNam
         ("s3://my.bucket-1/ä b?#", "my.bucket-1", "ä b?#"),
     ],
 )
-def test_address_is_read(url: str, bucket: str, key: str) -> None:
-    """And written as it was."""
+def test_parse_address(url: str, bucket: str, key: str) -> None:
+    """Writing the parsed address gives the same text."""
     assert ObjectName.parse(url) == ObjectName(bucket, key)
     assert str(ObjectName(bucket, key)) == url
 
@@ -323,8 +323,8 @@ def test_address_is_read(url: str, bucket: str, key: str) -> None:
     "url",
     ["", "s3://", "s3://ims", "s3://ims/", "s3:///key", "http://ims/key", "S3://ims/key", "s3://IMS/key", "s3://a/k"],
 )
-def test_bad_address_is_refused(url: str) -> None:
-    """The error shows it and how it should be."""
+def test_malformed_address(url: str) -> None:
+    """The error quotes the address and names the right form."""
     with pytest.raises(InputError, match="is not the address of an S3 object") as caught:
         ObjectName.parse(url)
     assert repr(url) in caught.value.reason
@@ -333,10 +333,10 @@ def test_bad_address_is_refused(url: str) -> None:
 # The other ports of the embedded S3
 
 
-def test_nobody_writes_past_s3(service: Service, name: ObjectName) -> None:
-    """The filer, the volumes and the master have ports of their own; without a key nobody reads or writes there."""
+def test_internal_ports_require_a_key(service: Service, name: ObjectName) -> None:
+    """The ports of master, volumes and filer allow neither reading nor writing without a key."""
     if service.settings.s3_endpoint_url is not None:
-        pytest.skip("S3 is the site's own")
+        pytest.skip("the site has its own S3")
     service.store.write_bytes(name, b"secret data")
     master, volume, filer = (f"http://127.0.0.1:{service.settings.s3_internal_port + number}" for number in range(3))
     path = f"{filer}/buckets/{name.bucket}/{name.key}"
@@ -350,8 +350,8 @@ def test_nobody_writes_past_s3(service: Service, name: ObjectName) -> None:
     assert service.store.read_bytes(name, limit=100) == b"secret data"
 
 
-def test_nobody_reads_s3_without_a_key(service: Service, name: ObjectName) -> None:
-    """Not even what buckets there are."""
+def test_s3_requires_a_key(service: Service, name: ObjectName) -> None:
+    """Without a key, objects cannot be read and buckets cannot be listed."""
     service.store.write_bytes(name, b"secret data")
     trusted = ssl.create_default_context(cafile=service.settings.ca_certificate_path)
     with httpx.Client(base_url=service.settings.endpoint_url, verify=trusted) as nobody:

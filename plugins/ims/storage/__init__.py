@@ -1,1 +1,1 @@
-"""S3: objects, links to them, digests and the image manifest. Nothing else in the project imports boto3."""
+"""Objects in S3: reading, writing, manifests, checksums and temporary credentials."""

@@ -1,4 +1,4 @@
-"""Checksums of what is stored, computed while the bytes go by."""
+"""Checksums of objects and files, computed while the bytes are read."""
 
 from __future__ import annotations
 
@@ -8,31 +8,46 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from ims.errors import InputError, UnavailableError
+
 CHUNK = 4 * 1024 * 1024
 
 
 @dataclass(frozen=True)
 class Digests:
-    """Size in bytes, MD5 (what IMS clients compare) and SHA-256 (what we verify), both as hexadecimal text."""
+    """Size in bytes, and MD5 and SHA-256 as hexadecimal text. Clients of IMS compare the MD5, we verify the SHA-256."""
 
     size: int
     md5: str
     sha256: str
 
+    def check(self, name: object, size: int, checksums: Iterable[tuple[str, str]]) -> None:
+        """Compares these digests of `name` with its size in S3 and with (kind, checksum) pairs. Skips empty ones.
+
+        Raises InputError if a checksum differs, UnavailableError if bytes are missing.
+        """
+        for kind, expected in checksums:
+            actual = getattr(self, kind)
+            if expected and expected.lower() != actual:
+                reason = f"{name} is damaged: its {kind} is {actual}, its record in S3 says {expected}"
+                raise InputError(reason, "Upload it again")
+        if size != self.size:
+            raise UnavailableError(f"{name} ended after {self.size} of {size} bytes")
+
 
 def read_chunks(path: Path) -> Iterator[bytes]:
-    """The bytes of a file in pieces of 4 MiB."""
+    """The content of a file in chunks of 4 MiB."""
     with path.open("rb") as file:
         while chunk := file.read(CHUNK):
             yield chunk
 
 
 def digest(chunks: Iterable[bytes]) -> Digests:
-    """The digests of a stream, which is used up."""
+    """Consumes a stream and returns its digests."""
     md5, sha256, size = hashlib.md5(usedforsecurity=False), hashlib.sha256(), 0
-    with ThreadPoolExecutor(1) as beside:  # hashlib lets other threads work meanwhile
+    with ThreadPoolExecutor(1) as executor:  # hashlib releases the GIL
         for chunk in chunks:
-            done = beside.submit(sha256.update, chunk)
+            done = executor.submit(sha256.update, chunk)
             md5.update(chunk)
             size += len(chunk)
             done.result()
@@ -40,7 +55,7 @@ def digest(chunks: Iterable[bytes]) -> Digests:
 
 
 def digest_sha256(chunks: Iterable[bytes]) -> str:
-    """The SHA-256 of a stream, which is used up: a third of the work of all digests."""
+    """Consumes a stream and returns its SHA-256, in a third of the time that all digests take."""
     sha256 = hashlib.sha256()
     for chunk in chunks:
         sha256.update(chunk)

@@ -1,4 +1,4 @@
-"""What the S3 client raises, said in our words."""
+"""Translates the errors of the S3 client."""
 
 from __future__ import annotations
 
@@ -17,22 +17,22 @@ _REFUSED = {"401", "403", "AccessDenied", "InvalidAccessKeyId", "SignatureDoesNo
 
 @contextmanager
 def storage_errors(url: str) -> Iterator[None]:
-    """Turn the client's errors about `url` into those of `ims.errors`."""
+    """Turns errors of the client about `url` into those of `ims.errors`."""
     try:
         yield
     except (Boto3Error, BotoCoreError, ClientError) as error:
-        # boto3 wraps what S3 said of an upload.
+        # For uploads, boto3 wraps the answer of S3 in an error of its own.
         answer = error if isinstance(error, ClientError) else error.__cause__ or error.__context__
         if isinstance(answer, ClientError):
-            raise _said(url, answer.response.get("Error", {}).get("Code", "")) from error
+            raise _translated(url, answer.response.get("Error", {}).get("Code", "")) from error
         raise UnavailableError(f"S3 cannot be reached for {url}: {error}") from error
 
 
-def _said(url: str, code: str) -> ImsError:
+def _translated(url: str, code: str) -> ImsError:
     if code in _MISSING:
         return MissingError(f"{url} does not exist in S3")
     if code in _UNUSABLE:
-        return InputError(f"{url} is not an address that S3 takes ({code})")
+        return InputError(f"S3 does not accept the address {url} ({code})")
     if code in _REFUSED:
         return ConfigurationError(
             f"S3 refuses access to {url} ({code})", "Check the S3 credentials and the bucket's policy"

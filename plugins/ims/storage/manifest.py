@@ -1,4 +1,4 @@
-"""The image manifest, version 1.0: what an image consists of. The format is that of IMS; BOS reads it."""
+"""The manifest of an image, version 1.0, which lists its artifacts. IMS defines the format, and BOS reads it."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 from ims.errors import InputError
 
 MANIFEST_NAME = "manifest.yaml"
-MAX_DEPTH = 20  # libyaml itself has no limit but the stack's, at which the process dies
+MAX_DEPTH = 20  # without a limit, deep nesting overflows the stack in libyaml and kills the process
 MAX_ARTIFACTS = 100
-MAX_BYTES = 1024 * 1024  # BOS refuses a larger one
+MAX_BYTES = 1024 * 1024  # BOS rejects a larger manifest
 
 ROOTFS = "application/vnd.cray.image.rootfs.squashfs"
 KERNEL = "application/vnd.cray.image.kernel"
@@ -30,7 +30,7 @@ FILES = "application/vnd.ims.image.files"
 
 
 class Link(BaseModel):
-    """Where an object is."""
+    """The address of an object."""
 
     type: Literal["s3"] = "s3"
     path: str
@@ -38,7 +38,7 @@ class Link(BaseModel):
 
 
 class Artifact(BaseModel):
-    """One file of an image."""
+    """A file of an image."""
 
     type: str
     md5: str = ""
@@ -46,24 +46,24 @@ class Artifact(BaseModel):
 
 
 class Manifest(BaseModel):
-    """The files of an image."""
+    """The manifest of an image."""
 
     version: Literal["1.0"]
-    # A date that YAML reads as such is text to us.
+    # YAML parses an unquoted time; this field is text.
     created: Annotated[str, BeforeValidator(str)] = Field(
         default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
     )
     artifacts: Annotated[list[Artifact], Field(max_length=MAX_ARTIFACTS)]
 
     def of_type(self, kind: str) -> list[Artifact]:
-        """The artifacts of one type."""
+        """The artifacts of a type."""
         return [artifact for artifact in self.artifacts if artifact.type == kind]
 
 
 def read_manifest(data: bytes, name: object) -> Manifest:
-    """Read a manifest in JSON or YAML, which has JSON within it.
+    """Parses a manifest in JSON or YAML. `name` appears in errors.
 
-    Raises InputError: it is neither, or not a manifest of version 1.0.
+    Raises InputError if it is neither, or not a manifest of version 1.0.
     """
     try:
         return Manifest.model_validate(_load(data, name))
@@ -77,16 +77,20 @@ def _load(data: bytes, name: object) -> Any:
     try:
         return json.loads(data)
     except (ValueError, RecursionError):
-        pass  # YAML, which takes far longer to read
+        pass  # JSON is also YAML, but parsing YAML takes far longer
     try:
-        depth = 0
-        for event in yaml.parse(data, yaml.CSafeLoader):
-            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-            if depth > MAX_DEPTH:
-                raise InputError(f"the manifest {name} is nested too deep")
+        _check_depth(data, name)
         return yaml.load(data, yaml.CSafeLoader)
     except (yaml.YAMLError, ValueError, RecursionError):
         raise InputError(f"the manifest {name} is neither JSON nor YAML") from None
+
+
+def _check_depth(data: bytes, name: object) -> None:
+    depth = 0
+    for event in yaml.parse(data, yaml.CSafeLoader):
+        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+        if depth > MAX_DEPTH:
+            raise InputError(f"the manifest {name} is nested too deep")
 
 
 def write_manifest(artifacts: Iterable[Artifact]) -> str:

@@ -1,4 +1,4 @@
-"""The one seam to object storage: any S3, through boto3."""
+"""Objects in S3. No other package uses boto3."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from ims.storage.errors import storage_errors
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
-# 32 MiB parts, four at a time: measured as fast as curl against Ceph. A larger `max_concurrency` only costs memory.
+# Four parts of 32 MiB at a time were as fast as curl against Ceph. A larger `max_concurrency` only costs memory.
 TRANSFER = TransferConfig(multipart_threshold=32 * 1024 * 1024, multipart_chunksize=32 * 1024 * 1024, max_concurrency=4)
 _URL = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/(?P<key>.+)", re.DOTALL)
 _MD5_ETAG = re.compile(r"[0-9a-f]{32}")
@@ -31,14 +31,14 @@ _MD5_ETAG = re.compile(r"[0-9a-f]{32}")
 
 @dataclass(frozen=True)
 class ObjectName:
-    """Where an object is: bucket and key."""
+    """The bucket and the key of an object."""
 
     bucket: str
     key: str
 
     @classmethod
     def parse(cls, url: str) -> ObjectName:
-        """Read `s3://bucket/key`. Raises InputError: it is something else."""
+        """Parses `s3://bucket/key`. Raises InputError if the address has another form."""
         match = _URL.fullmatch(url)
         if match is None:
             raise InputError(f"{url!r} is not the address of an S3 object", "Write it as s3://bucket/key")
@@ -50,7 +50,7 @@ class ObjectName:
 
 @dataclass(frozen=True)
 class StoredObject:
-    """What S3 says of an object; the etag is without quotes."""
+    """The properties of an object. The ETag has no quotes."""
 
     size: int
     etag: str
@@ -59,7 +59,7 @@ class StoredObject:
 
 @dataclass(frozen=True)
 class ListedObject:
-    """What a list says of an object."""
+    """An object in a listing."""
 
     name: ObjectName
     size: int
@@ -68,7 +68,7 @@ class ListedObject:
 
 @dataclass(frozen=True)
 class UnfinishedUpload:
-    """An upload in parts of which no object has come yet."""
+    """A multipart upload that was neither completed nor aborted."""
 
     name: ObjectName
     id: str
@@ -76,7 +76,7 @@ class UnfinishedUpload:
 
 
 class ObjectStore:
-    """Objects in S3. Every method raises MissingError, ConfigurationError or UnavailableError as it applies."""
+    """A client of an S3. Every method may raise MissingError, ConfigurationError or UnavailableError."""
 
     def __init__(self, client: S3Client) -> None:
         self._client = client
@@ -91,7 +91,7 @@ class ObjectStore:
         *,
         attempts: int = 12,
     ) -> ObjectStore:
-        """A store at `endpoint_url`. Twelve attempts outlast an outage of about a minute."""
+        """Connects to the S3 at `endpoint_url`. Twelve attempts outlast an outage of about a minute."""
         config = Config(
             signature_version="s3v4",
             request_checksum_calculation="when_required",
@@ -101,7 +101,7 @@ class ObjectStore:
             read_timeout=60,
             s3={
                 "addressing_style": "path",
-                # Hashing every byte once more is needed only where TLS does not protect it already.
+                # TLS protects the content already, and signing it means to hash every byte once more.
                 "payload_signing_enabled": not endpoint_url.startswith("https:"),
             },
         )
@@ -110,7 +110,7 @@ class ObjectStore:
 
     @classmethod
     def from_environment(cls, *, attempts: int = 12) -> ObjectStore:
-        """The store that AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN name."""
+        """Connects to the S3 that the variables AWS_ENDPOINT_URL, AWS_ACCESS_KEY_ID and so on name."""
         return cls.connect(
             os.environ["AWS_ENDPOINT_URL"],
             os.environ["AWS_ACCESS_KEY_ID"],
@@ -120,21 +120,21 @@ class ObjectStore:
         )
 
     def stat(self, name: ObjectName) -> StoredObject:
-        """Size, etag and metadata of an object."""
+        """Returns the size, ETag and metadata of an object."""
         with storage_errors(str(name)):
             head = self._client.head_object(Bucket=name.bucket, Key=name.key)
         return StoredObject(head["ContentLength"], head["ETag"].strip('"'), head["Metadata"])
 
     def read(self, name: ObjectName, start: int = 0) -> Iterator[bytes]:
-        """The bytes of an object from `start` on, in pieces."""
+        """Yields the content of an object from the byte `start` on, in chunks."""
         with storage_errors(str(name)):
             get = partial(self._client.get_object, Bucket=name.bucket, Key=name.key)
-            # A range of an empty object is an error.
+            # S3 rejects a range of an empty object.
             answer = get(Range=f"bytes={start}-") if start else get()
             yield from answer["Body"].iter_chunks(CHUNK)
 
     def read_bytes(self, name: ObjectName, limit: int) -> bytes:
-        """A small object whole. Raises InputError: it is larger than `limit` bytes."""
+        """Returns the content of a small object. Raises InputError if it is larger than `limit` bytes."""
         data = b""
         for chunk in self.read(name):
             data += chunk
@@ -143,14 +143,14 @@ class ObjectStore:
         return data
 
     def write_bytes(self, name: ObjectName, data: bytes) -> str:
-        """Store a small object; returns its etag."""
+        """Writes a small object; returns its ETag."""
         with storage_errors(str(name)):
             return self._client.put_object(Bucket=name.bucket, Key=name.key, Body=data)["ETag"].strip('"')
 
     def download(self, name: ObjectName, path: Path) -> Digests:
-        """Fetch an object into a file, which is there whole or not at all; returns the digests of its bytes.
+        """Downloads an object to a file, which appears only when it is complete; returns its digests.
 
-        Raises InputError: the bytes are not those that the object's own checksums promise.
+        Raises InputError if the content does not match the checksums in S3.
         """
         partial_of(path).unlink(missing_ok=True)
         try:
@@ -159,56 +159,62 @@ class ObjectStore:
             partial_of(path).unlink(missing_ok=True)
 
     def resume(
-        self, name: ObjectName, path: Path, md5: str = "", seen: Callable[[int], object] = lambda size: None
+        self, name: ObjectName, path: Path, md5: str = "", on_progress: Callable[[int], object] = lambda size: None
     ) -> Digests:
-        """As `download`, but an interruption leaves a `.partial` file, and the next call goes on with it.
+        """Like `download`, but if it is interrupted, the `.partial` file stays and the next call continues from it.
 
-        `md5` is compared too, if given; `seen` is told the size of each piece that is there.
+        The content must also match `md5`, if given. `on_progress` is called with the size of each chunk.
         """
         stored = self.stat(name)
-        part = partial_of(path)
-        with part.open("ab") as file:
-            if file.tell() > stored.size:
-                file.truncate(0)
-            start = part.stat().st_size
-            rest = self.read(name, start) if start < stored.size else iter(())
-            found = digest(_tee(chain(read_chunks(part), _tee(rest, file.write)), lambda chunk: seen(len(chunk))))
-            file.flush()
-            os.fsync(file.fileno())
+        partial_file = partial_of(path)
+        start = _usable_size(partial_file, stored.size)
+        found = self._append(name, partial_file, start, stored.size, on_progress)
         try:
-            _compare(name, stored, found, md5)
+            found.check(name, stored.size, _checksums(stored, md5))
         except InputError:
-            part.unlink()
+            partial_file.unlink()
             if not start:
                 raise
-            # What was there already may be another object's.
-            return self.resume(name, path, md5, seen)
-        part.rename(path)
+            # The first part may come from an object that was replaced since.
+            return self.resume(name, path, md5, on_progress)
+        partial_file.rename(path)
+        return found
+
+    def _append(
+        self, name: ObjectName, path: Path, start: int, size: int, on_progress: Callable[[int], object]
+    ) -> Digests:
+        """Appends an object from `start` on to a file that has what comes before; returns the digests of all."""
+        with path.open("ab") as file:
+            rest = self.read(name, start) if start < size else iter(())
+            chunks = chain(read_chunks(path), _tee(rest, file.write))
+            found = digest(_tee(chunks, lambda chunk: on_progress(len(chunk))))
+            file.flush()
+            os.fsync(file.fileno())
         return found
 
     def upload(
         self, path: Path, name: ObjectName, metadata: Mapping[str, str], known: Digests | None = None
     ) -> StoredObject:
-        """Store a file, in parts if it is large, then read it back to see that it arrived whole.
+        """Uploads a file, in parts if it is large, and reads the object back to verify it.
 
-        `known` are its digests where they were computed before.
-        Raises UnavailableError: what is stored is not what was to be.
+        `known` are the digests of the file, if they were computed before.
+        Raises UnavailableError if the object differs from the file.
         """
-        sent = known or digest_file(path)
-        labels = {**metadata, "md5sum": sent.md5, "sha256": sent.sha256}
+        expected = known or digest_file(path)
+        labels = {**metadata, "md5sum": expected.md5, "sha256": expected.sha256}
         with storage_errors(str(name)):
             self._client.upload_file(str(path), name.bucket, name.key, ExtraArgs={"Metadata": labels}, Config=TRANSFER)
-        if digest_sha256(self.read(name)) != sent.sha256:
-            raise UnavailableError(f"{name} was stored with other bytes than it was to have")
+        if digest_sha256(self.read(name)) != expected.sha256:
+            raise UnavailableError(f"the content of {name} in S3 differs from the file that was uploaded")
         return self.stat(name)
 
     def delete(self, name: ObjectName) -> None:
-        """Remove an object. One that is not there is no error."""
+        """Deletes an object, if it exists."""
         with storage_errors(str(name)):
             self._client.delete_object(Bucket=name.bucket, Key=name.key)
 
     def delete_prefix(self, bucket: str, prefix: str) -> int:
-        """Remove every object and every unfinished upload below `prefix`; returns how many there were."""
+        """Deletes all objects and aborts all uploads below `prefix`; returns their number."""
         removed = 0
         for upload in list(self.uploads(bucket, prefix)):
             self.abort(upload)
@@ -219,35 +225,44 @@ class ObjectStore:
         return removed
 
     def objects(self, bucket: str, prefix: str = "") -> Iterator[ListedObject]:
-        """The objects whose keys begin with `prefix`."""
+        """Lists the objects whose keys begin with `prefix`."""
         with storage_errors(f"s3://{bucket}/{prefix}"):
             for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
                 for item in page.get("Contents", []):
                     yield ListedObject(ObjectName(bucket, item["Key"]), item["Size"], item["LastModified"])
 
     def uploads(self, bucket: str, prefix: str = "") -> Iterator[UnfinishedUpload]:
-        """The uploads to keys that begin with `prefix` that were neither finished nor given up."""
+        """Lists the unfinished uploads to keys that begin with `prefix`."""
         with storage_errors(f"s3://{bucket}/{prefix}"):
             for page in self._client.get_paginator("list_multipart_uploads").paginate(Bucket=bucket, Prefix=prefix):
                 for item in page.get("Uploads", []):
                     yield UnfinishedUpload(ObjectName(bucket, item["Key"]), item["UploadId"], item["Initiated"])
 
     def parts_size(self, upload: UnfinishedUpload) -> int:
-        """The bytes that have come of an upload."""
+        """The size of the parts that an unfinished upload has so far."""
         where: Any = {"Bucket": upload.name.bucket, "Key": upload.name.key, "UploadId": upload.id}
         with storage_errors(str(upload.name)):
             pages = self._client.get_paginator("list_parts").paginate(**where)
             return sum(part["Size"] for page in pages for part in page.get("Parts", []))
 
     def abort(self, upload: UnfinishedUpload) -> None:
-        """Give an upload up, with the parts that have come."""
+        """Aborts an upload and deletes its parts."""
         with storage_errors(str(upload.name)):
             self._client.abort_multipart_upload(Bucket=upload.name.bucket, Key=upload.name.key, UploadId=upload.id)
 
 
 def partial_of(path: Path) -> Path:
-    """Where the bytes of a file are until it is whole."""
+    """The file that has the content of `path` until the download is complete."""
     return path.with_name(path.name + ".partial")
+
+
+def _usable_size(path: Path, size: int) -> int:
+    """The bytes that an interrupted download of `size` bytes left in a file. More bytes are another object's."""
+    found = path.stat().st_size if path.exists() else 0
+    if found > size:
+        path.unlink()
+        return 0
+    return found
 
 
 def _tee(chunks: Iterator[bytes], write: Callable[[bytes], object]) -> Iterator[bytes]:
@@ -256,17 +271,8 @@ def _tee(chunks: Iterator[bytes], write: Callable[[bytes], object]) -> Iterator[
         yield chunk
 
 
-def _compare(name: ObjectName, stored: StoredObject, found: Digests, md5: str) -> None:
-    """Compare with the checksums kept with the object, and `md5`; an etag is an MD5 only if it looks like one."""
-    etag = stored.etag if _MD5_ETAG.fullmatch(stored.etag) else None
+def _checksums(stored: StoredObject, md5: str) -> list[tuple[str, str]]:
+    """The checksums that S3 has of an object, and `md5`. An ETag is an MD5 only if it looks like one."""
+    etag = stored.etag if _MD5_ETAG.fullmatch(stored.etag) else ""
     metadata = stored.metadata
-    promised = [("sha256", metadata.get("sha256")), ("md5", metadata.get("md5sum") or etag), ("md5", md5)]
-    for kind, expected in promised:
-        actual = getattr(found, kind)
-        if expected and expected.lower() != actual:
-            raise InputError(
-                f"{name} is damaged: its {kind} is {actual}, its record in S3 says {expected}",
-                "Upload it again",
-            )
-    if stored.size != found.size:
-        raise UnavailableError(f"{name} ended after {found.size} of {stored.size} bytes")
+    return [("sha256", metadata.get("sha256", "")), ("md5", metadata.get("md5sum") or etag), ("md5", md5)]

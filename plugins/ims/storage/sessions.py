@@ -1,4 +1,4 @@
-"""Temporary credentials for S3, from the store's own security token service."""
+"""Temporary credentials for S3, from the security token service of the store."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ DELETE = ("s3:DeleteObject",)
 def session_credentials(
     role: str, user: str, seconds: int, buckets: Sequence[str], actions: Sequence[str]
 ) -> dict[str, Any]:
-    """Credentials with the rights of `role`, of them only `actions` in `buckets`: {AccessKeyId, SecretAccessKey,
-    SessionToken, Expiration}.
+    """Returns {AccessKeyId, SecretAccessKey, SessionToken, Expiration} for some of the permissions of `role`.
 
-    Raises UnavailableError, ConfigurationError: the store gives none.
+    The credentials allow only `actions` in `buckets`. Raises UnavailableError or ConfigurationError if the store
+    issues none.
     """
     endpoint = os.environ["AWS_ENDPOINT_URL"]
     client = boto3.client(
@@ -39,7 +39,7 @@ def session_credentials(
         region_name="us-east-1",
         config=Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard", "total_max_attempts": 3}),
     )
-    # Without spaces: a Ceph RADOS Gateway takes those of a form for plus signs.
+    # The policy must not contain spaces: a Ceph RADOS Gateway decodes them as plus signs.
     allowed = json.dumps(policy(buckets, actions), separators=(",", ":"))
     with storage_errors(f"{role} at {endpoint}"):
         answer = client.assume_role(
@@ -52,7 +52,7 @@ def session_credentials(
 
 
 def policy(buckets: Sequence[str], actions: Sequence[str]) -> dict[str, Any]:
-    """What is allowed, as S3 reads it: the actions in the buckets and their objects, and the list of buckets."""
+    """An S3 policy that allows the actions in the buckets and on their objects, and listing all buckets."""
     resources = [f"arn:aws:s3:::{bucket}{below}" for bucket in buckets for below in ("", "/*")]
     return {
         "Version": "2012-10-17",
@@ -64,5 +64,5 @@ def policy(buckets: Sequence[str], actions: Sequence[str]) -> dict[str, Any]:
 
 
 def session_name(user: str) -> str:
-    """A user's name in the characters that a session's may have."""
+    """A session name for the user, with only the characters that S3 allows."""
     return re.sub(r"[^A-Za-z0-9_=,.@-]", "-", f"ims-{user}")[:64]
