@@ -21,11 +21,13 @@ with DAG(
     tags=["images"],
 ) as dag:
     lists = [
-        CleanRecordsOperator(task_id="list_records", frees=False),
-        CleanWorkspacesOperator(task_id="list_workspaces", frees=False),
+        CleanRecordsOperator(task_id="list_records", list_only=True),
+        CleanWorkspacesOperator(task_id="list_workspaces", list_only=True),
     ]
-    records = CleanRecordsOperator(task_id="sweep_records", frees=True, run_if=none_of(dag.param("dry_run")))
-    workspaces = CleanWorkspacesOperator(task_id="sweep_workspaces", frees=True, run_if=none_of(dag.param("dry_run")))
+    records = CleanRecordsOperator(task_id="sweep_records", list_only=False, run_if=none_of(dag.param("dry_run")))
+    workspaces = CleanWorkspacesOperator(
+        task_id="sweep_workspaces", list_only=False, run_if=none_of(dag.param("dry_run"))
+    )
 
     for sweep in (records, workspaces):
         lists >> sweep

@@ -1,4 +1,4 @@
-"""`/deleted/*` and what v2 deletes: the contract, over HTTP."""
+"""Deleting, undeleting and purging records over HTTP: `/deleted/*`, and DELETE in both versions."""
 
 from __future__ import annotations
 
@@ -38,14 +38,14 @@ def exists(service: Service, path: str) -> bool:
 
 
 def deleted(api: httpx.Client, kind: str, **fields: Any) -> dict[str, Any]:
-    """A record that was deleted, as it was before."""
+    """Creates and deletes a record; returns it as it was before."""
     record = make(api, kind, **fields)
     assert_deleted(api.delete(f"{V3}/{kind}/{record['id']}"))
     return record
 
 
-def doomed(answer: httpx.Response) -> dict[str, set[str]]:
-    """What would be deleted: ids and their objects."""
+def would_delete(answer: httpx.Response) -> dict[str, set[str]]:
+    """Maps the ids of the records that would be deleted to their objects."""
     assert answer.status_code == 200, answer.text
     assert set(answer.json()) == {"would_delete"}
     for item in answer.json()["would_delete"]:
@@ -55,7 +55,7 @@ def doomed(answer: httpx.Response) -> dict[str, set[str]]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_tombstone(api: httpx.Client, service: Service, kind: str) -> None:
-    """What was deleted is listed with the time of that, and is otherwise as it was; what lives is not there."""
+    """A deleted record is listed with the time of its deletion and its other fields; living records are not."""
     record, other = full(api, service, kind), make(api, kind)
     assert_problem(api.get(f"{DELETED}/{kind}/{record['id']}"), 404)
     assert_deleted(api.delete(f"{V3}/{kind}/{record['id']}"))
@@ -70,7 +70,7 @@ def test_tombstone(api: httpx.Client, service: Service, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_undelete(api: httpx.Client, service: Service, kind: str) -> None:
-    """The record is again exactly as it was, and is no tombstone any more."""
+    """The record is exactly as it was, and the tombstone is gone."""
     record = full(api, service, kind)
     path = f"{DELETED}/{kind}/{record['id']}"
     assert_deleted(api.delete(f"{V3}/{kind}/{record['id']}"))
@@ -83,7 +83,7 @@ def test_undelete(api: httpx.Client, service: Service, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_undelete_all(api: httpx.Client, kind: str) -> None:
-    """PATCH of the collection undeletes what was deleted."""
+    """PATCH of the collection undeletes all tombstones."""
     assert_deleted(api.delete(f"{DELETED}/{kind}"))
     gone = [deleted(api, kind) for _number in range(3)]
     assert_deleted(api.patch(f"{DELETED}/{kind}", json=UNDELETE))
@@ -94,7 +94,7 @@ def test_undelete_all(api: httpx.Client, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", LINKED)
 def test_undelete_with_taken_link(api: httpx.Client, service: Service, kind: str) -> None:
-    """What another links meanwhile is a conflict, which changes nothing."""
+    """If another record links the object by now, undeleting is a conflict and changes nothing."""
     link = {"path": store_archive(service) if kind == "recipes" else store_image(service)[0]}
     record = deleted(api, kind, link=link)
     other = make(api, kind, link=link)
@@ -118,7 +118,7 @@ OPERATIONS = {
 @pytest.mark.parametrize("name", OPERATIONS)
 @pytest.mark.parametrize("kind", KINDS)
 def test_bad_operation(api: httpx.Client, kind: str, name: str) -> None:
-    """Only undelete, of one and of all; nothing is changed."""
+    """Only `undelete` is accepted; other operations change nothing."""
     record, case = deleted(api, kind), OPERATIONS[name]
     for path in (f"{DELETED}/{kind}/{record['id']}", f"{DELETED}/{kind}"):
         assert_problem(api.patch(path, json=case.sent), case.status, *case.fields)
@@ -127,7 +127,7 @@ def test_bad_operation(api: httpx.Client, kind: str, name: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_unknown_id(api: httpx.Client, kind: str) -> None:
-    """404 as a problem, whatever is asked."""
+    """Every method answers 404."""
     for identity in UNKNOWN_IDS:
         for method in ("GET", "PATCH", "DELETE"):
             body = UNDELETE if method == "PATCH" else None
@@ -137,7 +137,7 @@ def test_unknown_id(api: httpx.Client, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_purge(api: httpx.Client, service: Service, kind: str) -> None:
-    """DELETE of a tombstone removes it for ever, and its objects; others stay."""
+    """DELETE of a tombstone purges it with its objects; other tombstones stay."""
     other, record = deleted(api, kind), full(api, service, kind)
     path = f"{DELETED}/{kind}/{record['id']}"
     api.delete(f"{V3}/{kind}/{record['id']}")
@@ -152,7 +152,7 @@ def test_purge(api: httpx.Client, service: Service, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_purge_all(api: httpx.Client, service: Service, kind: str) -> None:
-    """DELETE of the collection removes all that was deleted, with its objects, and nothing that lives."""
+    """DELETE of the collection purges all tombstones with their objects; living records stay."""
     record, living = full(api, service, kind), full(api, service, kind)
     api.delete(f"{V3}/{kind}/{record['id']}")
     deleted(api, kind)
@@ -165,21 +165,21 @@ def test_purge_all(api: httpx.Client, service: Service, kind: str) -> None:
 
 
 def test_objects_of_an_image(api: httpx.Client, service: Service) -> None:
-    """The manifest and what it names in its own folder go; what is elsewhere or only lies beside it stays."""
+    """A purge removes the manifest and the artifacts in its folder. Other objects there and artifacts elsewhere stay."""
     elsewhere = put(service, f"s3://{IMAGES_BUCKET}/shared-{NOBODY}/kernel")
     manifest, rootfs, _ = store_image(service, elsewhere)
     beside = put(service, manifest.replace("manifest.yaml", "notes"))
     similar = put(service, manifest.replace("/manifest.yaml", "-copy/rootfs"))
     image = deleted(api, "images", link={"path": manifest})
     path = f"{DELETED}/images/{image['id']}"
-    assert doomed(api.delete(path, params={"dry_run": True})) == {image["id"]: {manifest, rootfs}}
+    assert would_delete(api.delete(path, params={"dry_run": True})) == {image["id"]: {manifest, rootfs}}
     assert_deleted(api.delete(path))
     assert [exists(service, name) for name in (manifest, rootfs)] == [False, False]
     assert all(exists(service, name) for name in (elsewhere, beside, similar))
 
 
-def test_manifest_without_a_folder(api: httpx.Client, service: Service) -> None:
-    """It does not make the whole bucket its own."""
+def test_manifest_outside_of_a_folder(api: httpx.Client, service: Service) -> None:
+    """A purge removes no other object of the bucket."""
     manifest, rootfs, other = store_image(service, put(service, f"s3://{IMAGES_BUCKET}/kernel-{NOBODY}"))
     top = put(service, f"s3://{IMAGES_BUCKET}/{NOBODY}", service.store.read_bytes(ObjectName.parse(manifest), 9999))
     image = deleted(api, "images", link={"path": top})
@@ -188,21 +188,21 @@ def test_manifest_without_a_folder(api: httpx.Client, service: Service) -> None:
 
 
 def test_object_in_another_bucket(api: httpx.Client, service: Service) -> None:
-    """What a record links outside of its kind's bucket stays."""
+    """An object outside of the bucket for its kind of record stays."""
     foreign = store_image(service, bucket="ims")
     image = deleted(api, "images", link={"path": foreign[0]})
     rootfs = store_image(service)[1]
     recipe = deleted(api, "recipes", link={"path": rootfs})
     for kind, record in (("images", image), ("recipes", recipe)):
         path = f"{DELETED}/{kind}/{record['id']}"
-        assert doomed(api.delete(path, params={"dry_run": True})) == {record["id"]: set()}
+        assert would_delete(api.delete(path, params={"dry_run": True})) == {record["id"]: set()}
         assert_deleted(api.delete(path))
     assert all(exists(service, name) for name in (*foreign, rootfs))
 
 
 @pytest.mark.parametrize("other_is", ["living", "deleted"])
 def test_object_that_another_image_needs(api: httpx.Client, service: Service, other_is: str) -> None:
-    """It stays as long as there is one, deleted or not, and goes with the last."""
+    """It stays while another record or tombstone needs it, and goes with the last."""
     manifest, rootfs = store_image(service)
     image = deleted(api, "images", link={"path": manifest})
     second = store_image(service, rootfs)
@@ -229,8 +229,8 @@ def records(service: Service) -> Iterator[Records]:
 
 
 @pytest.mark.parametrize("kind", LINKED)
-def test_purge_that_was_interrupted(api: httpx.Client, service: Service, records: Records, kind: str) -> None:
-    """The tombstone stays, cannot come back, its objects cannot be linked; deleting it again ends it."""
+def test_interrupted_purge(api: httpx.Client, service: Service, records: Records, kind: str) -> None:
+    """The tombstone stays, cannot be undeleted, and its objects cannot be linked. DELETE finishes the purge."""
     record = full(api, service, kind)
     link, path = record["link"]["path"], f"{DELETED}/{kind}/{record['id']}"
     api.delete(f"{V3}/{kind}/{record['id']}")
@@ -241,13 +241,13 @@ def test_purge_that_was_interrupted(api: httpx.Client, service: Service, records
     empty = make(api, kind)
     assert_problem(api.patch(f"{V3}/{kind}/{empty['id']}", json={"link": {"path": link}}), 422, "link")
     assert_deleted(api.patch(f"{DELETED}/{kind}", json=UNDELETE))
-    assert api.get(path).status_code == 200, "it does not come back with the others"
+    assert api.get(path).status_code == 200, "undeleting all leaves out what is being purged"
     assert_deleted(api.delete(path))
     assert not exists(service, link)
 
 
-def test_objects_gone_already(api: httpx.Client, service: Service) -> None:
-    """Somebody removed them from S3: the tombstone goes all the same."""
+def test_purge_without_objects(api: httpx.Client, service: Service) -> None:
+    """If the objects are not in S3 any more, the tombstone is purged all the same."""
     paths = store_image(service)
     image = deleted(api, "images", link={"path": paths[0]})
     for path in paths:
@@ -256,8 +256,8 @@ def test_objects_gone_already(api: httpx.Client, service: Service) -> None:
     assert_problem(api.get(f"{DELETED}/images/{image['id']}"), 404)
 
 
-def test_purge_at_the_same_moment(api: httpx.Client, service: Service) -> None:
-    """One does it, the others find nothing; nobody meets an error of the service."""
+def test_concurrent_purges(api: httpx.Client, service: Service) -> None:
+    """One request purges the tombstone, the others answer 404 or succeed."""
     image = deleted(api, "images", link={"path": store_image(service)[0]})
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _number: api.delete(f"{DELETED}/images/{image['id']}"), range(8)))
@@ -270,8 +270,8 @@ def test_purge_at_the_same_moment(api: httpx.Client, service: Service) -> None:
 
 @pytest.mark.parametrize("root", HARD)
 @pytest.mark.parametrize("kind", KINDS)
-def test_same_records(api: httpx.Client, root: str, kind: str) -> None:
-    """All versions show the same records, and make and change them."""
+def test_versions_share_records(api: httpx.Client, root: str, kind: str) -> None:
+    """A record that one version creates or changes is the same in the others."""
     record = make(api, kind, root)
     assert api.get(f"{root}/{kind}/{record['id']}").json() == record
     assert api.get(f"{V3}/{kind}/{record['id']}").json() == record
@@ -284,7 +284,7 @@ def test_same_records(api: httpx.Client, root: str, kind: str) -> None:
 @pytest.mark.parametrize("root", HARD)
 @pytest.mark.parametrize("kind", KINDS)
 def test_hard_delete(api: httpx.Client, service: Service, root: str, kind: str) -> None:
-    """A record goes for ever, and with `cascade`, which is the default, its objects."""
+    """DELETE of version 2 purges a record; its objects stay only with `cascade=false`."""
     for query, stays in (({}, False), ({"cascade": "true"}, False), ({"cascade": "false"}, True)):
         record, other = full(api, service, kind), make(api, kind)
         assert_deleted(api.delete(f"{root}/{kind}/{record['id']}", params=query))
@@ -298,9 +298,9 @@ def test_hard_delete(api: httpx.Client, service: Service, root: str, kind: str) 
 @pytest.mark.parametrize("root", HARD)
 @pytest.mark.parametrize("kind", KINDS)
 def test_hard_delete_all(api: httpx.Client, service: Service, root: str, kind: str) -> None:
-    """All that lives goes; what was deleted softly stays where it is."""
+    """DELETE of the collection purges all living records; tombstones of version 3 stay."""
     record, hidden = full(api, service, kind), deleted(api, kind)
-    assert record["id"] in doomed(api.delete(f"{root}/{kind}", params={"dry_run": "true"}))
+    assert record["id"] in would_delete(api.delete(f"{root}/{kind}", params={"dry_run": "true"}))
     assert_deleted(api.delete(f"{root}/{kind}"))
     assert api.get(f"{root}/{kind}").json() == []
     listed = {item["id"] for item in api.get(f"{DELETED}/{kind}").json()}
@@ -312,17 +312,17 @@ def test_hard_delete_all(api: httpx.Client, service: Service, root: str, kind: s
 
 @pytest.mark.parametrize("root", HARD)
 def test_no_tombstones(api: httpx.Client, root: str) -> None:
-    """v2 does not know of them."""
+    """Version 2 has no tombstones."""
     assert_problem(api.get(f"{root}/deleted/images"), 404)
 
 
-# What would happen
+# Dry run
 
 
 @pytest.mark.parametrize("root", [V3, V2, DELETED])
 @pytest.mark.parametrize("kind", KINDS)
 def test_dry_run(api: httpx.Client, service: Service, root: str, kind: str) -> None:
-    """It names what would go, and nothing does."""
+    """The answer names the records and objects, and nothing is removed."""
     record = full(api, service, kind)
     if root == DELETED:
         api.delete(f"{V3}/{kind}/{record['id']}")
@@ -333,8 +333,8 @@ def test_dry_run(api: httpx.Client, service: Service, root: str, kind: str) -> N
     if root != V3 and kind == "recipes":
         expected = {record["link"]["path"]}
     query = {"dry_run": "true"}
-    assert doomed(api.delete(f"{root}/{kind}/{record['id']}", params=query)) == {record["id"]: expected}
-    assert set(doomed(api.delete(f"{root}/{kind}", params=query))) == {item["id"] for item in before}
+    assert would_delete(api.delete(f"{root}/{kind}/{record['id']}", params=query)) == {record["id"]: expected}
+    assert set(would_delete(api.delete(f"{root}/{kind}", params=query))) == {item["id"] for item in before}
     assert_problem(api.delete(f"{root}/{kind}/{NOBODY}", params=query), 404)
     assert api.get(f"{root}/{kind}").json() == before
     if kind in LINKED:
@@ -344,20 +344,20 @@ def test_dry_run(api: httpx.Client, service: Service, root: str, kind: str) -> N
 @pytest.mark.parametrize("query", [{"dry_rnu": "true"}, {"age": "1d"}, {"name": "x"}, {"dry_run": "true", "x": ""}])
 @pytest.mark.parametrize("root", [V3, V2, DELETED])
 @pytest.mark.parametrize("kind", KINDS)
-def test_misspelt(api: httpx.Client, root: str, kind: str, query: dict[str, str]) -> None:
-    """A parameter that does not exist deletes nothing: it would delete more than was meant."""
+def test_unknown_parameter(api: httpx.Client, root: str, kind: str, query: dict[str, str]) -> None:
+    """It is refused, since ignoring a misspelled filter would delete too much."""
     record = make(api, kind) if root != DELETED else deleted(api, kind)
     for path in (f"{root}/{kind}", f"{root}/{kind}/{record['id']}"):
         assert_problem(api.delete(path, params=query), 400)
     assert api.get(f"{root}/{kind}/{record['id']}").status_code == 200
 
 
-# What jobs work with
+# Records in use
 
 
 @pytest.fixture
 def waiting(api: httpx.Client, service: Service) -> Iterator[tuple[Inputs, str]]:
-    """A job that has not ended, and what it works with."""
+    """A job that has not ended, and the records it uses."""
     assert api.patch(DAG, json={"is_paused": True}).status_code == 200
     inputs = make_inputs(service)
     job = api.post(f"{V3}/jobs", json=inputs.fields(job_type="create")).json()
@@ -367,8 +367,8 @@ def waiting(api: httpx.Client, service: Service) -> Iterator[tuple[Inputs, str]]
     run_state(api, job["id"])
 
 
-def test_deleted_while_a_job_works_with_it(api: httpx.Client, service: Service, waiting: tuple[Inputs, str]) -> None:
-    """It is hidden, which does the job no harm, but it does not go until the job has ended."""
+def test_delete_record_in_use(api: httpx.Client, service: Service, waiting: tuple[Inputs, str]) -> None:
+    """It can be deleted, which does not disturb the job, but it cannot be purged until the job has ended."""
     inputs, job = waiting
     used = {"recipes": inputs.garbage, "public-keys": inputs.key}
     archive = api.get(f"{V3}/recipes/{inputs.garbage}").json()["link"]["path"]
@@ -388,14 +388,14 @@ def test_deleted_while_a_job_works_with_it(api: httpx.Client, service: Service, 
     api.patch(DAG, json={"is_paused": False})
     run_state(api, job)
     ended = api.get(f"{V3}/jobs/{job}").json()
-    assert "is not a gzip tar archive" in ended["reason"], "it read the recipe although that was deleted"
+    assert "is not a gzip tar archive" in ended["reason"], "the job reads the recipe although it was deleted"
     for kind, identity in used.items():
         assert_deleted(api.delete(f"{DELETED}/{kind}/{identity}"))
     assert not exists(service, archive)
 
 
 def test_key_of_a_running_job(api: httpx.Client, waiting: tuple[Inputs, str]) -> None:
-    """CFS deletes it by v2 while the shell is open: for v2 it is gone, the job has it still."""
+    """Version 2 hides a key in use: CFS deletes it while the shell is open, and the job still needs it."""
     inputs, _ = waiting
     assert_deleted(api.delete(f"{UNVERSIONED}/public-keys/{inputs.key}"))
     assert_problem(api.get(f"{UNVERSIONED}/public-keys/{inputs.key}"), 404)

@@ -1,4 +1,4 @@
-"""`/maintenance` over HTTP, on real objects: what nobody needs goes, what anybody may need stays."""
+"""`/maintenance` over HTTP, on real objects in S3."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ PATH = f"{V3}/maintenance"
 
 @pytest.fixture
 def database(service: Service) -> Iterator[Database]:
-    """The service's own records, to make them old."""
+    """The database of the service, to change the age of records."""
     opened = Database(service.settings.records_url)
     yield opened
     opened.engine.dispose()
 
 
-def sweep(api: httpx.Client, **fields: Any) -> dict[str, list[str]]:
-    """Clean up, as if nothing were too young unless said otherwise; what went, by kind."""
+def clean_up(api: httpx.Client, **fields: Any) -> dict[str, list[str]]:
+    """Runs the clean-up, by default on orphans of any age; returns what was removed, by kind."""
     answer = api.post(PATH, json={"dry_run": False, "orphan_hours": 0, **fields})
     assert answer.status_code == 200, answer.text
     assert answer.json()["dry_run"] is fields.get("dry_run", False)
@@ -41,7 +41,7 @@ def sweep(api: httpx.Client, **fields: Any) -> dict[str, list[str]]:
 
 
 def begin_upload(service: Service, key: str) -> str:
-    """An upload in parts that nobody finishes; returns its id."""
+    """Begins an upload that is never completed; returns its id."""
     client = service.store._client
     upload = client.create_multipart_upload(Bucket=IMAGES_BUCKET, Key=key)["UploadId"]
     client.upload_part(Bucket=IMAGES_BUCKET, Key=key, UploadId=upload, PartNumber=1, Body=b"x" * 100)
@@ -49,16 +49,16 @@ def begin_upload(service: Service, key: str) -> str:
 
 
 def uploads(service: Service) -> set[str]:
-    """Ids of the unfinished uploads."""
+    """The ids of the unfinished uploads."""
     return {item.id for item in service.store.uploads(IMAGES_BUCKET)}
 
 
 def test_orphans(api: httpx.Client, service: Service) -> None:
-    """Objects that no record names go, and unfinished uploads; a dry run says the same and frees nothing."""
+    """Orphaned objects and unfinished uploads go. A dry run lists the same items and removes nothing."""
     folder = f"s3://{IMAGES_BUCKET}/{uuid4()}"
     orphans = {put(service, f"{folder}/rootfs"), put(service, f"{folder}/manifest.yaml"), store_archive(service)}
     upload = begin_upload(service, f"{uuid4()}/rootfs")
-    fresh = sweep(api, orphan_hours=24)
+    fresh = clean_up(api, orphan_hours=24)
     assert not orphans & set(fresh.get("objects", []))
     assert upload in uploads(service)
     answer = api.post(PATH, json={"dry_run": True, "orphan_hours": 0}).json()
@@ -67,15 +67,15 @@ def test_orphans(api: httpx.Client, service: Service) -> None:
     assert would["objects"]["bytes"] >= 3 * len(b"data")
     assert would["uploads"]["bytes"] >= 100
     assert all(exists(service, path) for path in orphans)
-    went = sweep(api)
-    assert {kind: item["items"] for kind, item in would.items()} == went
+    removed = clean_up(api)
+    assert {kind: item["items"] for kind, item in would.items()} == removed
     assert not any(exists(service, path) for path in orphans)
     assert upload not in uploads(service)
-    assert not {"objects", "uploads"} & set(sweep(api))
+    assert not {"objects", "uploads"} & set(clean_up(api))
 
 
-def test_what_stays(api: httpx.Client, service: Service) -> None:
-    """What a record names, a tombstone too, what lies beside that, what is not in a folder of one owner."""
+def test_objects_that_are_no_orphans(api: httpx.Client, service: Service) -> None:
+    """Objects that a record or tombstone needs, others in such a folder, and objects outside of record folders."""
     image, recipe = store_image(service), store_archive(service)
     make(api, "images", link={"path": image[0]})
     deleted(api, "recipes", link={"path": recipe})
@@ -88,21 +88,21 @@ def test_what_stays(api: httpx.Client, service: Service) -> None:
         put(service, f"s3://{RECIPES_BUCKET}/playbooks/{uuid4()}/site.tar.gz"),
         put(service, f"s3://{IMAGES_BUCKET}/mine"),
     }
-    assert not kept & set(sweep(api).get("objects", []))
+    assert not kept & set(clean_up(api).get("objects", []))
     assert all(exists(service, path) for path in kept)
 
 
-def test_not_cascaded(api: httpx.Client, service: Service) -> None:
-    """What a deletion was told to leave stays."""
+def test_objects_of_a_purge_without_cascade(api: httpx.Client, service: Service) -> None:
+    """Objects that a purge left on purpose are no orphans."""
     image = store_image(service)
     record = make(api, "images", link={"path": image[0]})
     assert_deleted(api.delete(f"{V2}/images/{record['id']}", params={"cascade": "false"}))
-    sweep(api)
+    clean_up(api)
     assert all(exists(service, path) for path in image)
 
 
 def test_tombstones(api: httpx.Client, service: Service, database: Database) -> None:
-    """They go after their time with their objects, not before; what another record needs stays."""
+    """Tombstones are purged with their objects when they are old enough, unless an image needs the recipe."""
     images = [store_image(service) for _number in range(2)]
     old, young = (deleted(api, "images", link={"path": image[0]}) for image in images)
     source, other = (deleted(api, "recipes", link={"path": store_archive(service)}) for _number in range(2))
@@ -111,23 +111,23 @@ def test_tombstones(api: httpx.Client, service: Service, database: Database) -> 
         long_ago = datetime.now(UTC) - timedelta(days=8)
         for kind, record in ((Image, old), (Recipe, source), (Recipe, other)):
             session.get_one(kind, record["id"]).deleted = long_ago
-    would = sweep(api, dry_run=True)
+    would = clean_up(api, dry_run=True)
     assert old["id"] in would["deleted images"]
     assert api.get(f"{V3}/deleted/images/{old['id']}").status_code == 200
-    went = sweep(api, orphan_hours=24)
-    assert old["id"] in went["deleted images"]
-    assert other["id"] in went["deleted recipes"]
+    removed = clean_up(api, orphan_hours=24)
+    assert old["id"] in removed["deleted images"]
+    assert other["id"] in removed["deleted recipes"]
     assert_problem(api.get(f"{V3}/deleted/images/{old['id']}"), 404)
     assert [exists(service, path) for image in images for path in image] == [False, False, True, True]
     assert not exists(service, other["link"]["path"])
     assert api.get(f"{V3}/deleted/images/{young['id']}").status_code == 200
     assert exists(service, source["link"]["path"])
-    assert built["id"] not in str(went)
+    assert built["id"] not in str(removed)
 
 
 def test_running_job(api: httpx.Client, service: Service) -> None:
-    """What a running job has uploaded stays; when it has ended without an image, nothing is spared."""
-    recipe = service.push(RECIPES / "zypper", "sles15", REPOSITORY="http://127.0.0.1:9")  # where nobody listens
+    """The uploads of a running job stay; when it has ended without an image, they are orphans."""
+    recipe = service.push(RECIPES / "zypper", "sles15", REPOSITORY="http://127.0.0.1:9")  # nothing listens there
     job = service.create(recipe["id"])
     service.wait(job["id"], until=("waiting_for_repos", *ENDED))
     opened = f"/api/v2/dags/create_image/dagRuns/{job['dag_run_id']}/taskInstances/open_workspace"
@@ -135,19 +135,19 @@ def test_running_job(api: httpx.Client, service: Service) -> None:
     path = put(service, f"s3://{IMAGES_BUCKET}/{image_id}/rootfs")
     upload = begin_upload(service, f"{image_id}/initrd")
     assert job["id"] in api.get(PATH).json()["jobs"]
-    sweep(api)
+    clean_up(api)
     assert exists(service, path)
     assert upload in uploads(service)
     api.patch(f"{V3}/jobs/{job['id']}", json={"status": "error"})
     service.wait(job["id"])
     assert job["id"] not in api.get(PATH).json()["jobs"]
     put(service, path)
-    assert path in sweep(api)["objects"]
+    assert path in clean_up(api)["objects"]
     assert not exists(service, path)
 
 
-def test_used() -> None:
-    """Records and the playbook of jobs, those too that were given nothing."""
+def test_used_by() -> None:
+    """Jobs use records and a playbook; a run may also have no configuration."""
     conf = {"artifact_id": "a", "public_key_id": "k", "playbook": "s3://ims/recipes/x", "script": None}
     run = str(uuid4())
     assert used_by([{"dag_run_id": run, "conf": conf}, {"dag_run_id": "manual", "conf": None}]) == {
@@ -157,13 +157,13 @@ def test_used() -> None:
     }
 
 
-def test_who_may(api: httpx.Client, service: Service, viewer: httpx.Client) -> None:
-    """Who may delete: the tasks' own user too."""
+def test_permission(api: httpx.Client, service: Service, viewer: httpx.Client) -> None:
+    """The clean-up needs the permission to delete, which the user of the tasks has."""
     assert_problem(viewer.post(PATH, json={"dry_run": True}), 403)
     assert service.task_client().create("maintenance", dry_run=True)["dry_run"] is True
 
 
 @pytest.mark.parametrize("body", [{"colour": "red"}, {"dry_run": True, "orphan_hours": -1}, {"dry_run": None}])
-def test_refused(api: httpx.Client, body: dict[str, Any]) -> None:
-    """Unknown fields and values that mean nothing."""
+def test_invalid_body(api: httpx.Client, body: dict[str, Any]) -> None:
+    """Unknown fields and invalid values are refused."""
     assert_problem(api.post(PATH, json=body), 422, *(api.post(PATH, json=body).json()["errors"]))

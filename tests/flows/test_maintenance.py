@@ -1,4 +1,4 @@
-"""The workflow `image_maintenance`: it shows what would go, and the next run frees it."""
+"""The workflow `image_maintenance`: a dry run lists what the next run removes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ SWEEPS = ("sweep_records", "sweep_workspaces")
 
 
 def run(service: Service, **conf: Any) -> dict[str, str]:
-    """Start the workflow; the states of its tasks when it has ended, with success."""
+    """Runs the workflow; returns the states of the sweeping tasks and the results of the listing tasks."""
     answer = service.http.post(RUNS, json={"logical_date": None, "conf": conf})
     assert answer.status_code == 200, answer.text
     path = f"{RUNS}/{answer.json()['dag_run_id']}"
@@ -37,7 +37,7 @@ def run(service: Service, **conf: Any) -> dict[str, str]:
 
 
 def start_shell(service: Service) -> str:
-    """Something that runs as a shell whose job is not there; returns that job's id."""
+    """Starts a process that looks like the shell of a job that does not exist; returns the id of that job."""
     job = str(uuid4())
     name = f"serve_shell-{job}"
     configuration = supervisord.services_folder(service.settings) / f"{name}.conf"
@@ -47,7 +47,7 @@ def start_shell(service: Service) -> str:
 
 
 def test_maintenance(service: Service) -> None:
-    """A dry run leaves all; then a tombstone goes with its object, and a workspace and a shell of jobs that ended."""
+    """A dry run removes nothing; the next run purges a tombstone and sweeps the workspace and shell of ended jobs."""
     answer = service.http.post(RUNS, json={"logical_date": None, "conf": {"colour": "red"}})
     assert answer.status_code == 422, answer.text
     path = service.upload_recipe(b"garbage")
@@ -78,4 +78,4 @@ def test_maintenance(service: Service) -> None:
         service.store.stat(ObjectName.parse(path))
     except MissingError:
         return
-    raise AssertionError(f"{path} is still there")
+    raise AssertionError(f"{path} still exists")

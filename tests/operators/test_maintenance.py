@@ -30,26 +30,26 @@ def finding(name: str, remove: Callable[[], bool] = lambda: True) -> Finding:
     return Finding("workspaces", name, 10, remove)
 
 
-@pytest.mark.parametrize("frees", [True, False])
-def test_records(monkeypatch: pytest.MonkeyPatch, frees: bool) -> None:
+@pytest.mark.parametrize("list_only", [True, False])
+def test_records(monkeypatch: pytest.MonkeyPatch, list_only: bool) -> None:
     """The API decides; the result has the first names only."""
     freed = [{"kind": "images", "count": 150, "bytes": 7, "items": [f"i{number}" for number in range(150)]}]
     api, _ = prepare(monkeypatch, maintenance={"freed": freed})
-    (result,) = CleanRecordsOperator(task_id="records", frees=frees).execute(make_context())
-    assert api.changes == [("POST", "maintenance", {"dry_run": not frees})]
+    (result,) = CleanRecordsOperator(task_id="records", list_only=list_only).execute(make_context())
+    assert api.changes == [("POST", "maintenance", {"dry_run": list_only})]
     assert (result["count"], result["bytes"], len(result["items"])) == (150, 7, KEPT_ITEMS)
 
 
 def test_dry_run(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The tasks that delete skip themselves."""
+    """The tasks that remove items skip themselves."""
     api, _ = prepare(monkeypatch)
     with pytest.raises(AirflowSkipException):
-        CleanRecordsOperator(task_id="records", frees=True, run_if=none_of(True)).execute(make_context())
+        CleanRecordsOperator(task_id="records", list_only=False, run_if=none_of(True)).execute(make_context())
     assert not api.changes
 
 
 def test_list_workspaces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing is deleted. The API says which jobs still run."""
+    """Nothing is removed. The API says which jobs still run."""
     removed: list[str] = []
 
     def remove() -> bool:
@@ -57,27 +57,27 @@ def test_list_workspaces(monkeypatch: pytest.MonkeyPatch) -> None:
         return True
 
     _, runtime = prepare(monkeypatch, finding("j1", remove), maintenance={"jobs": ["j2"]})
-    (result,) = CleanWorkspacesOperator(task_id="workspaces", frees=False).execute(make_context())
+    (result,) = CleanWorkspacesOperator(task_id="workspaces", list_only=True).execute(make_context())
     assert (result["kind"], result["count"], result["items"]) == ("workspaces", 1, ["j1"])
     assert runtime.calls == [("leftovers", ["j2"], settings().orphan_hours)]
     assert not removed
 
 
 def test_sweep_workspaces(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What is in use again by now is not counted."""
+    """An item that is in use by now stays and is not counted."""
     prepare(monkeypatch, finding("j1"), finding("busy", lambda: False), maintenance={"jobs": []})
-    (result,) = CleanWorkspacesOperator(task_id="workspaces", frees=True).execute(make_context())
+    (result,) = CleanWorkspacesOperator(task_id="workspaces", list_only=False).execute(make_context())
     assert (result["count"], result["bytes"], result["items"]) == (1, 10, ["j1"])
 
 
 def test_nothing_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """The result is empty."""
     prepare(monkeypatch, maintenance={"jobs": []})
-    assert CleanWorkspacesOperator(task_id="workspaces", frees=True).execute(make_context()) == []
+    assert CleanWorkspacesOperator(task_id="workspaces", list_only=False).execute(make_context()) == []
 
 
-def test_one_cannot_be_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The others are deleted all the same, then the task fails; another try may help."""
+def test_items_that_cannot_be_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The other items are removed all the same; then the task fails, and another try may help."""
     removed: list[str] = []
 
     def fail(error: Exception) -> Callable[[], bool]:
@@ -97,6 +97,6 @@ def test_one_cannot_be_deleted(monkeypatch: pytest.MonkeyPatch) -> None:
         finding("j3", last),
         maintenance={"jobs": []},
     )
-    with pytest.raises(AirflowException, match="2 items cannot be deleted: workspaces j1, workspaces j2"):
-        CleanWorkspacesOperator(task_id="workspaces", frees=True).execute(make_context())
+    with pytest.raises(AirflowException, match="2 items cannot be removed: workspaces j1, workspaces j2"):
+        CleanWorkspacesOperator(task_id="workspaces", list_only=False).execute(make_context())
     assert removed == ["j3"]

@@ -1,4 +1,4 @@
-"""The tasks of the maintenance: list what is expired or left over, then delete it."""
+"""The tasks of the maintenance: list what is expired or left over, then remove it."""
 
 from __future__ import annotations
 
@@ -16,41 +16,41 @@ from ims.runtime.choice import runtime
 from ims.settings import settings
 
 REQUEST_SECONDS = 3600
-"""The first maintenance after a long time may find very much."""
+"""The first maintenance after a long time may have much to do."""
 KEPT_ITEMS = 100
-"""The number of names of a kind in the result of a task; its log has all."""
+"""The maximum number of names of a kind in the result of a task. The log has more."""
 
 
 class MaintenanceOperator(ImsOperator):
-    """Lists what the maintenance would delete or, with `frees`, deletes it."""
+    """Removes what is expired or left over; with `list_only`, only lists it."""
 
-    def __init__(self, *, frees: bool, **arguments: Any) -> None:
+    def __init__(self, *, list_only: bool, **arguments: Any) -> None:
         super().__init__(**arguments)
-        self.frees = frees
+        self.list_only = list_only
 
     def perform(self, context: Context) -> list[dict[str, Any]]:
         """Returns for each kind the number of items, their bytes, and the first names."""
         found = self.clean()
-        verb = "freed" if self.frees else "would free"
+        verb = "would remove" if self.list_only else "removed"
         for kind in found:
             self.log.info("%s: %s %d, %d bytes", kind["kind"], verb, kind["count"], kind["bytes"])
             for name in kind["items"]:
                 self.log.info("  %s", name)
         if not found:
-            self.log.info("there is nothing to delete")
+            self.log.info("there is nothing to remove")
         return [{**kind, "items": kind["items"][:KEPT_ITEMS]} for kind in found]
 
     @abstractmethod
     def clean(self) -> list[dict[str, Any]]:
-        """Returns by kind what was deleted, or would be. Raises ImsError."""
+        """Returns what was removed, or would be, by kind. Raises ImsError."""
 
 
 class CleanRecordsOperator(MaintenanceOperator):
     """Expires and purges records and their objects in S3. The API decides which."""
 
     def clean(self) -> list[dict[str, Any]]:
-        """Asks the API to list or to delete."""
-        answer = api_client().call("POST", "maintenance", json={"dry_run": not self.frees}, timeout=REQUEST_SECONDS)
+        """Asks the API to list or to remove."""
+        answer = api_client().call("POST", "maintenance", json={"dry_run": self.list_only}, timeout=REQUEST_SECONDS)
         return list(answer["freed"])
 
 
@@ -58,10 +58,10 @@ class CleanWorkspacesOperator(MaintenanceOperator):
     """Sweeps workspaces, shells and caches, where steps run."""
 
     def clean(self) -> list[dict[str, Any]]:
-        """Deletes all that can be deleted. Raises ImsError: some items cannot."""
+        """Removes every item it can. Raises ImsError if it cannot remove some."""
         client = api_client()
         found = runtime().leftovers(lambda: client.get("maintenance")["jobs"], settings().orphan_hours)
-        return summary(self._remove(found) if self.frees else found)
+        return summary(found if self.list_only else self._remove(found))
 
     def _remove(self, found: Iterable[Finding]) -> list[Finding]:
         removed, failed = [], []
@@ -73,5 +73,5 @@ class CleanWorkspacesOperator(MaintenanceOperator):
                 self.log.error("%s %s: %s", item.kind, item.name, error)
                 failed.append(f"{item.kind} {item.name}")
         if failed:
-            raise ImsError(f"{len(failed)} items cannot be deleted: {', '.join(failed[:KEPT_ITEMS])}", "See the log")
+            raise ImsError(f"{len(failed)} items cannot be removed: {', '.join(failed[:KEPT_ITEMS])}", "See the log")
         return removed

@@ -1,4 +1,4 @@
-"""DELETE that cannot be undone: of records as v2 has it, and of tombstones below `/deleted`."""
+"""DELETE that cannot be undone: `DELETE` of records in version 2, and of tombstones below `/deleted`."""
 
 from __future__ import annotations
 
@@ -16,25 +16,25 @@ from ims.records.models import PublicKey, RecordType
 from ims.records.selection import Selection
 from ims.records.store import Records
 
-Cascade = Annotated[bool, Query(description="remove the objects in S3 too")]
+Cascade = Annotated[bool, Query(description="also remove the objects in S3")]
 
 
 def hard_delete_routes(kind: type[RecordType]) -> APIRouter:
-    """DELETE of records as v2 has it. What a running job works with is kept."""
+    """DELETE of version 2, which purges records. Records in use by a running job stay."""
     router = APIRouter()
 
     @router.delete("", **DELETES)
     async def delete_all(
         records: RecordsService, purge: PurgeService, cascade: Cascade = True, dry_run: DryRun = False
     ) -> Response:
-        """Delete all for ever, with their objects in S3."""
+        """Purge all records, with their objects in S3."""
         return await delete(await run_in_threadpool(records.list, kind), purge, cascade, dry_run)
 
     @router.delete("/{id}", **DELETES)
     async def delete_one(
         identity: Id, records: RecordsService, purge: PurgeService, cascade: Cascade = True, dry_run: DryRun = False
     ) -> Response:
-        """Delete one for ever, with its objects in S3."""
+        """Purge one record, with its objects in S3."""
         return await delete([await run_in_threadpool(records.get, kind, identity)], purge, cascade, dry_run)
 
     async def delete(found: list[RecordType], purge: Purge, cascade: bool, dry_run: bool) -> Response:
@@ -48,19 +48,19 @@ def hard_delete_routes(kind: type[RecordType]) -> APIRouter:
 
 
 def purge_routes(kind: type[RecordType]) -> APIRouter:
-    """DELETE of the tombstones of a kind."""
+    """DELETE of tombstones, which purges them."""
     router = APIRouter()
 
     @router.delete("", **DELETES)
     async def purge_all(records: RecordsService, purge: PurgeService, dry_run: DryRun = False) -> Response:
-        """Remove all for ever, with their objects in S3."""
+        """Purge all tombstones, with their objects in S3."""
         return await remove(await run_in_threadpool(records.list, kind, Selection(deleted=True)), purge, dry_run)
 
     @router.delete("/{id}", **DELETES)
     async def purge_one(
         identity: Id, records: RecordsService, purge: PurgeService, dry_run: DryRun = False
     ) -> Response:
-        """Remove one for ever, with its objects in S3."""
+        """Purge one tombstone, with its objects in S3."""
         return await remove([await run_in_threadpool(_tombstone, records, kind, identity)], purge, dry_run)
 
     async def remove(found: list[RecordType], purge: Purge, dry_run: bool) -> Response:
@@ -78,7 +78,7 @@ def _tombstone(records: Records, kind: type[RecordType], identity: str) -> Recor
 
 
 def _would_purge(found: Iterable[Any], purge: Purge | None) -> Response:
-    """The answer to `dry_run=true`; the objects are looked up with `purge`."""
+    """The answer to `dry_run=true`. Without `purge`, no objects are removed."""
     doomed = [
         Doomed(id=record.id, name=record.name, objects=purge.objects_of(record) if purge else []) for record in found
     ]
