@@ -165,7 +165,7 @@ def test_purge_all(api: httpx.Client, service: Service, kind: str) -> None:
 
 
 def test_objects_of_an_image(api: httpx.Client, service: Service) -> None:
-    """A purge removes the manifest and the artifacts in its folder. Other objects there and artifacts elsewhere stay."""
+    """A purge removes the manifest and the artifacts in its folder; all other objects stay."""
     elsewhere = put(service, f"s3://{IMAGES_BUCKET}/shared-{NOBODY}/kernel")
     manifest, rootfs, _ = store_image(service, elsewhere)
     beside = put(service, manifest.replace("manifest.yaml", "notes"))
