@@ -6,12 +6,12 @@ from ims.operators.base import task_defaults
 from ims.operators.dag_arguments import params_of, timetable
 from ims.operators.job import RemoveWorkspaceOperator
 from ims.operators.messages import NotifyOperator
-from ims.operators.nights import POOL, BuildRecipeOperator, ChooseBuildsOperator, SummarizeOperator
+from ims.operators.nights import BuildRecipeOperator, ChooseBuildsOperator, SummarizeOperator
 from ims.operators.plan import ChooseRecipesOperator
 from ims.operators.step import StepOperator
 from ims.params import DEFAULT_BOOT_FILES
 from ims.settings import settings
-from ims.workflows import NIGHTLY_IMAGES
+from ims.workflows import NIGHTLY_IMAGES, NIGHTLY_POOL
 
 with DAG(
     NIGHTLY_IMAGES.dag_id,
@@ -43,7 +43,7 @@ with DAG(
         plans=plan.output,
     )
     build = BuildRecipeOperator.partial(
-        task_id="build_images", pool=POOL, map_index_template="{{ task.build['name'] }}"
+        task_id="build_images", pool=NIGHTLY_POOL, map_index_template="{{ task.build['name'] }}"
     ).expand(build=builds.output)
     summary = SummarizeOperator(task_id="summarize", trigger_rule=TriggerRule.ALL_DONE, builds=builds.output)
     notify = NotifyOperator(task_id="notify", summary=summary.output).as_teardown()

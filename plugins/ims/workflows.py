@@ -28,6 +28,8 @@ JobStatus = Literal[RunningStatus, "success", "error"]
 
 FAILURE = "failure"
 """Key of the XCom in which a failed task leaves its reason, one sentence."""
+NIGHTLY_POOL = "nightly"
+"""Airflow's pool that limits how many builds of a night run at the same time."""
 
 OPEN_WORKSPACE = "open_workspace"
 WAIT_FOR_COMPLETION = "wait_for_completion"

@@ -21,7 +21,6 @@ from ims.operators.base import ImsOperator
 from ims.operators.errors import task_errors
 from ims.workflows import CREATE_IMAGE
 
-POOL = "nightly"
 POLL_SECONDS = 5
 ENDED = ("built", "unchanged", "failed")
 NAMES_SHOWN = 10

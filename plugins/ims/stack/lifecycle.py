@@ -20,11 +20,10 @@ from ims.stack.credentials import Credentials, ensure_ca, ensure_credentials, wr
 from ims.stack.environment import process_environment
 from ims.stack.roles import write_roles
 from ims.storage.objects import ObjectName, ObjectStore
-from ims.workflows import DAG_IDS
+from ims.workflows import DAG_IDS, NIGHTLY_POOL
 
 START_SECONDS = 300
 LOOK_SECONDS = 3
-POOL = "nightly"
 SECURITY = """\
 # Without these keys the port of the filer accepts requests from every user of this machine.
 [jwt.signing]
@@ -78,10 +77,10 @@ def set_nightly_pool(settings: Settings, credentials: Credentials) -> None:
     """Create Airflow's pool of nightly builds, or resize it to the setting. Deferred tasks occupy a slot."""
     pool = {"description": "Builds of a night", "slots": settings.nightly_parallelism, "include_deferred": True}
     with _airflow_client(settings, credentials) as client:
-        answer = client.post("/api/v2/pools", json={"name": POOL, **pool})
+        answer = client.post("/api/v2/pools", json={"name": NIGHTLY_POOL, **pool})
         if answer.status_code == httpx.codes.CONFLICT:
             # Airflow expects all fields here, and another key for the name.
-            answer = client.patch(f"/api/v2/pools/{POOL}", json={"pool": POOL, **pool})
+            answer = client.patch(f"/api/v2/pools/{NIGHTLY_POOL}", json={"pool": NIGHTLY_POOL, **pool})
         answer.raise_for_status()
 
 
