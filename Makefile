@@ -8,7 +8,7 @@ POD_TESTS := $(addprefix tests/flows/test_,create_*.py customize*.py pod_rights.
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo up down env test test-ceph test-kubernetes node test-node containers lint bench docs
+.PHONY: help setup setup-test demo up down env check test test-ceph test-kubernetes node test-node containers bench docs
 
 help: ## show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -31,6 +31,10 @@ down: setup ## stop everything; data stay
 env: setup ## print shell exports for the running stack: eval "$$(make -s env)"
 	@$(PYTHON) -m ims.stack env
 
+check: ## check style and types and run the unit tests: needs no root, no services, nothing but Python 3.11
+	@scripts/setup --python
+	@$(PYTHON) -m pytest -n 2 -m "not stack and not system"
+
 test: setup-test ## run all tests
 	@$(PYTHON) -m pytest -n 2 --dist loadscope --no-loadscope-reorder
 
@@ -51,9 +55,6 @@ test-node: ## run the flows on such a node, with Ceph for S3
 
 containers: ## build the container images: Airflow's and that of the steps
 	@scripts/containers
-
-lint: setup-test ## check style and types
-	@.venv/bin/ruff check . && .venv/bin/ruff format --check . && .venv/bin/mypy
 
 bench: setup-test ## measure against bare kiwi-ng, mksquashfs and upload; the API under load
 	@$(PYTHON) -m tests.perf

@@ -1,110 +1,77 @@
-"""An installation of its own for every test run: home, ports and credentials apart from any other on this machine.
+"""What all tests share: settings of their own, the marks that tell unit tests from others, and the running stack.
 
-The environment is set before anything reads the settings, so tests and the stack's processes see the same.
+Nothing here imports the product before a test needs it: unit tests of one folder start within two seconds.
 """
 
 from __future__ import annotations
 
 import os
 import shutil
-import socket
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-from xdist.scheduler import LoadScopeScheduling
 
-from tests.ceph import ADDRESS as CEPH_ADDRESS
-from tests.ceph import ROLE as CEPH_ROLE
-from tests.ceph import CephGateway
-from tests.flows.rpm_repository import PrivateCA
-from tests.node import STORAGE_CLASS
+from tests import guard
+from tests.running import remove_foreign_variables
 
+if TYPE_CHECKING:
+    from ims.stack.credentials import Credentials
+    from tests.ceph import CephGateway
+    from tests.flows.rpm_repository import PrivateCA
+    from tests.scheduling import Scheduling
+    from tests.service import Service
 
-def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on now, low enough for what is derived from them (10000 more is used too).
-
-    Runs that begin at the same time, of this suite's two processes too, look in different places.
-    """
-    ports: list[int] = []
-    for port in range(20000 + os.getpid() * 10 % 10000, 45000):
-        with socket.socket() as probe, socket.socket() as higher:
-            try:
-                probe.bind(("127.0.0.1", port))
-                higher.bind(("127.0.0.1", port + 10000))
-            except OSError:
-                ports.clear()
-                continue
-        ports.append(port)
-        if len(ports) == count:
-            return ports
-    raise RuntimeError("no free ports")
+STACK_FIXTURES = {"gateway", "service", "site_ca"}
 
 
-HOME = Path(tempfile.mkdtemp(prefix="ims-test-", dir="/var/lib"))
-HOME.chmod(0o755)
-API_PORT, S3_PORT, *_INTERNAL = free_ports(6)
-os.environ |= {
-    "IMS_HOME": str(HOME),
-    "IMS_PORT": str(API_PORT),
-    "IMS_S3_PORT": str(S3_PORT),
-    "IMS_S3_INTERNAL_PORT": str(_INTERNAL[0]),
-    "IMS_REPOSITORY_POLL": "1",
-    "IMS_NIGHTLY_SCHEDULE": "none",
-    "IMS_NIGHTLY_PAUSE_AFTER": "2",
-}
-if os.environ.get("IMS_RUNTIME") == "kubernetes":
-    os.environ |= {
-        "IMS_KUBERNETES_CONFIG": str(HOME / "kubeconfig"),
-        "IMS_KUBERNETES_NAMESPACE": HOME.name.replace("_", "-") + "-0",
-    }
-    os.environ.setdefault("IMS_KUBERNETES_STORAGE_CLASS", STORAGE_CLASS)
-for name in [name for name in os.environ if name.startswith(("AWS_", "AIRFLOW_"))]:
-    del os.environ[name]
+def pytest_configure(config: pytest.Config) -> None:
+    """Keep unit tests, and the Airflow that they import, away from the user's home and from /var/lib/ims."""
+    remove_foreign_variables()
+    home = Path(tempfile.mkdtemp(prefix="ims-unit-"))
+    home.chmod(0o755)  # PostgreSQL does not run as root
+    os.environ |= {"IMS_HOME": str(home), "AIRFLOW_HOME": str(home / "airflow")}
+    config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
 
-# The site's own CA: what the tests serve over https has a certificate of it.
-SITE_CA = PrivateCA(HOME / "site-ca")
-os.environ["IMS_CA_CERTIFICATE"] = str(SITE_CA.certificate)
 
-# IMS_TEST_S3=ceph: the site's own S3, over https, in place of the embedded one.
-GATEWAY: CephGateway | None = None
-if os.environ.get("IMS_TEST_S3") == "ceph":
-    GATEWAY = CephGateway(HOME / "ceph", SITE_CA.issue(CEPH_ADDRESS), S3_PORT, _INTERNAL[0])
-    os.environ |= {
-        "IMS_S3_ENDPOINT_URL": GATEWAY.url,
-        "IMS_STS_ROLE": CEPH_ROLE,
-        "AWS_ACCESS_KEY_ID": GATEWAY.access_key,
-        "AWS_SECRET_ACCESS_KEY": GATEWAY.secret_key,
-        "AWS_CA_BUNDLE": str(SITE_CA.certificate),
-    }
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark the tests that need the stack, by their fixtures."""
+    for item in items:
+        if STACK_FIXTURES & set(getattr(item, "fixturenames", ())):
+            item.add_marker("stack")
 
-# Files that need a running service, in two parts: the first and all other files take about as long as the second.
-SERVED = {
-    "first": (
-        "tests/api/",
-        "tests/cli/",
-        *(f"tests/flows/test_{name}" for name in ("docs", "interrupted", "maintenance", "nightly")),
-        "tests/steps/test_fetch_image",
-        "tests/storage/",
-    ),
-    "second": ("tests/flows/",),
-}
 
-from ims.settings import settings  # noqa: E402  (reads the environment set above)
-from ims.stack import lifecycle  # noqa: E402
-from tests.service import Service  # noqa: E402
+def is_unit_test(item: pytest.Item) -> bool:
+    """Whether a test must pass for an ordinary user who has nothing but Python."""
+    return not any(item.iter_markers("stack")) and not any(item.iter_markers("system"))
 
-if settings().runtime == "kubernetes":
-    from tests.cluster import prepared_cluster
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
+    """Guard the fixtures of unit tests. Skip tests that would start after IMS_TEST_UNTIL, in seconds since 1970."""
+    if time.time() > float(os.environ.get("IMS_TEST_UNTIL", "inf")):
+        pytest.skip("no time is left")
+    with guard.armed() if is_unit_test(item) else nullcontext():
+        return (yield)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_call(item: pytest.Item) -> Iterator[None]:
+    """Guard unit tests."""
+    with guard.armed() if is_unit_test(item) else nullcontext():
+        return (yield)
 
 
 @pytest.fixture
 def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
     """Change settings for one test."""
+    from ims.settings import settings
 
     def change(**values: object) -> None:
         for name, value in values.items():
@@ -117,56 +84,66 @@ def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
 
 
 @pytest.fixture(scope="session")
+def private_ca(tmp_path_factory: pytest.TempPathFactory) -> PrivateCA:
+    """A CA that nothing trusts unless the test says so."""
+    from tests.flows.rpm_repository import PrivateCA
+
+    return PrivateCA(tmp_path_factory.mktemp("private-ca"))
+
+
+@pytest.fixture(scope="session")
 def site_ca() -> PrivateCA:
     """The CA that the installation trusts."""
-    return SITE_CA
+    from tests.installation import installation
+
+    return installation().site_ca
 
 
 @pytest.fixture(scope="session")
 def gateway() -> Iterator[CephGateway | None]:
-    """Ceph, with the buckets; None where S3 is the embedded one."""
-    with GATEWAY or nullcontext():
-        if GATEWAY is not None:
-            GATEWAY.make_buckets((settings().recipes_bucket, settings().images_bucket))
-        yield GATEWAY
+    """Ceph, with the buckets; None if S3 is the embedded one."""
+    from ims.settings import settings
+    from tests.installation import installation
+
+    ceph = installation().gateway
+    with ceph or nullcontext():
+        if ceph is not None:
+            ceph.make_buckets((settings().recipes_bucket, settings().images_bucket))
+        yield ceph
 
 
 @pytest.fixture(scope="session")
 def service(gateway: CephGateway | None) -> Iterator[Service]:
     """The whole stack, started once for all tests that need it."""
-    credentials = lifecycle.up(settings(), print)
-    with prepared_cluster(settings(), credentials) if settings().runtime == "kubernetes" else nullcontext():
+    from ims.settings import settings
+    from tests.installation import installation
+    from tests.service import Service
+
+    credentials = installation().start()
+    with cluster(credentials):
         yield Service(settings(), credentials)
-    lifecycle.down(settings())
 
 
-def pytest_runtest_setup() -> None:
-    """IMS_TEST_UNTIL, in seconds of the clock: tests that would begin later are skipped."""
-    if time.time() > float(os.environ.get("IMS_TEST_UNTIL", "inf")):
-        pytest.skip("no time is left")
+def cluster(credentials: Credentials) -> AbstractContextManager[None]:
+    """The namespace of the jobs if they run as pods."""
+    from ims.settings import settings
 
+    if settings().runtime != "kubernetes":
+        return nullcontext()
+    from tests.cluster import prepared_cluster
 
-class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
-    """Which of two processes runs what: each of the two groups that need a running service is one piece.
-
-    Of the rest every file is.
-    """
-
-    def _split_scope(self, nodeid: str) -> str:
-        path = nodeid.partition("::")[0]
-        return next((part for part, names in SERVED.items() if path.startswith(names)), path)
+    return prepared_cluster(settings(), credentials)
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Scheduling:
     """Of `make test`."""
+    from tests.scheduling import Scheduling
+
     return Scheduling(config, log)
 
 
-def pytest_sessionfinish(session: pytest.Session, exitstatus: int) -> None:
-    """Keep the installation's files for a look where a test failed."""
-    lifecycle.down(settings())
-    if exitstatus == 0:
-        shutil.rmtree(HOME, ignore_errors=True)
-    elif (HOME / "logs").exists():
-        # Not to standard output: pytest's processes keep that for themselves.
-        print(f"\nlogs of the failed run: {HOME}/logs", file=sys.stderr)
+def pytest_sessionfinish(exitstatus: int) -> None:
+    """Remove the installation if there is one; keep its files if a test failed."""
+    module = sys.modules.get("tests.installation")
+    if module is not None and module.installation.cache_info().currsize:
+        module.installation().remove(keep_files=exitstatus != 0)

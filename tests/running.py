@@ -1,16 +1,23 @@
-"""Running programs that tests are made with."""
+"""Running the programs that tests need."""
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 
 def quietly(command: Sequence[str | Path], *, cwd: Path | None = None, env: Mapping[str, str] | None = None) -> str:
-    """Run a program; returns its standard output. Raises RuntimeError, with the end of its errors: it failed."""
+    """Run a program; returns its standard output. Raises RuntimeError with the end of its output if it fails."""
     done = subprocess.run(command, cwd=cwd, env=env, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         said = (done.stderr.strip() or done.stdout.strip())[-4000:]
         raise RuntimeError(f"{' '.join(map(str, command[:3]))} … ended with {done.returncode}: {said}")
     return done.stdout
+
+
+def remove_foreign_variables() -> None:
+    """Remove variables from the environment that would point tests at another S3 or another Airflow."""
+    for name in [name for name in os.environ if name.startswith(("AWS_", "AIRFLOW_"))]:
+        del os.environ[name]

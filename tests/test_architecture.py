@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import os
 import re
 import subprocess
 import sys
@@ -147,9 +148,8 @@ def test_library_is_used_where_it_may(library: str) -> None:
 
 def run(program: str) -> None:
     """Run a program that asserts something of this project."""
-    done = subprocess.run(
-        [sys.executable, "-c", program], env={"PYTHONPATH": str(PLUGINS)}, capture_output=True, text=True, check=False
-    )
+    environment = {"PYTHONPATH": str(PLUGINS), "AIRFLOW_HOME": os.environ["AIRFLOW_HOME"]}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
@@ -168,7 +168,8 @@ def test_containers_of_steps_have_what_steps_import() -> None:
     run(
         f"import sys\nfrom importlib.metadata import packages_distributions\nbefore = set(sys.modules)\n{imports}\n"
         "names = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
-        "projects = (project for name in names for project in packages_distributions().get(name, ()))\n"
+        "projects_by_name = packages_distributions()\n"
+        "projects = (project for name in names for project in projects_by_name.get(name, ()))\n"
         "found = {project.lower().replace('_', '-') for project in projects}\n"
         f"missing = found - set({locked!r}) - {{'ims', 'click'}}\n"
         "assert 'boto3' in found and not missing, missing"

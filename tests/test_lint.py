@@ -48,7 +48,7 @@ def test_mypy() -> None:
 @pytest.mark.parametrize("script", scripts(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_shellcheck(script: Path) -> None:
     """Scripts of the project and of the recipes."""
-    check("shellcheck", script)
+    check(BIN / "shellcheck", script)
 
 
 @pytest.mark.parametrize("script", scripts(), ids=lambda path: str(path.relative_to(ROOT)))

@@ -20,6 +20,8 @@ from ims.workspace import Workspace
 from tests.images.trees import snapshot, unmount
 from tests.steps.test_package_artifacts import write_root
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture
 def root(tmp_path: Path) -> Path:

@@ -138,11 +138,13 @@ def fingerprint(tmp_path: Path) -> str:
     return done.stdout.split()[1]
 
 
+@pytest.mark.system
 def test_fingerprint(fingerprint: str) -> None:
     """It is the one that ssh-keygen prints."""
     assert ssh.fingerprint_of(PUBLIC_KEY) == fingerprint
 
 
+@pytest.mark.system
 def test_host_key(fingerprint: str, tools: Path) -> None:
     """Of several host keys, the one with the fingerprint is returned. Comments are skipped."""
     other = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
@@ -152,6 +154,7 @@ def test_host_key(fingerprint: str, tools: Path) -> None:
         ssh.host_key("host", 22, "SHA256:other")
 
 
+@pytest.mark.system
 def test_no_server_answers(tools: Path) -> None:
     """The service may be on another network."""
     install(tools, "ssh-keyscan", "exit 1")
@@ -159,12 +162,14 @@ def test_no_server_answers(tools: Path) -> None:
         ssh.host_key("host", 22, "SHA256:x")
 
 
+@pytest.mark.system
 def test_ssh_is_not_installed(tools: Path) -> None:
     """The error names the package."""
     with pytest.raises(ConfigurationError, match="Install openssh-client"):
         ssh.host_key("host", 22, "SHA256:x")
 
 
+@pytest.mark.system
 def test_run(fingerprint: str, tools: Path) -> None:
     """ssh gets the address of the service, the pinned host key, the key and the command. Its exit code is returned."""
     install(tools, "ssh-keyscan", f"echo 'host {PUBLIC_KEY}'")

@@ -90,6 +90,7 @@ def install_rpm(root: Path, folder: Path, head: str) -> None:
         built.unlink()
 
 
+@pytest.mark.system
 def test_dpkg(root: Path, tmp_path: Path) -> None:
     """Epoch, source and license. A package with only its configuration left is not installed."""
     control = "Package: tiny\nSource: small (0.9)\nVersion: 2:1.0~rc1-3+b1\nArchitecture: all\n"
@@ -102,6 +103,7 @@ def test_dpkg(root: Path, tmp_path: Path) -> None:
     assert read_packages(root) == [Package("tiny", "2:1.0~rc1-3+b1", "all", "deb", "small", "GPL-2+, Expat")]
 
 
+@pytest.mark.system
 @pytest.mark.parametrize(
     "text",
     [COPYRIGHT.partition("\n")[2], "", "License: MIT\n", "Format: x\n" + " " * MAX_COPYRIGHT + "\nLicense: MIT\n"],
@@ -114,6 +116,7 @@ def test_license_is_not_guessed(root: Path, tmp_path: Path, text: str) -> None:
     assert read_packages(root)[0].license == ""
 
 
+@pytest.mark.system
 def test_files_of_the_host_are_not_read(root: Path, tmp_path: Path) -> None:
     """Links refer to files of the image. Pipes and folders in place of files are skipped."""
     install_deb(root, tmp_path, "Package: tiny\nVersion: 1\nArchitecture: all\n")
@@ -133,6 +136,7 @@ def test_files_of_the_host_are_not_read(root: Path, tmp_path: Path) -> None:
     assert (found.packages[0].license, found.system, found.kernels) == ("", "", [])
 
 
+@pytest.mark.system
 def test_rpm(root: Path, tmp_path: Path) -> None:
     """Epoch, release, source and license. Two versions of a package count as two packages."""
     head = "Name: tiny\nVersion: 1.5\nRelease: {}\nEpoch: 3\nLicense: MIT AND Zlib\nBuildArch: noarch\n"
@@ -238,6 +242,7 @@ def test_too_many_packages(monkeypatch: pytest.MonkeyPatch) -> None:
 # The list of files
 
 
+@pytest.mark.system
 def test_files(root: Path, tmp_path: Path) -> None:
     """Every type of file, folders before their content. Files that are not packed are not listed."""
     write(root, etc__motd="hello", etc__a__b="", etc__a_c="", image__config="kiwi's", tmp__left="x", usr__tmp__kept="x")

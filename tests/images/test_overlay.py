@@ -19,6 +19,8 @@ from ims.images.overlay import mount_image
 from ims.images.packages import installed_packages
 from tests.images.trees import unmount
 
+pytestmark = pytest.mark.system
+
 STATUS = """\
 Package: bash
 Status: install ok installed

@@ -111,6 +111,7 @@ for name in sys.stdin.read().splitlines():
 """
 
 
+@pytest.mark.system
 def test_the_kernel_gives_the_same_answers(root: Path) -> None:
     """A process in the root looks up all paths of up to three parts: 8000 paths through links, files and nothing."""
     parts = (*LINKS, *FILES, "..", "usr", "nowhere")

@@ -21,6 +21,8 @@ from ims.runtime.local.runtime import LocalRuntime
 from ims.steps.package_artifacts import STEP
 from tests.images.trees import snapshot
 
+pytestmark = pytest.mark.system
+
 CAPABILITY = bytes.fromhex("0100000200200000000000000000000000000000")  # cap_net_raw=ep
 ACCESS = [(0x01, 6, 2**32 - 1), (0x02, 4, 1000), (0x04, 4, 2**32 - 1), (0x10, 4, 2**32 - 1), (0x20, 0, 2**32 - 1)]
 ACL = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in ACCESS)

@@ -44,12 +44,14 @@ def dpkg_says(first: str, second: str) -> bool:
     return subprocess.run(["dpkg", "--compare-versions", first, "lt", second], check=False).returncode == 0
 
 
+@pytest.mark.system
 def test_order_of_rpm() -> None:
     """Epoch, tilde, caret and release."""
     for first, second in itertools.permutations(RPM, 2):
         assert is_below("rpm", first, second) == rpm_says(first, second), (first, second)
 
 
+@pytest.mark.system
 def test_order_of_dpkg() -> None:
     """Epoch, tilde, plus and revision."""
     for first, second in itertools.permutations(DEB, 2):

@@ -25,7 +25,7 @@ from ims.sandbox import namespaces
 from ims.settings import settings
 from ims.stack import lifecycle
 from ims.stack.environment import s3_environment
-from tests.conftest import HOME  # an installation that shares nothing with others on this machine
+from tests.installation import installation
 from tests.perf import load
 from tests.perf.customize import one_file_table, prompt_table
 from tests.perf.incremental import incremental_table
@@ -47,6 +47,7 @@ def main() -> None:
 
 @contextmanager
 def _stack() -> Iterator[Service]:
+    installation()
     try:
         yield Service(settings(), lifecycle.up(settings(), _say))
     finally:
@@ -55,7 +56,7 @@ def _stack() -> Iterator[Service]:
 
 def flows() -> None:
     """Compare create and customize jobs with the same work outside of Airflow."""
-    workspace = HOME / "bare"
+    workspace = installation().home / "bare"
     with _stack() as service:
         recipe = service.push(RECIPE, "debian12", **debian_mirrors())["id"]
         _say("filling the package caches")
@@ -78,20 +79,20 @@ def flows() -> None:
         _say("customizing")
         image = service.client.get(f"images/{jobs[-1]['resultant_image_id']}")
         creates = {"create_image, warm package cache": costs["flow"][-1], "create_image, cold": cold}
-        print(one_file_table(service, image, HOME / "one-file", creates))
-        print(prompt_table(HOME / "prompt"), flush=True)
+        print(one_file_table(service, image, installation().home / "one-file", creates))
+        print(prompt_table(installation().home / "prompt"), flush=True)
 
 
 def incremental() -> None:
     """Measure builds after small changes, and a night in which nothing has changed."""
     with _stack() as service:
-        print(incremental_table(service, HOME / "incremental"), flush=True)
+        print(incremental_table(service, installation().home / "incremental"), flush=True)
 
 
 def steps() -> None:
     """Measure the overhead of each step."""
     with _stack() as service:
-        print(steps_table(service, HOME / "repository"), flush=True)
+        print(steps_table(service, installation().home / "repository"), flush=True)
 
 
 PARTS: dict[str, Callable[[], None]] = {

@@ -25,7 +25,7 @@ from ims.records.database import Database
 from ims.records.models import Image, ImageObject
 from ims.settings import Settings, settings
 from ims.stack import lifecycle, postgres
-from tests.conftest import HOME  # an installation that shares nothing with others on this machine
+from tests.installation import installation
 from tests.perf.measure import table
 from tests.service import Service
 
@@ -56,6 +56,7 @@ def main() -> None:
 
 def measure(database: str) -> None:
     """Print the rows for one database, with tabs between the cells."""
+    installation()
     try:
         with records_url(database) as url:
             os.environ["IMS_DATABASE_URL"] = url
@@ -77,7 +78,7 @@ def records_url(database: str) -> Iterator[str]:
     if database == "SQLite":
         yield ""
         return
-    own = Settings(home=HOME / "records-server")
+    own = Settings(home=installation().home / "records-server")
     postgres.prepare(own)
     process = subprocess.Popen(
         postgres.command(own), user=postgres.USER, extra_groups=[], cwd="/", stderr=subprocess.DEVNULL

@@ -226,6 +226,7 @@ def test_hard_link_inside_is_the_same_file(tmp_path: Path) -> None:
     assert (folder / "b").samefile(folder / "a")
 
 
+@pytest.mark.system
 def test_works_with_the_python_of_debian(tmp_path: Path) -> None:
     """The tarfile module of Debian 12's Python 3.11.2 has no filters."""
     data = packed(CONFIG, member("root/motd", b"hello"), symlink("root/link", "motd"))
@@ -326,6 +327,7 @@ def write_recipe(folder: Path, names_in_order: Sequence[str], mtime: int, uid: i
     return folder
 
 
+@pytest.mark.system
 def test_pack_gives_the_same_bytes_for_the_same_recipe(tmp_path: Path) -> None:
     """The order, the times and the owners of the files have no effect."""
     order = ["config.xml", "config.sh", "root/etc/motd"]
@@ -337,6 +339,7 @@ def test_pack_gives_the_same_bytes_for_the_same_recipe(tmp_path: Path) -> None:
     assert (tmp_path / "a.tar.gz").read_bytes() != (tmp_path / "b.tar.gz").read_bytes()
 
 
+@pytest.mark.system
 def test_packed_recipe_unpacks_to_itself(tmp_path: Path) -> None:
     """Unpacking keeps content, links and modes, so the digest is the same."""
     source = write_recipe(tmp_path / "source", ["config.xml", "config.sh", "root/etc/motd"], 1, 0)

@@ -12,6 +12,8 @@ from ims.recipes.resolving import resolve
 from tests.flows.deb_repository import SUITE, Deb, write_repository
 from tests.flows.rpm_repository import Package, PrivateCA, RepositoryServer, address, build_repository
 
+pytestmark = pytest.mark.system
+
 APT = [
     Deb("base", essential=True),
     Deb("apt", "2.6.1"),
@@ -67,29 +69,29 @@ def test_apt(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("manager", ["zypper", "dnf4"])
-def test_rpm(tmp_path: Path, manager: str, site_ca: PrivateCA) -> None:
+def test_rpm(tmp_path: Path, manager: str, private_ca: PrivateCA) -> None:
     """The same with rpm, over https with the site's CA."""
     served = build_repository(tmp_path / "served", RPM)
-    with RepositoryServer(served, site_ca.issue(address())) as server:
+    with RepositoryServer(served, private_ca.issue(address())) as server:
         wanted = PackageRequest(manager, (rpm_source(server.url),), ("tool",), frozenset(), False)
-        first = resolve(wanted, tmp_path / "indexes", site_ca.certificate)
+        first = resolve(wanted, tmp_path / "indexes", private_ca.certificate)
         assert {package.name: package.version for package in first} == {"tool": "1.4-1", "library": "1.1-1"}
         build_repository(served, [Package("unrelated", version="2.0")])
-        assert resolve(wanted, tmp_path / "indexes", site_ca.certificate) == first
+        assert resolve(wanted, tmp_path / "indexes", private_ca.certificate) == first
         build_repository(served, [Package("library", version="1.2")])
-        assert names(wanted, tmp_path / "indexes", site_ca.certificate)["library"] == "1.2-1"
+        assert names(wanted, tmp_path / "indexes", private_ca.certificate)["library"] == "1.2-1"
 
 
-def test_untrusted_server(tmp_path: Path, site_ca: PrivateCA) -> None:
+def test_untrusted_server(tmp_path: Path, private_ca: PrivateCA) -> None:
     """A server whose certificate is not trusted is rejected."""
     served = build_repository(tmp_path / "served", RPM[1:2])
     write_repository(served, APT)
-    with RepositoryServer(served, site_ca.issue(address())) as server:
+    with RepositoryServer(served, private_ca.issue(address())) as server:
         for manager, source in (("apt", deb_source(server.url)), ("dnf4", rpm_source(server.url))):
             wanted = PackageRequest(manager, (source,), ("library",), frozenset(), False)
             with pytest.raises(UnknownPackagesError, match=r"certificate|All mirrors were tried"):
                 names(wanted, tmp_path / manager)
-            assert names(wanted, tmp_path / manager, site_ca.certificate)["library"]
+            assert names(wanted, tmp_path / manager, private_ca.certificate)["library"]
 
 
 @pytest.mark.parametrize("manager", ["apt", "dnf4"])

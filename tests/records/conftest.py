@@ -33,7 +33,7 @@ def server() -> Iterator[str]:
     process.wait()
 
 
-@pytest.fixture(params=["sqlite", "postgresql"])
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.system)])
 def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The URL of an empty database, in the form that administrators write."""
     if request.param == "sqlite":

@@ -22,6 +22,8 @@ from ims.runtime.local.runtime import LocalRuntime
 from ims.settings import Settings, settings
 from ims.steps.step import Step, StepInput
 
+pytestmark = pytest.mark.system
+
 JOB = "11111111-2222-3333-4444-555555555555"
 SLEEP = "987654.25"
 """How long the stray processes of these tests sleep; the number identifies them."""

@@ -15,6 +15,8 @@ from ims.settings import Settings
 from ims.stack import lifecycle, supervision
 from ims.steps.step import Step, StepInput
 
+pytestmark = pytest.mark.system
+
 
 def never(step: StepInput) -> None:
     """Never called: no step has this name, so its process ends at once."""

@@ -13,6 +13,8 @@ from ims.images import site_ca
 from ims.sandbox.image_programs import run_isolated
 from tests.shell.small_image import write_root
 
+pytestmark = pytest.mark.system
+
 UPDATER = "usr/sbin/update-ca-certificates"
 SECRET = "the host's secret"
 

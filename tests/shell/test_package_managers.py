@@ -14,6 +14,8 @@ from tests.flows.rpm_repository import Package, RepositoryServer, build_reposito
 from tests.shell.small_image import pack
 from tests.shell.test_shell import Shell, make_key
 
+pytestmark = pytest.mark.system
+
 EXTRA = Package(
     "extra",
     version="2.0",

@@ -19,6 +19,8 @@ from ims.workspace import Workspace
 from tests.shell.small_image import pack, write_root
 from tests.shell.test_shell import Shell, make_key
 
+pytestmark = pytest.mark.system
+
 MODULES = """\
 - hosts: all
   tasks:

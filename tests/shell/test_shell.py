@@ -27,9 +27,11 @@ from ims.settings import settings
 from ims.shell import cleanup
 from ims.steps.serve_shell import STEP
 from ims.workspace import Workspace
-from tests.conftest import free_ports
 from tests.flows.leftovers import loop_devices, mounts
+from tests.ports import free_ports
 from tests.shell.small_image import pack, write_root
+
+pytestmark = pytest.mark.system
 
 SLEEP = "876543"
 

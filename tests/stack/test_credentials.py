@@ -71,6 +71,7 @@ def test_private_file_is_private_whatever_the_umask(tmp_path: Path, umask: int) 
     assert [entry.name for entry in tmp_path.iterdir()] == ["secret"]
 
 
+@pytest.mark.system
 def test_ca_can_sign_for_servers(own: Settings, tmp_path: Path) -> None:
     """OpenSSL trusts its certificates even with the strict checks that Python 3.13 enables."""
     ensure_credentials(own)

@@ -21,6 +21,7 @@ lifecycle.prepare_home(Settings(home=Path(sys.argv[1])))
 """
 
 
+@pytest.mark.system
 @pytest.mark.parametrize("umask", ["022", "077"])
 def test_home_is_prepared_with_any_umask(umask: str) -> None:
     """PostgreSQL's user can reach its programs and its data even if the umask of the administrator is strict."""

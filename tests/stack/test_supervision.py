@@ -98,6 +98,7 @@ def test_process_with_a_reused_pid_is_not_supervisord(own: Settings) -> None:
         stranger.communicate(b"\n")
 
 
+@pytest.mark.system
 def test_supervisord_runs_from_start_to_stop(own: Settings) -> None:
     """It counts as running as soon as `start` returns; Airflow does not start with it."""
     other = Settings(home=own.home, s3_endpoint_url=HttpUrl("https://s3.example"))

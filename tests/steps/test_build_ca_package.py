@@ -18,6 +18,8 @@ from ims.settings import settings
 from ims.steps.build_ca_package import Input, run
 from tests.flows.rpm_repository import PrivateCA
 
+pytestmark = pytest.mark.system
+
 MANAGERS = ("zypper", "apt")
 RPM_FILES = ("/etc/pki/ca-trust/source/anchors/site-root-ca.crt", "/usr/share/pki/trust/anchors/site-root-ca.crt")
 DEB_FILE = "/usr/local/share/ca-certificates/site-root-ca.crt"
@@ -57,10 +59,10 @@ def unpack(package: Path) -> Path:
 
 @pytest.mark.parametrize("manager", ["zypper", "dnf4", "dnf5", "microdnf"])
 def test_rpm_contains_the_certificate(
-    tmp_path: Path, manager: str, site_ca: PrivateCA, use_certificate: pytest.MonkeyPatch
+    tmp_path: Path, manager: str, private_ca: PrivateCA, use_certificate: pytest.MonkeyPatch
 ) -> None:
     """It has the files for SUSE and Red Hat and nothing else, and does not depend on the architecture."""
-    package = build(tmp_path, manager, site_ca.certificate, use_certificate)
+    package = build(tmp_path, manager, private_ca.certificate, use_certificate)
     assert package.suffix == ".rpm"
     assert tuple(output("rpm", "-qpl", package).split()) == RPM_FILES
     assert output("rpm", "-qp", "--qf", "%{NAME} %{ARCH} %{PAYLOADCOMPRESSOR}", package) == "site-root-ca noarch gzip"
@@ -69,13 +71,15 @@ def test_rpm_contains_the_certificate(
     folder = unpack(package)
     for name in RPM_FILES:
         path = folder / name.removeprefix("/")
-        assert path.read_bytes() == site_ca.certificate.read_bytes()
+        assert path.read_bytes() == private_ca.certificate.read_bytes()
         assert path.stat().st_mode & 0o777 == 0o644
 
 
-def test_rpm_updates_the_trust_store(tmp_path: Path, site_ca: PrivateCA, use_certificate: pytest.MonkeyPatch) -> None:
+def test_rpm_updates_the_trust_store(
+    tmp_path: Path, private_ca: PrivateCA, use_certificate: pytest.MonkeyPatch
+) -> None:
     """It runs the update program of the image. Installation does not fail if that is missing or fails."""
-    package = build(tmp_path, "zypper", site_ca.certificate, use_certificate)
+    package = build(tmp_path, "zypper", private_ca.certificate, use_certificate)
     script = output("rpm", "-qp", "--qf", "%{POSTIN}", package)
     programs = tmp_path / "bin"
     programs.mkdir()
@@ -90,9 +94,11 @@ def test_rpm_updates_the_trust_store(tmp_path: Path, site_ca: PrivateCA, use_cer
     ]
 
 
-def test_deb_contains_the_certificate(tmp_path: Path, site_ca: PrivateCA, use_certificate: pytest.MonkeyPatch) -> None:
+def test_deb_contains_the_certificate(
+    tmp_path: Path, private_ca: PrivateCA, use_certificate: pytest.MonkeyPatch
+) -> None:
     """It is where update-ca-certificates expects it. The package's script runs that; root owns all files."""
-    package = build(tmp_path, "apt", site_ca.certificate, use_certificate)
+    package = build(tmp_path, "apt", private_ca.certificate, use_certificate)
     assert output("dpkg-deb", "-f", package, "Package", "Architecture", "Depends").splitlines() == [
         "Package: site-root-ca",
         "Architecture: all",
@@ -101,7 +107,7 @@ def test_deb_contains_the_certificate(tmp_path: Path, site_ca: PrivateCA, use_ce
     entries = [line.split() for line in output("dpkg-deb", "-c", package).splitlines()]
     assert {entry[1] for entry in entries} == {"root/root"}
     assert [entry[-1] for entry in entries if not entry[-1].endswith("/")] == [f".{DEB_FILE}"]
-    assert (unpack(package) / DEB_FILE.removeprefix("/")).read_bytes() == site_ca.certificate.read_bytes()
+    assert (unpack(package) / DEB_FILE.removeprefix("/")).read_bytes() == private_ca.certificate.read_bytes()
     output("dpkg-deb", "-e", package, tmp_path / "control")
     assert (tmp_path / "control" / "postinst").stat().st_mode & 0o777 == 0o755
     assert (tmp_path / "control" / "postinst").read_text().splitlines()[-1] == "update-ca-certificates"
@@ -109,13 +115,13 @@ def test_deb_contains_the_certificate(tmp_path: Path, site_ca: PrivateCA, use_ce
 
 @pytest.mark.parametrize("manager", MANAGERS)
 def test_same_certificate_gives_the_same_bytes(
-    tmp_path: Path, manager: str, site_ca: PrivateCA, use_certificate: pytest.MonkeyPatch
+    tmp_path: Path, manager: str, private_ca: PrivateCA, use_certificate: pytest.MonkeyPatch
 ) -> None:
     """Folder, time and host name have no effect."""
     here, there = tmp_path / "here", tmp_path / "there"
     here.mkdir()
     there.mkdir()
-    package = build(here, manager, site_ca.certificate, use_certificate)
+    package = build(here, manager, private_ca.certificate, use_certificate)
     data = json.dumps({"workspace": str(there), "package_manager": manager})
     program = f'hostname other-machine && exec "{sys.executable}" -m ims.steps build_ca_package "$1" --result "$2"'
     command = ["unshare", "--uts", "sh", "-c", program, "sh", data, str(there / "result.json")]
@@ -126,12 +132,12 @@ def test_same_certificate_gives_the_same_bytes(
 
 @pytest.mark.parametrize("manager", MANAGERS)
 def test_private_key_in_the_file_is_not_packaged(
-    tmp_path: Path, manager: str, site_ca: PrivateCA, use_certificate: pytest.MonkeyPatch
+    tmp_path: Path, manager: str, private_ca: PrivateCA, use_certificate: pytest.MonkeyPatch
 ) -> None:
     """Many sites keep certificate and key in one file. The key must not get into images."""
     both = tmp_path / "both.pem"
-    key = site_ca.issue("127.0.0.1").key.read_text()
-    both.write_text(key + site_ca.certificate.read_text())
+    key = private_ca.issue("127.0.0.1").key.read_text()
+    both.write_text(key + private_ca.certificate.read_text())
     folder = unpack(build(tmp_path, manager, both, use_certificate))
     files = [path.read_text() for path in folder.rglob("*") if path.is_file()]
     assert files
@@ -150,16 +156,16 @@ BAD = {
 
 @pytest.mark.parametrize("kind", [*BAD, "missing", "a folder"])
 def test_bad_certificate_is_a_configuration_error(
-    tmp_path: Path, kind: str, site_ca: PrivateCA, use_certificate: pytest.MonkeyPatch
+    tmp_path: Path, kind: str, private_ca: PrivateCA, use_certificate: pytest.MonkeyPatch
 ) -> None:
     """The error names the file and the setting. No package is built."""
     path = tmp_path / "ca.pem"
     if kind == "a folder":
         path.mkdir()
     elif kind == "a key":
-        path.write_bytes(site_ca.issue("127.0.0.1").key.read_bytes())
+        path.write_bytes(private_ca.issue("127.0.0.1").key.read_bytes())
     elif kind == "DER":
-        certificate = x509.load_pem_x509_certificate(site_ca.certificate.read_bytes())
+        certificate = x509.load_pem_x509_certificate(private_ca.certificate.read_bytes())
         path.write_bytes(certificate.public_bytes(Encoding.DER))
     elif kind != "missing":
         path.write_bytes(BAD[kind] or b"")
@@ -170,10 +176,10 @@ def test_bad_certificate_is_a_configuration_error(
 
 
 def test_package_of_an_earlier_try_is_replaced(
-    tmp_path: Path, site_ca: PrivateCA, use_certificate: pytest.MonkeyPatch
+    tmp_path: Path, private_ca: PrivateCA, use_certificate: pytest.MonkeyPatch
 ) -> None:
     """The step can run again."""
-    first = build(tmp_path, "apt", site_ca.certificate, use_certificate).read_bytes()
+    first = build(tmp_path, "apt", private_ca.certificate, use_certificate).read_bytes()
     (tmp_path / "ca" / "half").touch()
-    assert build(tmp_path, "apt", site_ca.certificate, use_certificate).read_bytes() == first
+    assert build(tmp_path, "apt", private_ca.certificate, use_certificate).read_bytes() == first
     assert not (tmp_path / "ca" / "half").exists()

@@ -25,6 +25,8 @@ from tests.flows.conftest import RECIPES
 from tests.flows.rpm_repository import Package, RepositoryServer, basic_packages, build_repository
 from tests.images.trees import unmount
 
+pytestmark = pytest.mark.system
+
 HOSTS = "127.0.0.1 localhost\n192.0.2.1 nexus\n"
 
 

@@ -89,6 +89,7 @@ def step(workspace: Path, **fields: Any) -> Input:
 # The rootfs
 
 
+@pytest.mark.system
 def test_rootfs_contains_the_tree(tmp_path: Path) -> None:
     """Modes, owners, devices, links, extended attributes and times of everything except what the build left there."""
     root = write_root(tmp_path / "root")
@@ -104,6 +105,7 @@ def test_rootfs_contains_the_tree(tmp_path: Path) -> None:
     }
 
 
+@pytest.mark.system
 def test_same_tree_gives_the_same_bytes(tmp_path: Path, configure: Configure) -> None:
     """The folder, the time and the number of processors have no effect."""
     first, second = write_root(tmp_path / "first"), tmp_path / "second"
@@ -118,6 +120,7 @@ def test_same_tree_gives_the_same_bytes(tmp_path: Path, configure: Configure) ->
     assert (tmp_path / "first.squashfs").read_bytes() != (tmp_path / "second.squashfs").read_bytes()
 
 
+@pytest.mark.system
 def test_compression_level_is_that_of_the_setting(tmp_path: Path, configure: Configure) -> None:
     """The file states it."""
     configure(squashfs_level=3)
@@ -128,6 +131,7 @@ def test_compression_level_is_that_of_the_setting(tmp_path: Path, configure: Con
     assert "compression-level 3" in text
 
 
+@pytest.mark.system
 def test_error_of_mksquashfs(tmp_path: Path) -> None:
     """The error contains its last line."""
     (tmp_path / "root").mkdir()
@@ -218,6 +222,7 @@ def test_image_without_boot(root: Path) -> None:
 # The whole step
 
 
+@pytest.mark.system
 def test_step_describes_its_artifacts(tmp_path: Path) -> None:
     """Name, type, path, size and checksums. Files of an earlier try are removed."""
     write_root(tmp_path / "image-root")
@@ -244,6 +249,7 @@ def test_step_describes_its_artifacts(tmp_path: Path) -> None:
     assert len(list((tmp_path / "artifacts").iterdir())) == len(result)
 
 
+@pytest.mark.system
 def test_list_of_files_matches_the_rootfs(tmp_path: Path) -> None:
     """The same files are excluded from both."""
     write_root(tmp_path / "image-root")

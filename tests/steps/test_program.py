@@ -15,6 +15,7 @@ import pytest
 from ims.errors import InputError
 from ims.steps.__main__ import run
 from ims.steps.step import load_step
+from tests.flows.rpm_repository import PrivateCA
 
 
 @dataclass(frozen=True)
@@ -40,10 +41,11 @@ def start(folder: Path, name: str, data: str, **environment: str) -> Ended:
     return Ended(done.returncode, json.loads(result.read_text()) if result.exists() else {}, done.stdout + done.stderr)
 
 
-def test_result_is_written_as_json(tmp_path: Path) -> None:
+@pytest.mark.system
+def test_result_is_written_as_json(tmp_path: Path, private_ca: PrivateCA) -> None:
     """The log is printed."""
     data = json.dumps({"workspace": str(tmp_path), "package_manager": "apt"})
-    ended = start(tmp_path, "build_ca_package", data)
+    ended = start(tmp_path, "build_ca_package", data, IMS_CA_CERTIFICATE=str(private_ca.certificate))
     assert ended.code == 0, ended.output
     assert Path(ended.result["result"]).is_file()
     assert "build_ca_package took" in ended.output

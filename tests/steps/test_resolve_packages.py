@@ -21,6 +21,8 @@ from ims.workspace import Workspace
 from tests.flows.conftest import RECIPES
 from tests.flows.rpm_repository import Package, RepositoryServer, basic_packages, build_repository
 
+pytestmark = pytest.mark.system
+
 BOOT_FILES: dict[str, str | None] = {"kernel_file_name": None, "initrd_file_name": "initrd"}
 
 
