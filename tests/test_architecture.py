@@ -135,6 +135,13 @@ def test_rooms_of_the_api_import_downwards(room: str) -> None:
     assert found <= set(API_ROOMS[: API_ROOMS.index(room) + 1])
 
 
+@pytest.mark.parametrize("room", API_ROOMS[2:6])
+def test_rooms_raise_domain_errors(room: str) -> None:
+    """Only the HTTP room decides about statuses. The trigger guard answers HTTP itself: it is a middleware."""
+    paths = [path for path in (IMS / "api" / room).glob("*.py") if path.stem != "trigger_guard"]
+    assert not {name for path in paths for name in imported(path) if name.startswith("ims.api.http.problems")}
+
+
 def test_rooms_of_the_api_are_known() -> None:
     """A new room gets its place in the table."""
     assert {path.stem for path in (IMS / "api").iterdir()} - {"__init__", "__pycache__"} == set(API_ROOMS)
