@@ -14,7 +14,7 @@ from tests.service import Service
 
 
 def mint(service: Service, role: str = "admin", *, secret: str = "", expires: int = 3600) -> str:
-    """A token of Airflow's simple auth manager for a user of `role`, signed with `secret` or the installation's own."""
+    """Returns a token of Airflow's simple auth manager, signed with `secret` or the secret of the installation."""
     now = int(time.time())
     claims = {
         "sub": f"test-{role}",
@@ -30,27 +30,27 @@ def mint(service: Service, role: str = "admin", *, secret: str = "", expires: in
 
 
 def client(service: Service, token: str | None) -> httpx.Client:
-    """A client of its own: after a defect the server closes the connection, which must not fail the next test."""
+    """Returns a client with its own connection: the server closes the connection after an internal error."""
     headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
     return httpx.Client(base_url=service.settings.airflow_url, headers=headers, timeout=60)
 
 
 @pytest.fixture
 def api(service: Service) -> Iterator[httpx.Client]:
-    """The administrator."""
+    """The client of an administrator."""
     with httpx.Client(base_url=service.settings.airflow_url, headers=service.http.headers, timeout=60) as admin:
         yield admin
 
 
 @pytest.fixture
 def viewer(service: Service) -> Iterator[httpx.Client]:
-    """Someone who may look."""
+    """The client of a user with the role Viewer."""
     with client(service, mint(service, "viewer")) as looker:
         yield looker
 
 
 @pytest.fixture
 def nobody(service: Service) -> Iterator[httpx.Client]:
-    """Someone without a token."""
+    """A client without a token."""
     with client(service, None) as stranger:
         yield stranger

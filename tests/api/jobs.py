@@ -1,4 +1,4 @@
-"""What jobs are started from, and what is refused by `POST /jobs` and by Airflow's own API alike."""
+"""Recipes and keys to start jobs with, and requests that both `POST /jobs` and Airflow's own API refuse."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ ABSENT: Any = object()
 
 @dataclass(frozen=True)
 class Inputs:
-    """A public key and recipes, of which only `garbage` can be started from: its job fails within seconds."""
+    """A public key and recipes. Only `garbage` can be built; its job fails within seconds."""
 
     key: str
     garbage: str
@@ -30,7 +30,7 @@ class Inputs:
     deleted: str
 
     def fields(self, **changes: Any) -> dict[str, Any]:
-        """The fields of a job; a value `<name>` becomes the id of that recipe, ABSENT leaves the field out."""
+        """Returns the fields of a job. A value `<name>` becomes the id of that recipe; ABSENT leaves the field out."""
         fields = {
             "artifact_id": self.garbage,
             "public_key_id": self.key,
@@ -46,7 +46,7 @@ class Inputs:
 
 
 def make_inputs(service: Service) -> Inputs:
-    """Register them."""
+    """Registers them."""
 
     def recipe(**fields: Any) -> str:
         record = {"name": "x", "recipe_type": "kiwi-ng", "linux_distribution": "sles15", **fields}
@@ -110,19 +110,19 @@ REFUSED = {
 
 
 def wrong_field(case: Refused) -> str:
-    """The field that is wrong."""
+    """Returns the name of the invalid field."""
     return str(next(iter(case.sent)))
 
 
 def runs(api: httpx.Client) -> set[str]:
-    """The ids of all runs, as Airflow lists them."""
+    """Returns the ids of all runs."""
     answer = api.get(RUNS, params={"limit": 100, "order_by": "-run_after"})
     assert answer.status_code == 200, answer.text
     return {run["dag_run_id"] for run in answer.json()["dag_runs"]}
 
 
 def run_state(api: httpx.Client, run_id: str, timeout: float = 120) -> str:
-    """Airflow's own word on a run, when it has ended."""
+    """Waits until a run has ended; returns its state in Airflow."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         state = str(api.get(f"{RUNS}/{run_id}").json()["state"])

@@ -1,4 +1,4 @@
-"""Records of all kinds, for tests of what they have in common."""
+"""Records of all kinds, for tests that apply to each."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ RECIPES_BUCKET, IMAGES_BUCKET = "ims", "boot-images"
 
 
 def make(api: httpx.Client, kind: str, root: str = V3, **fields: Any) -> dict[str, Any]:
-    """A new record."""
+    """Creates a record."""
     answer = api.post(f"{root}/{kind}", json={**REQUIRED[kind], **fields})
     assert answer.status_code == 201, answer.text
     return dict(answer.json())
 
 
 def full(api: httpx.Client, service: Service, kind: str) -> dict[str, Any]:
-    """A new record with every field that it can have."""
+    """Creates a record with all fields."""
     every: dict[str, dict[str, Any]] = {
         "public-keys": {"name": "größer / ein Schlüssel"},
         "recipes": {
@@ -49,18 +49,18 @@ def full(api: httpx.Client, service: Service, kind: str) -> dict[str, Any]:
 
 
 def put(service: Service, path: str, data: bytes = b"data") -> str:
-    """An object in S3; returns its address."""
+    """Creates an object in S3; returns its address."""
     service.store.write_bytes(ObjectName.parse(path), data)
     return path
 
 
 def store_archive(service: Service) -> str:
-    """A recipe's archive; returns its address."""
+    """Uploads a recipe archive; returns its address."""
     return put(service, f"s3://{RECIPES_BUCKET}/recipes/{uuid4()}/recipe.tar.gz")
 
 
 def store_image(service: Service, *more: str, bucket: str = IMAGES_BUCKET) -> tuple[str, ...]:
-    """A manifest and its rootfs in one folder, and other objects that it names; returns all the addresses."""
+    """Creates a manifest with its rootfs and other objects that it names; returns all addresses."""
     folder = f"s3://{bucket}/{uuid4()}"
     rootfs = put(service, f"{folder}/rootfs")
     artifacts = [

@@ -1,4 +1,4 @@
-"""Who may do what: every route of the API, without a token, with a bad one, and as one who may only look."""
+"""Permissions: every route without a token, with an invalid token, and as a viewer."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ STRANGERS: dict[str, Token] = {
 
 
 def routes(api: httpx.Client) -> set[tuple[str, str]]:
-    """(method, path) of every route that the service describes; a path's parameter is {}."""
+    """Returns (method, path) of all routes that the service describes; parameters in paths become {}."""
     answer = api.get("/apis/ims/openapi.json")
     assert answer.status_code == 200
     return {
@@ -59,25 +59,25 @@ def routes(api: httpx.Client) -> set[tuple[str, str]]:
 
 
 def closed(api: httpx.Client) -> list[tuple[str, str]]:
-    """The routes that take a token, with an id that is nobody's."""
+    """Returns the routes that need a token, with ids that do not exist."""
     return [(method, path.replace("{}", str(uuid4()))) for method, path in sorted(routes(api)) if path not in OPEN]
 
 
 def assert_unknown(answer: httpx.Response) -> None:
-    """The caller is not known, and is told how to become so."""
+    """The answer is 401 and names the way to authenticate."""
     assert_problem(answer, 401)
     assert answer.headers["www-authenticate"] == "Bearer"
 
 
 def test_routes(api: httpx.Client) -> None:
-    """The service describes all the routes that the contract has."""
+    """The service describes all routes of the contract."""
     assert routes(api) >= KNOWN | {("GET", path) for path in OPEN}
 
 
 @pytest.mark.parametrize("path", sorted(OPEN))
 @pytest.mark.parametrize("name", STRANGERS)
 def test_open(service: Service, name: str, path: str) -> None:
-    """Probes and the version need no token."""
+    """Health checks and the version need no token."""
     with client(service, STRANGERS[name](service)) as stranger:
         answer = stranger.get(path)
     assert answer.status_code == 200
@@ -87,7 +87,7 @@ def test_open(service: Service, name: str, path: str) -> None:
 
 @pytest.mark.parametrize("name", STRANGERS)
 def test_stranger(api: httpx.Client, service: Service, name: str) -> None:
-    """Every other route answers 401 as a problem, whatever it is sent."""
+    """Every other route answers 401 with a problem to any request."""
     with client(service, STRANGERS[name](service)) as stranger:
         for method, path in closed(api):
             assert_unknown(stranger.request(method, path))
@@ -98,20 +98,20 @@ def test_stranger(api: httpx.Client, service: Service, name: str) -> None:
 
 @pytest.mark.parametrize("path", ["/", "/v3", "/v3/nothing", "/v3/recipes/a/b", "/v4/recipes"])
 def test_no_such_path(api: httpx.Client, path: str) -> None:
-    """404 as a problem, not Airflow's page."""
+    """An unknown path answers 404 with a problem instead of a page of Airflow."""
     assert_problem(api.get(f"/apis/ims{path}", follow_redirects=True), 404)
 
 
 @pytest.mark.parametrize("content", [b"{", b"[" * 100_000, b"\xff"])
 def test_stranger_is_not_read(api: httpx.Client, nobody: httpx.Client, content: bytes) -> None:
-    """Who is not known is refused before a body is looked at."""
+    """A request without a token is refused before its body is parsed."""
     for method, path in closed(api):
         if method not in ("GET", "DELETE"):
             assert_unknown(nobody.request(method, path, content=content, headers=JSON))
 
 
 def test_stranger_with_cookie(service: Service, nobody: httpx.Client) -> None:
-    """The UI's cookie is a token too: a bad one is refused, a good one taken."""
+    """The cookie of the UI is accepted as a token if it is valid."""
     nobody.cookies.set("_token", "nonsense")
     assert_unknown(nobody.get(f"{V3}/recipes"))
     nobody.cookies.clear()
@@ -131,7 +131,7 @@ def test_logout(service: Service) -> None:
 
 
 def test_viewer(api: httpx.Client, viewer: httpx.Client) -> None:
-    """Who may look reads everything and gets 403 as a problem for everything else, whatever is sent."""
+    """A viewer can read everything and gets 403 for all other requests, valid or not."""
     for method, path in closed(api):
         if method == "GET":
             answer = viewer.get(path)
@@ -152,7 +152,7 @@ BODIES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("resource", BODIES)
 def test_viewer_changes_nothing(api: httpx.Client, viewer: httpx.Client, resource: str) -> None:
-    """Requests that would be good from anybody else leave the records as they were."""
+    """Valid requests of a viewer change no records."""
     path = f"{V3}/{resource}"
     record = api.post(path, json=BODIES[resource]).json()
     before = api.get(path).json()
@@ -166,7 +166,7 @@ def test_viewer_changes_nothing(api: httpx.Client, viewer: httpx.Client, resourc
 
 
 def test_user(service: Service) -> None:
-    """Who may run the workflow may also make and delete records: the tasks are such a user."""
+    """A user who can run the workflow can also create and delete records, as the tasks do."""
     tasks = service.task_client()
     record = tasks.create("images", **BODIES["images"])
     tasks.delete(f"images/{record['id']}")

@@ -1,4 +1,4 @@
-"""`/images`: the contract, over HTTP."""
+"""The contract of `/images`."""
 
 from __future__ import annotations
 
@@ -72,17 +72,17 @@ BAD_FIELDS = {
 
 
 def artifact(kind: str = ROOTFS, path: str = ROOT) -> dict[str, Any]:
-    """A manifest's entry."""
+    """Returns an entry of a manifest."""
     return {"type": kind, "md5": "d41d8cd98f00b204e9800998ecf8427e", "link": {"type": "s3", "path": path, "etag": "x"}}
 
 
 def manifest(*artifacts: dict[str, Any], version: Any = "1.0") -> dict[str, Any]:
-    """A manifest as IMS writes it."""
+    """Returns a manifest as IMS writes it."""
     return {"version": version, "created": "2026-11-22 19:00:00.000000", "artifacts": list(artifacts)}
 
 
 def without(document: dict[str, Any], name: str) -> dict[str, Any]:
-    """The document without one of its members."""
+    """Returns a document without one of its members."""
     return {key: value for key, value in document.items() if key != name}
 
 
@@ -123,31 +123,31 @@ CHANGE = {"PATCH": {"arch": "aarch64"}}
 
 
 def make(api: httpx.Client, **fields: Any) -> dict[str, Any]:
-    """A new image's record."""
+    """Creates an image."""
     answer = api.post(IMAGES, json={"name": "compute", **fields})
     assert answer.status_code == 201, answer.text
     return dict(answer.json())
 
 
 def get(api: httpx.Client, image: dict[str, Any]) -> dict[str, Any]:
-    """An image as it is now."""
+    """Returns an image."""
     answer = api.get(f"{IMAGES}/{image['id']}")
     assert answer.status_code == 200, answer.text
     return dict(answer.json())
 
 
 def patch(api: httpx.Client, image: dict[str, Any], **fields: Any) -> httpx.Response:
-    """Change an image."""
+    """Changes an image."""
     return api.patch(f"{IMAGES}/{image['id']}", json=fields)
 
 
 def linked(path: str, etag: str = "") -> dict[str, str]:
-    """A link as it is answered."""
+    """Returns a link as answers have it."""
     return {"path": path, "type": "s3", "etag": etag}
 
 
 def store(service: Service, data: bytes, name: str = "manifest.yaml") -> str:
-    """Put a manifest, and the object that all of them name, into S3; returns its address."""
+    """Uploads a manifest, and the object that all manifests name; returns the address of the manifest."""
     service.store.write_bytes(ObjectName.parse(ROOT), b"rootfs")
     where = ObjectName(BUCKET, f"{uuid4()}/{name}")
     service.store.write_bytes(where, data)
@@ -156,12 +156,12 @@ def store(service: Service, data: bytes, name: str = "manifest.yaml") -> str:
 
 @pytest.fixture
 def stored(service: Service) -> str:
-    """A good manifest that no record links."""
+    """Uploads a valid manifest that no record links."""
     return store(service, GOOD_MANIFESTS["JSON"])
 
 
 def test_defaults(api: httpx.Client) -> None:
-    """POST with a name; GET and the list show the same record, whose fields are the contract's and `job_id`."""
+    """POST with a name creates a record with the fields of the contract; GET and the list return it."""
     image = make(api)
     assert_new(image, ("name", *DEFAULTS))
     assert {**image, **DEFAULTS, "name": "compute"} == image
@@ -172,7 +172,7 @@ def test_defaults(api: httpx.Client) -> None:
 
 
 def test_every_field(api: httpx.Client, stored: str) -> None:
-    """What is given is kept."""
+    """All given fields are stored."""
     given = {
         "name": "größer / ein Abbild",
         "link": linked(stored, "0123456789abcdef0123456789abcdef"),
@@ -199,7 +199,7 @@ def test_metadata_of_the_cli(api: httpx.Client) -> None:
 
 @pytest.mark.parametrize("name", BAD_FIELDS)
 def test_bad_fields(api: httpx.Client, name: str) -> None:
-    """Fields that are unknown, missing or wrong are named, and no record is made."""
+    """The answer names unknown, missing and invalid fields, and no record is created."""
     before = api.get(IMAGES).json()
     case = BAD_FIELDS[name]
     assert_problem(api.post(IMAGES, json=case.sent), case.status, *case.fields)
@@ -208,7 +208,7 @@ def test_bad_fields(api: httpx.Client, name: str) -> None:
 
 @pytest.mark.parametrize("name", BAD_BODIES)
 def test_bad_body(api: httpx.Client, name: str) -> None:
-    """A body that is no JSON object is a problem, whatever the method."""
+    """All methods refuse a body that is not a JSON object."""
     assert_bad_body(api, "POST", IMAGES, BAD_BODIES[name])
     assert_bad_body(api, "PATCH", f"{IMAGES}/{make(api)['id']}", BAD_BODIES[name])
     assert_bad_body(api, "PUT", f"{IMAGES}/{uuid4()}", BAD_BODIES[name])
@@ -217,19 +217,19 @@ def test_bad_body(api: httpx.Client, name: str) -> None:
 @pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])
 @pytest.mark.parametrize("identity", UNKNOWN_IDS)
 def test_unknown_id(api: httpx.Client, method: str, identity: str) -> None:
-    """404 as a problem."""
+    """Unknown ids answer 404 with a problem."""
     assert_problem(api.request(method, f"{IMAGES}/{identity}", json=CHANGE.get(method)), 404)
 
 
 @pytest.mark.parametrize(("method", "path"), [("PUT", ""), ("PATCH", ""), ("POST", f"/{NOBODY}")])
 def test_no_such_method(api: httpx.Client, method: str, path: str) -> None:
-    """405 as a problem."""
+    """Other methods answer 405 with a problem."""
     assert_problem(api.request(method, IMAGES + path, json={"name": "x"}), 405)
 
 
 @pytest.mark.parametrize("name", GOOD_MANIFESTS)
 def test_manifest(api: httpx.Client, service: Service, name: str) -> None:
-    """JSON and YAML are read, whatever the object is called; the link may come with POST or later."""
+    """Manifests may be JSON or YAML under any name; the link may come with POST or later."""
     for file in ("manifest.json", "manifest.yaml", "anything"):
         path = store(service, GOOD_MANIFESTS[name], file)
         assert make(api, link={"path": path})["link"] == linked(path)
@@ -239,7 +239,7 @@ def test_manifest(api: httpx.Client, service: Service, name: str) -> None:
 
 @pytest.mark.parametrize("name", BAD_MANIFESTS)
 def test_bad_manifest(api: httpx.Client, service: Service, name: str) -> None:
-    """A manifest that nothing could boot from is refused by POST, PATCH and PUT, and no record is made."""
+    """POST, PATCH and PUT refuse a manifest that no node can boot from, and no record is created."""
     data, status = BAD_MANIFESTS[name]
     link = {"path": store(service, data)}
     image, before = make(api), api.get(IMAGES).json()
@@ -250,13 +250,13 @@ def test_bad_manifest(api: httpx.Client, service: Service, name: str) -> None:
 
 
 def test_link_with_another_etag(api: httpx.Client, service: Service, stored: str) -> None:
-    """A differing etag only warns; the record says what was given."""
+    """A different etag is only a warning in the log; the record has the given one."""
     assert service.store.stat(ObjectName.parse(stored)).etag != "different"
     assert make(api, link={"path": stored, "etag": "different"})["link"] == linked(stored, "different")
 
 
 def test_link_is_set_once(api: httpx.Client, service: Service, stored: str) -> None:
-    """PATCH sets a link; the same again is no error, another is a conflict that changes nothing else either."""
+    """PATCH sets a link and accepts the same link again; another link is a conflict, and no field changes."""
     image = make(api)
     for _time in range(2):
         answer = patch(api, image, link={"path": stored, "type": "s3"})
@@ -268,7 +268,7 @@ def test_link_is_set_once(api: httpx.Client, service: Service, stored: str) -> N
 
 
 def test_link_is_unique(api: httpx.Client, stored: str) -> None:
-    """A manifest that an image links is no other image's, until that one is deleted."""
+    """No two images can link the same manifest, unless the first one is deleted."""
     first, second = make(api, link={"path": stored}), make(api)
     assert_problem(api.post(IMAGES, json={"name": "x", "link": {"path": stored}}), 422, "link")
     assert_problem(patch(api, second, link={"path": stored}), 422, "link")
@@ -320,7 +320,7 @@ BAD_CHANGES = {
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_change(api: httpx.Client, name: str) -> None:
-    """PATCH changes what it names and answers the new record."""
+    """PATCH changes the given fields and returns the record."""
     image = make(api, metadata={"a": "1"})
     sent, changed = CHANGES[name]
     answer = patch(api, image, **sent)
@@ -331,7 +331,7 @@ def test_change(api: httpx.Client, name: str) -> None:
 
 @pytest.mark.parametrize("name", BAD_CHANGES)
 def test_bad_change(api: httpx.Client, name: str) -> None:
-    """What cannot be changed is named, and nothing is changed."""
+    """The answer names fields that cannot be changed, and no field changes."""
     image = make(api, metadata={"a": "1"})
     case = BAD_CHANGES[name]
     assert_problem(patch(api, image, **case.sent), case.status, *case.fields)
@@ -339,7 +339,7 @@ def test_bad_change(api: httpx.Client, name: str) -> None:
 
 
 def test_put(api: httpx.Client, stored: str) -> None:
-    """PUT registers an image under an id of the caller's; the same again changes nothing."""
+    """PUT registers an image with the given id; repeating it changes nothing."""
     identity = str(uuid4())
     body = {"name": "compute", "link": linked(stored), "arch": "aarch64", "metadata": {"a": "1"}, "job_id": identity}
     first = api.put(f"{IMAGES}/{identity}", json=body)
@@ -355,7 +355,7 @@ def test_put(api: httpx.Client, stored: str) -> None:
 
 @pytest.mark.parametrize("field", ["name", "link", "arch", "job_id"])
 def test_put_another(api: httpx.Client, service: Service, stored: str, field: str) -> None:
-    """PUT of another image under an id that is taken is a conflict and changes nothing."""
+    """PUT of another image with an existing id is a conflict and changes nothing."""
     identity = str(uuid4())
     body = {"name": "compute", "link": {"path": stored}, "arch": "x86_64", "job_id": str(uuid4())}
     image = api.put(f"{IMAGES}/{identity}", json=body).json()
@@ -372,7 +372,7 @@ def test_put_another(api: httpx.Client, service: Service, stored: str, field: st
 
 
 def test_put_at_the_same_moment(api: httpx.Client, stored: str) -> None:
-    """Of the same sent many times at once one record is made, and all are answered with it."""
+    """If the same PUT arrives many times at once, one record is created and all answers have it."""
     path, body = f"{IMAGES}/{uuid4()}", {"name": "compute", "link": {"path": stored}}
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _number: api.put(path, json=body), range(8)))
@@ -383,7 +383,7 @@ def test_put_at_the_same_moment(api: httpx.Client, stored: str) -> None:
 
 
 def test_no_change_is_lost(api: httpx.Client) -> None:
-    """Many change one image at once, each another entry: all are there."""
+    """If many requests change different entries of one image at once, all changes are stored."""
     image = make(api)
     entries = {f"key-{number}": str(number) for number in range(40)}
 
@@ -397,7 +397,7 @@ def test_no_change_is_lost(api: httpx.Client) -> None:
 
 
 def test_put_deleted(api: httpx.Client, stored: str) -> None:
-    """The id of a deleted image is not given away again."""
+    """The id of a deleted image cannot be used again."""
     identity = str(uuid4())
     for link in (None, {"path": stored}):
         assert api.put(f"{IMAGES}/{identity}", json={"name": "first"}).status_code in (200, 201, 409)
@@ -408,19 +408,19 @@ def test_put_deleted(api: httpx.Client, stored: str) -> None:
 
 @pytest.mark.parametrize("identity", ["zzz", NOBODY.upper(), NOBODY.replace("-", "")])
 def test_put_bad_id(api: httpx.Client, identity: str) -> None:
-    """An id is a UUID as it is usually written."""
+    """An id must be a UUID in the usual notation."""
     assert_problem(api.put(f"{IMAGES}/{identity}", json={"name": "x"}), 422, "id")
 
 
 def test_put_bad_fields(api: httpx.Client) -> None:
-    """PUT takes the fields of POST."""
+    """PUT accepts the same fields as POST."""
     identity = str(uuid4())
     assert_problem(api.put(f"{IMAGES}/{identity}", json={"name": "x", "colour": "red"}), 422, "colour")
     assert_problem(api.get(f"{IMAGES}/{identity}"), 404)
 
 
 def test_delete(api: httpx.Client, service: Service, stored: str) -> None:
-    """DELETE removes one record and no other; its objects stay."""
+    """DELETE deletes one record and no other; its objects stay."""
     one, other = make(api, link={"path": stored}), make(api)
     assert_deleted(api.delete(f"{IMAGES}/{one['id']}"))
     for method in ("GET", "PATCH", "DELETE"):
@@ -432,7 +432,7 @@ def test_delete(api: httpx.Client, service: Service, stored: str) -> None:
 
 
 def test_delete_all(api: httpx.Client) -> None:
-    """DELETE of the collection empties it."""
+    """DELETE of the collection deletes all records."""
     image = make(api)
     assert_deleted(api.delete(IMAGES))
     assert api.get(IMAGES).json() == []

@@ -1,4 +1,4 @@
-"""What is in an image, over HTTP: its SBOM is read when it is registered."""
+"""The contents of images, which the service reads from the SBOM when an image is registered."""
 
 from __future__ import annotations
 
@@ -23,17 +23,17 @@ KERNELS = ["6.1.0-40-amd64"]
 
 
 def debs(**versions: str) -> list[Package]:
-    """Packages of Debian, by name."""
+    """Returns packages of Debian, by name."""
     return [Package(name, version, "amd64", "deb", name, "MIT") for name, version in sorted(versions.items())]
 
 
 def rpms(**versions: str) -> list[Package]:
-    """Packages of rpm, by name."""
+    """Returns packages of rpm, by name."""
     return [Package(name, version, "x86_64", "rpm", name, "MIT") for name, version in sorted(versions.items())]
 
 
 def link_to(service: Service, *sboms: bytes, rootfs: bytes = b"rootfs", files: bytes | None = None) -> dict[str, str]:
-    """The link of a new image's manifest, which names these SBOMs and a list of files."""
+    """Uploads a manifest with SBOMs and a list of files; returns a link to it."""
     folder = f"s3://boot-images/{uuid4()}"
     artifacts = [artifact(ROOTFS, put(service, f"{folder}/rootfs", rootfs))]
     artifacts += [artifact(SBOM, put(service, f"{folder}/sbom{n}", data)) for n, data in enumerate(sboms)]
@@ -43,17 +43,17 @@ def link_to(service: Service, *sboms: bytes, rootfs: bytes = b"rootfs", files: b
 
 
 def sbom_of(packages: list[Package]) -> bytes:
-    """An SBOM as the workflows write it."""
+    """Returns an SBOM as the workflows write it."""
     return write_sbom(Inventory(packages, KERNELS, "debian", "12")).encode()
 
 
 def holding(api: httpx.Client, service: Service, packages: list[Package], **fields: Any) -> dict[str, Any]:
-    """A new image that holds these packages."""
+    """Creates an image with the given packages."""
     return make(api, **{"link": link_to(service, sbom_of(packages)), **fields})
 
 
 def test_sbom_is_read(api: httpx.Client, service: Service) -> None:
-    """By POST, PUT, and PATCH of the link; its word counts more than the sender's."""
+    """POST, PUT and PATCH read the SBOM, which overrides the fields of the request."""
     packages = debs(bash="5.2", openssl="3.0.15-1")
     put_answer = api.put(f"{IMAGES}/{uuid4()}", json={"name": "x", "link": link_to(service, sbom_of(packages))})
     later = make(api, package_count=7)
@@ -76,7 +76,7 @@ BROKEN: dict[str, tuple[bytes, ...]] = {
 
 @pytest.mark.parametrize("name", BROKEN)
 def test_broken_sbom(api: httpx.Client, service: Service, name: str) -> None:
-    """It is refused, and no record is made or changed."""
+    """An invalid SBOM is refused, and no record is created or changed."""
     link, image, before = link_to(service, *BROKEN[name]), make(api), len(api.get(IMAGES).json())
     assert_problem(api.post(IMAGES, json={"name": "x", "link": link}), 422, "link")
     assert_problem(patch(api, image, link=link), 422, "link")
@@ -86,14 +86,14 @@ def test_broken_sbom(api: httpx.Client, service: Service, name: str) -> None:
 
 
 def found(api: httpx.Client, **query: Any) -> list[str]:
-    """The ids of the images that a list shows."""
+    """Returns the ids of the images in a list."""
     answer = api.get(IMAGES, params=query)
     assert answer.status_code == 200, answer.text
     return [image["id"] for image in answer.json()]
 
 
 def test_packages(api: httpx.Client, service: Service) -> None:
-    """All that the SBOM says, by name; they go away and come back with the image."""
+    """Packages have all fields of the SBOM; they disappear and return with the image."""
     image = holding(api, service, debs(openssl="3.0.15-1", bash="5.2"))
     packages = f"{IMAGES}/{image['id']}/packages"
     shown = api.get(packages).json()
@@ -109,7 +109,7 @@ def test_packages(api: httpx.Client, service: Service) -> None:
 
 
 def test_images_that_hold_a_package(api: httpx.Client, service: Service) -> None:
-    """By name, below a version in the order of each package manager, together with other filters and in pages."""
+    """Images can be filtered by package and version, as each package manager compares versions, also in pages."""
     name = f"lib{uuid4().hex[:8]}"
     held = [
         *(debs(**{name: "3.0.9-1"}), debs(**{name: "3.0.15~rc1-1"}), debs(**{name: "3.0.15-1"})),
@@ -137,7 +137,7 @@ def test_images_that_hold_a_package(api: httpx.Client, service: Service) -> None
 @pytest.mark.parametrize("query", [{"package": "a"}, {}, {"package": "nothing-holds-it"}], ids=["held", "none", "else"])
 @pytest.mark.parametrize("version", ["", "no version", "1:", "-", "a:1", "1" * 256, "é"])
 def test_version_that_is_none(api: httpx.Client, service: Service, query: dict[str, str], version: str) -> None:
-    """Whether anything holds the package or not; and the question needs a package."""
+    """`package_below` needs a package and a valid version, even if no image has the package."""
     if query.get("package") == "a" and not found(api, package="a"):
         holding(api, service, [*debs(a="1"), *rpms(a="2")])
     answer = api.get(IMAGES, params={**query, "package_below": version})
@@ -145,7 +145,7 @@ def test_version_that_is_none(api: httpx.Client, service: Service, query: dict[s
 
 
 def listed(*files: tuple[str, int]) -> bytes:
-    """A list of files as the workflows write it."""
+    """Returns a list of files as the workflows write it."""
     lines = [
         {"path": path, "type": "file", "mode": "0644", "uid": 0, "gid": 0, "size": size, "sha256": str(size)}
         for path, size in files
@@ -154,7 +154,7 @@ def listed(*files: tuple[str, int]) -> bytes:
 
 
 def test_diff(api: httpx.Client, service: Service) -> None:
-    """Packages, files and sizes; what is the same is not shown."""
+    """A comparison lists different packages, files and sizes, and leaves out equal ones."""
     left = link_to(
         service,
         sbom_of(debs(bash="5.1", ed="1", gone="2")),
@@ -192,7 +192,7 @@ def test_diff(api: httpx.Client, service: Service) -> None:
 
 
 def test_diff_of_what_is_not_known(api: httpx.Client, service: Service) -> None:
-    """Null says so; a damaged list is named; an image that is not there is a 404."""
+    """Unknown parts are null; an error names a damaged list; an unknown image is a 404."""
     plain, bare = make(api, link=link_to(service))["id"], make(api, package_count=7)["id"]
     answer = api.get(f"{IMAGES}/{plain}/diff/{plain}").json()
     assert (answer["packages"], answer["files"]) == (None, None)

@@ -1,4 +1,4 @@
-"""What a job refers to, asked without a service."""
+"""The checks of what a job refers to."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ims.storage.objects import ObjectStore
 
 @pytest.fixture
 def runtime(request: pytest.FixtureRequest, configure: Callable[..., None]) -> None:
-    """The setting for one test."""
+    """Sets the runtime for one test."""
     configure(runtime=request.param)
 
 
@@ -29,7 +29,7 @@ def runtime(request: pytest.FixtureRequest, configure: Callable[..., None]) -> N
 )
 @pytest.mark.usefixtures("runtime")
 def test_other_architecture(refused: bool, tmp_path: Path) -> None:
-    """This machine builds only for itself; a cluster may have nodes of both kinds."""
+    """A single machine builds only for its own architecture; a cluster may have nodes of both."""
     records = Records(Database(f"sqlite:///{tmp_path / 'records.db'}"))
     key = records.add(PublicKey(name="key", public_key="ssh-ed25519 AAAA"))
     link = {"type": "s3", "path": "s3://ims/recipe.tar.gz", "etag": ""}

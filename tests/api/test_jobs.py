@@ -1,4 +1,4 @@
-"""`/jobs`: the contract, over HTTP."""
+"""The contract of `/jobs`."""
 
 from __future__ import annotations
 
@@ -93,19 +93,19 @@ BAD_AGES = (
 
 @pytest.fixture(scope="module")
 def inputs(service: Service) -> Inputs:
-    """What jobs are started from."""
+    """Recipes and keys to start jobs with."""
     return make_inputs(service)
 
 
 @pytest.fixture(scope="module")
 def kept() -> dict[str, str]:
-    """The run id of the job that `failed` shows."""
+    """Returns the run id of the job in `failed`."""
     return {}
 
 
 @pytest.fixture
 def failed(api: httpx.Client, inputs: Inputs, kept: dict[str, str]) -> dict[str, Any]:
-    """A job that was started by Airflow's own API, under a run id that is no UUID, and that ended in error."""
+    """A job that was started through Airflow with a run id that is not a UUID, and that failed."""
     run = kept.get("run", "none")
     if api.get(f"{RUNS}/{run}").status_code != 200:
         run = kept["run"] = f"nightly:{uuid4().hex}+a~b.c"
@@ -119,7 +119,7 @@ def failed(api: httpx.Client, inputs: Inputs, kept: dict[str, str]) -> dict[str,
 
 @pytest.fixture
 def paused(api: httpx.Client, failed: dict[str, Any]) -> Iterator[None]:
-    """Airflow takes runs of the workflow but does not begin them; those that a test left are ended.
+    """Airflow accepts runs of the workflow but does not start them. Runs that a test leaves are ended.
 
     `failed` has to end before.
     """
@@ -135,14 +135,14 @@ def paused(api: httpx.Client, failed: dict[str, Any]) -> Iterator[None]:
 
 
 def create(api: httpx.Client, inputs: Inputs, **fields: Any) -> dict[str, Any]:
-    """A new job."""
+    """Creates a job."""
     answer = api.post(JOBS, json=inputs.fields(job_type="create", **fields))
     assert answer.status_code == 201, answer.text
     return dict(answer.json())
 
 
 def listed(api: httpx.Client, **query: Any) -> set[str]:
-    """Ids of the jobs that a filter takes."""
+    """Returns the ids of the jobs that match a filter."""
     answer = api.get(JOBS, params=query)
     assert answer.status_code == 200, answer.text
     return {job["id"] for job in answer.json()}
@@ -150,7 +150,7 @@ def listed(api: httpx.Client, **query: Any) -> set[str]:
 
 @pytest.mark.usefixtures("paused")
 def test_create(api: httpx.Client, inputs: Inputs) -> None:
-    """POST makes a run, whose id is the job's, and answers with IMS's fields and defaults."""
+    """POST creates a run with the id of the job; the answer has the fields and defaults of IMS."""
     job = create(api, inputs)
     assert_new(job, (*OF_IMS, *OURS, *GIVEN))
     assert {**job, **OF_IMS, "artifact_id": inputs.garbage, "public_key_id": inputs.key} == job
@@ -163,7 +163,7 @@ def test_create(api: httpx.Client, inputs: Inputs) -> None:
 
 @pytest.mark.usefixtures("paused")
 def test_create_with_every_field(api: httpx.Client, inputs: Inputs) -> None:
-    """What `cray ims` may send is kept."""
+    """All fields that `cray ims` can send are stored."""
     given = {
         "image_root_archive_name": "größer / ein Abbild",
         "enable_debug": False,
@@ -182,14 +182,14 @@ def test_create_with_every_field(api: httpx.Client, inputs: Inputs) -> None:
 
 @pytest.mark.usefixtures("paused")
 def test_create_with_debug_shell(api: httpx.Client, inputs: Inputs) -> None:
-    """As with IMS, the shell that may be opened is listed from the start."""
+    """As in IMS, a shell that the job may open is listed from the start."""
     (shell,) = create(api, inputs, enable_debug=True)["ssh_containers"]
     assert (shell["name"], shell["jail"], shell["status"]) == ("debug", False, "pending")
 
 
 @pytest.mark.parametrize("name", NOT_CREATED)
 def test_not_created(api: httpx.Client, inputs: Inputs, name: str) -> None:
-    """What is wrong is named, and no run is made."""
+    """The answer names invalid fields, and no run is created."""
     before = runs(api)
     case = NOT_CREATED[name]
     answer = api.post(JOBS, json=inputs.fields(**{"job_type": "create", **case.sent}))
@@ -199,7 +199,7 @@ def test_not_created(api: httpx.Client, inputs: Inputs, name: str) -> None:
 
 @pytest.mark.parametrize("name", BAD_BODIES)
 def test_bad_body(api: httpx.Client, failed: dict[str, Any], name: str) -> None:
-    """A body that is no JSON object is a problem, for POST and PATCH, and no run is made."""
+    """POST and PATCH refuse a body that is not a JSON object, and no run is created."""
     before = runs(api)
     assert_bad_body(api, "POST", JOBS, BAD_BODIES[name])
     assert_bad_body(api, "PATCH", f"{JOBS}/{failed['id']}", BAD_BODIES[name])
@@ -209,7 +209,7 @@ def test_bad_body(api: httpx.Client, failed: dict[str, Any], name: str) -> None:
 @pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])
 @pytest.mark.parametrize("identity", UNKNOWN_IDS)
 def test_unknown_id(api: httpx.Client, method: str, identity: str) -> None:
-    """404 as a problem, and nothing is deleted."""
+    """Unknown ids answer 404 with a problem, and nothing is deleted."""
     before = runs(api)
     body = {"status": "error"} if method == "PATCH" else None
     assert_problem(api.request(method, f"{JOBS}/{identity}", json=body), 404)
@@ -220,12 +220,12 @@ def test_unknown_id(api: httpx.Client, method: str, identity: str) -> None:
     ("method", "path"), [("PUT", ""), ("PATCH", ""), ("POST", f"/{NOBODY}"), ("PUT", f"/{NOBODY}")]
 )
 def test_no_such_method(api: httpx.Client, method: str, path: str) -> None:
-    """405 as a problem."""
+    """Other methods answer 405 with a problem."""
     assert_problem(api.request(method, JOBS + path, json={"status": "error"}), 405)
 
 
 def test_failed_job(api: httpx.Client, inputs: Inputs, failed: dict[str, Any], service: Service) -> None:
-    """A run that somebody else started is a job; it ended as `error` and says where, why, and where the log is."""
+    """A run that was started through Airflow is a job. If it failed, it has the step, the reason and the log."""
     assert set(failed) == {"id", "created", *OF_IMS, *OURS, *GIVEN}
     assert failed["id"] == job_id(failed["dag_run_id"])
     assert UUID(failed["id"]).version == 5
@@ -245,12 +245,12 @@ def test_failed_job(api: httpx.Client, inputs: Inputs, failed: dict[str, Any], s
 
 
 def test_failed_job_in_airflow(api: httpx.Client, failed: dict[str, Any]) -> None:
-    """Airflow says so too: in its UI the run is not a success."""
+    """The run of a failed job is failed in Airflow, too."""
     assert run_state(api, failed["dag_run_id"]) == "failed"
 
 
 def test_failed_job_steps(failed: dict[str, Any]) -> None:
-    """The steps are the workflow's tasks in their order, each with its state, times and log."""
+    """The steps are the tasks of the workflow in order, each with its state, times and log."""
     steps = {step["name"]: step for step in failed["steps"]}
     assert list(steps)[:2] == ["open_workspace", "fetch_recipe"]
     assert list(steps)[-1] == "close_workspace"
@@ -268,7 +268,7 @@ def test_failed_job_steps(failed: dict[str, Any]) -> None:
 
 
 def test_failed_job_is_listed(api: httpx.Client, failed: dict[str, Any]) -> None:
-    """The list shows the same as GET, once."""
+    """The list has each job once, with the same fields as GET."""
     answer = api.get(JOBS)
     assert answer.status_code == 200
     assert answer.json().count(failed) == 1
@@ -297,7 +297,7 @@ FILTERS: dict[str, tuple[dict[str, Any], bool]] = {
 
 @pytest.mark.parametrize("name", FILTERS)
 def test_filter(api: httpx.Client, failed: dict[str, Any], name: str) -> None:
-    """A filter takes the jobs for which all of it holds."""
+    """Jobs match a filter if all of its parameters match."""
     query, taken = FILTERS[name]
     assert (failed["id"] in listed(api, **query)) is taken
 
@@ -317,7 +317,7 @@ BAD_FILTERS = {
 @pytest.mark.parametrize("name", BAD_FILTERS)
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 def test_bad_filter(api: httpx.Client, failed: dict[str, Any], method: str, name: str) -> None:
-    """A filter that cannot be read is refused, and nothing is deleted."""
+    """An invalid filter is refused, and nothing is deleted."""
     before = runs(api)
     assert failed["dag_run_id"] in before
     case = BAD_FILTERS[name]
@@ -326,18 +326,18 @@ def test_bad_filter(api: httpx.Client, failed: dict[str, Any], method: str, name
 
 
 def test_filter_by_name(api: httpx.Client, failed: dict[str, Any]) -> None:
-    """By the name of the image that was to be made."""
+    """Jobs can be filtered by the name of the image."""
     assert listed(api, name=failed["image_root_archive_name"]) == {failed["id"]}
 
 
 def test_filter_by_moment(api: httpx.Client, failed: dict[str, Any]) -> None:
-    """The moment itself is left out on both sides."""
+    """Both limits are exclusive."""
     assert failed["id"] not in listed(api, created_after=failed["created"])
     assert failed["id"] not in listed(api, created_before=failed["created"])
 
 
 def test_dry_run(api: httpx.Client, failed: dict[str, Any]) -> None:
-    """It names what would be deleted, and nothing is."""
+    """A dry run lists what would be deleted and deletes nothing."""
     before = runs(api)
     doomed = {"id": failed["id"], "name": failed["image_root_archive_name"], "objects": []}
     one = api.delete(f"{JOBS}/{failed['id']}", params={"dry_run": "true"})
@@ -349,8 +349,8 @@ def test_dry_run(api: httpx.Client, failed: dict[str, Any]) -> None:
 
 
 def test_misspelt_filter(api: httpx.Client) -> None:
-    """A filter that does not exist deletes nothing: it would delete more than was meant."""
-    # Were the misspelt one ignored, the other would still spare every job.
+    """An unknown filter is refused: ignoring it would delete more than intended."""
+    # Even if the misspelt filter were ignored, the other one would match no job.
     answer = api.delete(JOBS, params={"agee": "1d", "job_type": "customize"})
     assert_problem(answer, 400)
     assert "agee" in answer.json()["detail"]
@@ -369,7 +369,7 @@ CHANGES = {
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_change(api: httpx.Client, failed: dict[str, Any], name: str) -> None:
-    """PATCH takes only what is so already."""
+    """PATCH accepts only the current values."""
     case = CHANGES[name]
     answer = api.patch(f"{JOBS}/{failed['id']}", json=case.sent)
     if case.status == 200:
@@ -382,7 +382,7 @@ def test_change(api: httpx.Client, failed: dict[str, Any], name: str) -> None:
 
 @pytest.mark.usefixtures("paused")
 def test_waiting_job(api: httpx.Client, inputs: Inputs, failed: dict[str, Any]) -> None:
-    """A job that has not begun is `creating`, is filtered as such, and its status cannot be set ahead."""
+    """A job that has not started has the status `creating`, and PATCH cannot set a later one."""
     job = create(api, inputs)
     assert job["id"] in listed(api, status="creating")
     assert failed["id"] not in listed(api, status="creating")
@@ -393,7 +393,7 @@ def test_waiting_job(api: httpx.Client, inputs: Inputs, failed: dict[str, Any]) 
 
 @pytest.mark.usefixtures("paused")
 def test_queue_position(api: httpx.Client, inputs: Inputs, failed: dict[str, Any]) -> None:
-    """Jobs wait in the order in which they came; one that does not wait, or is cancelled, has no place."""
+    """Jobs wait in order of creation. A job that does not wait or was cancelled has no place in the queue."""
     jobs = [create(api, inputs)["id"] for _ in range(3)]
 
     def positions() -> list[int | None]:
@@ -408,7 +408,7 @@ def test_queue_position(api: httpx.Client, inputs: Inputs, failed: dict[str, Any
 
 
 def cancelled(api: httpx.Client, job: dict[str, Any]) -> dict[str, Any]:
-    """The job after its run has ended, which it did as a failure."""
+    """Waits until the run of a job has failed; returns the job."""
     assert api.patch(DAG, json={"is_paused": False}).status_code == 200
     assert run_state(api, job["dag_run_id"]) == "failed"
     return dict(api.get(f"{JOBS}/{job['id']}").json())
@@ -429,7 +429,7 @@ def test_cancel_in_airflow(api: httpx.Client, inputs: Inputs) -> None:
 
 @pytest.mark.usefixtures("paused")
 def test_cancel_by_status(api: httpx.Client, inputs: Inputs) -> None:
-    """PATCH to `error` cancels a job that has not ended: it is so at once, and stays so."""
+    """PATCH to `error` cancels a job at once and for good."""
     job = create(api, inputs)
     answer = api.patch(f"{JOBS}/{job['id']}", json={"status": "error"})
     assert answer.status_code == 200, answer.text
@@ -442,7 +442,7 @@ def test_cancel_by_status(api: httpx.Client, inputs: Inputs) -> None:
 
 @pytest.mark.usefixtures("paused")
 def test_cancel_by_delete(api: httpx.Client, inputs: Inputs) -> None:
-    """DELETE cancels a job that has not ended; deleted again when it has, it is gone."""
+    """DELETE cancels a job that has not ended; a second DELETE after its end deletes it."""
     job = create(api, inputs)
     assert_deleted(api.delete(f"{JOBS}/{job['id']}"))
     ended = cancelled(api, job)
@@ -454,7 +454,7 @@ def test_cancel_by_delete(api: httpx.Client, inputs: Inputs) -> None:
 
 @pytest.mark.usefixtures("paused")
 def test_many_jobs(api: httpx.Client, inputs: Inputs) -> None:
-    """A hundred jobs that have not succeeded are listed soon, and Airflow has connections left for others meanwhile."""
+    """Listing a hundred jobs that have not succeeded is fast, and leaves connections of Airflow for other requests."""
     body = {"logical_date": None, "conf": inputs.fields()}
     with ThreadPoolExecutor(4) as pool:
         started = list(pool.map(lambda _number: api.post(RUNS, json=body).json()["dag_run_id"], range(100)))
@@ -472,7 +472,7 @@ def test_many_jobs(api: httpx.Client, inputs: Inputs) -> None:
 
 @pytest.mark.usefixtures("paused")
 def test_pages(api: httpx.Client, inputs: Inputs) -> None:
-    """Pages in a stable order: together they are the list, also when jobs of one moment stand on both sides."""
+    """The pages together are the list in a stable order, even if a page ends between jobs of the same time."""
     body = {"logical_date": None, "conf": inputs.fields(), "run_after": "2021-02-03T04:05:06.789Z"}
     same = {f"page:{uuid4().hex}" for _number in range(3)}
     for run in same:
@@ -496,13 +496,13 @@ def test_pages(api: httpx.Client, inputs: Inputs) -> None:
 
 
 def keyed(api: httpx.Client, key: str, fields: dict[str, Any]) -> httpx.Response:
-    """POST a job with an idempotency key."""
+    """Sends a job with an idempotency key."""
     return api.post(JOBS, json=fields, headers={"Idempotency-Key": key})
 
 
 @pytest.mark.usefixtures("paused")
 def test_idempotency_key(api: httpx.Client, service: Service, inputs: Inputs) -> None:
-    """The same key and body give the same job; another user's, another key and none give another."""
+    """The same key and body return the same job; another user, another key or no key give a new job."""
     key, fields = uuid4().hex, inputs.fields(job_type="create")
     first, again = keyed(api, key, fields), keyed(api, key, fields)
     assert (first.status_code, again.status_code) == (201, 201), again.text
@@ -518,7 +518,7 @@ def test_idempotency_key(api: httpx.Client, service: Service, inputs: Inputs) ->
 
 @pytest.mark.usefixtures("paused")
 def test_idempotency_key_of_another_job(api: httpx.Client, inputs: Inputs) -> None:
-    """The same key with another body is a conflict, and no run is made."""
+    """The same key with another body is a conflict, and no run is created."""
     key, fields = uuid4().hex, inputs.fields(job_type="create")
     assert keyed(api, key, fields).status_code == 201
     before = runs(api)
@@ -529,7 +529,7 @@ def test_idempotency_key_of_another_job(api: httpx.Client, inputs: Inputs) -> No
 
 @pytest.mark.usefixtures("paused")
 def test_idempotency_key_at_the_same_moment(api: httpx.Client, inputs: Inputs) -> None:
-    """Of the same sent many times at once one job is made, and all are answered with it."""
+    """If the same request arrives many times at once, one job is created and all answers have it."""
     key, fields, before = uuid4().hex, inputs.fields(job_type="create"), runs(api)
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _number: keyed(api, key, fields), range(8)))
@@ -540,7 +540,7 @@ def test_idempotency_key_at_the_same_moment(api: httpx.Client, inputs: Inputs) -
 
 @pytest.mark.parametrize("key", ["", "x" * 256])
 def test_bad_idempotency_key(api: httpx.Client, inputs: Inputs, key: str) -> None:
-    """A key of no use is refused."""
+    """An invalid key is refused."""
     before = runs(api)
     assert_problem(keyed(api, key, inputs.fields(job_type="create")), 422, "Idempotency-Key")
     assert runs(api) == before
@@ -550,13 +550,13 @@ def test_bad_idempotency_key(api: httpx.Client, inputs: Inputs, key: str) -> Non
 
 
 def log(api: httpx.Client, job: dict[str, Any], step: str, **query: Any) -> httpx.Response:
-    """A step's log."""
+    """Requests the log of a step."""
     return api.get(f"{JOBS}/{job['id']}/logs/{step}", params=query)
 
 
 @pytest.mark.parametrize("query", [{}, {"try": 1}, {"follow": "true"}, {"follow": "true", "try": 1}])
 def test_log(api: httpx.Client, failed: dict[str, Any], query: dict[str, Any]) -> None:
-    """Plain text, with what the step said, and nothing of where it is kept."""
+    """A log is plain text with the messages of the step and without the path of the log file."""
     answer = log(api, failed, "fetch_recipe", **query)
     assert answer.status_code == 200, answer.text
     assert answer.headers["content-type"] == "text/plain; charset=utf-8"
@@ -578,19 +578,19 @@ BAD_LOGS: dict[str, tuple[str, dict[str, Any], int]] = {
 
 @pytest.mark.parametrize("name", BAD_LOGS)
 def test_no_log(api: httpx.Client, failed: dict[str, Any], name: str) -> None:
-    """A problem that says why."""
+    """An unknown step or try answers with a problem that has the reason."""
     step, query, status = BAD_LOGS[name]
     assert_problem(log(api, failed, step, **query), status, *(["try"] if status == 422 else []))
 
 
 def test_log_of_no_job(api: httpx.Client) -> None:
-    """404 as a problem."""
+    """Unknown ids answer 404 with a problem."""
     assert_problem(api.get(f"{JOBS}/{NOBODY}/logs/fetch_recipe"), 404)
 
 
 @pytest.mark.usefixtures("paused")
 def test_log_is_followed(api: httpx.Client, inputs: Inputs) -> None:
-    """Following begins before the step does and ends with it; what it says comes meanwhile."""
+    """Following can begin before the step, delivers its messages while it runs, and ends with it."""
     job = create(api, inputs)
     assert_problem(log(api, job, "fetch_recipe"), 404)
     with api.stream("GET", f"{JOBS}/{job['id']}/logs/fetch_recipe", params={"follow": "true"}) as answer:
@@ -603,7 +603,7 @@ def test_log_is_followed(api: httpx.Client, inputs: Inputs) -> None:
 
 
 def test_log_is_followed_from_before_a_try_runs(api: httpx.Client, inputs: Inputs) -> None:
-    """A try that waits for its turn has a number, and a log that is empty."""
+    """A try that waits for a slot has a number and an empty log."""
     slots = api.get(POOL).json()["slots"]
     set_slots(api, 0)
     try:
@@ -622,13 +622,13 @@ def test_log_is_followed_from_before_a_try_runs(api: httpx.Client, inputs: Input
 
 
 def set_slots(api: httpx.Client, slots: int) -> None:
-    """How many steps that are bounded by no other pool may run at once."""
+    """Sets how many steps of the default pool can run at once."""
     answer = api.patch(POOL, params={"update_mask": "slots"}, json={"pool": "default_pool", "slots": slots})
     assert answer.status_code == 200, answer.text
 
 
 def test_delete(api: httpx.Client, failed: dict[str, Any]) -> None:
-    """DELETE of an ended job removes it and its run, and no other."""
+    """DELETE of an ended job deletes the job and its run, and no other."""
     others = runs(api) - {failed["dag_run_id"]}
     assert_deleted(api.delete(f"{JOBS}/{failed['id']}"))
     for method in ("GET", "DELETE"):
@@ -640,7 +640,7 @@ def test_delete(api: httpx.Client, failed: dict[str, Any]) -> None:
 
 @pytest.mark.usefixtures("paused")
 def test_delete_by_filter(api: httpx.Client, inputs: Inputs, failed: dict[str, Any]) -> None:
-    """DELETE with a filter deletes what the filter takes, and nothing else."""
+    """DELETE with a filter deletes the jobs that match, and no other."""
     waiting = create(api, inputs)
     for query in ({"status": "success", "age": "0m"}, {"job_type": "customize"}, {"age": "1h"}):
         assert_deleted(api.delete(JOBS, params=query))

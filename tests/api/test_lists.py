@@ -1,4 +1,4 @@
-"""Filters and pages of records' lists, over HTTP."""
+"""Filters and pages of lists of records."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ LABELS = {"owner": "ada", "": "", 'a"b': "c", "a=b": "d", "größe": "=x=", "$.x
 
 
 def ids(api: httpx.Client, path: str, **query: Any) -> list[str]:
-    """Ids of the records that a list shows, in its order."""
+    """Returns the ids of the records in a list, in order."""
     answer = api.get(path, params=query)
     assert answer.status_code == 200, answer.text
     return [record["id"] for record in answer.json()]
 
 
 def walk(api: httpx.Client, path: str, **query: Any) -> list[str]:
-    """The same, of all the pages, one after another."""
+    """Returns the ids of the records on all pages, in order."""
     answer, found = api.get(path, params=query), []
     while True:
         assert answer.status_code == 200, answer.text
@@ -43,7 +43,7 @@ def walk(api: httpx.Client, path: str, **query: Any) -> list[str]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_by_name(api: httpx.Client, kind: str) -> None:
-    """The whole name, as it is written."""
+    """The name must match completely."""
     name = f"Größe {uuid4().hex}"
     wanted = [make(api, kind, name=name)["id"] for _number in range(2)]
     make(api, kind, name=name.lower())
@@ -55,7 +55,7 @@ def test_by_name(api: httpx.Client, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["recipes", "images"])
 def test_by_arch(api: httpx.Client, kind: str) -> None:
-    """Together with a name both have to hold."""
+    """Filters by architecture and by name combine."""
     name = uuid4().hex
     one, two = (make(api, kind, name=name, arch=arch)["id"] for arch in ("x86_64", "aarch64"))
     assert ids(api, f"{V3}/{kind}", name=name, arch="x86_64") == [one]
@@ -67,7 +67,7 @@ def test_by_arch(api: httpx.Client, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_by_time(api: httpx.Client, kind: str) -> None:
-    """The moment itself is left out on both sides."""
+    """Both limits are exclusive."""
     before, one, after = (make(api, kind) for _number in range(3))
     path = f"{V3}/{kind}"
     later = ids(api, path, created_after=one["created"])
@@ -79,13 +79,13 @@ def test_by_time(api: httpx.Client, kind: str) -> None:
 
 @pytest.mark.parametrize("key", LABELS)
 def test_by_metadata(api: httpx.Client, key: str) -> None:
-    """Whatever the key; all that are given have to hold."""
+    """Keys may have any characters; all given pairs must match."""
     name = uuid4().hex
     image = make(api, "images", name=name, metadata=LABELS)["id"]
     make(api, "images", name=name, metadata={"other": LABELS[key]})
     make(api, "images", name=name)
     path = f"{V3}/images"
-    if "=" not in key:  # the first one ends the key
+    if "=" not in key:  # the first = ends the key
         assert ids(api, path, name=name, metadata=f"{key}={LABELS[key]}") == [image]
         assert ids(api, path, name=name, metadata=[f"{key}={LABELS[key]}", "owner=ada"]) == [image]
     assert ids(api, path, name=name, metadata=[f"{key}={LABELS[key]}", "owner=bob"]) == []
@@ -94,7 +94,7 @@ def test_by_metadata(api: httpx.Client, key: str) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_pages(api: httpx.Client, kind: str) -> None:
-    """Together they are the list, whatever the size; without a limit it is whole, as IMS's."""
+    """The pages together are the list, whatever their size. Without a limit, the list is complete, as in IMS."""
     name, path = uuid4().hex, f"{V3}/{kind}"
     made = [make(api, kind, name=name)["id"] for _number in range(5)]
     assert ids(api, path, name=name) == made
@@ -107,7 +107,7 @@ def test_pages(api: httpx.Client, kind: str) -> None:
 
 
 def test_pages_while_records_come_and_go(api: httpx.Client) -> None:
-    """Nothing is shown twice, and nothing that was there all the time is left out."""
+    """If records change between two pages, no record is repeated, and none that stayed is missing."""
     name, path = uuid4().hex, f"{V2}/images"
     made = [make(api, "images", name=name)["id"] for _number in range(4)]
     first = api.get(path, params={"name": name, "limit": 2})
@@ -120,7 +120,7 @@ def test_pages_while_records_come_and_go(api: httpx.Client) -> None:
 
 
 def test_long_list(api: httpx.Client, service: Service) -> None:
-    """Whole without a limit, each record once and as it is alone, though it is read in pieces."""
+    """A long list is complete without a limit, although it is read in chunks; each record appears once."""
     name, database = uuid4().hex, Database(service.settings.records_url)
     made: list[str] = []
     for count in (CHUNK, CHUNK + 1, 2 * CHUNK, 2 * CHUNK + 1):
@@ -132,7 +132,7 @@ def test_long_list(api: httpx.Client, service: Service) -> None:
         assert answer.headers["content-type"] == "application/json"
         listed = answer.json()
         assert sorted(image["id"] for image in listed) == sorted(made)
-        # Not by the text: a moment without a fraction of a second is written without one.
+        # Texts do not sort: a time without a fraction of a second is written without it.
         assert listed == sorted(listed, key=lambda image: (datetime.fromisoformat(image["created"]), image["id"]))
         assert listed[-1] == api.get(f"{V3}/images/{listed[-1]['id']}").json()
     with database.session() as session:
@@ -166,14 +166,14 @@ BAD_OF_IMAGES = {
 @pytest.mark.parametrize("name", BAD)
 @pytest.mark.parametrize("kind", KINDS)
 def test_bad(api: httpx.Client, kind: str, name: str) -> None:
-    """What cannot be read is named, for records and tombstones."""
+    """The answer names an invalid filter, for records and tombstones."""
     for path in (f"{V3}/{kind}", f"{V3}/deleted/{kind}"):
         assert_problem(api.get(path, params=BAD[name].sent), BAD[name].status, *BAD[name].fields)
 
 
 @pytest.mark.parametrize("name", BAD_OF_IMAGES)
 def test_bad_of_images(api: httpx.Client, name: str) -> None:
-    """The same for what only images have."""
+    """The answer names an invalid filter of images."""
     case = BAD_OF_IMAGES[name]
     assert_problem(api.get(f"{V3}/images", params=case.sent), case.status, *case.fields)
     assert_problem(api.get(f"{V3}/public-keys", params=case.sent), 400)

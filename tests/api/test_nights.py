@@ -1,4 +1,4 @@
-"""`/nights`, and Airflow's own way to start one. What a night does is in tests/flows/test_nightly.py."""
+"""`/nights`, and starting a night through Airflow. tests/flows/test_nightly.py tests what a night does."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ RUNS = f"{DAG}/dagRuns"
 
 @pytest.fixture(scope="module")
 def inputs(service: Service) -> Inputs:
-    """Recipes of which only one can be built from."""
+    """Recipes of which only one can be built."""
     return make_inputs(service)
 
 
 def ended(api: httpx.Client, night: str, timeout: float = 300) -> dict[str, Any]:
-    """A night when it has ended."""
+    """Waits until a night has ended; returns it."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         found: dict[str, Any] = api.get(f"{NIGHTS}/{night}").json()
@@ -50,7 +50,7 @@ REFUSED = {
 
 
 def filled(inputs: Inputs, sent: dict[str, Any]) -> dict[str, Any]:
-    """What is sent, with ids for names of inputs."""
+    """Replaces the names of inputs by their ids."""
     ids = {f"<{name}>": identity for name, identity in vars(inputs).items()}
     recipes = sent.get("recipes")
     return {**sent, "recipes": [ids.get(name, name) for name in recipes]} if isinstance(recipes, list) else sent
@@ -58,7 +58,7 @@ def filled(inputs: Inputs, sent: dict[str, Any]) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused(api: httpx.Client, inputs: Inputs, name: str) -> None:
-    """By both ways, before there is a run; the field that is wrong is named."""
+    """Both ways refuse an invalid night and name the field; no run is created."""
     case, before = REFUSED[name], api.get(RUNS).json()["total_entries"]
     sent = filled(inputs, case.sent)
     answer = api.post(NIGHTS, json=sent)
@@ -71,20 +71,20 @@ def test_refused(api: httpx.Client, inputs: Inputs, name: str) -> None:
 
 
 def test_viewer(viewer: httpx.Client, nobody: httpx.Client) -> None:
-    """Who may only look sees nights and starts none."""
+    """A viewer can see nights but cannot start one."""
     assert viewer.get(NIGHTS).status_code == 200
     assert viewer.post(NIGHTS, json={}).status_code == 403
     assert nobody.get(NIGHTS).status_code == 401
 
 
 def test_unknown(api: httpx.Client) -> None:
-    """There is no such night; a job is none."""
+    """An unknown id answers 404."""
     assert api.get(f"{NIGHTS}/{uuid4()}").status_code == 404
     assert api.get(f"{NIGHTS}/x").status_code == 404
 
 
 def test_nights(api: httpx.Client, inputs: Inputs) -> None:
-    """A night with nothing to do is a success; one whose recipe fails says why, and counts it once.
+    """A night with nothing to do succeeds; a night whose recipe fails has the reason and counts the failure once.
 
     Lists are newest first, in pages; a run started by Airflow's own API is a night too.
     """
@@ -105,7 +105,7 @@ def test_nights(api: httpx.Client, inputs: Inputs) -> None:
     assert recipe["reason"] == job["reason"]
     assert job["public_key_id"] is None
     assert api.get(f"{V3}/recipes/{inputs.garbage}").json()["nightly_failures"] == 1
-    # Who asks by the id that other runs are given finds it too.
+    # The id that is derived from the run id works, too.
     assert api.get(f"{NIGHTS}/{second['id']}").json() == second
 
     page = api.get(NIGHTS, params={"limit": 1})
@@ -116,7 +116,7 @@ def test_nights(api: httpx.Client, inputs: Inputs) -> None:
 
 
 def test_params(api: httpx.Client) -> None:
-    """The form asks for what the API takes; the schedule is off here."""
+    """The trigger form has the params of the API. Tests have no schedule."""
     details = api.get(f"{DAG}/details").json()
     assert list(details["params"]) == ["recipes", "force"]
     assert details["timetable_summary"] is None

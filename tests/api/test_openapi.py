@@ -1,4 +1,4 @@
-"""The OpenAPI document against the live stack: whatever is sent, the answer is one that it describes."""
+"""The OpenAPI document against the live stack: every answer is one that the document describes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.service import Service
 PAGE = Path(__file__).parents[2] / "docs" / "api.md"
 DOCUMENT = build_app().openapi()
 SCHEMA = schemathesis.openapi.from_dict(DOCUMENT)
-EXAMPLES = 8  # of each operation
+EXAMPLES = 8  # per operation
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -44,12 +44,12 @@ OPERATIONS = [
 
 
 def test_page_is_current() -> None:
-    """docs/api.md is what `make docs` writes."""
+    """docs/api.md is what `make docs` generates."""
     assert PAGE.read_text() == reference.page(DOCUMENT)
 
 
 def test_operations_are_described() -> None:
-    """Each says what it does; the operations have different names."""
+    """Each operation has a description and a unique name."""
     names = [operation["operationId"] for _, _, operation in openapi.operations(DOCUMENT)]
     assert len(names) == len(set(names))
     for path, method, operation in openapi.operations(DOCUMENT):
@@ -74,7 +74,7 @@ def test_examples_are_valid(name: str) -> None:
 
 
 def requests_of(path: str, method: str) -> Any:
-    """Requests as the document allows them, and for operations that read something others too."""
+    """Returns a strategy for valid requests and, if the operation reads a body or a query, for invalid ones."""
     operation = SCHEMA[path][method]
     right = operation.as_strategy()
     if operation.body or operation.query:
@@ -84,7 +84,7 @@ def requests_of(path: str, method: str) -> Any:
 
 @pytest.fixture
 def known(api: httpx.Client, service: Service) -> dict[str, str]:
-    """Ids of records that there are, and of deleted ones, by the path of their kind."""
+    """Returns the ids of existing and of deleted records, by the path of their kind."""
     ids: dict[str, str] = {}
     for kind in ("recipes", "images", "public-keys"):
         ids[kind] = full(api, service, kind)["id"]
@@ -95,7 +95,7 @@ def known(api: httpx.Client, service: Service) -> dict[str, str]:
 
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_operation(api: httpx.Client, known: dict[str, str], name: str) -> None:
-    """Generated requests, right and wrong ones, to records that there are and that there are not."""
+    """Generated requests, valid and invalid, for records that exist and that do not."""
     method, path = name.split()
     kind = path.partition("/{")[0].split("/", 2)[-1]
     count = 0
@@ -111,7 +111,7 @@ def test_operation(api: httpx.Client, known: dict[str, str], name: str) -> None:
     @given(case=requests_of(path, method))
     def send(case: Any) -> None:
         nonlocal count
-        # Airflow answers these itself: a line break in a path is nothing that it hands on.
+        # Airflow answers these itself: it does not pass on a path with a line break.
         assume(not any("\n" in str(value) for value in (case.path_parameters or {}).values()))
         count += 1
         if kind in known and "{id}" in path and count % 2:

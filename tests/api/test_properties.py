@@ -1,4 +1,4 @@
-"""What holds for any record: it survives being deleted and undeleted, and being exported and imported."""
+"""Properties of all records: they survive deleting and undeleting, exporting and importing."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ FEW = settings(
 
 @pytest.mark.parametrize("kind", REQUIRED)
 def test_undelete_gives_the_same_back(api: httpx.Client, kind: str) -> None:
-    """Every field, and what was given is kept."""
+    """Undeleting restores every field."""
 
     @FEW
     @given(fields=FIELDS[kind])
@@ -61,7 +61,7 @@ def test_undelete_gives_the_same_back(api: httpx.Client, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", REQUIRED)
 def test_import_gives_the_same_again(api: httpx.Client, service: Service, kind: str) -> None:
-    """What GET answers, without id and time, is taken by POST and makes a record with the same fields."""
+    """POST accepts the answer of GET without id and time, and creates a record with the same fields."""
 
     @FEW
     @given(fields=FIELDS[kind], linked=st.booleans())
@@ -72,7 +72,7 @@ def test_import_gives_the_same_again(api: httpx.Client, service: Service, kind: 
                 fields["link"] = {"path": store_image(service)[0]}
         record = make(api, kind, **fields)
         exported = api.get(f"{V3}/{kind}/{record['id']}").json()
-        assert_deleted(api.delete(f"{V3}/{kind}/{record['id']}"))  # an object is linked once
+        assert_deleted(api.delete(f"{V3}/{kind}/{record['id']}"))  # only one record can link an object
         body = {name: value for name, value in exported.items() if name not in ("id", "created")}
         answer = api.post(f"{V3}/{kind}", json=body)
         assert answer.status_code == 201, answer.text

@@ -1,4 +1,4 @@
-"""`/public-keys`: the contract, over HTTP."""
+"""The contract of `/public-keys`."""
 
 from __future__ import annotations
 
@@ -32,12 +32,12 @@ KIND, BLOB, _COMMENT = PUBLIC_KEY.split()
 
 
 def openssh(key: ed25519.Ed25519PublicKey | rsa.RSAPublicKey | ec.EllipticCurvePublicKey) -> str:
-    """A key as it stands in a `.pub` file, without comment."""
+    """Returns a key in the format of a `.pub` file, without comment."""
     return key.public_bytes(Encoding.OpenSSH, PublicFormat.OpenSSH).decode()
 
 
 def security_key() -> str:
-    """A key of a FIDO token, as `ssh-keygen -t ed25519-sk` makes it."""
+    """Returns a key of a FIDO token, as `ssh-keygen -t ed25519-sk` writes it."""
     kind = b"sk-ssh-ed25519@openssh.com"
     point = PRIVATE.public_key().public_bytes(Encoding.Raw, PublicFormat.Raw)
     blob = b"".join(struct.pack(">I", len(part)) + part for part in (kind, point, b"ssh:"))
@@ -84,7 +84,7 @@ BAD_FIELDS = {
 
 
 def make(api: httpx.Client, **fields: Any) -> dict[str, Any]:
-    """A new key's record."""
+    """Creates a public key."""
     answer = api.post(KEYS, json={"name": "admin", "public_key": PUBLIC_KEY, **fields})
     assert answer.status_code == 201, answer.text
     return dict(answer.json())
@@ -92,7 +92,7 @@ def make(api: httpx.Client, **fields: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", VALID)
 def test_create(api: httpx.Client, name: str) -> None:
-    """POST makes a record with exactly the contract's fields; GET and the list show the same."""
+    """POST creates a record with exactly the fields of the contract; GET and the list return the same."""
     record = make(api, name=name, public_key=VALID[name])
     assert_new(record, ("name", "public_key"))
     assert record["name"] == name
@@ -107,18 +107,18 @@ def test_create(api: httpx.Client, name: str) -> None:
 
 
 def test_line_end(api: httpx.Client) -> None:
-    """A `.pub` file ends with a line break, which is no part of the key."""
+    """The line break at the end of a `.pub` file is not part of the key."""
     assert make(api, public_key=f"{PUBLIC_KEY}\n")["public_key"] == PUBLIC_KEY
 
 
 def test_same_name_twice(api: httpx.Client) -> None:
-    """Names need not be unique, ids are."""
+    """Names may repeat; ids are unique."""
     assert make(api, name="twin")["id"] != make(api, name="twin")["id"]
 
 
 @pytest.mark.parametrize("name", NOT_OPENSSH)
 def test_not_openssh(api: httpx.Client, name: str) -> None:
-    """What sshd could not read is refused, naming the field, and not kept."""
+    """A key that sshd cannot read is refused, and the answer names the field."""
     before = api.get(KEYS).json()
     answer = api.post(KEYS, json={"name": "bad", "public_key": NOT_OPENSSH[name]})
     assert_problem(answer, 422, "public_key")
@@ -128,14 +128,14 @@ def test_not_openssh(api: httpx.Client, name: str) -> None:
 
 @pytest.mark.parametrize("name", BAD_FIELDS)
 def test_bad_fields(api: httpx.Client, name: str) -> None:
-    """Fields that are unknown, missing or wrong are named."""
+    """The answer names unknown, missing and invalid fields."""
     case = BAD_FIELDS[name]
     assert_problem(api.post(KEYS, json=case.sent), case.status, *case.fields)
 
 
 @pytest.mark.parametrize("name", BAD_BODIES)
 def test_bad_body(api: httpx.Client, name: str) -> None:
-    """A body that is no JSON object is a problem."""
+    """A body that is not a JSON object is refused."""
     assert_bad_body(api, "POST", KEYS, BAD_BODIES[name])
 
 
@@ -143,7 +143,7 @@ def test_bad_body(api: httpx.Client, name: str) -> None:
     "kind", ["application/json; charset=utf-8", "application/json ;charset=UTF-8", "Application/JSON"]
 )
 def test_json_by_any_name(api: httpx.Client, kind: str) -> None:
-    """A media type may have parameters, and its case means nothing."""
+    """A media type may have parameters; its case does not matter."""
     body = json.dumps({"name": "größer", "public_key": PUBLIC_KEY}, ensure_ascii=False).encode()
     answer = api.post(KEYS, content=body, headers={"Content-Type": kind})
     assert answer.status_code == 201, answer.text
@@ -151,7 +151,7 @@ def test_json_by_any_name(api: httpx.Client, kind: str) -> None:
 
 
 def test_body_too_large(api: httpx.Client) -> None:
-    """A body is not read without bound."""
+    """A body that is too large is refused."""
     body = {"name": "x", "public_key": PUBLIC_KEY, "colour": "x" * 1024 * 1024}
     assert_problem(api.post(KEYS, json=body), 413)
 
@@ -159,7 +159,7 @@ def test_body_too_large(api: httpx.Client) -> None:
 @pytest.mark.parametrize("method", ["GET", "DELETE"])
 @pytest.mark.parametrize("identity", UNKNOWN_IDS)
 def test_unknown_id(api: httpx.Client, method: str, identity: str) -> None:
-    """404 as a problem."""
+    """Unknown ids answer 404 with a problem."""
     assert_problem(api.request(method, f"{KEYS}/{identity}"), 404)
 
 
@@ -168,12 +168,12 @@ def test_unknown_id(api: httpx.Client, method: str, identity: str) -> None:
     [("PUT", ""), ("PATCH", ""), ("POST", f"/{NOBODY}"), ("PUT", f"/{NOBODY}"), ("PATCH", f"/{NOBODY}")],
 )
 def test_no_such_method(api: httpx.Client, method: str, path: str) -> None:
-    """405 as a problem; a key cannot be changed."""
+    """Other methods answer 405 with a problem: a key cannot be changed."""
     assert_problem(api.request(method, KEYS + path, json={"name": "x"}), 405)
 
 
 def test_delete(api: httpx.Client) -> None:
-    """DELETE removes one record and no other; a second time it is not there."""
+    """DELETE deletes one record and no other; the second time, it answers 404."""
     one, other = make(api), make(api)
     assert_deleted(api.delete(f"{KEYS}/{one['id']}"))
     assert_problem(api.get(f"{KEYS}/{one['id']}"), 404)
@@ -184,7 +184,7 @@ def test_delete(api: httpx.Client) -> None:
 
 
 def test_delete_all(api: httpx.Client) -> None:
-    """DELETE of the collection empties it."""
+    """DELETE of the collection deletes all records."""
     record = make(api)
     assert_deleted(api.delete(KEYS))
     assert api.get(KEYS).json() == []

@@ -1,4 +1,4 @@
-"""`/recipes`: the contract, over HTTP."""
+"""The contract of `/recipes`."""
 
 from __future__ import annotations
 
@@ -112,37 +112,37 @@ CHANGE = {"PATCH": {"arch": "aarch64"}}
 
 
 def make(api: httpx.Client, **fields: Any) -> dict[str, Any]:
-    """A new recipe's record."""
+    """Creates a recipe."""
     answer = api.post(RECIPES, json={**REQUIRED, **fields})
     assert answer.status_code == 201, answer.text
     return dict(answer.json())
 
 
 def get(api: httpx.Client, recipe: dict[str, Any]) -> dict[str, Any]:
-    """A recipe as it is now."""
+    """Returns a recipe."""
     answer = api.get(f"{RECIPES}/{recipe['id']}")
     assert answer.status_code == 200, answer.text
     return dict(answer.json())
 
 
 def patch(api: httpx.Client, recipe: dict[str, Any], **fields: Any) -> httpx.Response:
-    """Change a recipe."""
+    """Changes a recipe."""
     return api.patch(f"{RECIPES}/{recipe['id']}", json=fields)
 
 
 def linked(path: str, etag: str = "") -> dict[str, str]:
-    """A link as it is answered."""
+    """Returns a link as answers have it."""
     return {"path": path, "type": "s3", "etag": etag}
 
 
 @pytest.fixture
 def archive(service: Service) -> str:
-    """An object in S3 that no record links."""
+    """Creates an object in S3 that no record links."""
     return service.upload_recipe(b"archive")
 
 
 def test_defaults(api: httpx.Client) -> None:
-    """POST with what is required; GET and the list show the same record, whose fields are the contract's."""
+    """POST with the required fields creates a record with the fields of the contract; GET and the list return it."""
     recipe = make(api)
     assert_new(recipe, (*REQUIRED, *DEFAULTS))
     assert {**recipe, **REQUIRED, **DEFAULTS} == recipe
@@ -153,7 +153,7 @@ def test_defaults(api: httpx.Client) -> None:
 
 
 def test_every_field(api: httpx.Client, archive: str) -> None:
-    """What is given is kept."""
+    """All given fields are stored."""
     given = {
         "name": "größer / ein Rezept",
         "recipe_type": "packer",
@@ -172,13 +172,13 @@ def test_every_field(api: httpx.Client, archive: str) -> None:
 
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS)
 def test_distributions(api: httpx.Client, distribution: str) -> None:
-    """IMS's distributions and those that are built here."""
+    """The distributions of IMS and those that can be built here are accepted."""
     assert make(api, linux_distribution=distribution)["linux_distribution"] == distribution
 
 
 @pytest.mark.parametrize("name", BAD_FIELDS)
 def test_bad_fields(api: httpx.Client, name: str) -> None:
-    """Fields that are unknown, missing or wrong are named, and no record is made."""
+    """The answer names unknown, missing and invalid fields, and no record is created."""
     before = api.get(RECIPES).json()
     case = BAD_FIELDS[name]
     assert_problem(api.post(RECIPES, json=case.sent), case.status, *case.fields)
@@ -187,7 +187,7 @@ def test_bad_fields(api: httpx.Client, name: str) -> None:
 
 @pytest.mark.parametrize("name", BAD_BODIES)
 def test_bad_body(api: httpx.Client, name: str) -> None:
-    """A body that is no JSON object is a problem, for POST and PATCH."""
+    """POST and PATCH refuse a body that is not a JSON object."""
     assert_bad_body(api, "POST", RECIPES, BAD_BODIES[name])
     assert_bad_body(api, "PATCH", f"{RECIPES}/{make(api)['id']}", BAD_BODIES[name])
 
@@ -195,7 +195,7 @@ def test_bad_body(api: httpx.Client, name: str) -> None:
 @pytest.mark.parametrize("method", ["GET", "PATCH", "DELETE"])
 @pytest.mark.parametrize("identity", UNKNOWN_IDS)
 def test_unknown_id(api: httpx.Client, method: str, identity: str) -> None:
-    """404 as a problem."""
+    """Unknown ids answer 404 with a problem."""
     assert_problem(api.request(method, f"{RECIPES}/{identity}", json=CHANGE.get(method)), 404)
 
 
@@ -203,13 +203,13 @@ def test_unknown_id(api: httpx.Client, method: str, identity: str) -> None:
     ("method", "path"), [("PUT", ""), ("PATCH", ""), ("POST", f"/{NOBODY}"), ("PUT", f"/{NOBODY}")]
 )
 def test_no_such_method(api: httpx.Client, method: str, path: str) -> None:
-    """405 as a problem."""
+    """Other methods answer 405 with a problem."""
     assert_problem(api.request(method, RECIPES + path, json=REQUIRED), 405)
 
 
 @pytest.mark.parametrize("name", BAD_LINKS)
 def test_bad_link(api: httpx.Client, name: str) -> None:
-    """POST and PATCH refuse a link to what is no object in S3, and keep nothing of it."""
+    """POST and PATCH refuse a link to an object that does not exist, and store nothing."""
     recipe, before = make(api), api.get(RECIPES).json()
     case = BAD_LINKS[name]
     assert_problem(api.post(RECIPES, json={**REQUIRED, "link": case.sent}), case.status, *case.fields)
@@ -224,13 +224,13 @@ def test_link_without_type(api: httpx.Client, archive: str) -> None:
 
 
 def test_link_with_another_etag(api: httpx.Client, service: Service, archive: str) -> None:
-    """A differing etag only warns; the record says what was given."""
+    """A different etag is only a warning in the log; the record has the given one."""
     assert service.store.stat(ObjectName.parse(archive)).etag != "different"
     assert make(api, link={"path": archive, "etag": "different"})["link"] == linked(archive, "different")
 
 
 def test_link_is_set_once(api: httpx.Client, service: Service, archive: str) -> None:
-    """PATCH sets a link; the same again is no error, another is a conflict that changes nothing else either."""
+    """PATCH sets a link and accepts the same link again; another link is a conflict, and no field changes."""
     recipe = make(api)
     for _time in range(2):
         answer = patch(api, recipe, link={"path": archive, "type": "s3"})
@@ -242,14 +242,14 @@ def test_link_is_set_once(api: httpx.Client, service: Service, archive: str) -> 
 
 
 def test_link_given_at_first_cannot_be_changed(api: httpx.Client, service: Service, archive: str) -> None:
-    """A link that POST set is as final as one that PATCH set."""
+    """A link that POST has set cannot change, either."""
     recipe = make(api, link={"path": archive})
     assert_problem(patch(api, recipe, link={"path": service.upload_recipe(b"another")}), 409)
     assert patch(api, recipe, link={"path": archive}).status_code == 200
 
 
 def test_link_is_unique(api: httpx.Client, archive: str) -> None:
-    """An object that a recipe links is no other recipe's, until that one is deleted."""
+    """No two recipes can link the same object, unless the first one is deleted."""
     first, second = make(api, link={"path": archive}), make(api)
     assert_problem(api.post(RECIPES, json={**REQUIRED, "link": {"path": archive}}), 422, "link")
     assert_problem(patch(api, second, link={"path": archive}), 422, "link")
@@ -259,7 +259,7 @@ def test_link_is_unique(api: httpx.Client, archive: str) -> None:
 
 
 def test_link_is_unique_at_the_same_moment(api: httpx.Client, archive: str) -> None:
-    """Of many who link an object at once, one gets it, the others are told."""
+    """If many requests link an object at once, one succeeds and the others get a conflict."""
     body = {**REQUIRED, "link": {"path": archive}}
     with ThreadPoolExecutor(8) as pool:
         answers = list(pool.map(lambda _number: api.post(RECIPES, json=body), range(8)))
@@ -283,7 +283,7 @@ CHANGES: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_change(api: httpx.Client, name: str) -> None:
-    """PATCH changes what it names, a dictionary as a whole, and answers the new record."""
+    """PATCH changes the given fields, a dictionary as a whole, and returns the record."""
     recipe = make(api, template_dictionary=VARIABLES)
     answer = patch(api, recipe, **CHANGES[name])
     assert answer.status_code == 200, answer.text
@@ -292,7 +292,7 @@ def test_change(api: httpx.Client, name: str) -> None:
 
 
 def test_nightly_again(api: httpx.Client) -> None:
-    """Marking a recipe forgets the nights that failed."""
+    """Setting `nightly` resets the count of failed nights."""
     recipe = make(api, nightly=True)
     patch(api, recipe, nightly_failures=3)
     assert patch(api, recipe, nightly=True).json() == recipe
@@ -300,7 +300,7 @@ def test_nightly_again(api: httpx.Client) -> None:
 
 @pytest.mark.parametrize("name", BAD_CHANGES)
 def test_bad_change(api: httpx.Client, name: str) -> None:
-    """What cannot be changed is named, and nothing is changed."""
+    """The answer names fields that cannot be changed, and no field changes."""
     recipe = make(api, template_dictionary=VARIABLES)
     case = BAD_CHANGES[name]
     assert_problem(patch(api, recipe, **case.sent), case.status, *case.fields)
@@ -308,7 +308,7 @@ def test_bad_change(api: httpx.Client, name: str) -> None:
 
 
 def test_delete(api: httpx.Client, service: Service, archive: str) -> None:
-    """DELETE removes one record and no other; its object stays."""
+    """DELETE deletes one record and no other; its object stays."""
     one, other = make(api, link={"path": archive}), make(api)
     assert_deleted(api.delete(f"{RECIPES}/{one['id']}"))
     for method in ("GET", "PATCH", "DELETE"):
@@ -320,7 +320,7 @@ def test_delete(api: httpx.Client, service: Service, archive: str) -> None:
 
 
 def test_delete_all(api: httpx.Client) -> None:
-    """DELETE of the collection empties it."""
+    """DELETE of the collection deletes all records."""
     recipe = make(api)
     assert_deleted(api.delete(RECIPES))
     assert api.get(RECIPES).json() == []

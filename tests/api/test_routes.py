@@ -1,4 +1,4 @@
-"""Every route of the applications, as they are put together: what it asks of its caller."""
+"""The permission that each route of the applications requires."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from ims.ui import api_docs, images
 
 READING = ("GET", "HEAD")
 DELETING = {"POST /v3/maintenance"}
-WITHOUT_RECORDS = {"PUT /token"}  # gives out credentials: they can do what the caller may
+WITHOUT_RECORDS = {"PUT /token"}  # the credentials have the permissions of the caller
 
 
 def api_routes(application: FastAPI) -> Iterator[APIRoute]:
-    """The routes, however they are nested."""
+    """Yields the routes of an application."""
     for route in application.routes:
         if isinstance(route, APIRoute):
             yield route
@@ -35,19 +35,19 @@ ROUTES = {
 
 
 def called(dependant: Dependant) -> set[object]:
-    """Everything that is called before the route is."""
+    """Returns all dependencies of a route."""
     return {dependant.call}.union(*(called(inner) for inner in dependant.dependencies))
 
 
 def test_routes_are_found() -> None:
-    """The tests below look at something."""
+    """The tests below have routes to check."""
     assert len(ROUTES) > 80
     assert {"DELETE /v3/deleted/images/{id}", "POST /jobs", "GET /v3/jobs/{id}/logs/{step}"} <= set(ROUTES)
 
 
 @pytest.mark.parametrize("name", ROUTES)
 def test_permission(name: str) -> None:
-    """Reading asks for the permission to read, everything else for one to write or delete; nothing asks for none."""
+    """Reading requires the permission to read, all other routes the permission to write or delete."""
     method, path = name.split()
     asked = called(ROUTES[name].dependant) & {auth.READ, auth.WRITE, auth.DELETE}
     if path in PUBLIC_PATHS:

@@ -1,4 +1,4 @@
-"""The transport that hands on an answer while it is made."""
+"""The transport that streams answers."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ made: list[int] = []
 
 
 async def count(_request: Request) -> Response:
-    """A long answer, which keeps account of how much of it was made."""
+    """A long answer that counts the chunks it has produced."""
 
     async def numbers() -> AsyncIterator[str]:
         for number in range(1000):
@@ -32,7 +32,7 @@ async def count(_request: Request) -> Response:
 
 
 async def wait(_request: Request) -> Response:
-    """An answer that does not end by itself."""
+    """An answer that never ends."""
 
     async def forever() -> AsyncIterator[str]:
         made.clear()
@@ -46,7 +46,7 @@ async def wait(_request: Request) -> Response:
 
 
 async def fail(_request: Request) -> Response:
-    """A defect that shows in the middle of the answer."""
+    """An application that fails in the middle of its answer."""
 
     async def broken() -> AsyncIterator[str]:
         yield "first\n"
@@ -56,12 +56,12 @@ async def fail(_request: Request) -> Response:
 
 
 async def echo(request: Request) -> Response:
-    """What arrives."""
+    """Returns the chunks that arrive."""
     return PlainTextResponse(f"{request.url.path}?{request.url.query} {request.headers['x-test']}", 418)
 
 
 async def look(request: Request, call_next: RequestResponseEndpoint) -> Response:
-    """A middleware such as Airflow has."""
+    """A middleware of the kind that Airflow uses."""
     return await call_next(request)
 
 
@@ -72,12 +72,12 @@ APP = Starlette(
 
 
 def client() -> httpx.AsyncClient:
-    """A client of the application."""
+    """Returns a client of the application."""
     return httpx.AsyncClient(transport=StreamingTransport(APP), base_url="http://test", headers={"x-test": "yes"})
 
 
 def test_whole_answer() -> None:
-    """Every piece, in order."""
+    """All chunks arrive in order."""
 
     async def read() -> list[str]:
         async with client() as http, http.stream("GET", "/count") as answer:
@@ -87,7 +87,7 @@ def test_whole_answer() -> None:
 
 
 def test_not_ahead_of_the_reader() -> None:
-    """A slow reader holds the application up: what nobody has read yet is not in memory."""
+    """The application waits for a slow reader, so unread chunks do not fill the memory."""
 
     async def read() -> int:
         async with client() as http, http.stream("GET", "/count") as answer:
@@ -99,7 +99,7 @@ def test_not_ahead_of_the_reader() -> None:
 
 
 def test_reader_goes() -> None:
-    """The application is told, so nothing is left behind."""
+    """If the reader leaves, the application is cancelled."""
 
     async def read() -> str:
         async with client() as http, http.stream("GET", "/wait") as answer:
@@ -110,7 +110,7 @@ def test_reader_goes() -> None:
 
 
 def test_request_and_status() -> None:
-    """Path, query, headers and status arrive."""
+    """The application gets path, query and headers; the reader gets the status."""
 
     async def read() -> httpx.Response:
         async with client() as http:
@@ -121,7 +121,7 @@ def test_request_and_status() -> None:
 
 
 def test_defect() -> None:
-    """What the application raises is raised: half an answer is not taken for the whole."""
+    """An error of the application reaches the reader, so a partial answer never looks complete."""
 
     async def read() -> None:
         async with client() as http:

@@ -23,7 +23,7 @@ BUCKETS = ("ims", "boot-images")
 
 
 def given(http: httpx.Client) -> dict[str, str]:
-    """Credentials for whom the client is."""
+    """Returns credentials for the user of a client."""
     answer = http.put(TOKEN)
     assert answer.status_code == 201, answer.text
     assert set(answer.json()) == {"Credentials"}
@@ -31,7 +31,7 @@ def given(http: httpx.Client) -> dict[str, str]:
 
 
 def connected(credentials: dict[str, str], name: str = "s3") -> Any:
-    """A client of the store, as `cray artifacts` makes one."""
+    """Returns an S3 client as `cray artifacts` creates it."""
     clients: Any = boto3
     return clients.client(
         name,
@@ -45,7 +45,7 @@ def connected(credentials: dict[str, str], name: str = "s3") -> Any:
 
 
 def refused(call: Callable[[], Any]) -> bool:
-    """Whether the store refuses a call."""
+    """Returns whether the store refuses a call."""
     try:
         call()
     except ClientError:
@@ -54,7 +54,7 @@ def refused(call: Callable[[], Any]) -> bool:
 
 
 def test_answer(api: httpx.Client, service: Service) -> None:
-    """The members that IMS's clients read; limited in time; not the service's own."""
+    """Credentials have the members that clients of IMS read, expire, and differ from those of the service."""
     credentials = given(api)
     assert set(credentials) == {"AccessKeyId", "SecretAccessKey", "SessionToken", "EndpointURL", "Expiration"}
     left = datetime.fromisoformat(credentials["Expiration"]) - datetime.now(UTC)
@@ -73,7 +73,7 @@ RIGHTS = {"viewer": (True, False, False), "user": (True, True, True), "admin": (
 @pytest.mark.parametrize("bucket", BUCKETS)
 @pytest.mark.parametrize("role", RIGHTS)
 def test_rights(service: Service, role: str, bucket: str) -> None:
-    """As much as the caller may do with records; nothing with buckets themselves."""
+    """Credentials have the permissions of the caller on objects, and none on buckets."""
     put(service, f"s3://{bucket}/sts/object")
     with client(service, mint(service, role)) as http:
         store = connected(given(http))
@@ -94,7 +94,7 @@ def test_rights(service: Service, role: str, bucket: str) -> None:
 
 
 def test_no_more_rights_from_them(service: Service) -> None:
-    """Who has credentials for reading gets no others with them."""
+    """Credentials for reading cannot be exchanged for others."""
     with client(service, mint(service, "viewer")) as http:
         credentials = given(http)
     service_of_tokens, users = connected(credentials, "sts"), connected(credentials, "iam")
@@ -105,20 +105,20 @@ def test_no_more_rights_from_them(service: Service) -> None:
 
 
 def test_without_the_session_token(api: httpx.Client) -> None:
-    """Key and secret alone are of no use."""
+    """Key and secret are useless without the session token."""
     store = connected({**given(api), "SessionToken": ""})
     with pytest.raises(ClientError):
         store.list_objects_v2(Bucket="ims")
 
 
 def test_stranger(nobody: httpx.Client) -> None:
-    """401 as a problem without a token; the path takes nothing else."""
+    """Without a token, the answer is 401 with a problem, whatever the body is."""
     assert_problem(nobody.put(TOKEN), 401)
     assert_problem(nobody.put(TOKEN, content=b"{", headers=JSON), 401)
 
 
 def test_no_such(api: httpx.Client) -> None:
-    """Problems, as everywhere."""
+    """Errors are problems, as in the rest of the API."""
     assert_problem(api.get(TOKEN), 405)
     assert_problem(api.get("/apis/sts/tokens"), 404)
     assert_problem(api.put(TOKEN, params={"seconds": 10**9}), 400)

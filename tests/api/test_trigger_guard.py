@@ -17,18 +17,18 @@ from tests.service import Service
 
 @pytest.fixture(scope="module")
 def inputs(service: Service) -> Inputs:
-    """What runs are started from."""
+    """Recipes and keys to start runs with."""
     return make_inputs(service)
 
 
 def trigger(client: httpx.Client, conf: Any) -> httpx.Response:
-    """Ask Airflow for a run."""
+    """Requests a run from Airflow."""
     return client.post(RUNS, json={"logical_date": None, "conf": conf})
 
 
 @pytest.mark.parametrize("name", REFUSED)
 def test_refused(api: httpx.Client, inputs: Inputs, name: str) -> None:
-    """Before a run is made the field that is wrong is named."""
+    """The answer names the invalid field, and no run is created."""
     before = runs(api)
     answer = trigger(api, inputs.fields(**REFUSED[name].sent))
     assert answer.status_code in (400, 422), answer.text
@@ -47,7 +47,7 @@ TYPES: dict[str, Any] = {
 
 @pytest.mark.parametrize("field", TYPES)
 def test_wrong_type(api: httpx.Client, inputs: Inputs, field: str) -> None:
-    """The tasks are given conf as it is: text for a number is refused, by us or by Airflow's own check."""
+    """Text instead of a number is refused, because tasks get `conf` unchanged."""
     before = runs(api)
     answer = trigger(api, inputs.fields(**{field: TYPES[field]}))
     assert answer.status_code in (400, 422), answer.text
@@ -66,7 +66,7 @@ CONFS = {
 
 @pytest.mark.parametrize("name", CONFS)
 def test_bad_conf(api: httpx.Client, name: str) -> None:
-    """A conf that is no job's at all is refused, naming what is missing."""
+    """If `conf` lacks required fields, the answer names them."""
     before = runs(api)
     answer = api.post(RUNS, content=json.dumps({"logical_date": None, "conf": CONFS[name].sent}), headers=JSON)
     assert answer.status_code == 422, answer.text
@@ -76,7 +76,7 @@ def test_bad_conf(api: httpx.Client, name: str) -> None:
 
 
 def test_debug_shell_needs_a_key(api: httpx.Client, inputs: Inputs) -> None:
-    """Without a shell there is nothing to log in to."""
+    """A debug shell needs a public key."""
     before = runs(api)
     answer = trigger(api, inputs.fields(public_key_id=ABSENT, enable_debug=True))
     assert answer.status_code == 422, answer.text
@@ -85,7 +85,7 @@ def test_debug_shell_needs_a_key(api: httpx.Client, inputs: Inputs) -> None:
 
 
 def test_no_conf(api: httpx.Client) -> None:
-    """A body without conf is as an empty one."""
+    """A body without `conf` counts as an empty `conf`."""
     before = runs(api)
     answer = api.post(RUNS, json={"logical_date": None})
     assert answer.status_code == 422, answer.text
@@ -108,7 +108,7 @@ AROUND: dict[str, tuple[str, str]] = {
 @pytest.mark.parametrize("name", AROUND)
 @pytest.mark.parametrize("content_type", ["application/json", "application/x+json", "text/plain", ""])
 def test_no_way_around(api: httpx.Client, inputs: Inputs, name: str, content_type: str) -> None:
-    """However the request is written: a run is not made with an unknown key."""
+    """No spelling of the request creates a run with an unknown key."""
     path, encoding = AROUND[name]
     before = runs(api)
     body = json.dumps({"logical_date": None, "conf": inputs.fields(colour="red")}).encode(encoding)
@@ -119,7 +119,7 @@ def test_no_way_around(api: httpx.Client, inputs: Inputs, name: str, content_typ
 
 
 def test_repeated_conf(api: httpx.Client, inputs: Inputs) -> None:
-    """Of two confs in a body that is checked which is used."""
+    """If a body has two values of `conf`, the guard checks the one that Airflow uses."""
     before = runs(api)
     good, bad = json.dumps(inputs.fields()), json.dumps(inputs.fields(colour="red"))
     answer = api.post(RUNS, content=f'{{"logical_date": null, "conf": {good}, "conf": {bad}}}', headers=JSON)
@@ -140,7 +140,7 @@ MALFORMED = {
 
 @pytest.mark.parametrize("name", MALFORMED)
 def test_malformed(api: httpx.Client, name: str) -> None:
-    """A body that is no JSON object gets the answer that Airflow gives for any workflow."""
+    """A body that is not a JSON object gets the answer that Airflow gives for any workflow."""
     before = runs(api)
     answer = api.post(RUNS, content=MALFORMED[name], headers=JSON)
     elsewhere = api.post(RUNS.replace("create_image", "no_such_dag"), content=MALFORMED[name], headers=JSON)
@@ -151,14 +151,14 @@ def test_malformed(api: httpx.Client, name: str) -> None:
 
 
 def test_too_large(api: httpx.Client) -> None:
-    """A body is not read without bound."""
+    """A body that is too large is refused."""
     before = runs(api)
     assert api.post(RUNS, content=b" " * 2_000_000, headers=JSON).status_code == 413
     assert runs(api) == before
 
 
 def test_good_conf(api: httpx.Client, inputs: Inputs) -> None:
-    """What `/jobs` would take passes unchanged and Airflow's answer comes back."""
+    """A valid request passes unchanged, and the answer is Airflow's."""
     run, conf = f"guard-{uuid4()}", inputs.fields(build_env_size=5)
     assert api.patch(DAG, json={"is_paused": True}).status_code == 200
     try:
@@ -174,7 +174,7 @@ def test_good_conf(api: httpx.Client, inputs: Inputs) -> None:
 
 @pytest.mark.parametrize("token", [None, "nonsense"])
 def test_stranger(api: httpx.Client, nobody: httpx.Client, inputs: Inputs, token: str | None) -> None:
-    """Without a token, or with a bad one, every conf gets the same answer of Airflow's: nothing is learned."""
+    """Without a valid token, the answer is the same for every `conf`: it tells nothing about records."""
     before = runs(api)
     if token is not None:
         nobody.headers["Authorization"] = f"Bearer {token}"
@@ -194,7 +194,7 @@ def test_stranger(api: httpx.Client, nobody: httpx.Client, inputs: Inputs, token
 
 @pytest.mark.parametrize("conf", [{}, {"colour": "red"}, {"artifact_id": str(uuid4())}])
 def test_viewer(api: httpx.Client, viewer: httpx.Client, inputs: Inputs, conf: dict[str, str]) -> None:
-    """Who may only look starts nothing."""
+    """A viewer cannot start a run."""
     before = runs(api)
     answer = trigger(viewer, inputs.fields(**conf))
     assert answer.status_code == 403, answer.text
@@ -202,7 +202,7 @@ def test_viewer(api: httpx.Client, viewer: httpx.Client, inputs: Inputs, conf: d
 
 
 def test_other_routes(api: httpx.Client) -> None:
-    """Everything else of Airflow is as it was."""
+    """All other requests to Airflow pass."""
     assert api.get(RUNS).status_code == 200
     assert "dag_runs" in api.post("/api/v2/dags/~/dagRuns/list", json={}).json()
     assert api.get(DAG).json()["dag_id"] == "create_image"
@@ -214,12 +214,12 @@ def test_other_routes(api: httpx.Client) -> None:
 
 
 def trigger_other(api: httpx.Client, dag_id: str) -> httpx.Response:
-    """Ask for a run of another workflow, with a conf that ours would refuse."""
+    """Requests a run of another DAG with a `conf` that our workflows would refuse."""
     return api.post(f"/api/v2/dags/{dag_id}/dagRuns", json={"logical_date": None, "conf": {"colour": "red"}})
 
 
 def test_params(api: httpx.Client) -> None:
-    """The trigger form has a field for each of a job's fields, in its order, each explained and in a section."""
+    """The trigger form has a field for each param of a job, in order, with a description and a section."""
     answer = api.get(f"{DAG}/details")
     assert answer.status_code == 200
     params = answer.json()["params"]
@@ -236,7 +236,7 @@ def test_params(api: httpx.Client) -> None:
 
 @pytest.mark.parametrize("name", CreateParams.model_fields)
 def test_param(api: httpx.Client, name: str) -> None:
-    """A param's type, default and bounds are those of the job's field; it takes null only if the field does."""
+    """The type, default and limits of a param are those of the model; null is allowed only if the model allows it."""
     param = api.get(f"{DAG}/details").json()["params"][name]
     field = CreateParams.model_fields[name]
     assert param["value"] == (None if field.is_required() else field.default)

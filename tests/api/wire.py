@@ -1,4 +1,4 @@
-"""What every answer of the API has in common, and bodies that no route takes."""
+"""Checks that apply to every answer of the API, and bodies that every route refuses."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ UNKNOWN_IDS = (NOBODY, "zzz", "%3Flimit=1", "%23", "%2e", "%2e%2e", "%00", "%ff"
 
 @dataclass(frozen=True)
 class Refused:
-    """Something that is sent, the status of the answer, and the fields that `errors` names."""
+    """What to send, the expected status, and the fields that `errors` must name."""
 
     sent: Any
     status: int = 422
@@ -30,7 +30,7 @@ class Refused:
 
 @dataclass(frozen=True)
 class BadBody:
-    """A body of a request that is no JSON object, whatever the route."""
+    """A body that is not a JSON object."""
 
     content: bytes | None
     status: int
@@ -54,7 +54,7 @@ BAD_BODIES = {
 
 
 def assert_problem(answer: httpx.Response, status: int, *fields: str) -> None:
-    """The answer is a problem with exactly the members of IMS; `errors` is there if `fields` are, and names them."""
+    """The answer is a problem with exactly the members of IMS; `errors` names `fields`, if given."""
     assert answer.status_code == status, answer.text
     assert answer.headers["content-type"] == "application/problem+json"
     body = answer.json()
@@ -71,19 +71,19 @@ def assert_problem(answer: httpx.Response, status: int, *fields: str) -> None:
 
 
 def assert_bad_body(client: httpx.Client, method: str, path: str, body: BadBody) -> None:
-    """A body that is no JSON object is refused as a problem."""
+    """The API refuses a body that is not a JSON object with a problem."""
     answer = client.request(method, path, content=body.content, headers=body.headers)
     assert_problem(answer, body.status, *body.fields)
 
 
 def assert_deleted(answer: httpx.Response) -> None:
-    """204 and no body."""
+    """The answer has the status 204 and no body."""
     assert answer.status_code == 204, answer.text
     assert answer.content == b""
 
 
 def assert_new(record: dict[str, Any], fields: Iterable[str]) -> None:
-    """A record made just now: a UUID of version 4, a time with its zone, and exactly these fields besides."""
+    """The record is new: it has a UUID of version 4, a time with a time zone, and exactly these other fields."""
     assert set(record) == {"id", "created", *fields}
     assert UUID(record["id"]).version == 4
     assert record["id"] == str(UUID(record["id"]))

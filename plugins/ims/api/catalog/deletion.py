@@ -12,7 +12,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from ims.api.catalog.listing import page
 from ims.api.errors import ConflictError
 from ims.api.http.auth import may_read, may_write
-from ims.api.http.deletes import DELETES, Doomed, DryRun, gone, would_delete
+from ims.api.http.deletes import DELETES, DryRun, PlannedDeletion, no_content, would_delete
 from ims.api.http.lists import PAGE
 from ims.api.http.schemas import Id, PatchBody, RecordOut
 from ims.api.http.services import RecordsService
@@ -35,17 +35,17 @@ def delete_routes(kind: type[RecordType]) -> APIRouter:
     def delete_all(records: RecordsService, dry_run: DryRun = False) -> Response:
         """Delete all records. They can be undeleted."""
         if dry_run:
-            return would_delete(Doomed(id=record.id, name=record.name) for record in records.list(kind))
+            return would_delete(PlannedDeletion(id=record.id, name=record.name) for record in records.list(kind))
         records.delete_all(kind)
-        return gone()
+        return no_content()
 
     @router.delete("/{id}", **DELETES)
     def delete(identity: Id, records: RecordsService, dry_run: DryRun = False) -> Response:
         """Delete a record. It can be undeleted."""
         if dry_run:
-            return would_delete([Doomed(id=identity, name=records.get(kind, identity).name)])
+            return would_delete([PlannedDeletion(id=identity, name=records.get(kind, identity).name)])
         records.delete(kind, identity)
-        return gone()
+        return no_content()
 
     return router
 

@@ -14,7 +14,7 @@ from ims.api.http.auth import may_delete
 DryRun = Annotated[bool, Query(description="only list what would be deleted")]
 
 
-class Doomed(BaseModel):
+class PlannedDeletion(BaseModel):
     """A record or job that would be deleted, and the objects in S3 that would be removed with it."""
 
     id: str
@@ -25,7 +25,7 @@ class Doomed(BaseModel):
 class WouldDelete(BaseModel):
     """The answer to `dry_run=true`. Nothing was deleted."""
 
-    would_delete: list[Doomed]
+    would_delete: list[PlannedDeletion]
 
 
 DELETES: dict[str, Any] = {
@@ -36,11 +36,11 @@ DELETES: dict[str, Any] = {
 }
 
 
-def would_delete(doomed: Iterable[Doomed]) -> JSONResponse:
+def would_delete(planned: Iterable[PlannedDeletion]) -> JSONResponse:
     """Returns the answer to `dry_run=true`."""
-    return JSONResponse(WouldDelete(would_delete=list(doomed)).model_dump())
+    return JSONResponse(WouldDelete(would_delete=list(planned)).model_dump())
 
 
-def gone() -> Response:
+def no_content() -> Response:
     """Returns the answer to a deletion."""
     return Response(status_code=204)

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Body, Depends, Header, Request, Response
 
 from ims.api.errors import ConflictError
 from ims.api.http.auth import Caller, CurrentCaller, may_read, may_write
-from ims.api.http.deletes import DELETES, Doomed, DryRun, gone, would_delete
+from ims.api.http.deletes import DELETES, DryRun, PlannedDeletion, no_content, would_delete
 from ims.api.http.lists import PAGE, After, Limit, add_link, read_cursor
 from ims.api.http.schemas import Id
 from ims.api.jobs.filters import JobFilter, JobFilterQuery
@@ -81,12 +81,12 @@ async def delete_jobs(
     dry_run: DryRun = False,
 ) -> Response:
     """Delete the jobs that match the filter; those that run are cancelled."""
-    doomed = [found async for page in _selected(airflow, describe, selection, None) for found in page]
+    matching = [found async for page in _selected(airflow, describe, selection, None) for found in page]
     if dry_run:
-        return would_delete(_doomed(job) for _, job in doomed)
-    for run, _ in doomed:
+        return would_delete(_planned(job) for _, job in matching)
+    for run, _ in matching:
         await _delete(airflow, run, caller)
-    return gone()
+    return no_content()
 
 
 @router.get("/{id}", dependencies=[may_read()], response_model=JobOut)
@@ -118,9 +118,9 @@ async def delete_job(
     """Delete a job that has ended, or cancel a job that runs, which then ends with the status `error`."""
     run = await expect_job(airflow, identity)
     if dry_run:
-        return would_delete([_doomed(await describe.one(run))])
+        return would_delete([_planned(await describe.one(run))])
     await _delete(airflow, run, caller)
-    return gone()
+    return no_content()
 
 
 async def _selected(
@@ -132,8 +132,8 @@ async def _selected(
         yield [(run, job) for run, job in zip(runs, jobs, strict=True) if selection.matches(job)]
 
 
-def _doomed(job: JobOut) -> Doomed:
-    return Doomed(id=job.id, name=job.image_root_archive_name)
+def _planned(job: JobOut) -> PlannedDeletion:
+    return PlannedDeletion(id=job.id, name=job.image_root_archive_name)
 
 
 async def _delete(airflow: AirflowApi, run: Run, caller: Caller) -> None:

@@ -83,9 +83,9 @@ def _described(run: Run, artifact: Recipe | Image | None, image: Image | None, s
     )
 
 
-def _shell(wanted: ShellSpec, shell: Shell | None) -> ShellState:
+def _shell(spec: ShellSpec, shell: Shell | None) -> ShellState:
     if shell is None:
-        return ShellState(name=wanted.name, jail=wanted.jail, status="pending")
+        return ShellState(name=spec.name, jail=spec.jail, status="pending")
     address = Address(host=shell.host, port=shell.port)
     return ShellState(
         name=shell.name,

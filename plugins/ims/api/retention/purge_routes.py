@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Response
 from starlette.concurrency import run_in_threadpool
 
-from ims.api.http.deletes import DELETES, Doomed, DryRun, gone, would_delete
+from ims.api.http.deletes import DELETES, DryRun, PlannedDeletion, no_content, would_delete
 from ims.api.http.schemas import Id
 from ims.api.http.services import RecordsService
 from ims.api.retention.purge import Purge, PurgeService
@@ -42,7 +42,7 @@ def hard_delete_routes(kind: type[RecordType]) -> APIRouter:
             await purge.check([record for record in found if not isinstance(record, PublicKey)])
             return await run_in_threadpool(_would_purge, found, purge if cascade else None)
         await purge.purge_records(found, remove_objects=cascade)
-        return gone()
+        return no_content()
 
     return router
 
@@ -68,7 +68,7 @@ def purge_routes(kind: type[RecordType]) -> APIRouter:
             await purge.check(found)
             return await run_in_threadpool(_would_purge, found, purge)
         await purge.purge_tombstones(found)
-        return gone()
+        return no_content()
 
     return router
 
@@ -79,7 +79,8 @@ def _tombstone(records: Records, kind: type[RecordType], identity: str) -> Recor
 
 def _would_purge(found: Iterable[Any], purge: Purge | None) -> Response:
     """The answer to `dry_run=true`. Without `purge`, no objects are removed."""
-    doomed = [
-        Doomed(id=record.id, name=record.name, objects=purge.objects_of(record) if purge else []) for record in found
+    planned = [
+        PlannedDeletion(id=record.id, name=record.name, objects=purge.objects_of(record) if purge else [])
+        for record in found
     ]
-    return would_delete(doomed)
+    return would_delete(planned)
