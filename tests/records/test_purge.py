@@ -80,7 +80,7 @@ def test_finish_purge(records: Records, database: Database) -> None:
 
 
 NEEDED: dict[str, Callable[[Records], Any]] = {
-    "by nobody": lambda records: records.add(image("s3://b/2/m", "s3://b/2/r")),
+    "by no record": lambda records: records.add(image("s3://b/2/m", "s3://b/2/r")),
     "by an image": lambda records: records.add(image("s3://b/2/m", "s3://b/1/r")),
     "by a deleted image": lambda records: add_deleted(records, image("s3://b/2/m", "s3://b/1/r")),
     "by a recipe": lambda records: records.add(recipe("s3://b/1/r")),
@@ -93,7 +93,7 @@ def test_objects_to_remove(records: Records, references: ObjectReferences, name:
     """An object that another record needs is not removed."""
     kept = add_deleted(records, image("s3://b/1/m", "s3://b/1/r"))
     NEEDED[name](records)
-    expected = ["s3://b/1/m", "s3://b/1/r"] if name == "by nobody" else ["s3://b/1/m"]
+    expected = ["s3://b/1/m", "s3://b/1/r"] if name == "by no record" else ["s3://b/1/m"]
     objects = references.of_image(kept)
     assert objects == {"s3://b/1/m", "s3://b/1/r"}
     assert references.exclusive_to(kept, objects) == expected

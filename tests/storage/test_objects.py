@@ -354,10 +354,10 @@ def test_s3_requires_a_key(service: Service, name: ObjectName) -> None:
     """Without a key, objects cannot be read and buckets cannot be listed."""
     service.store.write_bytes(name, b"secret data")
     trusted = ssl.create_default_context(cafile=service.settings.ca_certificate_path)
-    with httpx.Client(base_url=service.settings.endpoint_url, verify=trusted) as nobody:
+    with httpx.Client(base_url=service.settings.endpoint_url, verify=trusted) as stranger:
         for path in (f"/{name.bucket}", f"/{name.bucket}/{name.key}"):
-            assert nobody.get(path).status_code == 403
-        buckets = nobody.get("/")
+            assert stranger.get(path).status_code == 403
+        buckets = stranger.get("/")
     assert name.bucket not in buckets.text
     if service.settings.s3_endpoint_url is None:  # Ceph answers with an empty list
         assert buckets.status_code == 403

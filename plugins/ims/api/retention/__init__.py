@@ -1,1 +1,1 @@
-"""What deletes for good: purging tombstones, expiring images, sweeping objects that no record names."""
+"""Retention: expiring images, purging tombstones and removing orphans from S3."""
