@@ -7,10 +7,10 @@ from typing import Self
 
 from pydantic import ValidationError
 
-from ims.errors import ImsError, InputError
+from ims.errors import ImsError, InputError, PermanentError
 
 
-class ConflictError(ImsError):
+class ConflictError(PermanentError):
     """The state of a record or job does not allow what the request asks for."""
 
 

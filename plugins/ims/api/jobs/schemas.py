@@ -36,7 +36,7 @@ class CustomizeJobIn(CustomizeParams):
 
 
 class JobPatch(PatchBody):
-    """Changes that the scripts of IMS send. Values follow from the run, so only the current ones are accepted."""
+    """Changes that the scripts of IMS send. The status `error` cancels a job; other values must be the current ones."""
 
     status: JobStatus | None = None
     resultant_image_id: str | None = None
