@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -153,8 +154,9 @@ def summary_of(*recipes: dict[str, Any]) -> dict[str, Any]:
     return {f"nights/{RUN_ID}": {"recipes": list(recipes), "paused": []}}
 
 
-def test_summarize_counts_failures(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_summarize_counts_failures(monkeypatch: pytest.MonkeyPatch, configure: Callable[..., None]) -> None:
     """Only counts that changed are written; recipes that reach the limit are paused."""
+    configure(nightly_pause_after=2)
     night = summary_of(in_night("1", "built", 0), in_night("2", "failed", 2), in_night("3", "unchanged", 0))
     known = [recipe("1", "a", 1), recipe("2", "b", 1), recipe("3", "c"), recipe("4", "d", 1)]
     api, context = use(monkeypatch, *known, **night), make_context()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
@@ -48,12 +48,14 @@ class ChooseBuildsOperator(ImsOperator):
         for image_id in current.values():
             client.update(f"images/{image_id}", checked=datetime.now(UTC).isoformat())
         chosen = [recipe["recipe_id"] for recipe in self.recipes if recipe["recipe_id"] not in current]
-        return [_build(client, recipe_id).model_dump() for recipe_id in chosen]
+        return [build.model_dump() for build in _builds(client, chosen)]
 
 
-def _build(client: ImsClient, recipe_id: str) -> Build:
-    record = client.record("recipes", recipe_id)
-    return Build(recipe_id=record["id"], name=record["name"], failures=record["nightly_failures"])
+def _builds(client: ImsClient, recipe_ids: Collection[str]) -> Iterator[Build]:
+    records = {record["id"]: record for record in client.get("recipes")} if recipe_ids else {}
+    for recipe_id in recipe_ids:
+        record = records.get(recipe_id) or client.record("recipes", recipe_id)  # a recipe that was deleted meanwhile
+        yield Build(recipe_id=recipe_id, name=record["name"], failures=record["nightly_failures"])
 
 
 def _current_images(plans: Iterable[Mapping[str, Any]]) -> dict[str, str]:
