@@ -86,7 +86,7 @@ def test_each_try_starts_from_the_original(workspace: Path, rootfs: Path) -> Non
 
 def test_script_that_takes_too_long(workspace: Path, rootfs: Path) -> None:
     """All its processes are killed, and another try cannot help."""
-    with pytest.raises(StepFailedError, match="ended after 1 s") as caught:
+    with pytest.raises(StepFailedError, match="was stopped after 1 s") as caught:
         run(workspace, rootfs, "sleep 876 & sleep 876", seconds=1)
     assert caught.value.permanent
     commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ims.builder.host import kernel_file_systems
-from ims.errors import InputError
+from ims.errors import PermanentError
 from ims.images.overlay import mount
 from ims.images.root import resolve_inside
 from ims.programs import run_logged
@@ -41,7 +41,7 @@ _PROFILE_LINE = re.compile(r"(?:export )?(?P<name>\w+)='(?P<value>.*)'")
 def install_packages(workspace: Workspace, package_cache: Path, package: str) -> None:
     """Make an image root with the packages of `package_description` and, among the first, `package`.
 
-    Raises ImsError, InputError or UnavailableError with the reason from kiwi's log.
+    Raises ImsError, PermanentError or UnavailableError with the reason from kiwi's log.
     """
     _prepare(workspace, workspace.package_description, package_cache, "--add-bootstrap-package", package)
     # kiwi's copy of the description, for scripts that come later: the image description brings its own.
@@ -119,7 +119,7 @@ def _copy(source: Path, target: Path) -> None:
 def run_images_script(root: Path) -> None:
     """Run the recipe's `images.sh` like `kiwi-ng system create` would, in the environment that kiwi left for it.
 
-    Raises InputError if the script fails.
+    Raises PermanentError if the script fails.
     """
     script = resolve_inside(root, "image/images.sh")
     if script is None:
@@ -130,8 +130,9 @@ def run_images_script(root: Path) -> None:
     with kernel_file_systems(root):
         code, last = run_logged(chroot_command(root, program), environment)
     if code != 0:
-        raise InputError(
-            f"the recipe's images.sh ended with exit code {code}: {last[-1] if last else 'it printed nothing'}"
+        raise PermanentError(
+            f"the recipe's images.sh ended with exit code {code}: {last[-1] if last else 'it printed nothing'}",
+            "See its output in the log above",
         )
 
 

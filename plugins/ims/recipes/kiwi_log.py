@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ims.errors import ImsError, InputError, UnavailableError
+from ims.errors import ImsError, PermanentError, UnavailableError
 
 # kiwi draws its progress on the same line as the next message.
 _PROGRESS = re.compile(r"\[ \w+\s*\]: Processing: \[[# ]*\] \d+%")
@@ -29,7 +29,7 @@ class Cause:
         match = re.search(self.pattern, text, re.MULTILINE)
         if match is None:
             return None
-        kind = UnavailableError if self.temporary else InputError
+        kind = UnavailableError if self.temporary else PermanentError
         return kind(f"kiwi-ng could not build the image root: {self.sentence.format(**match.groupdict()).strip()}")
 
 

@@ -111,7 +111,7 @@ def start(host: str, port: int) -> subprocess.Popen[bytes]:
 def await_answer(host: str, port: int, seconds: float) -> None:
     """Wait until an SSH server answers, but at most about `seconds`: it may not be reachable from this host."""
     deadline = time.monotonic() + seconds
-    with suppress(InputError):
+    with suppress(ConfigurationError):
         address, family = _resolve(host, port)
         while not _answers(address, family) and time.monotonic() < deadline:
             time.sleep(0.2)
@@ -121,7 +121,9 @@ def _resolve(host: str, port: int) -> tuple[tuple[str, int], socket.AddressFamil
     try:
         family, _, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     except OSError as error:
-        raise InputError(f"{host} is not an address of this machine: {error}") from None
+        raise ConfigurationError(
+            f"{host} is not an address of this machine: {error}", "Set IMS_HOST to an address of this machine"
+        ) from None
     return (str(address[0]), port), family
 
 

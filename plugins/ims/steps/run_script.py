@@ -8,7 +8,7 @@ from pathlib import Path
 
 from pydantic import Field
 
-from ims.errors import InputError
+from ims.errors import PermanentError
 from ims.images.overlay import mount_image
 from ims.programs import run_logged
 from ims.sandbox.bubblewrap import isolation
@@ -35,7 +35,7 @@ class Input(StepInput):
 def run(step: Input) -> None:
     """Leaves the changes in `changes/upper`. Each try starts from the original image.
 
-    Raises InputError if the script or the playbook fails or takes too long.
+    Raises PermanentError if the script or the playbook fails or takes too long.
     """
     workspace = step.workspace
     shutil.rmtree(workspace.changes, ignore_errors=True)
@@ -62,11 +62,11 @@ def _run(name: str, command: list[str], environment: dict[str, str], step: Input
         environment = {"PATH": jail.PATH, "LANG": "C.UTF-8", **environment}
         code, last = run_logged(opened, environment, seconds=step.seconds, descriptors=descriptors)
     if code < 0:
-        raise InputError(f"{name} was stopped after {step.seconds} s", "Set lease to give it more time")
+        raise PermanentError(f"{name} was stopped after {step.seconds} s", "Set lease to give it more time")
     if code != 0:
         lines = [line for line in last if line.startswith(("fatal:", "ERROR"))] or list(last) or ["it printed nothing"]
         reason = f"{name} ended with exit code {code}: {lines[-1][:MAX_REASON]}"
-        raise InputError(reason, "See the log; no image was made")
+        raise PermanentError(reason, "See the log. No image was made")
 
 
 STEP = Step("run_script", Input, run, privileged=True)
