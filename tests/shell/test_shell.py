@@ -397,7 +397,7 @@ def test_marker_ends_the_shell(key: Path, rootfs: Path, jail: bool, command: str
     """The session that creates it can end normally, then the step returns the outcome."""
     served = Shell(key, rootfs, jail=jail).start()
     served.says(command)
-    served.thread.join(5)
+    served.thread.join(20)
     assert not served.thread.is_alive()
     assert json.loads(served.workspace.result("shell").read_text()) == {"result": outcome}
     served.remove()
