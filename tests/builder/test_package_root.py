@@ -64,7 +64,7 @@ def job() -> Iterator[Job]:
     LocalRuntime().close_workspace(workspace.job_id)
 
 
-def kept(recipe_id: str) -> list[Path]:
+def cached_files(recipe_id: str) -> list[Path]:
     """The files in the cache of a recipe."""
     return list((settings().home / "cache" / "roots" / recipe_id).iterdir())
 
@@ -103,7 +103,7 @@ def test_other_key_finds_nothing(recipe_id: str, root: Path, job: Job) -> None:
     assert not job.restore(one[:-1])
     package_root.save(recipe_id, two, root)
     assert not job.restore(one)
-    assert len(kept(recipe_id)) == 1
+    assert len(cached_files(recipe_id)) == 1
     assert not job.root.exists()
 
 
@@ -116,13 +116,13 @@ def test_claimed_root_is_kept(recipe_id: str, root: Path, job: Job) -> None:
     job.unmount()
     assert not caches.remove(entry)
     package_root.save(recipe_id, "two", root)
-    assert len(kept(recipe_id)) == 2
+    assert len(cached_files(recipe_id)) == 2
     job.mount()
     assert snapshot(job.root) == snapshot(root)
     job.unmount()
     LocalRuntime().close_workspace(job.workspace.job_id)
     package_root.save(recipe_id, "three", root)
-    assert len(kept(recipe_id)) == 1
+    assert len(cached_files(recipe_id)) == 1
     assert caches.remove(entry)
 
 
@@ -132,13 +132,13 @@ def test_damaged_root_is_not_used(
 ) -> None:
     """It is removed, and the log says so."""
     package_root.save(recipe_id, recipe_id, root)
-    (path,) = kept(recipe_id)
+    (path,) = cached_files(recipe_id)
     assert callable(damage)
     path.write_bytes(damage(path.read_bytes()))
     with caplog.at_level(logging.WARNING):
         assert not job.restore(recipe_id)
     assert "cannot be used" in caplog.text
-    assert kept(recipe_id) == []
+    assert cached_files(recipe_id) == []
     assert claimed_by(ROOTS, job.workspace) is None
     assert not job.root.exists()
 
@@ -148,7 +148,7 @@ def test_removed_before_it_is_claimed(
 ) -> None:
     """The build and the steps after it work without it."""
     package_root.save(recipe_id, recipe_id, root)
-    (path,) = kept(recipe_id)
+    (path,) = cached_files(recipe_id)
     monkeypatch.setattr(Path, "glob", lambda _folder, _pattern: iter([path.with_name("gone.squashfs")]))
     with caplog.at_level(logging.WARNING):
         assert not job.restore(recipe_id)
@@ -171,7 +171,7 @@ def test_machine_that_cannot_mount_it(
     with caplog.at_level(logging.WARNING):
         assert not job.restore(recipe_id)
     assert "failed to set up a loop device" in caplog.text
-    assert len(kept(recipe_id)) == 1
+    assert len(cached_files(recipe_id)) == 1
     job.mount()
     assert not job.root.exists()
 

@@ -179,14 +179,14 @@ def test_archive_made_with_tar_is_unpacked(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("given_mode", "kept"),
+    ("given_mode", "expected"),
     [(0o4755, 0o755), (0o2755, 0o755), (0o666, 0o644), (0o777, 0o755), (0o600, 0o600), (0o444, 0o644)],
     ids=oct,
 )
-def test_file_mode(tmp_path: Path, given_mode: int, kept: int) -> None:
+def test_file_mode(tmp_path: Path, given_mode: int, expected: int) -> None:
     """Overlay files keep their modes, but without set-id bits and write access for others."""
     folder = unpack(packed(CONFIG, member("program", mode=given_mode)), tmp_path)
-    assert (folder / "program").stat().st_mode & 0o7777 == kept
+    assert (folder / "program").stat().st_mode & 0o7777 == expected
 
 
 def test_files_belong_to_the_unpacking_user(tmp_path: Path) -> None:

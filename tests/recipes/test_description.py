@@ -132,7 +132,7 @@ URLS = {
     "fragment": ("zypper", "", "http://h/repo#part", "http://h/repo/repodata/repomd.xml"),
     "space around": ("zypper", "", " http://h/repo ", "http://h/repo/repodata/repomd.xml"),
     "login in the address": ("zypper", "", "http://u:p@h/repo", "http://u:p@h/repo/repodata/repomd.xml"),
-    "login beside the address": (
+    "login in attributes": (
         "zypper",
         'username="u@site" password="p/w"',
         "http://h/repo",
@@ -155,7 +155,7 @@ def test_index_of_a_repository(tmp_path: Path, manager: str, attributes: str, ur
 NOT_ASKED = {
     "a folder": '<repository><source path="dir:///srv/repo"/></repository>',
     "obs": '<repository><source path="obs://openSUSE:Leap:15.6/standard"/></repository>',
-    "beside the description": '<repository><source path="this://repo"/></repository>',
+    "relative to the description": '<repository><source path="this://repo"/></repository>',
     "no source": "<repository/>",
     "no path": "<repository><source/></repository>",
     "for another machine": '<repository arch="aarch64"><source path="http://h/repo"/></repository>',

@@ -14,7 +14,7 @@ DEB = '<repository type="apt-deb" distribution="bookworm" components="main contr
 PACKAGES = '<packages type="image"><package name="bash"/></packages>'
 
 
-def wanted(folder: Path, body: str, manager: str = "zypper") -> PackageRequest:
+def request_of(folder: Path, body: str, manager: str = "zypper") -> PackageRequest:
     """The request of a description with these elements."""
     (folder / "config.xml").write_text(f"<image>{HEAD.format(manager=manager)}{body}</image>")
     return read_package_request(folder, "x86_64")
@@ -22,7 +22,7 @@ def wanted(folder: Path, body: str, manager: str = "zypper") -> PackageRequest:
 
 def test_rpm(tmp_path: Path) -> None:
     """All sections that install, and names that are removed again, but no packages of other architectures."""
-    found = wanted(
+    found = request_of(
         tmp_path,
         RPM
         + '<packages type="bootstrap"><package name="filesystem"/><package name="grub" arch="aarch64"/></packages>'
@@ -38,7 +38,7 @@ def test_rpm(tmp_path: Path) -> None:
 
 def test_apt(tmp_path: Path) -> None:
     """Distributions and components are part of the request."""
-    found = wanted(tmp_path, DEB + '<packages type="image" patternType="plusRecommended"/>', "apt")
+    found = request_of(tmp_path, DEB + '<packages type="image" patternType="plusRecommended"/>', "apt")
     (source,) = found.sources
     assert (source.distribution, source.components) == ("bookworm", "main contrib")
     assert found.recommended
@@ -71,4 +71,4 @@ DOUBTFUL = {
 def test_unpredictable_description_is_rejected(tmp_path: Path, name: str) -> None:
     """The result is unknown, or the name could be a hostile option of a package manager."""
     with pytest.raises(UnknownPackagesError):
-        wanted(tmp_path, DOUBTFUL[name])
+        request_of(tmp_path, DOUBTFUL[name])

@@ -98,7 +98,7 @@ def test_packages_stay(recipe: Path, change: Callable[[Path], None]) -> None:
 def test_comments_have_no_effect(recipe: Path) -> None:
     """A comment changes neither description."""
     before = parts(recipe)
-    add(recipe, "<!-- said -->\n")
+    add(recipe, "<!-- comment -->\n")
     assert parts(recipe)[0] == before[0]
 
 
@@ -106,7 +106,7 @@ EARLIER: dict[str, Callable[[Path], None]] = {
     "package": lambda recipe: add(recipe, '<packages type="image"><package name="vim"/></packages>'),
     "post_bootstrap.sh": append("post_bootstrap.sh"),
     "repository": lambda recipe: add(recipe, '<repository><source path="https://mirror.example/x"/></repository>'),
-    "file that nobody knows": append("made-up"),
+    "unknown file": append("made-up"),
     "archive among the packages": lambda recipe: add(recipe, ARCHIVE),
 }
 

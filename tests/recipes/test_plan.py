@@ -43,7 +43,7 @@ def other(**fields: Any) -> BuildInputs:
 
 def never() -> list[Package]:
     """Fails the test: for decisions that do not depend on the packages."""
-    raise AssertionError("nobody should have asked")
+    raise AssertionError("the packages must not be resolved")
 
 
 def unknown() -> list[Package]:

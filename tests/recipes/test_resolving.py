@@ -39,10 +39,10 @@ def rpm_source(url: str) -> Source:
 
 
 def names(
-    wanted: PackageRequest, folder: Path, bundle: Path = Path("/etc/ssl/certs/ca-certificates.crt")
+    request: PackageRequest, folder: Path, bundle: Path = Path("/etc/ssl/certs/ca-certificates.crt")
 ) -> dict[str, str]:
     """The resolved versions by name."""
-    return {package.name: package.version for package in resolve(wanted, folder, bundle)}
+    return {package.name: package.version for package in resolve(request, folder, bundle)}
 
 
 def test_apt(tmp_path: Path) -> None:
@@ -50,8 +50,8 @@ def test_apt(tmp_path: Path) -> None:
     served = tmp_path / "served"
     write_repository(served, APT)
     with RepositoryServer(served) as server:
-        wanted = PackageRequest("apt", (deb_source(server.url),), ("tool",), frozenset(), False)
-        first = resolve(wanted, tmp_path / "indexes", Path("/dev/null"))
+        request = PackageRequest("apt", (deb_source(server.url),), ("tool",), frozenset(), False)
+        first = resolve(request, tmp_path / "indexes", Path("/dev/null"))
         assert {package.name: package.version for package in first} == {
             "base": "1.0-1",
             "apt": "2.6.1",
@@ -59,11 +59,11 @@ def test_apt(tmp_path: Path) -> None:
             "library": "1.1-1",
         }
         write_repository(served, [*APT[:-1], Deb("unrelated", "2.0-1")])
-        assert resolve(wanted, tmp_path / "indexes", Path("/dev/null")) == first
+        assert resolve(request, tmp_path / "indexes", Path("/dev/null")) == first
         write_repository(served, [*APT[:3], Deb("library", "1.2-1")])
-        assert names(wanted, tmp_path / "indexes")["library"] == "1.2-1"
+        assert names(request, tmp_path / "indexes")["library"] == "1.2-1"
         write_repository(served, [*APT[:3], replace(APT[3], content="built again")])
-        again = resolve(wanted, tmp_path / "indexes", Path("/dev/null"))
+        again = resolve(request, tmp_path / "indexes", Path("/dev/null"))
         assert [package.version for package in again] == [package.version for package in first]
         assert again != first
 
@@ -73,13 +73,13 @@ def test_rpm(tmp_path: Path, manager: str, private_ca: PrivateCA) -> None:
     """The same with rpm, over https with the site's CA."""
     served = build_repository(tmp_path / "served", RPM)
     with RepositoryServer(served, private_ca.issue(address())) as server:
-        wanted = PackageRequest(manager, (rpm_source(server.url),), ("tool",), frozenset(), False)
-        first = resolve(wanted, tmp_path / "indexes", private_ca.certificate)
+        request = PackageRequest(manager, (rpm_source(server.url),), ("tool",), frozenset(), False)
+        first = resolve(request, tmp_path / "indexes", private_ca.certificate)
         assert {package.name: package.version for package in first} == {"tool": "1.4-1", "library": "1.1-1"}
         build_repository(served, [Package("unrelated", version="2.0")])
-        assert resolve(wanted, tmp_path / "indexes", private_ca.certificate) == first
+        assert resolve(request, tmp_path / "indexes", private_ca.certificate) == first
         build_repository(served, [Package("library", version="1.2")])
-        assert names(wanted, tmp_path / "indexes", private_ca.certificate)["library"] == "1.2-1"
+        assert names(request, tmp_path / "indexes", private_ca.certificate)["library"] == "1.2-1"
 
 
 def test_untrusted_server(tmp_path: Path, private_ca: PrivateCA) -> None:
@@ -88,10 +88,10 @@ def test_untrusted_server(tmp_path: Path, private_ca: PrivateCA) -> None:
     write_repository(served, APT)
     with RepositoryServer(served, private_ca.issue(address())) as server:
         for manager, source in (("apt", deb_source(server.url)), ("dnf4", rpm_source(server.url))):
-            wanted = PackageRequest(manager, (source,), ("library",), frozenset(), False)
+            request = PackageRequest(manager, (source,), ("library",), frozenset(), False)
             with pytest.raises(UnknownPackagesError, match=r"certificate|All mirrors were tried"):
-                names(wanted, tmp_path / manager)
-            assert names(wanted, tmp_path / manager, private_ca.certificate)["library"]
+                names(request, tmp_path / manager)
+            assert names(request, tmp_path / manager, private_ca.certificate)["library"]
 
 
 @pytest.mark.parametrize("manager", ["apt", "dnf4"])
@@ -101,12 +101,12 @@ def test_missing_package_or_repository(tmp_path: Path, manager: str) -> None:
     write_repository(served, APT)
     with RepositoryServer(served) as server:
         source = deb_source(server.url) if manager == "apt" else rpm_source(server.url)
-        wanted = PackageRequest(manager, (source,), ("nothing-like-it",), frozenset(), False)
+        request = PackageRequest(manager, (source,), ("nothing-like-it",), frozenset(), False)
         with pytest.raises(UnknownPackagesError, match="nothing-like-it"):
-            names(wanted, tmp_path / "indexes")
+            names(request, tmp_path / "indexes")
         server.fail(404)
         with pytest.raises(UnknownPackagesError, match=r"404|All mirrors were tried"):
-            names(wanted, tmp_path / "others")
+            names(request, tmp_path / "others")
 
 
 def test_unsupported_package_manager(tmp_path: Path) -> None:

@@ -45,7 +45,7 @@ def repository(packages: Path) -> Iterator[RepositoryServer]:
 def rootfs(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An image with zypper and rpm."""
     folder = tmp_path_factory.mktemp("image")
-    wanted = [next(packages.rglob(f"{package.name}-*.rpm")) for package in SYSTEM]
+    paths = [next(packages.rglob(f"{package.name}-*.rpm")) for package in SYSTEM]
     install = [
         "rpm",
         "--root",
@@ -54,7 +54,7 @@ def rootfs(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         "/var/lib/rpm",
         "--install",
         "--nosignature",
-        *map(str, wanted),
+        *map(str, paths),
     ]
     subprocess.run(install, check=True, capture_output=True)
     return pack(folder / "root", folder / "rootfs")

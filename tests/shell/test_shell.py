@@ -599,8 +599,8 @@ def test_time_to_prompt_does_not_depend_on_size(key: Path, rootfs: Path, root: P
 
 def test_shell_that_cannot_be_served(key: Path, root: Path, rootfs: Path, tmp_path: Path) -> None:
     """The error says what to do."""
-    with socket.create_server(("127.0.0.1", 0)) as taken:
-        served = Shell(key, rootfs, port=taken.getsockname()[1])
+    with socket.create_server(("127.0.0.1", 0)) as other:
+        served = Shell(key, rootfs, port=other.getsockname()[1])
         with pytest.raises(StepFailedError, match=f"cannot listen on 127.0.0.1 port {served.port}: Address already"):
             served.start()
     served.remove()

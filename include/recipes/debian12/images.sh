@@ -1,11 +1,11 @@
 #!/bin/bash
-# Runs in the image just before it is packed: the last look at the tree.
+# Runs in the image just before it is packed.
 set -euo pipefail
 
-# kiwi takes away the build host's resolv.conf after config.sh, so the link is made here.
+# kiwi removes the build host's resolv.conf after config.sh, so the link is made here.
 ln -sf ../run/systemd/resolve/stub-resolv.conf /etc/resolv.conf
 
-# Traces of the build.
+# Remove traces of the build.
 find /run /tmp /var/cache/apt /var/lib/apt/lists /var/tmp -xdev -mindepth 1 -delete
 find /var/log -type f -delete
 rm -f /etc/.*.bak /etc/{group,gshadow,passwd,shadow,subgid,subuid}- /var/cache/debconf/*-old /var/cache/ldconfig/aux-cache /var/lib/dpkg/*-old

@@ -1,6 +1,6 @@
 #!/bin/bash
-# Runs before the kernel is installed: what a server never loads or reads is not unpacked at all.
-# Half of the 400 MB of linux-image-amd64 is of that kind.
+# Runs before the kernel is installed: excludes files that a server never loads or reads.
+# They are half of the 400 MB of linux-image-amd64.
 set -euo pipefail
 
 {

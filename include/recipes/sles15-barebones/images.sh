@@ -1,5 +1,5 @@
 #!/bin/bash
-# Runs in the image just before it is packed: what the build left behind and no node needs.
+# Runs in the image just before it is packed: removes traces of the build.
 set -euo pipefail
 
 rm -rf /var/cache/zypp/* /var/log/zypper.log /var/log/zypp /var/tmp/* /tmp/*

@@ -1,1 +1,1 @@
-"""Recipes: archives, templates, and what a kiwi description says."""
+"""Recipes: archives, templates, kiwi descriptions, package requests and plans."""

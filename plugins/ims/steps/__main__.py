@@ -1,4 +1,4 @@
-"""Run one step as a program; see `ims.steps`."""
+"""Runs one step as a program, see `ims.steps`."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ def _fail(name: str, error: ImsError, result: Path, outcome: Path | None) -> int
     with suppress(OSError):  # the disk may be full; the error is in the log
         write_atomically(result, json.dumps(content))
     if outcome is not None:
-        outcome.write_text(json.dumps({name: text[:MAX_OUTCOME] for name, text in content.items()}))
+        outcome.write_text(json.dumps({field: text[:MAX_OUTCOME] for field, text in content.items()}))
     return error.exit_code
 
 

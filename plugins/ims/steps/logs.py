@@ -1,4 +1,4 @@
-"""Log levels of a step, which cross the border between the step and its task as prefixes of lines.
+"""The log levels of a step, which its task reads from prefixes of the lines that the step prints.
 
 A line without a prefix has the level INFO. Airflow reads the same prefixes in the logs of pods.
 """
