@@ -49,11 +49,11 @@ def install_packages(workspace: Workspace, package_cache: Path, package: str) ->
 
 
 def finish(workspace: Workspace, package_cache: Path) -> None:
-    """Do what `image_description` says in an image root with its packages. Raises the errors of `install_packages`."""
+    """Apply `image_description` to an image root with its packages. Raises the errors of `install_packages`."""
     root = workspace.image_root
     workspace.kiwi_config.write_text(json.dumps({"runtime_checks": {"disable": phases.PACKAGE_CHECKS}}))
     if os.path.ismount(root):
-        # kiwi unmounts what it finds mounted on the root: give it a mount that is not needed.
+        # kiwi unmounts the image root at the end. This additional mount is the one that it unmounts.
         mount("--bind", root, root)
     with _host_files_restored(workspace):
         _prepare(

@@ -15,7 +15,7 @@ OVERLAY_PREFIX = "trusted.overlay."
 """The prefix of the extended attributes that the overlay itself uses."""
 LOWER, UPPER, WORK = "lower", "upper", "work"
 
-# index=on: a hard link stays one when the file is changed, and the mount fails if the upper folder is still mounted
+# index=on: hard links stay linked when a file is changed, and the mount fails if the upper folder is still mounted
 # elsewhere. metacopy=off: the upper folder contains complete files.
 _OPTIONS = f"lowerdir={LOWER},upperdir={UPPER},workdir={WORK},index=on,metacopy=off"
 _SQUASHFS_MAGIC = b"hsqs"

@@ -38,7 +38,7 @@ class UploadedArtifact(BaseModel):
 
     @property
     def in_manifest(self) -> Artifact:
-        """Its entry in the manifest."""
+        """The entry of this artifact in the manifest."""
         return Artifact(type=self.type, md5=self.md5, link=Link(path=self.path, etag=self.etag))
 
 

@@ -1,4 +1,4 @@
-"""Seed step 11: upload artifacts to S3 and see that they arrived whole."""
+"""Uploads artifacts to S3 and verifies that they arrived complete."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 
 class Input(StepInput):
-    """Some of the artifacts, and the image and job they belong to."""
+    """`each` is a batch of artifacts of the image."""
 
     image_id: str
     image_name: str
@@ -26,7 +26,7 @@ def run(step: Input) -> Upload:
     """Returns the artifacts as S3 stored them."""
     store = ObjectStore.from_environment()
     labels = {
-        # S3 carries metadata in headers: the name of an image may have letters that those cannot hold.
+        # S3 transfers metadata in headers, which cannot contain all characters of an image's name.
         "x-shasta-ims-image-name": step.image_name.encode("ascii", "replace").decode(),
         "x-shasta-ims-image-id": step.image_id,
         "x-shasta-ims-job-id": step.job_id,
