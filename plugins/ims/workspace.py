@@ -45,6 +45,8 @@ class Workspace:
         """The command line of a step that runs as a service, as JSON."""
         return self.run / f"{step_name}.service.json"
 
+    # Written by ims.cache.
+
     def claim(self, kind: str) -> Path:
         """A link to the cached file of a kind that this job uses. See `ims.cache`."""
         return self.root / f"{kind}.claim"
