@@ -15,18 +15,18 @@ THIRD = "bbbb3333-0000-4000-8000-000000000003"
 
 
 @pytest.fixture
-def service() -> FakeService:
+def fake() -> FakeService:
     """Two images of one name and one of another."""
-    service = FakeService()
+    fake = FakeService()
     for identity, name in ((FIRST, "site"), (SECOND, "site"), (THIRD, "other")):
-        service.add("images", name, id=identity)
-    return service
+        fake.add("images", name, id=identity)
+    return fake
 
 
 @pytest.fixture
-def program(service: FakeService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Program:
+def program(fake: FakeService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Program:
     """The program, connected to the service."""
-    return connect_to(service, monkeypatch, tmp_path)
+    return connect_to(fake, monkeypatch, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -47,15 +47,15 @@ def test_a_record_is_found(program: Program, text: str, identity: str) -> None:
     assert program.json("images", "describe", text)["id"] == identity
 
 
-def test_the_newest_record_is_the_one_created_last(program: Program, service: FakeService) -> None:
+def test_the_newest_record_is_the_one_created_last(program: Program, fake: FakeService) -> None:
     """The order of the list does not matter."""
-    service.records["images"].reverse()
+    fake.records["images"].reverse()
     assert program.json("images", "describe", "site")["id"] == SECOND
 
 
-def test_a_name_takes_precedence_over_the_beginning_of_an_id(program: Program, service: FakeService) -> None:
+def test_a_name_takes_precedence_over_the_beginning_of_an_id(program: Program, fake: FakeService) -> None:
     """A record can be named like the beginning of another record's id."""
-    named = service.add("images", "aaaa1")
+    named = fake.add("images", "aaaa1")
     assert program.json("images", "describe", "aaaa1")["id"] == named
 
 
@@ -72,47 +72,47 @@ def test_nothing_is_found(program: Program, text: str) -> None:
     assert refused == f"no image has the id or name {text}. List them with ims images list"
 
 
-def test_a_full_id_needs_no_search(program: Program, service: FakeService) -> None:
+def test_a_full_id_needs_no_search(program: Program, fake: FakeService) -> None:
     """The program asks for the record at once."""
     program.json("images", "describe", THIRD)
-    assert [request.url.path for request in service.requests] == [f"/apis/ims/v3/images/{THIRD}"]
+    assert [request.url.path for request in fake.requests] == [f"/apis/ims/v3/images/{THIRD}"]
 
 
-def test_delete_says_which_record_it_deleted(program: Program, service: FakeService) -> None:
+def test_delete_says_which_record_it_deleted(program: Program, fake: FakeService) -> None:
     """And how to undo it, because a name may mean another record than the user thinks."""
     done = program.run("images", "delete", "site")
     assert (done.code, done.stdout) == (0, "")
     undo = f"ims deleted images update {SECOND} --operation undelete"
     assert done.stderr == f"deleted the image {SECOND}. To undo this: {undo}\n"
-    assert service.ids("images") == [FIRST, THIRD]
+    assert fake.ids("images") == [FIRST, THIRD]
 
 
-def test_purge_says_which_record_it_purged(program: Program, service: FakeService) -> None:
+def test_purge_says_which_record_it_purged(program: Program, fake: FakeService) -> None:
     """A purge cannot be undone."""
-    service.add("deleted/images", "site", id=FIRST)
+    fake.add("deleted/images", "site", id=FIRST)
     assert program.run("deleted", "images", "delete", "site").stderr == f"purged the deleted image {FIRST}\n"
 
 
-def test_a_dry_run_deletes_nothing(program: Program, service: FakeService) -> None:
+def test_a_dry_run_deletes_nothing(program: Program, fake: FakeService) -> None:
     """It shows the record that the name means."""
     assert [record["id"] for record in program.json("images", "delete", "site", "--dry-run")] == [SECOND]
-    assert service.ids("images") == [FIRST, SECOND, THIRD]
+    assert fake.ids("images") == [FIRST, SECOND, THIRD]
 
 
-def test_a_job_takes_names(program: Program, service: FakeService) -> None:
+def test_a_job_takes_names(program: Program, fake: FakeService) -> None:
     """The newest recipe and the newest key of their names are sent as ids."""
-    recipes = [service.add("recipes", "compute") for _ in range(2)]
-    keys = [service.add("public-keys", "me") for _ in range(2)]
-    service.answers["jobs"] = {"id": FIRST, "steps": []}
+    recipes = [fake.add("recipes", "compute") for _ in range(2)]
+    keys = [fake.add("public-keys", "me") for _ in range(2)]
+    fake.answers["jobs"] = {"id": FIRST, "steps": []}
     words = ("--artifact-id", "compute", "--public-key-id", "me", "--image-root-archive-name", "compute-1")
     program.json("jobs", "create", "--job-type", "create", *words)
-    (job,) = service.sent("POST")
+    (job,) = fake.sent("POST")
     assert (job["artifact_id"], job["public_key_id"]) == (recipes[-1], keys[-1])
 
 
-def test_a_job_is_named_by_its_image(program: Program, service: FakeService) -> None:
+def test_a_job_is_named_by_its_image(program: Program, fake: FakeService) -> None:
     """Jobs have no name of their own."""
-    service.records["jobs"] = [
+    fake.records["jobs"] = [
         {"id": FIRST, "created": "2026-11-01", "image_root_archive_name": "compute", "name": "compute", "steps": []},
         {"id": SECOND, "created": "2026-11-02", "image_root_archive_name": "compute", "name": "compute", "steps": []},
     ]
@@ -125,7 +125,7 @@ def push(program: Program, *options: str) -> list[dict[str, str]]:
     return list(record["template_dictionary"])
 
 
-def test_a_second_push_keeps_the_template_variables(program: Program, service: FakeService) -> None:
+def test_a_second_push_keeps_the_template_variables(program: Program, fake: FakeService) -> None:
     """The name means the second push, which has the variables of the first unless they are given again."""
     push(program, "--var", "A=1", "--var", "B=2")
     assert push(program, "--var", "B=3", "--var", "C=") == [
@@ -133,8 +133,8 @@ def test_a_second_push_keeps_the_template_variables(program: Program, service: F
         {"key": "B", "value": "3"},
         {"key": "C", "value": ""},
     ]
-    assert len(set(service.ids("recipes"))) == 2
-    assert program.json("recipes", "describe", "site")["id"] == service.ids("recipes")[-1]
+    assert len(set(fake.ids("recipes"))) == 2
+    assert program.json("recipes", "describe", "site")["id"] == fake.ids("recipes")[-1]
 
 
 def test_a_push_says_which_variables_it_kept(program: Program) -> None:

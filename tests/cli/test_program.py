@@ -15,11 +15,30 @@ import pytest
 from ims.cli.output import clean
 from ims.cli.reference import documentation
 from tests.cli.conftest import IMS, Cli
-from tests.cli.fake_service import FakeService
+from tests.cli.fake_service import FakeService, Program, connect_to
 from tests.cli.web_server import serve
 
 PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
 HEAVY = ("airflow", "sqlalchemy", "fastapi", "boto3", "pydantic_settings", "yaml", "httpx", "lxml")
+
+
+@pytest.fixture
+def fake() -> FakeService:
+    """A service without records."""
+    return FakeService()
+
+
+@pytest.fixture
+def cli(offline: Cli, fake: FakeService) -> Iterator[Cli]:
+    """The program as a process, connected to the service."""
+    with serve(fake.answer) as server:
+        yield offline.with_variables(IMS_URL=server.url, IMS_TOKEN="a-token")
+
+
+@pytest.fixture
+def program(fake: FakeService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Program:
+    """The program in this process, connected to the service."""
+    return connect_to(fake, monkeypatch, tmp_path)
 
 
 def test_page_is_up_to_date() -> None:
@@ -41,19 +60,6 @@ def test_starts_without_heavy_imports() -> None:
     assert done.returncode == 0, done.stderr
 
 
-@pytest.fixture
-def service() -> FakeService:
-    """A service without records."""
-    return FakeService()
-
-
-@pytest.fixture
-def cli(offline: Cli, service: FakeService) -> Iterator[Cli]:
-    """The program, connected to the service."""
-    with serve(service.answer) as server:
-        yield offline.with_variables(IMS_URL=server.url, IMS_TOKEN="a-token")
-
-
 def test_a_command_imports_only_the_client(cli: Cli) -> None:
     """A command that only calls the API imports neither Airflow nor boto3."""
     program = (
@@ -67,9 +73,11 @@ def test_a_command_imports_only_the_client(cli: Cli) -> None:
 
 
 @pytest.mark.parametrize("arguments", [(), ("recipes",), ("deleted",), ("deleted", "images"), ("jobs", "--help")])
-def test_help(offline: Cli, arguments: tuple[str, ...]) -> None:
+def test_help(program: Program, arguments: tuple[str, ...]) -> None:
     """A group without a command shows its help and succeeds, as in `cray`."""
-    assert "Usage: ims" in offline.ok(*arguments)
+    done = program.run(*arguments)
+    assert (done.code, done.stderr) == (0, "")
+    assert "Usage: ims" in done.stdout
 
 
 @pytest.mark.parametrize(
@@ -91,9 +99,9 @@ def test_help(offline: Cli, arguments: tuple[str, ...]) -> None:
         (("images", "describe"), "'ID'"),
     ],
 )
-def test_wrong_use(offline: Cli, arguments: tuple[str, ...], text: str) -> None:
+def test_wrong_use(program: Program, arguments: tuple[str, ...], text: str) -> None:
     """The error names the wrong option and the command that shows the help."""
-    error = offline.refused(*arguments)
+    error = program.refused(*arguments)
     assert text in error
     assert "--help" in error
 
@@ -104,29 +112,30 @@ def test_completion(offline: Cli) -> None:
     assert done.stdout.split() == ["push"]
 
 
-def test_format_stands_anywhere(cli: Cli, service: FakeService) -> None:
+def test_format_stands_anywhere(program: Program, fake: FakeService) -> None:
     """`--format` may come before, between or after the other words. The last one wins."""
-    service.answers["/apis/ims/version"] = {"version": "3.0"}
+    fake.answers["/apis/ims/version"] = {"version": "3.0"}
     for place in range(3):
         words = ["public-keys", "list"]
         words[place:place] = ("--format", "json")
-        assert json.loads(cli.ok(*words)) == []
-    assert cli.ok("--format", "json", "version", "--format", "yaml") == "version: '3.0'\n"
+        assert json.loads(program.run(*words).stdout) == []
+    assert program.run("--format", "json", "version", "--format", "yaml").stdout == "version: '3.0'\n"
 
 
-def test_tables_in_a_pipe_are_whole(cli: Cli, service: FakeService) -> None:
+def test_tables_in_a_pipe_are_whole(program: Program, fake: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
     """A pipe gets tables without colors, lines or wrapped cells."""
     name = "x" * 255
-    identity = service.add("images", name)
-    head, *lines = cli.ok("images", "list", "--name", name, COLUMNS="40").splitlines()
+    monkeypatch.setenv("COLUMNS", "40")
+    identity = fake.add("images", name)
+    head, *lines = program.run("images", "list", "--name", name).stdout.splitlines()
     assert head.split() == ["ID", "NAME", "ARCH", "CREATED"]
     assert [line.split()[:3] for line in lines] == [[identity, name, "x86_64"]]
     assert lines[0].isprintable()
 
 
-def test_tables_on_a_terminal_keep_ids_whole(cli: Cli, service: FakeService) -> None:
+def test_tables_on_a_terminal_keep_ids_whole(cli: Cli, fake: FakeService) -> None:
     """A narrow terminal wraps names, but not ids, because users copy them."""
-    identity = service.add("images", "y" * 100)
+    identity = fake.add("images", "y" * 100)
     leader, follower = pty.openpty()
     done = subprocess.Popen([IMS, "images", "list"], env={**cli.environment, "COLUMNS": "80"}, stdout=follower)
     os.close(follower)
@@ -141,10 +150,10 @@ def test_tables_on_a_terminal_keep_ids_whole(cli: Cli, service: FakeService) -> 
     assert max(len(line) for line in text.replace("\x1b[1m", "").replace("\x1b[0m", "").splitlines()) <= 80
 
 
-def test_hostile_names_do_not_control_the_terminal(cli: Cli, service: FakeService) -> None:
+def test_hostile_names_do_not_control_the_terminal(program: Program, fake: FakeService) -> None:
     """Control characters and markup in a name are shown as text."""
-    identity = service.add("images", "\x1b]0;owned\x07[red]x")
-    for text in (cli.ok("images", "list"), cli.ok("images", "describe", identity)):
+    identity = fake.add("images", "\x1b]0;owned\x07[red]x")
+    for text in (program.run("images", "list").stdout, program.run("images", "describe", identity).stdout):
         assert "\x1b" not in text
         assert "\\x1b]0;owned\\x07[red]x" in text
 
@@ -166,10 +175,10 @@ def test_clean(text: str, shown: str) -> None:
     assert clean(text) == shown
 
 
-def test_pipe_that_closes(cli: Cli, service: FakeService) -> None:
+def test_pipe_that_closes(cli: Cli, fake: FakeService) -> None:
     """`ims … | head -1` ends without an error."""
     for _ in range(3):
-        service.add("images", "z" * 250)
+        fake.add("images", "z" * 250)
     command = f"{IMS} images list --format json | head -c 1"
     done = subprocess.run(
         ["bash", "-c", command], env=dict(cli.environment), capture_output=True, text=True, check=True

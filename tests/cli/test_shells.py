@@ -24,19 +24,19 @@ def job(status: str) -> dict[str, Any]:
 
 
 @pytest.fixture
-def service(monkeypatch: pytest.MonkeyPatch) -> FakeService:
+def fake(monkeypatch: pytest.MonkeyPatch) -> FakeService:
     """A service whose job waits for its user."""
     monkeypatch.setattr("ims.cli.following.time.sleep", lambda _seconds: None)
-    service = FakeService()
-    service.answers[f"jobs/{JOB}"] = job("waiting_on_user")
-    service.answers[f"jobs/{JOB}/shell"] = {}
-    return service
+    fake = FakeService()
+    fake.answers[f"jobs/{JOB}"] = job("waiting_on_user")
+    fake.answers[f"jobs/{JOB}/shell"] = {}
+    return fake
 
 
 @pytest.fixture
-def program(service: FakeService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Program:
+def program(fake: FakeService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Program:
     """The program, connected to the service."""
-    return connect_to(service, monkeypatch, tmp_path)
+    return connect_to(fake, monkeypatch, tmp_path)
 
 
 @pytest.fixture
@@ -53,19 +53,19 @@ def logins(monkeypatch: pytest.MonkeyPatch) -> list[tuple[Any, ...]]:
 
 
 def test_the_program_waits_for_the_shell(
-    program: Program, service: FakeService, logins: list[tuple[Any, ...]], tmp_path: Path
+    program: Program, fake: FakeService, logins: list[tuple[Any, ...]], tmp_path: Path
 ) -> None:
     """It says once that it waits, then runs the command there."""
     states = [job("building_image"), job("building_image"), job("waiting_on_user")]
-    service.answers[f"jobs/{JOB}"] = lambda _request: states.pop(0)
+    fake.answers[f"jobs/{JOB}"] = lambda _request: states.pop(0)
     done = program.run("jobs", "shell", JOB, "-i", tmp_path / "key", "--", "uname", "-r")
     assert (done.code, done.stderr) == (0, f"job {JOB} is building_image; waiting for its shell\n")
     assert logins == [(job("waiting_on_user"), "http://ims.example.com", tmp_path / "key", ["uname", "-r"])]
 
 
-def test_a_job_that_ended_has_no_shell(program: Program, service: FakeService) -> None:
+def test_a_job_that_ended_has_no_shell(program: Program, fake: FakeService) -> None:
     """The error says how the job ended."""
-    service.answers[f"jobs/{JOB}"] = job("error")
+    fake.answers[f"jobs/{JOB}"] = job("error")
     done = program.run("jobs", "shell", JOB)
     assert done.code == 2
     assert f"the job {JOB} has ended with status error. Start another job: ims jobs create" in done.stderr
@@ -80,12 +80,10 @@ def test_after_a_shell(program: Program, logins: list[tuple[Any, ...]]) -> None:
     ]
 
 
-def test_after_a_shell_that_was_completed(
-    program: Program, service: FakeService, logins: list[tuple[Any, ...]]
-) -> None:
+def test_after_a_shell_that_was_completed(program: Program, fake: FakeService, logins: list[tuple[Any, ...]]) -> None:
     """The user may have ended the shell from inside."""
     states = [job("waiting_on_user"), job("packaging_artifacts")]
-    service.answers[f"jobs/{JOB}"] = lambda _request: states.pop(0)
+    fake.answers[f"jobs/{JOB}"] = lambda _request: states.pop(0)
     done = program.run("jobs", "shell", JOB)
     assert done.stderr == f"job {JOB} is packaging_artifacts. To follow it: ims jobs follow {JOB}\n"
 
@@ -107,10 +105,10 @@ def test_a_login_that_fails(program: Program, monkeypatch: pytest.MonkeyPatch) -
         (("extend", JOB, "--seconds", "60"), {"operation": "extend", "seconds": 60}),
     ],
 )
-def test_operations(program: Program, service: FakeService, words: tuple[str, ...], body: dict[str, Any]) -> None:
+def test_operations(program: Program, fake: FakeService, words: tuple[str, ...], body: dict[str, Any]) -> None:
     """Each command sends its operation to the shell."""
     assert program.run("jobs", *words).code == 0
-    assert service.sent("POST") == [body]
+    assert fake.sent("POST") == [body]
 
 
 @pytest.fixture

@@ -52,7 +52,7 @@ def maintenance(
 def main() -> int:
     """Run a command; returns the exit code. Prints an error as one line that says what to do next."""
     try:
-        code = app(standalone_mode=False) or 0
+        code = app(prog_name="ims", standalone_mode=False) or 0
         sys.stdout.flush()
         return code
     except BrokenPipeError:
