@@ -57,7 +57,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sensors": {"jobs", "operators", "recipes", "settings", "triggers"},
     "api": {"cleaning", "images", "jobs", "nights", "params", "records", "settings", "storage", "workflows"},
     "dags": {"operators", "params", "sensors", "settings", "workflows"},
-    "ui": {"api", "records", "settings"},
+    "ui": {"api", "records", "settings", "workflows"},
     "ims_plugin": {"api", "ui"},
 }
 # Which parts may use a library; the others go through them.

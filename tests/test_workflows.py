@@ -8,7 +8,17 @@ from pathlib import Path
 import pytest
 
 from ims.errors import ImsError
-from ims.workflows import CREATE_IMAGE, DAG_IDS, NIGHTLY_IMAGES, find_workflow, job_workflow, workflow_of
+from ims.workflows import (
+    CREATE_IMAGE,
+    DAG_IDS,
+    JOB_DAG_IDS,
+    JOB_WORKFLOWS,
+    NIGHTLY_IMAGES,
+    JobWorkflow,
+    find_workflow,
+    job_workflow,
+    workflow_of,
+)
 
 PLUGINS = Path(__file__).parents[1] / "plugins"
 
@@ -47,3 +57,11 @@ def test_dag_ids_are_written_in_the_table_only() -> None:
             continue
         constants = {node.value for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Constant)}
         assert not constants & set(DAG_IDS), path
+    for path in PLUGINS.rglob("*.html"):
+        assert not any(dag_id in path.read_text() for dag_id in DAG_IDS), path
+
+
+@pytest.mark.parametrize("workflow", JOB_WORKFLOWS, ids=JOB_DAG_IDS)
+def test_tasks_of_jobs_have_a_status(workflow: JobWorkflow) -> None:
+    """A job has a status at any time."""
+    assert all(task.status for task in workflow.tasks)

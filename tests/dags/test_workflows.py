@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.sdk import TriggerRule
 
-from ims.workflows import DAG_IDS, WORKFLOWS, Workflow
+from ims.workflows import DAG_IDS, JOB_DAG_IDS, JOB_WORKFLOWS, WORKFLOWS, Workflow
 
 DAGS = Path(__file__).parents[2] / "dags"
 
@@ -76,3 +77,27 @@ def test_order_follows_the_arrows(parsed: str, workflow: Workflow) -> None:
     for task_id, task in tasks_of(parsed, workflow).items():
         for later in task.get("downstream_task_ids", []):
             assert workflow.position(task_id) < workflow.position(later), (task_id, later)
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=DAG_IDS)
+def test_optional_tasks(parsed: str, workflow: Workflow) -> None:
+    """A task is optional if it has a condition, or if it is skipped together with all tasks that it waits for."""
+    tasks = tasks_of(parsed, workflow)
+    optional: set[str] = set()
+    for task in workflow.tasks:
+        waits_for = {name for name, other in tasks.items() if task.id in other.get("downstream_task_ids", [])}
+        needs_one = tasks[task.id].get("trigger_rule") == TriggerRule.NONE_FAILED_MIN_ONE_SUCCESS
+        if tasks[task.id].get("run_if") or (waits_for and waits_for <= optional and not needs_one):
+            optional.add(task.id)
+    assert {task.id for task in workflow.tasks if task.optional} == optional
+
+
+@pytest.mark.parametrize("workflow", JOB_WORKFLOWS, ids=JOB_DAG_IDS)
+def test_end_of_a_job(parsed: str, workflow: Workflow) -> None:
+    """Each batch of artifacts is uploaded in parallel; the last task always runs, and decides about the run."""
+    tasks = tasks_of(parsed, workflow)
+    assert tasks["upload_artifacts"]["_is_mapped"]
+    assert "package_artifacts" in str(tasks["upload_artifacts"]["expand_input"])
+    last = tasks["close_workspace"]
+    assert last["is_teardown"]
+    assert last["on_failure_fail_dagrun"]

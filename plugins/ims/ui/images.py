@@ -28,6 +28,7 @@ from ims.records.shells import Shells
 from ims.records.store import NAMES, Records
 from ims.settings import settings
 from ims.ui.templating import templates
+from ims.workflows import CREATE_IMAGE, CUSTOMIZE_IMAGE
 
 MAX_RECORDS = 200
 NIGHTS = 7
@@ -66,7 +67,8 @@ def _content(records: Records, shells: Shells, runs: Mapping[str, Run]) -> dict[
         "recipes": records.list(Recipe, newest),
         "images": records.list(Image, newest),
         "public_keys": records.list(PublicKey, newest),
-        "workflows": f"{settings().ui_url}/dags",
+        "create_url": f"{settings().ui_url}/dags/{CREATE_IMAGE.dag_id}",
+        "customize_url": f"{settings().ui_url}/dags/{CUSTOMIZE_IMAGE.dag_id}",
         "max_records": MAX_RECORDS,
     }
 
