@@ -29,6 +29,8 @@ from tests.flows.waiting import wait_for
 from tests.service import PUBLIC_KEY
 from tests.shell.small_image import pack, write_root
 
+pytestmark = pytest.mark.system
+
 
 @pytest.fixture
 def own(tmp_path: Path, configure: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
