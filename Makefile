@@ -2,8 +2,9 @@
 
 PYTHON := .venv/bin/python
 FLOWS := tests/flows/test_create_rpm.py tests/flows/test_customize.py tests/flows/test_customize_scripted.py
-# As pods: .ci/run leaves out the last of these where it has no time for them. Plans take longest.
 POD_TESTS := $(addprefix tests/flows/test_,create_*.py customize*.py pod_rights.py pod_faults.py plan.py)
+# tests/scheduling.py says what each worker runs.
+WORKERS := --dist loadscope --no-loadscope-reorder
 # Without compiled bytecode every start of Airflow costs seconds.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -33,21 +34,21 @@ env: setup ## print shell exports for the running stack: eval "$$(make -s env)"
 
 check: ## check style and types and run the unit tests: needs no root, no services, nothing but Python 3.11
 	@scripts/setup --python
-	@$(PYTHON) -m pytest -n 2 -m "not stack and not system"
+	@$(PYTHON) -m pytest $(WORKERS) -n 2 -m "not stack and not system"
 
 test: setup-test ## run all tests
-	@$(PYTHON) -m pytest -n 2 --dist loadscope --no-loadscope-reorder
+	@$(PYTHON) -m pytest $(WORKERS) -n 4
 
 test-ceph: ## run the tests of S3 and the flows against a real Ceph RADOS Gateway over TLS
 	@scripts/setup --test --ceph
 	@IMS_TEST_S3=ceph $(PYTHON) -m pytest tests/storage tests/api/test_sts.py $(FLOWS) tests/flows/test_s3_outage.py
 
 test-kubernetes: setup-test ## run the flows on the cluster of KUBECONFIG; see docs/deploy.md
-	@IMS_RUNTIME=kubernetes $(PYTHON) -m pytest -m kubernetes $(POD_TESTS)
+	@IMS_RUNTIME=kubernetes $(PYTHON) -m pytest $(WORKERS) -n 2 -m kubernetes $(POD_TESTS)
 
-node: ## build a Kubernetes of one node, once, and see that it starts
+node: ## build what a Kubernetes of one node needs; nothing if that was done before
 	@scripts/setup --test --ceph --kubernetes
-	@$(PYTHON) -m tests.node run kubectl get nodes
+	@$(PYTHON) -m tests.node build
 
 test-node: ## run the flows on such a node, with Ceph for S3
 	@scripts/setup --test --ceph --kubernetes

@@ -10,7 +10,7 @@ import shutil
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ import pytest
 
 from tests import guard
 from tests.running import remove_foreign_variables
+from tests.sharing import lock
 
 if TYPE_CHECKING:
     from ims.stack.credentials import Credentials
@@ -41,15 +42,28 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that need the stack, by their fixtures."""
+    """Mark the tests that need the stack, by their fixtures. Put the tests of a worker of xdist in order."""
     for item in items:
         if STACK_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker("stack")
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        from tests.scheduling import sort
+
+        sort(items)
 
 
 def is_unit_test(item: pytest.Item) -> bool:
     """Whether a test must pass for an ordinary user who has nothing but Python."""
     return not any(item.iter_markers("stack")) and not any(item.iter_markers("system"))
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object]:
+    """Let tests share a cluster, except those with the mark `alone`."""
+    if os.environ.get("IMS_RUNTIME") != "kubernetes":
+        return (yield)
+    with lock(Path(tempfile.gettempdir()) / "ims-test-cluster.lock", alone=any(item.iter_markers("alone"))):
+        return (yield)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -85,7 +85,7 @@ def test_worker_killed(service: Service, cluster: Cluster, http_server: Reposito
     recipe = service.push(RECIPES / "zypper", "sles15", REPOSITORY=http_server.url)
     job = service.create(recipe["id"])
     pod = wait_for(lambda: next(iter(cluster.pods(job["id"], STEP)), None), 120)
-    for task in wait_for(tasks):
+    for task in wait_for(lambda: tasks(service)):
         os.kill(task, signal.SIGKILL)
     seen = {pod.metadata.uid}
     while not _has_ended(service, job):
@@ -94,12 +94,19 @@ def test_worker_killed(service: Service, cluster: Cluster, http_server: Reposito
     assert seen == {pod.metadata.uid}
 
 
-def tasks() -> list[int]:
-    """The processes of the tasks that workers are at."""
-    found = {path: path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()}
-    return [int(path.parent.name) for path, title in found.items() if _TASK.match(title)]
+def tasks(service: Service) -> list[int]:
+    """The processes of the tasks that run, of this installation only: another test may run its own."""
+    scheduler = int(supervisord.control(service.settings, "pid", "scheduler"))
+    return [pid for pid in children(scheduler) if _TASK.match(Path(f"/proc/{pid}/cmdline").read_bytes())]
 
 
+def children(pid: int) -> list[int]:
+    """The processes that a process started, and theirs."""
+    direct = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+    return direct + [below for child in direct for below in children(child)]
+
+
+@pytest.mark.alone
 @pytest.mark.parametrize("daemon", ["kube-apiserver", "kubelet"])
 def test_daemon_is_away(
     service: Service, cluster: Cluster, http_server: RepositoryServer, tmp_path: Path, daemon: str

@@ -1,9 +1,9 @@
 """A Kubernetes of one node on this machine, for tests: the real programs, in namespaces of their own.
 
-`python -m tests.node run COMMAND…` builds what is not built yet, starts the node, runs the command there and ends all
-of it; `python -m tests.node exec COMMAND…` runs another one in a node that is up. Commands run in the node's
-namespaces: they have a KUBECONFIG of its administrator and reach nothing of the machine but its files; pods reach
-them at `ADDRESS`.
+`python -m tests.node build` builds what is missing. `python -m tests.node run COMMAND…` does the same, starts the node,
+runs the command in it and stops the node. `python -m tests.node exec COMMAND…` runs another command in a node that is
+up. Commands run in the namespaces of the node: they have a KUBECONFIG of its administrator and can reach only the files
+of the machine; pods reach them at `ADDRESS`.
 
 There are no cluster DNS, no registry and no provisioner of volumes. Debian packages come by a mirror on `ADDRESS`.
 """

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ims.cache import try_lock
 from tests.node import ADDRESS, CACHE, PROGRAMS, STATE
-from tests.node.images import STEPS, write_archives
+from tests.node.images import STEPS, build_images, write_archives
 from tests.node.mirror import Mirror
 from tests.node.programs import build
 
@@ -27,16 +27,35 @@ NAMESPACES = (
 )
 
 
+UNAVAILABLE = 69
+"""The exit code if the node does not start (sysexits.h)."""
+
+
+class NodeError(RuntimeError):
+    """The node does not start."""
+
+
 def main(arguments: Sequence[str]) -> int:
-    """Run a command in a node of its own (`run`) or in the one that is up (`exec`); returns its exit code."""
+    """Build what a node needs, or run a command in a node of its own (`run`) or in the one that is up (`exec`).
+
+    Returns the exit code of the command.
+    """
     match arguments:
+        case ["build"]:
+            build()
+            build_images()
+            return 0
         case ["run", _, *_]:
             build()
-            with node() as pid:
-                return enter(pid, arguments[1:])
+            try:
+                with node() as pid:
+                    return enter(pid, arguments[1:])
+            except NodeError as error:
+                print(error, file=sys.stderr)
+                return UNAVAILABLE
         case ["exec", _, *_]:
             return enter(int((STATE / "pid").read_text()), arguments[1:])
-    print("usage: python -m tests.node run|exec COMMAND…", file=sys.stderr)
+    print("usage: python -m tests.node build | run COMMAND… | exec COMMAND…", file=sys.stderr)
     return 64
 
 
@@ -70,7 +89,7 @@ def _await(process: subprocess.Popen[bytes]) -> int:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not (STATE / "ready").exists():
         if process.poll() is not None or time.monotonic() > deadline:
-            raise RuntimeError(f"the node does not start: {(STATE / 'inside.log').read_text()[-4000:]}")
+            raise NodeError(f"the node does not start: {(STATE / 'inside.log').read_text()[-4000:]}")
         time.sleep(0.5)
     pid = _first(process)
     (STATE / "pid").write_text(str(pid))

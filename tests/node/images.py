@@ -1,4 +1,4 @@
-"""The images of a node's pods, as archives: made here, for there is no registry."""
+"""The images of the pods of a node. There is no registry: the node reads them from archives."""
 
 from __future__ import annotations
 
@@ -36,7 +36,14 @@ runroot = "{folder}/running"
 
 
 def write_archives(folder: Path) -> None:
-    """Make the images and write a file of each to `folder`. Layers that did not change are those of the last time."""
+    """Build the images and write an archive of each to `folder`."""
+    build_images()
+    for name, file in ((PAUSE, "pause.tar"), (STEPS, "steps.tar")):
+        quietly(["buildah", "push", "--quiet", name, f"docker-archive:{folder / file}:{name}"])
+
+
+def build_images() -> None:
+    """Build the images. Layers without changes are those of the last time."""
     kept = CACHE / "images"
     kept.mkdir(parents=True, exist_ok=True)
     (kept / "containers.conf").write_text(_CONTAINERS)
@@ -48,8 +55,6 @@ def write_archives(folder: Path) -> None:
         with TemporaryDirectory(dir=CACHE) as scratch:
             _commit(_debian(Path(scratch)), "/", BASE, "--env", _PATH)
     quietly([ROOT / "scripts" / "containers", "localhost", "builder"])
-    for name, file in ((PAUSE, "pause.tar"), (STEPS, "steps.tar")):
-        quietly(["buildah", "push", "--quiet", name, f"docker-archive:{folder / file}:{name}"])
 
 
 def _debian(folder: Path) -> Path:

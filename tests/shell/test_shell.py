@@ -585,16 +585,21 @@ def test_time_to_prompt_does_not_depend_on_size(key: Path, rootfs: Path, root: P
     size = pack(big, tmp_path / "rootfs").stat().st_size
     shutil.rmtree(big)
     assert size > 500 * 1024**2
-    seconds = []
-    for image in (rootfs, tmp_path / "rootfs"):
-        served = Shell(key, image)
-        started = time.monotonic()
-        served.start()
-        served.says("true")
-        seconds.append(time.monotonic() - started)
-        served.remove()
+    # The best of several times: other tests use the processors, too.
+    seconds = [min(seconds_to_prompt(key, image) for _ in range(4)) for image in (rootfs, tmp_path / "rootfs")]
     assert max(seconds) < 2
     assert abs(seconds[0] - seconds[1]) < 0.5
+
+
+def seconds_to_prompt(key: Path, image: Path) -> float:
+    """How long the shell of an image takes until it has run a first command."""
+    served = Shell(key, image)
+    started = time.monotonic()
+    served.start()
+    served.says("true")
+    seconds = time.monotonic() - started
+    served.remove()
+    return seconds
 
 
 def test_shell_that_cannot_be_served(key: Path, root: Path, rootfs: Path, tmp_path: Path) -> None:

@@ -1,0 +1,21 @@
+"""Lets tests of several processes share something, except those that need it for themselves."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+@contextmanager
+def lock(path: Path, *, alone: bool) -> Iterator[None]:
+    """Wait for a lock that processes share, or that one process has alone.
+
+    Everyone passes through a second lock. A process that waits to be alone keeps it, so that nobody overtakes it.
+    """
+    with path.open("w") as shared, path.with_suffix(".queue").open("w") as queue:
+        fcntl.flock(queue, fcntl.LOCK_EX)
+        fcntl.flock(shared, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)
+        fcntl.flock(queue, fcntl.LOCK_UN)
+        yield

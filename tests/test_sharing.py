@@ -1,0 +1,34 @@
+"""Locks between the processes of a test run."""
+
+from __future__ import annotations
+
+import fcntl
+from pathlib import Path
+
+import pytest
+
+from tests.sharing import lock
+
+
+def try_lock(path: Path, kind: int) -> None:
+    """Lock a file for a moment. Raises BlockingIOError if somebody else has a conflicting lock."""
+    with path.open("w") as file:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+
+
+def test_shared(tmp_path: Path) -> None:
+    """Others may share the lock, but nobody can have it alone."""
+    path = tmp_path / "cluster.lock"
+    with lock(path, alone=False), lock(path, alone=False), pytest.raises(BlockingIOError):
+        try_lock(path, fcntl.LOCK_EX)
+    try_lock(path, fcntl.LOCK_EX)
+
+
+def test_alone(tmp_path: Path) -> None:
+    """Nobody shares the lock, and the queue is open again."""
+    path = tmp_path / "cluster.lock"
+    with lock(path, alone=True):
+        try_lock(path.with_suffix(".queue"), fcntl.LOCK_EX)
+        with pytest.raises(BlockingIOError):
+            try_lock(path, fcntl.LOCK_SH)
+    try_lock(path, fcntl.LOCK_SH)
