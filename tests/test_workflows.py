@@ -17,17 +17,16 @@ from ims.workflows import (
     JobWorkflow,
     find_workflow,
     job_workflow,
-    workflow_of,
 )
 
 PLUGINS = Path(__file__).parents[1] / "plugins"
 
 
 def test_lookups() -> None:
-    """A workflow is found by its DAG id and by its job type."""
+    """A workflow is found by its DAG id."""
     assert find_workflow("create_image") is CREATE_IMAGE
     assert find_workflow("somebody_elses") is None
-    assert job_workflow("create_image") is workflow_of("create") is CREATE_IMAGE
+    assert job_workflow("create_image") is CREATE_IMAGE
     with pytest.raises(ImsError, match="runs of nightly_images are not jobs"):
         job_workflow(NIGHTLY_IMAGES.dag_id)
 

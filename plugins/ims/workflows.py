@@ -181,8 +181,3 @@ def job_workflow(dag_id: str) -> JobWorkflow:
         if workflow.dag_id == dag_id:
             return workflow
     raise ImsError(f"the runs of {dag_id} are not jobs")
-
-
-def workflow_of(job_type: JobType) -> JobWorkflow:
-    """The workflow that runs the jobs of a type."""
-    return next(workflow for workflow in JOB_WORKFLOWS if workflow.job_type == job_type)

@@ -1,0 +1,129 @@
+"""A step as a task on Kubernetes. The cluster and Airflow's own operator for pods are replaced."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
+from airflow.providers.cncf.kubernetes.utils.pod_manager import PodNotFoundException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+from kubernetes.client import models as k8s
+
+from ims.operators import pod
+from ims.operators.conditions import none_of
+from ims.operators.pod import PodStepOperator
+from tests.operators.fakes import RUN_ID, make_context, xcoms
+
+INPUTS = {"workspace": f"/mnt/workspaces/{RUN_ID}", "package_manager": "apt"}
+
+
+@pytest.fixture(autouse=True)
+def _cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A cluster that answers."""
+    monkeypatch.setattr(pod, "await_cluster", lambda: None)
+
+
+def step(**arguments: Any) -> PodStepOperator:
+    """The task of a step."""
+    return PodStepOperator(task_id="build_ca_package", inputs=INPUTS, arch="aarch64", memory_gib=2, **arguments)
+
+
+def replace(monkeypatch: pytest.MonkeyPatch, method: str, effect: Callable[..., Any]) -> None:
+    """Replace a method of Airflow's operator."""
+    monkeypatch.setattr(KubernetesPodOperator, method, effect)
+
+
+def ended(code: int, message: str = "") -> k8s.V1Pod:
+    """A pod whose step has ended with an exit code."""
+    terminated = k8s.V1ContainerStateTerminated(exit_code=code, message=message, reason="Error")
+    status = k8s.V1ContainerStatus(
+        name="step",
+        state=k8s.V1ContainerState(terminated=terminated),
+        image="",
+        image_id="",
+        ready=False,
+        restart_count=0,
+    )
+    return k8s.V1Pod(status=k8s.V1PodStatus(container_statuses=[status]))
+
+
+def test_short_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The pod fits the architecture of the image and has the memory that the job sets."""
+    replace(monkeypatch, "execute", lambda _self, _context: {"result": "/work/ca.deb"})
+    task = step()
+    assert task.execute(make_context()) == "/work/ca.deb"
+    assert task.full_pod_spec is not None
+    spec = task.full_pod_spec.spec
+    assert spec.node_selector["kubernetes.io/arch"] == "arm64"
+    assert spec.containers[0].resources.limits["memory"] == "2Gi"
+    assert spec.containers[0].args[0] == "build_ca_package"
+
+
+def test_long_step(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The triggerer sees its pod end; the result is the same."""
+    replace(monkeypatch, "trigger_reentry", lambda *_: {"result": "/work/ca.deb"})
+    assert step(long=True).trigger_reentry(make_context(), {}) == "/work/ca.deb"
+
+
+def test_long_step_that_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The base class then calls trigger_reentry itself and drops its result."""
+    replace(monkeypatch, "trigger_reentry", lambda *_: {"result": "/work/ca.deb"})
+    replace(monkeypatch, "execute", lambda self, context: self.trigger_reentry(context, {}) and None)
+    assert step(long=True).execute(make_context()) == "/work/ca.deb"
+
+
+def test_pod_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another try may help."""
+
+    def trigger_reentry(*_arguments: Any) -> Any:
+        raise PodNotFoundException
+
+    replace(monkeypatch, "trigger_reentry", trigger_reentry)
+    context = make_context()
+    with pytest.raises(AirflowException) as caught:
+        step(long=True).trigger_reentry(context, {})
+    assert not isinstance(caught.value, AirflowFailException)
+    assert xcoms(context)["failure"]
+
+
+FAILURES = {
+    "the step gives a reason": (65, '{"error": "no", "hint": "Do it by hand"}', True, "no. Do it by hand"),
+    "the step may succeed later": (69, '{"error": "S3 does not answer", "hint": ""}', False, "S3 does not answer"),
+    "the step gives no reason": (
+        137,
+        "Killed",
+        False,
+        "build_ca_package ended with exit code 137 without giving a reason. See its log",
+    ),
+}
+
+
+@pytest.mark.parametrize(("code", "message", "permanent", "reason"), FAILURES.values(), ids=FAILURES)
+def test_step_fails(monkeypatch: pytest.MonkeyPatch, code: int, message: str, permanent: bool, reason: str) -> None:
+    """The exit code says whether another try may help; the reason is kept."""
+
+    def cleanup(*_arguments: Any, **_named: Any) -> None:
+        raise AirflowException("Pod step returned a failure.")
+
+    replace(monkeypatch, "cleanup", cleanup)
+    replace(monkeypatch, "execute", lambda self, _context: self.cleanup(k8s.V1Pod(), ended(code, message)))
+    context = make_context()
+    with pytest.raises(AirflowException) as caught:
+        step().execute(context)
+    assert isinstance(caught.value, AirflowFailException) is permanent
+    assert xcoms(context) == {"failure": reason}
+
+
+def test_step_that_the_job_does_not_need(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No pod is started."""
+    replace(monkeypatch, "execute", lambda *_: pytest.fail("a pod was started"))
+    with pytest.raises(AirflowSkipException):
+        step(run_if=none_of(True)).execute(make_context())
+
+
+def test_levels_of_lines() -> None:
+    """Airflow takes the level from the prefix of a line; the task logs the message alone."""
+    formatter: Any = step().log_formatter
+    assert formatter("step", "WARNING: no /etc/machine-id") == "no /etc/machine-id"
