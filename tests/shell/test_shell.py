@@ -499,9 +499,11 @@ def test_only_changes_of_the_user_are_kept(key: Path, rootfs: Path, tmp_path: Pa
     """Mount points, markers, histories and Ansible's files are removed, and files that they hid are visible again."""
     served = Shell(key, rootfs).start()
     served.ssh("", "-tt", given="echo typed\nexit\n")
-    served.says("mkdir -p ~/.ansible/tmp/x; touch ~/.ansible/tmp/x/y ~/.bash_history /tmp/complete /run/x")
+    served.says("mkdir -p ~/.ansible/tmp/x; touch ~/.ansible/tmp/x/y ~/.bash_history /run/x")
     served.says("echo more >> ~/.ash_history; mkdir -p /var/log; touch /var/log/wtmp")
     assert served.refuses("echo nameserver 192.0.2.1 > /sys/x")
+    served.says("touch /tmp/complete")  # ends the shell
+    served.thread.join(20)
     served.stop()
     lower = tmp_path / "lower"
     lower.mkdir()
