@@ -14,7 +14,7 @@ from ims.storage.objects import ListedObject, ObjectName, UnfinishedUpload
 
 YOUNGEST = datetime(2026, 6, 1, tzinfo=UTC)
 OLD, YOUNG = YOUNGEST - timedelta(hours=1), YOUNGEST + timedelta(hours=1)
-OWNER = str(uuid4())
+OWNER = "5c3b0d1e-1c6e-4f0a-9a53-0a7a3e1f1b57"
 IMAGES, RECIPES = settings().images_bucket, settings().recipes_bucket
 
 
@@ -36,7 +36,7 @@ def test_folder_without_an_owner() -> None:
     assert orphans(*map(stored, keys), stored(archive, bucket=RECIPES)) == [*keys, archive]
 
 
-@pytest.mark.parametrize("key", ["mine", "folder/rootfs", f"x{OWNER}/rootfs", OWNER, f"recipes/{uuid4()}/rootfs"])
+@pytest.mark.parametrize("key", ["mine", "folder/rootfs", f"x{OWNER}/rootfs", OWNER, f"recipes/{OWNER}/rootfs"])
 def test_keys_of_users(key: str) -> None:
     """An object outside of a folder that is named after a record is never an orphan."""
     assert orphans(stored(key)) == []

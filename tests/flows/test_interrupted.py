@@ -70,7 +70,7 @@ def test_worker_killed(service: Service, http_server: RepositoryServer, tmp_path
     launcher = next(
         int(path.parent.name)
         for path in Path("/proc").glob("[0-9]*/cmdline")
-        if (command := path.read_bytes()).startswith(b"unshare") and STEP in command
+        if (command := path.read_bytes()).startswith(b"unshare") and STEP in command and job["id"].encode() in command
     )
     worker = int(Path(f"/proc/{launcher}/stat").read_text().rpartition(")")[2].split()[1])
     os.kill(worker, signal.SIGKILL)
