@@ -51,9 +51,9 @@ def ended(code: int, message: str = "") -> k8s.V1Pod:
 
 def test_short_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pod fits the architecture of the image and has the memory that the job sets."""
-    replace(monkeypatch, "execute", lambda _self, _context: {"result": "/work/ca.deb"})
+    replace(monkeypatch, "execute", lambda _self, _context: {"result": "/jobs/ca.deb"})
     task = step()
-    assert task.execute(make_context()) == "/work/ca.deb"
+    assert task.execute(make_context()) == "/jobs/ca.deb"
     assert task.full_pod_spec is not None
     spec = task.full_pod_spec.spec
     assert spec.node_selector["kubernetes.io/arch"] == "arm64"
@@ -63,15 +63,15 @@ def test_short_step(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_long_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """The triggerer sees its pod end; the result is the same."""
-    replace(monkeypatch, "trigger_reentry", lambda *_: {"result": "/work/ca.deb"})
-    assert step(long=True).trigger_reentry(make_context(), {}) == "/work/ca.deb"
+    replace(monkeypatch, "trigger_reentry", lambda *_: {"result": "/jobs/ca.deb"})
+    assert step(long=True).trigger_reentry(make_context(), {}) == "/jobs/ca.deb"
 
 
 def test_long_step_that_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The base class then calls trigger_reentry itself and drops its result."""
-    replace(monkeypatch, "trigger_reentry", lambda *_: {"result": "/work/ca.deb"})
+    replace(monkeypatch, "trigger_reentry", lambda *_: {"result": "/jobs/ca.deb"})
     replace(monkeypatch, "execute", lambda self, context: self.trigger_reentry(context, {}) and None)
-    assert step(long=True).execute(make_context()) == "/work/ca.deb"
+    assert step(long=True).execute(make_context()) == "/jobs/ca.deb"
 
 
 def test_pod_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
