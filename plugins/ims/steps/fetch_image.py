@@ -8,9 +8,8 @@ from pathlib import Path
 
 from ims import cache
 from ims.errors import InputError
-from ims.recipes import archive
-from ims.settings import settings
 from ims.shell import ansible
+from ims.steps.fetch_recipe import fetch_archive
 from ims.steps.step import Step, StepInput
 from ims.storage.manifest import MAX_BYTES, ROOTFS, Artifact, read_manifest
 from ims.storage.objects import ObjectName, ObjectStore
@@ -30,19 +29,9 @@ def run(step: Input) -> str:
     """Fetches the playbook to `playbook/` and the rootfs to the cache; returns the path of the rootfs."""
     store = ObjectStore.from_environment()
     if step.playbook is not None:
-        fetch_playbook(store, ObjectName.parse(step.playbook), step.workspace)
+        workspace = step.workspace
+        fetch_archive(store, step.playbook, workspace.playbook_archive, workspace.playbook, entry=ansible.PLAYBOOK)
     return str(fetch_rootfs(store, ObjectName.parse(step.path), step.workspace))
-
-
-def fetch_playbook(store: ObjectStore, name: ObjectName, workspace: Workspace) -> None:
-    """Fetch and unpack a playbook archive. Raises InputError if there is no `site.yml` at its root."""
-    packed = workspace.playbook_archive
-    digests = store.download(name, packed)
-    log.info("fetched %s: %d bytes, sha256 %s", name, digests.size, digests.sha256)
-    own = settings()
-    limits = {"max_bytes": own.recipe_max_mib * 1024 * 1024, "max_files": own.recipe_max_files}
-    archive.unpack(packed, workspace.playbook, entry=ansible.PLAYBOOK, **limits)
-    packed.unlink()
 
 
 def fetch_rootfs(store: ObjectStore, name: ObjectName, workspace: Workspace) -> Path:
@@ -52,7 +41,10 @@ def fetch_rootfs(store: ObjectStore, name: ObjectName, workspace: Workspace) -> 
     """
     found = read_manifest(store.read_bytes(name, MAX_BYTES), name).of_type(ROOTFS)
     if len(found) != 1:
-        raise InputError(f"the manifest {name} lists {len(found)} artifacts of type {ROOTFS}, but must list one")
+        raise InputError(
+            f"the manifest {name} lists {len(found)} artifacts of type {ROOTFS}, but must list one",
+            "Correct the manifest, or use another image",
+        )
     source = found[0]
     rootfs = cached_path(store, source)
     if cache.claim(rootfs, cache.IMAGES, workspace):
@@ -62,7 +54,10 @@ def fetch_rootfs(store: ObjectStore, name: ObjectName, workspace: Workspace) -> 
     fetched = rootfs.with_name(f"{workspace.job_id}.fetched")
     digests = store.download(ObjectName.parse(source.link.path), fetched)
     if source.md5 and source.md5.lower() != digests.md5:
-        raise InputError(f"{source.link.path} is damaged: its md5 is {digests.md5}, the manifest says {source.md5}")
+        raise InputError(
+            f"{source.link.path} is damaged: its md5 is {digests.md5}, the manifest says {source.md5}",
+            "Upload it again, or use another image",
+        )
     log.info("fetched %s: %d bytes, sha256 %s", source.link.path, digests.size, digests.sha256)
     fetched.replace(rootfs)
     return rootfs

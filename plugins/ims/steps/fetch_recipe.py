@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
+from pathlib import Path
 
 from pydantic import BaseModel, Field
 
@@ -61,13 +62,23 @@ def fetch(store: ObjectStore, path: str, variables: Mapping[str, str], workspace
     Returns the digest of the recipe as it was packed, and the names of the templates.
     Raises InputError if it is not a recipe, MissingError or UnavailableError if it cannot be fetched.
     """
-    name, packed, folder, limits = ObjectName.parse(path), workspace.recipe_archive, workspace.recipe, settings()
-    digests = store.download(name, packed)
-    log.info("fetched %s: %d bytes, sha256 %s", name, digests.size, digests.sha256)
-    archive.unpack(packed, folder, max_bytes=limits.recipe_max_mib * 1024 * 1024, max_files=limits.recipe_max_files)
-    packed.unlink()
+    folder = workspace.recipe
+    fetch_archive(store, path, workspace.recipe_archive, folder)
     digest = archive.digest(folder)
     return digest, render(folder, variables)
+
+
+def fetch_archive(store: ObjectStore, path: str, packed: Path, folder: Path, entry: str = archive.CONFIG) -> None:
+    """Download the archive at the S3 address `path` to `packed` and unpack it into `folder`.
+
+    Raises the errors of `archive.unpack`, and MissingError or UnavailableError if it cannot be downloaded.
+    """
+    name, limits = ObjectName.parse(path), settings()
+    digests = store.download(name, packed)
+    log.info("fetched %s: %d bytes, sha256 %s", name, digests.size, digests.sha256)
+    max_bytes = limits.recipe_max_mib * 1024 * 1024
+    archive.unpack(packed, folder, max_bytes=max_bytes, max_files=limits.recipe_max_files, entry=entry)
+    packed.unlink()
 
 
 STEP = Step("fetch_recipe", Input, run, s3=True)
