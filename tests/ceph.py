@@ -1,6 +1,6 @@
-"""A real Ceph for a run of the tests: one monitor, one disk in memory, and the RADOS Gateway over TLS.
+"""A real Ceph for tests: one monitor, one disk in memory, and the RADOS Gateway over TLS.
 
-Over plain http the gateway hides its main fault: over https it refuses every write whose body has a trailing checksum.
+TLS matters: over https, but not over http, the gateway rejects every write whose body has a trailing checksum.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ rgw_s3_auth_use_sts = true
 rgw_sts_key = {session_key}
 """
 ROLE = "arn:aws:iam:::role/ims"
-# Who has taken the role still counts as the user that took it: it must not be taken again, without limits.
+# A client with the role still counts as the user that assumed it, so the role must not be allowed to assume itself.
 _TRUST = [
     {"Effect": "Allow", "Principal": {"AWS": ["arn:aws:iam:::user/ims"]}, "Action": ["sts:AssumeRole"]},
     {"Effect": "Deny", "Principal": {"AWS": [ROLE]}, "Action": ["sts:AssumeRole"]},
@@ -85,7 +85,7 @@ _RIGHTS = [{"Effect": "Allow", "Action": ["s3:*"], "Resource": ["arn:aws:s3:::*"
 
 
 class CephGateway:
-    """Runs while it is a context; then nothing of it is left but its folder. `stop` and `start` are an outage."""
+    """Runs inside a `with` statement; afterwards only its folder is left. `stop` and `start` simulate an outage."""
 
     def __init__(self, folder: Path, certificate: ServerCertificate, port: int, monitor_port: int) -> None:
         self.folder = folder
@@ -123,18 +123,18 @@ class CephGateway:
         self._end()
 
     def make_buckets(self, buckets: Sequence[str]) -> None:
-        """Make buckets, as an administrator of Ceph does before the service is started."""
+        """Create buckets, as an administrator of Ceph does before the service starts."""
         client = ObjectStore.connect(self.url, self.access_key, self.secret_key)._client
         for bucket in buckets:
             client.create_bucket(Bucket=bucket)
 
     def start(self) -> None:
-        """Start the gateway; returns when it answers."""
+        """Start the gateway and wait until it answers."""
         self._start("radosgw", "-n", "client.rgw")
         self._wait("the gateway", self._answers)
 
     def stop(self) -> None:
-        """Stop the gateway, as a crash would."""
+        """Kill the gateway."""
         process = self._processes.pop("radosgw")
         process.kill()
         process.wait()
@@ -162,7 +162,7 @@ class CephGateway:
         self.start()
 
     def _make_role(self) -> None:
-        """What credentials that are given out come from: only the service's own user may take the role."""
+        """Create the role of temporary credentials. Only the user of the service may assume it."""
         name = "--role-name=ims"
         self._ceph("radosgw-admin", "role", "create", name, f"--assume-role-policy-doc={_policy(_TRUST)}")
         self._ceph("radosgw-admin", "role-policy", "put", name, "--policy-name=ims", f"--policy-doc={_policy(_RIGHTS)}")

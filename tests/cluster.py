@@ -1,6 +1,6 @@
-"""What an administrator sets up in a cluster before jobs can run there, made for a test run: see docs/deploy.md.
+"""Prepares the cluster of KUBECONFIG for a test run, as an administrator does who follows docs/deploy.md.
 
-Tests run so where IMS_RUNTIME is kubernetes. The cluster is the one of KUBECONFIG.
+Tests use it if IMS_RUNTIME is kubernetes.
 """
 
 from __future__ import annotations
@@ -33,9 +33,10 @@ ACCOUNT = "airflow-worker"
 
 @contextmanager
 def prepared_cluster(settings: Settings, credentials: Credentials) -> Iterator[None]:
-    """A namespace with what steps need, and volumes for jobs unless a storage class is given; gone at the end.
+    """Create a namespace with everything that steps need, and delete it at the end.
 
-    The service has the rights of deploy/rbac.yaml there, and no others.
+    Serves volumes unless the settings name a storage class of the cluster. The service has the rights of
+    deploy/rbac.yaml there, and no others.
     """
     api, namespace = config.new_client_from_config(os.environ["KUBECONFIG"]), settings.kubernetes_namespace
     core, dynamic = client.CoreV1Api(api), DynamicClient(api)
@@ -68,7 +69,7 @@ def prepared_cluster(settings: Settings, credentials: Credentials) -> Iterator[N
 
 
 def write_config(core: client.CoreV1Api, namespace: str, path: Path) -> None:
-    """Write a kubeconfig for the service account of the workers."""
+    """Write a kubeconfig with the service account of the workers."""
     while not (account := core.read_namespaced_service_account(ACCOUNT, namespace)).secrets:
         time.sleep(0.2)
     token = base64.b64decode(core.read_namespaced_secret(account.secrets[0].name, namespace).data["token"]).decode()
@@ -79,9 +80,9 @@ def write_config(core: client.CoreV1Api, namespace: str, path: Path) -> None:
 
 
 class Volumes(threading.Thread):
-    """Makes a volume, a file system of this machine, for every claim, and removes it with the claim.
+    """Creates a volume for every claim, and removes it with the claim, like the provisioner of a real cluster.
 
-    It stands in for the provisioner that clusters have. A volume has the size that was asked for.
+    A volume is a file system on this machine. It has the size that the claim requests.
     """
 
     def __init__(self, core: client.CoreV1Api, namespace: str, folder: Path) -> None:
@@ -90,12 +91,12 @@ class Volumes(threading.Thread):
         self._ended = threading.Event()
 
     def run(self) -> None:
-        """Look every half second."""
+        """Serve claims every half second."""
         while not self._ended.wait(0.5):
             self._serve()
 
     def stop(self) -> None:
-        """End it, with all volumes."""
+        """Stop the thread and remove all volumes."""
         self._ended.set()
         if self.is_alive():
             self.join()
@@ -114,7 +115,7 @@ class Volumes(threading.Thread):
         except ApiException as error:
             if error.status not in (404, 409):
                 raise
-        except HTTPError:  # the API server is away: a test sees to that
+        except HTTPError:  # a test has stopped the API server
             return
 
     def _remove(self, volume: k8s.V1PersistentVolume) -> None:

@@ -1,4 +1,4 @@
-"""A running installation, as tests use it."""
+"""A running installation and its clients, for tests."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ ENDED = ("success", "error")
 
 @dataclass
 class Service:
-    """Settings and credentials of a running stack, and clients for it."""
+    """A running stack: its settings and credentials, and clients for it."""
 
     settings: Settings
     credentials: Credentials
@@ -37,7 +37,7 @@ class Service:
         self.store = self.store_at(self.settings.endpoint_url)
 
     def store_at(self, url: str, attempts: int = 12) -> ObjectStore:
-        """S3 by the address `url`, with the service's own rights."""
+        """S3 at another address, with the rights of the service."""
         environment = s3_environment(self.settings, self.credentials)
         keys = environment["AWS_ACCESS_KEY_ID"], environment["AWS_SECRET_ACCESS_KEY"]
         return ObjectStore.connect(url, *keys, attempts=attempts)
@@ -48,11 +48,11 @@ class Service:
         return self.client.http
 
     def task_client(self) -> ImsClient:
-        """The client of the tasks' own user."""
+        """A client with the rights of the user that tasks have."""
         return ImsClient.login(self.settings.airflow_url, TASK_USER, self.credentials.task_password)
 
     def upload_recipe(self, packed: bytes, **metadata: str) -> str:
-        """Put an archive into S3 under a new key, as it is; returns its S3 address."""
+        """Upload an archive unchanged under a new key; returns its S3 address."""
         name = ObjectName(self.settings.recipes_bucket, f"recipes/{uuid4()}/recipe.tar.gz")
         with TemporaryDirectory() as folder:
             path = Path(folder) / "recipe.tar.gz"
@@ -69,7 +69,7 @@ class Service:
         return self.register(path, distribution, **variables)
 
     def register(self, path: str, distribution: str = "sles15", **variables: str) -> dict[str, Any]:
-        """Register a recipe that is in S3; returns the record."""
+        """Register a recipe whose archive is in S3; returns the record."""
         return dict(
             self.client.create(
                 "recipes",
@@ -82,7 +82,7 @@ class Service:
         )
 
     def adopt(self, image: dict[str, Any], recipe: dict[str, Any]) -> dict[str, Any]:
-        """An image of another recipe with a manifest of its own that says the same; returns the record."""
+        """Register a copy of an image's manifest as an image of another recipe; returns the record."""
         manifest = self.store.read_bytes(ObjectName.parse(image["link"]["path"]), limit=1024 * 1024)
         copy = ObjectName(self.settings.images_bucket, f"{uuid4()}/manifest.yaml")
         link = {"path": str(copy), "type": "s3", "etag": self.store.write_bytes(copy, manifest)}
@@ -106,20 +106,23 @@ class Service:
         return dict(self.client.create("jobs", job_type="create", **self.job_fields(recipe_id, **fields)))
 
     def wait(self, job_id: str, timeout: float = 600, until: tuple[str, ...] = ENDED) -> dict[str, Any]:
-        """The job when it has one of the statuses `until`; an ended one when its run, clean-up too, has ended."""
+        """Wait until a job has one of the statuses `until`; if it has ended, until its run has ended, too.
+
+        Returns the job. Raises TimeoutError.
+        """
         deadline = time.monotonic() + timeout
         while time.monotonic() < deadline:
             job: dict[str, Any] = self.client.get(f"jobs/{job_id}")
             if job["status"] in until and (job["status"] not in ENDED or self.run_state(job) in ("success", "failed")):
                 return dict(self.client.get(f"jobs/{job_id}"))
-            time.sleep(1)  # each look costs the service what a step could use
+            time.sleep(1)  # each request takes processor time from the steps
         raise TimeoutError(f"job {job_id} is {job['status']} after {timeout} s: {job['steps']}")
 
     def run_state(self, job: dict[str, Any]) -> str:
-        """What Airflow says of a job's run."""
+        """The state of a job's run in Airflow."""
         answer = self.http.get(f"/api/v2/dags/{job['dag_id']}/dagRuns/{job['dag_run_id']}")
         return str(answer.json()["state"])
 
     def workspace(self, job_id: str) -> Path:
-        """Where a job works."""
+        """The workspace of a job."""
         return self.settings.workspaces / job_id

@@ -1,4 +1,4 @@
-"""Style, types and shell scripts: `make test` is the one command that finds everything."""
+"""Checks of style, types and shell scripts, as tests: `make check` and `make test` run them with all others."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHELL = ("#!/bin/bash", "#!/bin/sh", "#!/usr/bin/env bash")
 
 
 def scripts() -> list[Path]:
-    """The shell scripts of the project, by their first lines."""
+    """The shell scripts of the project, recognized by their first line."""
     candidates = [
         path
         for folder in ("scripts", ".ci", "include", "tests")
@@ -25,39 +25,39 @@ def scripts() -> list[Path]:
 
 
 def check(*command: str | Path) -> None:
-    """Run a checker; what it has to say is the failure's text."""
+    """Run a checker; its output explains the failure."""
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{done.stdout}{done.stderr}"
 
 
 def test_ruff_check() -> None:
-    """Rules of pyproject.toml."""
+    """The rules are in pyproject.toml."""
     check(BIN / "ruff", "check", ".")
 
 
 def test_ruff_format() -> None:
-    """One layout."""
+    """All files are formatted by ruff."""
     check(BIN / "ruff", "format", "--check", ".")
 
 
 def test_mypy() -> None:
-    """Strict types, of the tests too."""
+    """Types are strict, also in tests."""
     check(BIN / "mypy")
 
 
 @pytest.mark.parametrize("script", scripts(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_shellcheck(script: Path) -> None:
-    """Scripts of the project and of the recipes."""
+    """The scripts of the project and of the recipes have no known mistakes."""
     check(BIN / "shellcheck", script)
 
 
 @pytest.mark.parametrize("script", scripts(), ids=lambda path: str(path.relative_to(ROOT)))
 def test_script_can_be_run(script: Path) -> None:
-    """It has the mode and a first line that the system has."""
+    """Every script is executable."""
     assert script.stat().st_mode & 0o111 == 0o111
 
 
 def test_scripts_are_found() -> None:
-    """The list above is not empty by mistake."""
+    """The search for scripts finds those that exist."""
     names = {str(path.relative_to(ROOT)) for path in scripts()}
     assert names >= {"scripts/setup", ".ci/run", "include/recipes/debian12/config.sh"}

@@ -5,19 +5,19 @@ runs the command in it and stops the node. `python -m tests.node exec COMMAND…
 up. Commands run in the namespaces of the node: they have a KUBECONFIG of its administrator and can reach only the files
 of the machine; pods reach them at `ADDRESS`.
 
-There are no cluster DNS, no registry and no provisioner of volumes. Debian packages come by a mirror on `ADDRESS`.
+There is no cluster DNS, no registry and no provisioner of volumes. Debian packages come through a mirror at `ADDRESS`.
 """
 
 import os
 from pathlib import Path
 
 CACHE = Path(os.environ.get("IMS_TEST_CACHE", "/var/cache/ims-test"))
-"""What is built once and kept."""
+"""The folder of everything that is built once and kept."""
 PROGRAMS = CACHE / "kubernetes" / "bin"
 STATE = CACHE / "node"
-"""All of a node that is up. `held/<daemon>` is a switch: while it is there, the daemon is ended and not started."""
+"""The files of a node that is up. While the file `held/<daemon>` exists, the daemon is stopped."""
 ADDRESS = "10.99.0.1"
 NAME = "ims-node"
 MIRROR_PORT = 3142
 STORAGE_CLASS = "ims-test"
-"""Of the volumes that tests make, for want of a provisioner: see `tests.cluster`."""
+"""The storage class of the volumes that tests create themselves: see `tests.cluster`."""

@@ -19,7 +19,7 @@ from tests.node.mirror import Mirror
 from tests.node.programs import build
 
 PATIENCE_SECONDS = 180
-# All of it ends with this process, however that ends.
+# The kernel ends the node with this process, even if the process is killed.
 NAMESPACES = (
     *("setpriv", "--pdeathsig", "KILL", "--"),
     *("unshare", "--mount", "--cgroup", "--net", "--uts", "--ipc", "--propagation", "private"),
@@ -61,16 +61,16 @@ def main(arguments: Sequence[str]) -> int:
 
 @contextmanager
 def node() -> Iterator[int]:
-    """A node that is up; the process id of its first process."""
+    """Start a node, and stop it at the end. Gives the process id of its first process. Raises NodeError."""
     lock = CACHE / "node.lock"
     with try_lock(lock) as ours:
         if not ours:
-            raise RuntimeError(f"{lock} is held: another run has a node")
+            raise RuntimeError(f"another test run has a node: it holds {lock}")
         yield from _started()
 
 
 def _started() -> Iterator[int]:
-    """Its files stay for a look, until the next one starts."""
+    """The files of a node stay for inspection until the next one starts."""
     shutil.rmtree(STATE, ignore_errors=True)
     (STATE / "images").mkdir(parents=True)
     write_archives(STATE / "images")
@@ -97,7 +97,7 @@ def _await(process: subprocess.Popen[bytes]) -> int:
 
 
 def _first(process: subprocess.Popen[bytes]) -> int:
-    """`unshare` starts it, and waits for it."""
+    """The first process of the node, a child of `unshare`."""
     return int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()[0])
 
 

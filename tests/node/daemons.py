@@ -1,4 +1,4 @@
-"""How the daemons of a node are started and what they read."""
+"""The command lines and the configuration of the daemons of a node."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ _NETWORK: dict[str, Any] = {
 
 
 def write_configuration(certificate: ServerCertificate) -> None:
-    """Write all files that the daemons read. One certificate does for the API server and the kubelet."""
+    """Write the configuration files. The API server and the kubelet share one certificate."""
     tokens = {account: token_hex(16) for account in ACCOUNTS}
     lines = [f'{tokens[account]},{user},{account},"{group}"\n' for account, (user, group) in ACCOUNTS.items()]
     (STATE / "tokens.csv").write_text("".join(lines))
@@ -133,7 +133,7 @@ def _options(program: str, **options: object) -> list[str]:
 
 
 def _write(name: str, content: object) -> None:
-    """JSON is YAML."""
+    """Write a file as JSON, which is also YAML."""
     (STATE / name).write_text(json.dumps(content))
 
 
@@ -151,7 +151,7 @@ def _kubeconfig(token: str) -> dict[str, Any]:
 
 
 def _kubelet(certificate: ServerCertificate) -> dict[str, Any]:
-    """Nothing is asked of the machine that one in a container has not: limits, swap, room."""
+    """Requires nothing that a machine in a container lacks: limits, no swap, free disk space."""
     return {
         "apiVersion": "kubelet.config.k8s.io/v1beta1",
         "kind": "KubeletConfiguration",

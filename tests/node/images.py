@@ -12,13 +12,13 @@ from tests.node import CACHE
 from tests.running import quietly
 
 PAUSE = "localhost/pause:1"
-"""Every pod has a container that does nothing but hold its namespaces."""
+"""The image of the container that keeps the namespaces of a pod."""
 STEPS = f"localhost/ims-builder:{ims.__version__}"
 BASE = "localhost/debian:bookworm-slim"
-"""What the Dockerfiles begin with."""
+"""The base image of the Dockerfiles."""
 ROOT = Path(__file__).parents[2]
 _PATH = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-# Limits that a machine in a container cannot raise, and nothing that asks for systemd.
+# A machine in a container cannot raise its limits and has no systemd.
 _CONTAINERS = """\
 [containers]
 default_ulimits = ["nofile=20000:20000", "nproc=32768:32768"]
@@ -58,7 +58,7 @@ def build_images() -> None:
 
 
 def _debian(folder: Path) -> Path:
-    """A small Debian, as an archive."""
+    """Make an archive of a small Debian."""
     mirrors, root = debian_mirrors(), folder / "debian.tar"
     main = f"deb {mirrors['DEBIAN_MIRROR']} bookworm main"
     security = f"deb {mirrors['DEBIAN_SECURITY_MIRROR']} bookworm-security main"
@@ -67,7 +67,7 @@ def _debian(folder: Path) -> Path:
 
 
 def _commit(content: Path, place: str, name: str, *configuration: str) -> None:
-    """Make an image of one file, or of what an archive holds."""
+    """Make an image of one file, or of the content of an archive."""
     container = quietly(["buildah", "from", "scratch"]).strip()
     quietly(["buildah", "add", container, content, place])
     quietly(["buildah", "config", *configuration, container])

@@ -1,6 +1,6 @@
-"""The first process of a node: prepares its namespaces, starts the daemons, and starts again what ends.
+"""The first process of a node: prepares the namespaces, starts the daemons, and restarts those that end.
 
-When it ends, the kernel ends all others with it, and takes the mounts and the network away.
+When it ends, the kernel ends all other processes of the node and removes its mounts and its network.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from tests.node.daemons import API, commands, write_configuration
 
 CONTROLLERS = ("cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids")
 CGROUPS = Path("/sys/fs/cgroup")
-# The kubelet writes these of the whole machine. It is shown files that hold what it wants.
+# The kubelet sets these for the whole machine. In the node, files with the values that it wants are mounted over them.
 SYSCTLS = {"vm/overcommit_memory": "1", "kernel/panic": "10", "kernel/panic_on_oops": "1"}
 SOURCES = """\
 Types: deb
@@ -33,7 +33,7 @@ PATIENCE_SECONDS = 90
 
 
 def main() -> None:
-    """Work until told to end."""
+    """Run the node until SIGTERM."""
     signal.signal(signal.SIGTERM, _end)
     for name in ("held", "log"):
         (STATE / name).mkdir(parents=True)
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 class Daemons:
-    """Processes that are started again when they end, unless they are held."""
+    """The daemons. They are restarted when they end, unless tests hold them."""
 
     def __init__(self, commands: dict[str, list[str]]) -> None:
         self._commands = commands
@@ -79,7 +79,7 @@ class Daemons:
             )
 
     def tend(self) -> None:
-        """Reap what ended, of other processes too; end what is to be held, and start what is not."""
+        """Reap processes that ended, stop daemons that are held, and start those that are not."""
         held = {path.name for path in (STATE / "held").iterdir()}
         with suppress(ChildProcessError):
             while (pid := os.waitpid(-1, os.WNOHANG)[0]) != 0:
@@ -92,7 +92,7 @@ class Daemons:
 
 
 def _mount_cgroups() -> None:
-    """The controllers of version 1, each below the group that this process is in."""
+    """Mount the controllers of cgroups version 1, each at the group of this process."""
     _run("umount", "--recursive", str(CGROUPS))
     _run("mount", "-t", "tmpfs", "-o", "mode=755", "tmpfs", str(CGROUPS))
     for name in CONTROLLERS:
@@ -104,7 +104,7 @@ def _mount_cgroups() -> None:
 
 
 def _remove_groups() -> None:
-    """Groups outlive the processes that were in them."""
+    """Remove the groups of pods, which outlive their processes."""
     for group in (group for name in ("kubepods", "k8s.io") for group in CGROUPS.glob(f"*/{name}")):
         for place, _, _ in os.walk(group, topdown=False):
             with suppress(OSError):
@@ -125,12 +125,12 @@ def _hide_the_machine() -> None:
     _run("mount", "--bind", str(sources), "/etc/apt/sources.list.d")
     if Path("/etc/apt/sources.list").exists():
         _show("/etc/apt/sources.list", "")
-    # Volumes that the kubelet mounts are to be seen in containers.
+    # Containers must see the volumes that the kubelet mounts.
     _run("mount", "--make-rshared", "/")
 
 
 def _show(path: str, text: str) -> None:
-    """Have a file of the machine read as another."""
+    """Mount a file with this text over a file of the machine."""
     file = STATE / "files" / path.replace("/", "_")
     file.parent.mkdir(exist_ok=True)
     file.write_text(text)
@@ -138,7 +138,7 @@ def _show(path: str, text: str) -> None:
 
 
 def _make_network() -> None:
-    """A bridge is the node's network card."""
+    """Create a bridge as the network card of the node."""
     _run("ip", "link", "set", "lo", "up")
     _run("ip", "link", "add", "node0", "type", "bridge")
     _run("ip", "address", "add", f"{ADDRESS}/24", "dev", "node0")
@@ -166,7 +166,7 @@ def _answers() -> bool:
 
 
 def _is_ready() -> bool:
-    """The node takes pods, and a namespace has its service account."""
+    """Whether the node accepts pods and a namespace has its service account."""
     return _says(
         "get", "node", NAME, "--output", "jsonpath={.status.conditions[?(@.type=='Ready')].status}"
     ) == "True" and (_says("get", "serviceaccount", "default", "--output", "name") != "")
@@ -182,7 +182,7 @@ def _run(*command: str) -> None:
 
 
 def _end(*_: object) -> None:
-    """End all other processes, so that their groups can go."""
+    """End all other processes, so that their groups can be removed."""
     os.kill(-1, signal.SIGKILL)
     with suppress(ChildProcessError):
         while True:

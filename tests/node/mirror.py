@@ -1,4 +1,4 @@
-"""Debian packages for a node: what asks at its address is answered with what the machine's own mirror has."""
+"""Debian packages for a node: a server that passes requests on to the mirror of the machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NETWORK = 0x40000000  # CLONE_NEWNET, setns(2)
 
 
 class Mirror(ThreadingHTTPServer):
-    """Listens in the network of another process, and asks in that of this one."""
+    """Listens in the network namespace of another process and downloads in that of this one."""
 
     daemon_threads = True
 
@@ -36,13 +36,13 @@ class Mirror(ThreadingHTTPServer):
                 _enter(own)
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """apt-get closes connections that it needs no longer; of other faults it tells itself."""
+        """Ignores errors: apt-get closes connections that it no longer needs, and reports other faults itself."""
 
 
 def _enter(network: TextIO) -> None:
-    """Have this thread work in another network. (`os.setns` is there from Python 3.12 on.)"""
+    """Move this thread to another network namespace. (Python has `os.setns` since 3.12.)"""
     if ctypes.CDLL(None, use_errno=True).setns(network.fileno(), _NETWORK) != 0:
-        raise OSError(ctypes.get_errno(), f"no entry to {network.name}")
+        raise OSError(ctypes.get_errno(), f"cannot enter {network.name}")
 
 
 class _Handler(BaseHTTPRequestHandler):
@@ -50,7 +50,7 @@ class _Handler(BaseHTTPRequestHandler):
     server: Mirror
 
     def do_GET(self) -> None:
-        """Pass it on."""
+        """Pass the request on."""
         place, _, rest = self.path.lstrip("/").partition("/")
         if place not in PLACES:
             self.send_error(404)
@@ -72,4 +72,4 @@ class _Handler(BaseHTTPRequestHandler):
     do_HEAD = do_GET
 
     def log_message(self, *_: object) -> None:
-        """Say nothing."""
+        """Log nothing."""

@@ -1,4 +1,4 @@
-"""Kubernetes's programs, built from Debian's source package: the newest whose whole source Debian has."""
+"""The programs of Kubernetes, built from the source package of Debian: the newest with complete source there."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ DAEMONS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubel
 NAMES = (*DAEMONS, "kubectl")
 SUITE = "bookworm"
 GO = "/usr/lib/go-1.19/bin"
-# What its build reads from git, which a source package has not.
+# The build reads this from git, which a source package lacks.
 _VERSION = {
     "KUBE_GIT_COMMIT": "faecb196815e248d3ecfb03c680a4507229c2a56",
     "KUBE_GIT_TREE_STATE": "archive",
@@ -26,7 +26,7 @@ _VERSION = {
 
 
 def build() -> None:
-    """Make what is not there yet: about twelve minutes of a processor, two gigabytes while it works."""
+    """Build the programs unless they exist. That takes about twelve minutes of one processor and two gigabytes."""
     if all((PROGRAMS / name).exists() for name in NAMES):
         return
     print("building Kubernetes, once", flush=True)
@@ -41,7 +41,7 @@ def build() -> None:
 
 
 def _source(folder: Path) -> Path:
-    """Debian's source of Kubernetes, unpacked. The machine's own lists of packages are left as they are."""
+    """Download and unpack the source package, without changes to the package lists of the machine."""
     sources = folder / "sources.list"
     sources.write_text(f"deb-src {debian_mirrors()['DEBIAN_MIRROR']} {SUITE} main\n")
     (folder / "lists" / "partial").mkdir(parents=True)
