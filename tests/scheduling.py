@@ -14,7 +14,7 @@ FLOWS = "tests/flows/test_"
 # The longest units come first, so that no worker starts one of them when the others are almost done. One of the first
 # four needs no stack: four stacks that start at the same time would keep each other waiting.
 UNITS: dict[str, tuple[str, ...]] = {
-    "debian": (f"{FLOWS}create_debian", f"{FLOWS}customize_debian", f"{FLOWS}plan"),
+    "debian": (f"{FLOWS}create_debian", f"{FLOWS}docs", f"{FLOWS}customize_debian", f"{FLOWS}plan"),
     "customize": (f"{FLOWS}customize.py", f"{FLOWS}ui"),
     "faults": (f"{FLOWS}pod_faults", f"{FLOWS}customize_faults"),
     "lint": ("tests/test_lint", "tests/test_architecture", "tests/steps/test_build_image"),

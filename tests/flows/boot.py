@@ -46,13 +46,13 @@ def boot(
 ) -> str:
     """Boot a squashfs rootfs with its own initrd until a text is on the serial console; the console so far."""
     cmdline = f"root=/dev/vda rootfstype=squashfs {WRITABLE} {FAIL_FAST} console=ttyS0 {append}".strip()
-    return _console(_qemu(kernel, initrd, rootfs, cmdline, memory_mib), until, timeout)
+    return run_until(_qemu(kernel, initrd, rootfs, cmdline, memory_mib), until, timeout)
 
 
 def boot_marker(kernel: Path, rootfs: Path, workdir: Path, *, timeout: float = 120) -> str:
     """Boot the kernel with a tiny initrd that only mounts the rootfs; the content of its /etc/os-release."""
     initrd = _marker_initrd(kernel, rootfs, workdir)
-    console = _console(_qemu(kernel, initrd, rootfs, f"console=ttyS0 quiet {FAIL_FAST}", 512), _END, timeout)
+    console = run_until(_qemu(kernel, initrd, rootfs, f"console=ttyS0 quiet {FAIL_FAST}", 512), _END, timeout)
     return console.partition(_BEGIN)[2].partition(_END)[0].strip()
 
 
@@ -69,8 +69,11 @@ def _qemu(kernel: Path, initrd: Path, rootfs: Path, cmdline: str, memory_mib: in
     # fmt: on
 
 
-def _console(command: list[str], until: str, timeout: float) -> str:
-    """Run a machine until its console shows a text, then end it."""
+def run_until(command: list[str], until: str, timeout: float) -> str:
+    """Runs a virtual machine until its console shows `until`, then kills it; returns the console so far.
+
+    Raises BootError if the machine ends before, or if `timeout` seconds pass.
+    """
     deadline = time.monotonic() + timeout
     console = bytearray()
     wanted = until.encode()

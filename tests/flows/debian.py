@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from ims.demo.build import RECIPE
-from ims.demo.mirrors import debian_mirrors
+from rich.console import Console
+
+from ims.demo import build as demo
 from tests.flows.artifacts import fetch, unpack
 from tests.service import Service
 
@@ -23,10 +24,9 @@ class DebianImage:
 
 
 def build(service: Service, folder: Path) -> DebianImage:
-    """Build the recipe as `make demo` does, from the machine's own mirror; fetch the artifacts from S3."""
-    recipe = service.push(RECIPE, "debian12", **debian_mirrors())
-    job = service.wait(service.create(recipe["id"])["id"], timeout=1200)
-    assert job["status"] == "success", job["reason"]
-    record = service.client.get(f"images/{job['resultant_image_id']}")
+    """Does what `make demo` does, and fetches the artifacts from S3."""
+    demo.run(service.settings, service.credentials, Console(stderr=True))
+    record = service.client.get("images", name="debian12-demo")[-1]
+    job = service.wait(record["job_id"])
     files = fetch(service, record, folder)
     return DebianImage(job, record, files, unpack(files["rootfs"], folder / "root"))

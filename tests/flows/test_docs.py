@@ -1,4 +1,4 @@
-"""The commands of docs/create-an-image.md, run as they stand against a running service."""
+"""The commands of the guides, run as they are printed against a running service."""
 
 from __future__ import annotations
 
@@ -8,38 +8,103 @@ import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+from ims.demo import build as demo
+from tests.flows.artifacts import unpack
+from tests.flows.boot import run_until
 from tests.flows.conftest import RECIPES
+from tests.flows.debian import DebianImage
 from tests.flows.rpm_repository import RepositoryServer
+from tests.flows.shells import make_key
 from tests.service import PUBLIC_KEY, Service
 
 PROJECT = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
-PAGE = PROJECT / "docs" / "create-an-image.md"
 
 
-def test_create_an_image(service: Service, http_server: RepositoryServer, tmp_path: Path) -> None:
-    """A reader who copies the commands of the page, one after the other, gets images."""
-    commands = "\n".join(re.findall(r"```bash\n(.*?)```", PAGE.read_text(), re.DOTALL))
-    for here, there in (("make -s env", f"make -C {PROJECT} -s env"), ("$PWD/.venv/bin", str(BIN))):
-        assert here in commands
-        commands = commands.replace(here, there)
-    (tmp_path / "key.pub").write_text(PUBLIC_KEY)
-    environment = {
-        **os.environ,
-        "RECIPE": str(RECIPES / "zypper"),
-        "REPOSITORY": http_server.url,
-        "PUBLIC_KEY": str(tmp_path / "key.pub"),
-    }
+def blocks(page: str) -> list[str]:
+    """The shell commands of a page in docs/, block by block."""
+    return re.findall(r"```bash\n(.*?)```", (PROJECT / "docs" / page).read_text(), re.DOTALL)
+
+
+def run(commands: str, folder: Path) -> None:
+    """Runs commands of a page in `folder` instead of in the checkout, with `folder` as home and instead of /tmp."""
+    commands = commands.replace("/tmp/", f"{folder}/")
+    commands = commands.replace("make -s env", f"make -C {PROJECT} -s env").replace("$PWD/.venv/bin", str(BIN))
+    commands = commands.replace("include/recipes", f"{PROJECT}/include/recipes")
     done = subprocess.run(
         ["bash", "-euo", "pipefail", "-c", commands],
-        cwd=tmp_path,
-        env=environment,
+        cwd=folder,
+        env={**os.environ, "HOME": str(folder)},
+        stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_tutorial(service: Service, debian: DebianImage, tmp_path: Path) -> None:
+    """A reader who has run `make demo` and copies the other commands gets an image that boots with all changes."""
+    first, *others = blocks("tutorial.md")
+    assert "make demo" in first
+    (machine,) = [block for block in others if block.startswith("qemu-system-x86_64")]
+    others.remove(machine)
+    stop = "make down\n"
+    assert others[-1].endswith(stop)
+    run("".join(others).removesuffix(stop), tmp_path)
+
+    (built,) = service.client.get("images", name="tutorial-1")
+    files = service.client.get(f"images/{debian.record['id']}/diff/{built['id']}")["files"]
+    assert "/etc/motd" in [change["path"] for kind in files.values() for change in kind["first"]]
+    (changed,) = service.client.get("deleted/images", name="tutorial-3")
+    added = service.client.get(f"jobs/{changed['job_id']}")["changes"]["packages_added"]["first"]
+    assert {"cron:amd64", "iputils-ping:amd64"} <= {name.split()[0] for name in added}
+    check_installed(unpack(tmp_path / "tutorial-image" / "rootfs", tmp_path / "root"))
+    command = ["setpriv", "--pdeathsig=KILL", "--", "bash", "-c", f"exec {machine}".replace("/tmp/", f"{tmp_path}/")]
+    console = run_until(command, "node1 login:", timeout=300)
+    assert "Changed over SSH" in console
+    assert "FAILED" not in console
+
+
+def check_installed(root: Path) -> None:
+    """apt-get in the jail sets file capabilities, enables services, and creates groups and set-id programs."""
+    assert os.getxattr(root / "usr/bin/ping", "security.capability")
+    assert (root / "etc/systemd/system/multi-user.target.wants/cron.service").is_symlink()
+    crontab = (root / "usr/bin/crontab").stat()
+    assert crontab.st_mode & 0o7777 == 0o2755
+    assert f"crontab:x:{crontab.st_gid}:" in (root / "etc/group").read_text()
+
+
+def test_create_an_image(service: Service, http_server: RepositoryServer, tmp_path: Path) -> None:
+    """A reader who copies the commands of the guide gets images; here, of a smaller recipe."""
+    demo.push_recipe(service.client, service.store, service.settings)
+    (tmp_path / ".ssh").mkdir()
+    (tmp_path / ".ssh" / "id_ed25519.pub").write_text(PUBLIC_KEY)
+    variables, *others = blocks("create-an-image.md")
+    smaller = f"RECIPE={RECIPES}/zypper DISTRIBUTION=sles15 VARIABLES=(--var REPOSITORY={http_server.url})\n"
+    run("".join([variables, smaller, *others]), tmp_path)
     job = service.client.get(f"jobs/{json.loads((tmp_path / 'job.json').read_text())['id']}")
     assert job["status"] == "success", job["reason"]
     assert {path.name for path in (tmp_path / "my-image").iterdir()} >= {"rootfs", "kernel", "initrd", "manifest.yaml"}
+
+
+def test_customize_an_image(service: Service, small: dict[str, Any], tmp_path: Path) -> None:
+    """A reader who copies the commands of the guide gets three images; here, of a smaller one."""
+    (tmp_path / ".ssh").mkdir()
+    make_key(service, tmp_path / ".ssh").private.rename(tmp_path / ".ssh" / "id_ed25519")
+    (tmp_path / ".ssh" / "id.pub").rename(tmp_path / ".ssh" / "id_ed25519.pub")
+    variables, *others = blocks("customize-an-image.md")
+    run("".join([variables, f"IMAGE={small['id']}\n", *others]), tmp_path)
+    for name in ("my-changed-image", "my-scripted-image", "my-ansible-image"):
+        (image,) = service.client.get("images", name=name)
+        assert image["source_image_id"] == small["id"]
+
+
+def test_pages_about_images(service: Service, debian: DebianImage, tmp_path: Path) -> None:
+    """The commands that inspect, plan and clean up work after `make demo`."""
+    service.adopt(debian.record, {"id": debian.record["source_recipe_id"], "name": "my-image"})
+    for page in ("what-is-in-an-image.md", "why-it-was-built.md", "retention.md"):
+        run("".join(blocks(page)), tmp_path)
+    assert service.client.get(f"images/{debian.record['id']}")["pinned"]
