@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import AbstractContextManager, nullcontext
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -66,11 +67,24 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
         return (yield)
 
 
+@cache
+def set_site_ca() -> None:
+    """Make a CA of the site, which builds add to images. An installation has its own."""
+    from ims.settings import settings
+    from tests.flows.rpm_repository import PrivateCA
+
+    if "IMS_CA_CERTIFICATE" not in os.environ:
+        os.environ["IMS_CA_CERTIFICATE"] = str(PrivateCA(Path(os.environ["IMS_HOME"]) / "site-ca").certificate)
+        settings.cache_clear()
+
+
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_setup(item: pytest.Item) -> Iterator[None]:
     """Guard the fixtures of unit tests. Skip tests that would start after IMS_TEST_UNTIL, in seconds since 1970."""
     if time.time() > float(os.environ.get("IMS_TEST_UNTIL", "inf")):
         pytest.skip("no time is left")
+    if any(item.iter_markers("system")):
+        set_site_ca()
     with guard.armed() if is_unit_test(item) else nullcontext():
         return (yield)
 
