@@ -60,7 +60,8 @@ containers: ## build the container images: Airflow's and that of the steps
 bench: setup-test ## measure against bare kiwi-ng, mksquashfs and upload; the API under load
 	@$(PYTHON) -m tests.perf
 
-docs: setup ## write the pages that are made from the code
+docs: ## write the pages that are made from the code
+	@scripts/setup --python
 	@$(PYTHON) -m ims.settings > docs/settings.md
 	@$(PYTHON) -m ims.cli.reference > docs/cli.md
 	@$(PYTHON) -m ims.api.reference > docs/api.md
