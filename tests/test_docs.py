@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +14,7 @@ DOCS = ROOT / "docs"
 GENERATED = {DOCS / name for name in ("api.md", "cli.md", "settings.md")}
 PAGES = sorted({*ROOT.glob("*.md"), *DOCS.rglob("*.md")})
 WIDTH = 100
+SOURCES = {"", ".html", ".py", ".sh", ".yaml"}
 
 # Phrases of earlier versions that a native speaker has to decode, and what to write instead.
 DIALECT = {
@@ -70,16 +71,30 @@ def test_code_spans_are_whole(page: Path) -> None:
     assert [number for number, line in prose(page) if line.count("`") % 2] == []
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.name not in ("api.md", "cli.md")], ids=name)
-def test_english_is_plain(page: Path) -> None:
+@pytest.mark.parametrize("page", PAGES, ids=name)
+def test_english_of_pages_is_plain(page: Path) -> None:
     """No page uses the private vocabulary of earlier versions, or British spelling."""
-    found = [
+    found = dialect(prose(page), {**DIALECT, BRITISH: "American spelling"})
+    assert page.name == "CONTRIBUTING.md" or found == []
+
+
+@pytest.mark.parametrize("folder", ["plugins", "dags", "tests", "include", "containers", "deploy", "scripts"])
+def test_english_of_code_is_plain(folder: str) -> None:
+    """Docstrings, comments and messages follow the same rules."""
+    files = [path for path in (ROOT / folder).rglob("*") if path.is_file() and path.suffix in SOURCES]
+    lines = {path: enumerate(path.read_text().splitlines(), 1) for path in files if path != Path(__file__)}
+    found = {name(path): errors for path, numbered in lines.items() if (errors := dialect(numbered, DIALECT))}
+    assert found == {}
+
+
+def dialect(lines: Iterable[tuple[int, str]], rules: dict[str, str]) -> list[str]:
+    """The phrases that the rules forbid, each with the number of its line and what to write instead."""
+    return [
         f"{number}: {match[0]!r}; write: {better}"
-        for number, line in prose(page)
-        for pattern, better in {**DIALECT, BRITISH: "American spelling"}.items()
-        if page.name != "CONTRIBUTING.md" and (match := re.search(pattern, line))
+        for number, line in lines
+        for pattern, better in rules.items()
+        if (match := re.search(pattern, line))
     ]
-    assert found == []
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name)

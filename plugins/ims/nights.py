@@ -1,4 +1,4 @@
-"""Nights: which recipes are due, and what became of each recipe of a night.
+"""Nights: which recipes are due, and the result of each recipe of a night.
 
 The functions are pure: the tasks of a night and `GET /nights/{id}` look up what they work on.
 """
@@ -65,7 +65,7 @@ class BuildResult(BaseModel):
 
 
 class NightRecipe(BaseModel):
-    """What became of a recipe in a night, and why it was built or not.
+    """The result of a recipe in a night, and why it was built or not.
 
     `failures` counts the nights in a row that it failed. `image_id` is the new image, or the one that is still current.
     """
@@ -104,7 +104,7 @@ def summarize(
     builds: Sequence[Build] | None,
     results: Iterable[BuildResult],
 ) -> list[NightRecipe]:
-    """Returns what became of the chosen recipes, in their order.
+    """Returns the results of the chosen recipes, in their order.
 
     `chosen` and `plans` are as the tasks `choose_recipes` and `plan_images` return them. `builds` is None as long as
     the night has not decided what to build.

@@ -92,7 +92,7 @@ GOOD_MANIFESTS: dict[str, bytes] = {
     "JSON": json.dumps(GOOD).encode(),
     "YAML": yaml.safe_dump(GOOD).encode(),
     "rootfs only": json.dumps(manifest(artifact())).encode(),
-    "unknown kind besides": json.dumps(manifest(artifact(), artifact("application/octet-stream"))).encode(),
+    "another kind, unknown": json.dumps(manifest(artifact(), artifact("application/octet-stream"))).encode(),
 }
 
 BAD_MANIFESTS: dict[str, tuple[bytes, int]] = {

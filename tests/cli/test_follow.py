@@ -155,7 +155,7 @@ class Client:
     log: dict[str, list[str | ImsError]] = field(default_factory=dict)
 
     def get(self, path: str) -> dict[str, Any]:
-        """Return the next state; the last one for ever."""
+        """Return the next state; the last one forever."""
         assert path == "jobs/a-job"
         state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
         if isinstance(state, ImsError):

@@ -43,7 +43,7 @@ class Leftovers:
         self.before = self._state()
 
     def assert_none(self, job_id: str) -> None:
-        """Nothing is left of a failed job: no mount, loop device, process, port, workspace, object, upload, record."""
+        """A failed job leaves nothing: no mount, loop device, process, port, workspace, object, upload, record."""
         job = self.service.client.get(f"jobs/{job_id}")
         more = self._settled(set())
         assert more == {}, more
@@ -51,7 +51,7 @@ class Leftovers:
         assert job["resultant_image_id"] is None
 
     def assert_only_images(self, jobs: list[dict[str, Any]]) -> None:
-        """Nothing is left of jobs but one image of each with its objects."""
+        """Jobs leave one image each with its objects, and nothing else."""
         images = {job["resultant_image_id"] for job in jobs}
         more = self._settled(images)
         assert more == {"images": images}, more

@@ -175,7 +175,7 @@ def written(descriptor: int) -> bool:
 def test_disk_full_in_the_shell(
     service: Service, small: dict[str, Any], key: Key, leftovers: Leftovers, tmp_path: Path
 ) -> None:
-    """The user is told, can log in, make room, go on, and give up."""
+    """The user sees the error, can log in, make room, continue, and give up."""
     with small_disk(service, tmp_path) as disk:
         job = customize(service, small, key, jail=True, build_env_size=1)
         assert job["status"] == "waiting_on_user", job["reason"]

@@ -1,4 +1,4 @@
-"""Jobs that are stopped half-way: cancelled, their worker killed, S3 away. Nothing is left, or the job goes on."""
+"""Jobs that are stopped half-way: cancelled, their worker killed, S3 away. They leave nothing, or continue."""
 
 from __future__ import annotations
 

@@ -89,7 +89,7 @@ def _ended(service: Service, night: str) -> dict[str, Any] | None:
 
 
 def outcomes(night: dict[str, Any]) -> dict[str, str]:
-    """What became of each recipe."""
+    """The result of each recipe."""
     return {recipe["name"]: recipe["outcome"] for recipe in night["recipes"]}
 
 

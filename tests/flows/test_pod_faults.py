@@ -1,4 +1,4 @@
-"""What goes wrong in a cluster while a job works: it goes on, or ends with the reason; nothing is left."""
+"""Faults of a cluster during a job: the job continues, or it ends with the reason and leaves nothing."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _has_ended(service: Service, job: dict[str, Any]) -> bool:
 def assert_success(
     service: Service, cluster: Cluster, job: dict[str, Any], tries: int, step: str = "build_image"
 ) -> None:
-    """A job ends well, a step of it, its build, was tried so often, and nothing of it is left."""
+    """The job succeeds after this number of tries of its build, and leaves nothing."""
     ended = service.wait(job["id"])
     assert ended["status"] == "success", ended["reason"]
     assert next(each["try_number"] for each in ended["steps"] if each["name"] == step) == tries

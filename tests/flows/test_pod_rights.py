@@ -23,7 +23,7 @@ pytestmark = pytest.mark.kubernetes
 
 NAMESPACES = ("ims", "airflow")
 VERBS = ("create", "get", "list", "watch", "update", "patch", "delete", "deletecollection")
-# What somebody could do harm with besides, in the namespace of the jobs, elsewhere, and in the whole cluster.
+# Other rights that would be dangerous: in the namespace of the jobs, elsewhere, and in the whole cluster.
 OTHERS = (
     *("secrets", "configmaps", "serviceaccounts", "serviceaccounts/token", "nodes", "namespaces", "persistentvolumes"),
     *("pods/attach", "pods/portforward", "pods/ephemeralcontainers", "services/proxy", "nodes/proxy", "endpoints"),

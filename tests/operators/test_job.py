@@ -84,7 +84,7 @@ def test_each_try_has_its_own_image_id() -> None:
 @pytest.mark.usefixtures("api")
 @pytest.mark.parametrize(("size", "expected"), [(7, 7), (None, settings().build_env_size)])
 def test_size_of_the_workspace(runtime: FakeRuntime, size: int | None, expected: int) -> None:
-    """The setting decides unless the job says otherwise."""
+    """The setting applies unless the job overrides it."""
     open_workspace(size_gib=size)
     assert runtime.calls == [("open_workspace", RUN_ID, expected)]
 

@@ -194,7 +194,7 @@ def test_records_without_a_link_do_not_conflict(records: Records) -> None:
 
 
 def test_conflict_of_ids(records: Records) -> None:
-    """It is told apart from a conflict of links."""
+    """It differs from a conflict of links."""
     kept = records.add(Image(name="image"))
     with pytest.raises(IdTakenError, match=kept.id):
         records.add(Image(id=kept.id, name="other", link_path="s3://ims/x"))

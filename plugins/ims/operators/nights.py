@@ -1,4 +1,4 @@
-"""The tasks of a night: choosing the builds, building, and summarizing what became of each recipe."""
+"""The tasks of a night: choosing the builds, building, and summarizing the result of each recipe."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ Selected = Annotated[Selection, Depends(by_packages)]
 
 
 def _pairs(value: Any) -> Any:
-    """Accepts metadata as one pair {key, value}, which `cray ims` sends, besides a mapping."""
+    """Accepts metadata as one pair {key, value}, which `cray ims` sends, or as a mapping."""
     if isinstance(value, dict) and set(value) == {"key", "value"} and isinstance(value["key"], str):
         return {value["key"]: value["value"]}
     return value

@@ -1,4 +1,4 @@
-"""Nights as the API describes them: runs of `nightly_images` and what became of each recipe."""
+"""Nights as the API describes them: runs of `nightly_images` with the result of each recipe."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _NEEDED = (CHOOSE_RECIPES, CHOOSE_BUILDS, SUMMARIZE)
 
 
 class NightOut(NightSummary):
-    """A night: when it ran, what was asked for, and what became of each recipe until now."""
+    """A night: when it ran, what was asked for, and the result of each recipe so far."""
 
     id: str
     created: datetime

@@ -1,4 +1,4 @@
-"""`/nights`: the nightly builds and what became of each recipe."""
+"""`/nights`: the nightly builds and the result of each recipe."""
 
 from __future__ import annotations
 
