@@ -45,12 +45,13 @@ class Task:
     """A task of a workflow.
 
     `status` is the status of a job while the task runs; only the tasks of jobs have one. An optional task skips
-    itself if the job does not need it.
+    itself if the job does not need it. A teardown also runs after a failure or a cancellation.
     """
 
     id: str
     status: RunningStatus | None = None
     optional: bool = False
+    teardown: bool = False
 
 
 @dataclass(frozen=True)
@@ -112,8 +113,8 @@ CREATE_IMAGE = JobWorkflow(
         Task("save_image_record", "packaging_artifacts"),
         Task("start_debug_shell", "building_image", optional=True),
         Task(WAIT_FOR_COMPLETION, "waiting_on_user", optional=True),
-        Task("stop_shell", "waiting_on_user", optional=True),
-        Task("close_workspace", "packaging_artifacts"),
+        Task("stop_shell", "waiting_on_user", optional=True, teardown=True),
+        Task("close_workspace", "packaging_artifacts", teardown=True),
     ),
 )
 CUSTOMIZE_IMAGE = JobWorkflow(
@@ -126,19 +127,19 @@ CUSTOMIZE_IMAGE = JobWorkflow(
         Task("run_script", "building_image", optional=True),
         Task("start_shell", "fetching_image", optional=True),
         Task(WAIT_FOR_COMPLETION, "waiting_on_user", optional=True),
-        Task("stop_shell", "packaging_artifacts", optional=True),
+        Task("stop_shell", "packaging_artifacts", optional=True, teardown=True),
         Task("list_changes", "packaging_artifacts"),
         Task("package_artifacts", "packaging_artifacts"),
         Task("upload_artifacts", "packaging_artifacts"),
         Task("write_manifest", "packaging_artifacts"),
         Task("save_image_record", "packaging_artifacts"),
-        Task("close_workspace", "packaging_artifacts"),
+        Task("close_workspace", "packaging_artifacts", teardown=True),
     ),
 )
 PLAN_IMAGES = Workflow(
     "plan_images",
     PlanParams,
-    tasks=(Task(CHOOSE_RECIPES), Task(PLAN_RECIPES), Task("close_workspace")),
+    tasks=(Task(CHOOSE_RECIPES), Task(PLAN_RECIPES), Task("close_workspace", teardown=True)),
 )
 NIGHTLY_IMAGES = Workflow(
     "nightly_images",
@@ -146,11 +147,11 @@ NIGHTLY_IMAGES = Workflow(
     tasks=(
         Task(CHOOSE_RECIPES),
         Task(PLAN_RECIPES),
-        Task("close_workspace"),
+        Task("close_workspace", teardown=True),
         Task(CHOOSE_BUILDS),
         Task(BUILD_RECIPES),
         Task(SUMMARIZE),
-        Task("notify"),
+        Task("notify", teardown=True),
     ),
 )
 IMAGE_MAINTENANCE = Workflow(

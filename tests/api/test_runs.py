@@ -17,7 +17,7 @@ from ims.api.runs.reasons import add_reason, cancel
 from ims.api.runs.runs import Run, new_run, ordered, run_of
 from ims.errors import ImsError
 from ims.jobs import nightly_run_id
-from ims.workflows import CREATE_IMAGE, NIGHTLY_IMAGES
+from ims.workflows import CREATE_IMAGE, CUSTOMIZE_IMAGE, NIGHTLY_IMAGES
 
 BEGIN = datetime(2026, 1, 1, 21, 0, tzinfo=UTC)
 NIGHT = str(uuid4())
@@ -134,6 +134,17 @@ def test_cancelled_in_airflow() -> None:
     ]
     airflow = Airflow(eventLogs={"event_logs": events})
     assert reason(run_with("failed", **CANCELLED), airflow) == "cancelled by ada at 2026-01-01 21:25 UTC"
+
+
+def test_cancelled_while_a_shell_is_open() -> None:
+    """The teardown of the shell runs after the cancellation and does not hide it."""
+    states = {"wait_for_completion": "failed", "stop_shell": "success", "list_changes": "skipped"}
+    run = run_of({**described_run("x", "failed"), "dag_id": CUSTOMIZE_IMAGE.dag_id})
+    run.steps = ordered(
+        CUSTOMIZE_IMAGE.dag_id, [described_task(task.id, states.get(task.id)) for task in CUSTOMIZE_IMAGE.tasks]
+    )
+    run.note = "cancelled by ada at 2026-01-01 21:25 UTC"
+    assert reason(run, Airflow()) == run.note
 
 
 def test_cancelled_by_somebody() -> None:

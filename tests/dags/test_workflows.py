@@ -92,6 +92,13 @@ def test_optional_tasks(parsed: str, workflow: Workflow) -> None:
     assert {task.id for task in workflow.tasks if task.optional} == optional
 
 
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=DAG_IDS)
+def test_teardowns(parsed: str, workflow: Workflow) -> None:
+    """The teardowns of the table are those of the DAG."""
+    teardowns = {task_id for task_id, task in tasks_of(parsed, workflow).items() if task.get("is_teardown")}
+    assert {task.id for task in workflow.tasks if task.teardown} == teardowns
+
+
 @pytest.mark.parametrize("workflow", JOB_WORKFLOWS, ids=JOB_DAG_IDS)
 def test_end_of_a_job(parsed: str, workflow: Workflow) -> None:
     """Each batch of artifacts is uploaded in parallel; the last task always runs, and decides about the run."""

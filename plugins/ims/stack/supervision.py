@@ -35,7 +35,7 @@ def programs(settings: Settings) -> list[Program]:
     home = settings.home / "airflow"
     parts = {
         "api-server": (airflow, "api-server"),
-        "scheduler": (airflow, "scheduler", "-s"),
+        "scheduler": (str(BIN / "python"), "-m", "ims.scheduler"),
         "dag-processor": (airflow, "dag-processor"),
         "triggerer": (airflow, "triggerer", "-s"),
     }

@@ -81,8 +81,8 @@ class Run(BaseModel):
 
     @property
     def was_interrupted(self) -> bool:
-        """Whether the failed step ended because the run was cancelled: no other step had begun after it."""
-        begun = [step.name for step in self.steps[:-1] if step.has_begun]
+        """Whether the failed step ended because the run was cancelled: no step but teardowns began after it."""
+        begun = [step.name for step in self.steps if step.has_begun and not self._workflow.task(step.name).teardown]
         return self.is_cancelled and self.failed is not None and self.failed.name == begun[-1]
 
     @property
