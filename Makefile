@@ -37,7 +37,7 @@ check: ## check style and types and run the unit tests: needs no root, no servic
 	@$(PYTHON) -m pytest $(WORKERS) -n 2 -m "not stack and not system"
 
 test: setup-test ## run all tests
-	@$(PYTHON) -m pytest $(WORKERS) -n 4
+	@$(PYTHON) -m pytest $(WORKERS) -n 3
 
 test-ceph: ## run the tests of S3 and the flows against a real Ceph RADOS Gateway over TLS
 	@scripts/setup --test --ceph

@@ -1,8 +1,8 @@
 """What the workers of `make test` run, and in which order.
 
 A unit is what one worker runs without a break: a file, or the files that share a state or an image that is built once.
-Workers take units from the front of the queue. The first test of a worker that needs the stack starts one for it; four
-workers keep two processors busy, since jobs and shells often wait.
+Workers take units from the front of the queue. The first test of a worker that needs the stack starts one for it. Three
+workers keep two processors busy, since jobs and shells often wait; a fourth stack costs more than it gains.
 """
 
 from __future__ import annotations
@@ -11,8 +11,7 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 FLOWS = "tests/flows/test_"
-# The longest units come first, so that no worker starts one of them when the others are almost done. One of the first
-# four needs no stack: four stacks that start at the same time would keep each other waiting.
+# The longest units come first, so that no worker starts one of them when the others are almost done.
 UNITS: dict[str, tuple[str, ...]] = {
     "debian": (f"{FLOWS}create_debian", f"{FLOWS}docs", f"{FLOWS}customize_debian", f"{FLOWS}plan"),
     "customize": (f"{FLOWS}customize.py", f"{FLOWS}ui"),

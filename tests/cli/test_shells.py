@@ -76,7 +76,7 @@ def test_after_a_shell(program: Program, logins: list[tuple[Any, ...]]) -> None:
     done = program.run("jobs", "shell", JOB)
     assert done.stderr.splitlines() == [
         "The shell stays open until 2026-11-02.",
-        f"To finish it: ims jobs complete {JOB}. To abandon it: ims jobs fail {JOB}",
+        f"To finish it: ims jobs complete {JOB}. To give it up: ims jobs fail {JOB}",
     ]
 
 

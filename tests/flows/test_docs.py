@@ -30,7 +30,9 @@ def blocks(page: str) -> list[str]:
 
 def run(commands: str, folder: Path) -> None:
     """Runs commands of a page in `folder` instead of in the checkout, with `folder` as home and instead of /tmp."""
-    commands = commands.replace("/tmp/", f"{folder}/")
+    project, marker = str(PROJECT), "\N{WHITE SQUARE}"
+    # The checkout may itself be below /tmp.
+    commands = commands.replace(project, marker).replace("/tmp/", f"{folder}/").replace(marker, project)
     commands = commands.replace("make -s env", f"make -C {PROJECT} -s env").replace("$PWD/.venv/bin", str(BIN))
     commands = commands.replace("include/recipes", f"{PROJECT}/include/recipes")
     done = subprocess.run(

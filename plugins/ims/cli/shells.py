@@ -53,7 +53,7 @@ def complete(identity: JobId) -> None:
 
 
 def fail(identity: JobId) -> None:
-    """Abandon the shell of a job. The job ends in error and creates no image."""
+    """Give up the shell of a job. The job ends in error and creates no image."""
     client = connect()
     _operate(client, JOBS.identify(client, identity), "fail")
 
@@ -95,7 +95,7 @@ def _after_shell(client: ImsClient, job_id: str) -> None:
             _operate(client, job_id, answer)
             return
     say(f"The shell stays open until {job['ssh_containers'][0]['until']}.")
-    say(f"To finish it: ims jobs complete {job_id}. To abandon it: ims jobs fail {job_id}")
+    say(f"To finish it: ims jobs complete {job_id}. To give it up: ims jobs fail {job_id}")
 
 
 def _operate(client: ImsClient, job_id: str, operation: str) -> None:
