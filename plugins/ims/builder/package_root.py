@@ -1,7 +1,7 @@
 """Package roots: image roots in which a recipe's packages are installed and nothing else is done.
 
 A build keeps its package root as a squashfs for the next build. Each lineage has a folder in the cache with its newest
-package root, and with older ones as long as jobs claim them. The file name states the key, which covers everything
+package root, and with older ones as long as jobs claim them. The file name contains the key, which covers everything
 that decides the content, and the digest of the file: a package root is used only for the same key, whatever the
 recipe, and only if it is not damaged. Files that no job claims may be removed at any time.
 """
@@ -53,7 +53,7 @@ def restore(key: str, workspace: Workspace) -> bool:
         return False
     try:
         if not cache.claim(path, cache.ROOTS, workspace):
-            raise OSError("it was removed at this moment")
+            raise OSError("it was removed in the meantime")
         if file_digest(path) != path.name.split(".")[1]:
             path.unlink(missing_ok=True)
             raise OSError("it is damaged: its digest is not that of its file name")

@@ -50,19 +50,28 @@ class StepTask(ImsOperator):
     """A task that runs the step with its name.
 
     `inputs` are the fields of the step's input; a mapped task adds `each`. `arch` is the architecture of the image, to
-    which the node must fit; None: any node fits. `memory_gib` limits the memory of a pod.
+    which the node must fit; None: any node fits. `memory_gib` limits the memory of a pod. A `long` step takes minutes:
+    its operator should occupy no worker meanwhile, if the runtime allows it.
     """
 
     template_fields: Sequence[str] = (*ImsOperator.template_fields, "inputs", "each", "arch", "memory_gib")
 
     def __init__(
-        self, *, inputs: dict[str, Any], each: Any = None, arch: Any = None, memory_gib: Any = None, **arguments: Any
+        self,
+        *,
+        inputs: dict[str, Any],
+        each: Any = None,
+        arch: Any = None,
+        memory_gib: Any = None,
+        long: bool = False,
+        **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
         self.inputs = inputs
         self.each = each
         self.arch = arch
         self.memory_gib = memory_gib
+        self.long = long
         check_inputs(self.task_id, self.data)
 
     @property

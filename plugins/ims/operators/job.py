@@ -129,8 +129,8 @@ class WriteManifestOperator(ImsOperator):
 class SaveImageRecordOperator(ImsOperator):
     """Registers the image under the id that its artifacts were uploaded with.
 
-    `manifest` is the result of WriteManifestOperator. `origin` are more fields of the record, which say what the image
-    was made from.
+    `manifest` is the result of WriteManifestOperator. `origin` are more fields of the image record, such as
+    `source_recipe_id` or `changes`.
     """
 
     template_fields = (*ImsOperator.template_fields, "image_id", "name", "arch", "manifest", "origin")

@@ -15,7 +15,7 @@ from ims.steps.step import load_step
 class LocalStepOperator(StepTask):
     """Runs the step as a process of this machine. The worker waits for it, whether it is `long` or not."""
 
-    def __init__(self, *, long: bool = False, **arguments: Any) -> None:
+    def __init__(self, **arguments: Any) -> None:
         super().__init__(**arguments)
         self._process = StepProcess()
 

@@ -37,9 +37,8 @@ class PodStepOperator(StepTask, KubernetesPodOperator):
 
     template_fields = StepTask.template_fields
 
-    def __init__(self, *, long: bool = False, **arguments: Any) -> None:
+    def __init__(self, **arguments: Any) -> None:
         super().__init__(
-            deferrable=long,
             poll_interval=1,
             logging_interval=LOG_SECONDS,
             base_container_name=pods.CONTAINER,
@@ -53,6 +52,7 @@ class PodStepOperator(StepTask, KubernetesPodOperator):
             log_formatter=_without_level,
             **arguments,
         )
+        self.deferrable = self.long
         self._result: Any = None
 
     def perform(self, context: Context) -> Any:

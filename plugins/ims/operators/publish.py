@@ -13,7 +13,7 @@ from ims.operators.step import map_step
 def publish_image(job: BaseOperator, package: BaseOperator, origin: dict[str, Any]) -> BaseOperator:
     """Add the tasks that publish what `package` packed, and the task that closes the workspace that `job` opened.
 
-    `origin` are fields of the image record that say what the image was made from. Returns the last task.
+    `origin` are more fields of the image record, such as `source_recipe_id` or `changes`. Returns the last task.
     """
     image_id, arch = XComArg(job, "image_id"), XComArg(job, "arch")
     upload = map_step(

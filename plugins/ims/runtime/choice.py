@@ -1,4 +1,8 @@
-"""The runtime that the setting `runtime` names. No other module selects code by this setting."""
+"""The runtime that the setting `runtime` names.
+
+No other module selects an implementation by this setting. One other module reads it: `ims.api.runs.job_checks` rejects
+images of another architecture if the runtime is `local`.
+"""
 
 from __future__ import annotations
 

@@ -10,11 +10,11 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validat
 
 
 def in_utc(moment: datetime) -> datetime:
-    """Converts a time to UTC; without a time zone, it is UTC already. Raises ValueError beyond the calendar."""
+    """Converts a time to UTC; without a time zone, it is UTC already. Raises ValueError if it is out of range."""
     try:
         return moment.astimezone(UTC) if moment.tzinfo else moment.replace(tzinfo=UTC)
     except OverflowError:
-        raise ValueError("beyond the calendar") from None
+        raise ValueError("the time is out of range (years 1 to 9999)") from None
 
 
 Moment = Annotated[datetime, AfterValidator(in_utc)]

@@ -65,7 +65,7 @@ def shells() -> Shells:
 
 @Single
 def object_store() -> ObjectStore:
-    """S3, with few attempts because a caller waits."""
+    """S3. Retries little, because the caller is waiting."""
     return ObjectStore.from_environment(attempts=3)
 
 

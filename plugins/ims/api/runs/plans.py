@@ -50,7 +50,7 @@ async def plan_recipe(identity: Id, airflow: AirflowService, records: RecordsSer
         async with asyncio.timeout(SECONDS):
             return await _answer(airflow, run)
     except TimeoutError:
-        raise UnavailableError(f"the plan is not there after {SECONDS} s; its run is {run.run_id}") from None
+        raise UnavailableError(f"the plan took longer than {SECONDS} s; its run is {run.run_id}") from None
 
 
 async def _answer(airflow: AirflowApi, run: Run) -> Any:

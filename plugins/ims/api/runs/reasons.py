@@ -16,7 +16,10 @@ _NOTE_LENGTH = 1000  # Airflow's limit
 
 
 async def cancel(airflow: AirflowApi, run: Run, cause: str) -> None:
-    """Ends a run. Its note says that it was cancelled, and `cause`, such as "by admin"."""
+    """Ends a run, and adds a line to its note, for example "cancelled by admin at 2026-01-01 21:25 UTC".
+
+    `cause` is the middle of the line: "by admin", or another cause such as "because its inputs were deleted".
+    """
     line = f"{_CANCELLED} {cause} at {_minute(datetime.now(UTC))}"
     note = "\n".join(filter(None, [run.note, line]))[-_NOTE_LENGTH:]
     await airflow.call("PATCH", f"dags/{run.dag_id}/dagRuns/{run.run_id}", json={"state": "failed", "note": note})

@@ -70,7 +70,7 @@ class Run(BaseModel):
 
     @property
     def is_cancelled(self) -> bool:
-        """Whether a user ended the run: Airflow then skips the tasks that have not begun."""
+        """Whether the run was cancelled: Airflow then skips the tasks that have not begun."""
         return any(step.state == "skipped" and not self._workflow.task(step.name).optional for step in self.steps)
 
     @property
@@ -141,7 +141,7 @@ def ordered(dag_id: str, items: Iterable[Mapping[str, Any]]) -> list[StepState]:
             map_index=item["map_index"],
             state=item["state"],
             try_number=item["try_number"],
-            # Airflow gives a task that it skips a start, too.
+            # Airflow also sets a start time for skipped tasks.
             started=item["start_date"] if item["try_number"] else None,
             ended=item["end_date"],
         )
