@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import os
 import re
 import subprocess
 import sys
@@ -154,22 +153,22 @@ def test_library_is_used_where_it_may(library: str) -> None:
     assert {importer for importer, name in IMPORTS if name.split(".")[0] == library} <= MAY_USE[library]
 
 
-def run(program: str) -> None:
+def run(program: str, home: Path) -> None:
     """Run a program that asserts something of this project."""
-    environment = {"PYTHONPATH": str(PLUGINS), "AIRFLOW_HOME": os.environ["AIRFLOW_HOME"]}
+    environment = {"PYTHONPATH": str(PLUGINS), "AIRFLOW_HOME": str(home)}
     done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
 
 
-def test_steps_run_without_airflow() -> None:
+def test_steps_run_without_airflow(tmp_path: Path) -> None:
     """Neither they nor what they import need it: they run in containers that have none."""
     names = [path.stem for path in sorted((IMS / "steps").glob("*.py")) if not path.stem.startswith("__")]
     assert len(names) > 4
     imports = "\n".join(f"import ims.steps.{name}" for name in names)
-    run(f"import sys\nimport ims.runtime.local.process\n{imports}\nassert 'airflow' not in sys.modules")
+    run(f"import sys\nimport ims.runtime.local.process\n{imports}\nassert 'airflow' not in sys.modules", tmp_path)
 
 
-def test_containers_of_steps_have_what_steps_import() -> None:
+def test_containers_of_steps_have_what_steps_import(tmp_path: Path) -> None:
     """Every library of theirs is in the lock file that the container image is made of; httpx can do without click."""
     locked = re.findall(r"^([a-z0-9.-]+)==", (ROOT / "requirements-steps.lock").read_text(), re.MULTILINE)
     imports = "\n".join(f"import ims.steps.{path.stem}" for path in (IMS / "steps").glob("*.py"))
@@ -180,25 +179,27 @@ def test_containers_of_steps_have_what_steps_import() -> None:
         "projects = (project for name in names for project in projects_by_name.get(name, ()))\n"
         "found = {project.lower().replace('_', '-') for project in projects}\n"
         f"missing = found - set({locked!r}) - {{'ims', 'click'}}\n"
-        "assert 'boto3' in found and not missing, missing"
+        "assert 'boto3' in found and not missing, missing",
+        tmp_path,
     )
 
 
-def test_plugin_is_cheap_to_load() -> None:
+def test_plugin_is_cheap_to_load(tmp_path: Path) -> None:
     """Every Airflow process loads it, and a task starts in the time that takes."""
     heavy = ("fastapi", "sqlalchemy", "boto3", "pydantic_settings", "httpx", "lxml")
     run(
         "import sys, airflow.plugins_manager\nbefore = set(sys.modules)\nimport ims_plugin\n"
-        f"assert not (set(sys.modules) - before) & {set(heavy)!r}"
+        f"assert not (set(sys.modules) - before) & {set(heavy)!r}",
+        tmp_path,
     )
 
 
-def test_steps_are_named_like_their_modules() -> None:
+def test_steps_are_named_like_their_modules(tmp_path: Path) -> None:
     """A task finds its step by name."""
     names = [path.stem for path in (IMS / "steps").glob("*.py") if "STEP = Step(" in path.read_text()]
     assert "build_image" in names
     checks = [f"assert load_step({name!r}).name == {name!r}" for name in names]
-    run("\n".join(["from ims.steps.step import load_step", *checks]))
+    run("\n".join(["from ims.steps.step import load_step", *checks]), tmp_path)
 
 
 @pytest.mark.parametrize("program", FENCED_PROGRAMS)
