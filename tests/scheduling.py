@@ -13,7 +13,8 @@ from xdist.scheduler import LoadScopeScheduling
 FLOWS = "tests/flows/test_"
 # The longest units come first, so that no worker starts one of them when the others are almost done.
 UNITS: dict[str, tuple[str, ...]] = {
-    "debian": (f"{FLOWS}create_debian", f"{FLOWS}docs", f"{FLOWS}customize_debian", f"{FLOWS}plan"),
+    # The plan comes before the pages: following these makes another image of the recipe.
+    "debian": (f"{FLOWS}create_debian", f"{FLOWS}plan", f"{FLOWS}docs", f"{FLOWS}customize_debian"),
     "customize": (f"{FLOWS}customize.py", f"{FLOWS}ui"),
     "faults": (f"{FLOWS}pod_faults", f"{FLOWS}customize_faults"),
     "lint": ("tests/test_lint", "tests/test_architecture", "tests/steps/test_build_image"),
