@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ims.cli.following import JobFailedError
+from ims.cli.following import ENDED, JobFailedError
 from ims.cli.login import connect
 from ims.cli.options import given, group
 from ims.cli.output import FormatOption, for_people, say, show_list, show_record
@@ -16,7 +16,6 @@ from ims.cli.resources import RECIPES
 COLUMNS = ("id", "created", "status", "built", "unchanged", "failed", "reason")
 RECIPE_COLUMNS = ("name", "outcome", "seconds", "job_id", "image_id", "why", "reason")
 FOLLOW_SECONDS = 2
-_ENDED = ("success", "error")
 
 app = group("nights", "Manage nightly builds.")
 
@@ -55,7 +54,7 @@ def create(
     client = connect()
     recipes = [RECIPES.identify(client, text) for text in recipe or ()]
     night = client.create("nights", **given(recipes=recipes or None), force=force)
-    while follow and night["status"] not in _ENDED:
+    while follow and night["status"] not in ENDED:
         say(f"night {night['id']} is {night['status']}: {_progress(night)}")
         time.sleep(FOLLOW_SECONDS)
         night = _next(client, night)

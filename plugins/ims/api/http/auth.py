@@ -131,7 +131,7 @@ _CALLERS = CallerCache(CACHE_SECONDS, CACHE_SIZE)
 
 
 async def authenticate(request: Request) -> Caller | None:
-    """Returns who sent a valid token, as `Authorization: Bearer …` or in the UI's cookie; None if nobody did."""
+    """Returns the caller of a valid token in `Authorization: Bearer …` or the UI's cookie; None without one."""
     scheme, _, token = request.headers.get("authorization", "").partition(" ")
     if scheme.lower() != "bearer":
         token = request.cookies.get(COOKIE_NAME_JWT_TOKEN, "")
