@@ -17,7 +17,7 @@ from ims.files import write_private
 from ims.recipes import archive
 from ims.settings import Settings
 from ims.stack.credentials import Credentials
-from ims.stack.environment import PROJECT
+from ims.stack.environment import PROJECT, s3_environment
 from ims.storage.objects import ObjectName, ObjectStore
 
 RECIPE = PROJECT / "include" / "recipes" / "debian12"
@@ -26,7 +26,8 @@ RECIPE = PROJECT / "include" / "recipes" / "debian12"
 def run(settings: Settings, credentials: Credentials, console: Console) -> None:
     """Build the image and show it, reusing what an earlier run registered. Raises ImsError if the job fails."""
     client = ImsClient.login(settings.airflow_url, settings.admin_user, credentials.admin_password)
-    store = ObjectStore.connect(settings.endpoint_url, credentials.s3_access_key, credentials.s3_secret_key)
+    keys = s3_environment(settings, credentials)
+    store = ObjectStore.connect(settings.endpoint_url, keys["AWS_ACCESS_KEY_ID"], keys["AWS_SECRET_ACCESS_KEY"])
     recipe = push_recipe(client, store, settings)
     key = upload_key(client, settings)
     job = client.create(
