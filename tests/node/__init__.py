@@ -21,3 +21,9 @@ NAME = "ims-node"
 MIRROR_PORT = 3142
 STORAGE_CLASS = "ims-test"
 """The storage class of the volumes that tests create themselves: see `tests.cluster`."""
+UNAVAILABLE = os.EX_UNAVAILABLE
+"""The exit code of the commands if this machine cannot have a node. `.ci/run` then does without."""
+
+
+class NodeUnavailableError(RuntimeError):
+    """This machine cannot have a node: there is no source package, or the kernel lacks a feature."""

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ims.cache import try_lock
-from tests.node import ADDRESS, CACHE, PROGRAMS, STATE
+from tests.node import ADDRESS, CACHE, PROGRAMS, STATE, UNAVAILABLE, NodeUnavailableError
 from tests.node.images import STEPS, build_images, write_archives
 from tests.node.mirror import Mirror
 from tests.node.programs import build
@@ -27,19 +27,19 @@ NAMESPACES = (
 )
 
 
-UNAVAILABLE = 69
-"""The exit code if the node does not start (sysexits.h)."""
-
-
-class NodeError(RuntimeError):
-    """The node does not start."""
-
-
 def main(arguments: Sequence[str]) -> int:
     """Build what a node needs, or run a command in a node of its own (`run`) or in the one that is up (`exec`).
 
-    Returns the exit code of the command.
+    Returns the exit code of the command, or UNAVAILABLE if this machine cannot have a node.
     """
+    try:
+        return _perform(arguments)
+    except NodeUnavailableError as error:
+        print(error, file=sys.stderr)
+        return UNAVAILABLE
+
+
+def _perform(arguments: Sequence[str]) -> int:
     match arguments:
         case ["build"]:
             build()
@@ -47,12 +47,8 @@ def main(arguments: Sequence[str]) -> int:
             return 0
         case ["run", _, *_]:
             build()
-            try:
-                with node() as pid:
-                    return enter(pid, arguments[1:])
-            except NodeError as error:
-                print(error, file=sys.stderr)
-                return UNAVAILABLE
+            with node() as pid:
+                return enter(pid, arguments[1:])
         case ["exec", _, *_]:
             return enter(int((STATE / "pid").read_text()), arguments[1:])
     print("usage: python -m tests.node build | run COMMAND… | exec COMMAND…", file=sys.stderr)
@@ -61,7 +57,10 @@ def main(arguments: Sequence[str]) -> int:
 
 @contextmanager
 def node() -> Iterator[int]:
-    """Start a node, and stop it at the end. Gives the process id of its first process. Raises NodeError."""
+    """Start a node, and stop it at the end. Gives the process id of its first process.
+
+    Raises NodeUnavailableError if the kernel lacks what a node needs, RuntimeError if the node does not start.
+    """
     lock = CACHE / "node.lock"
     with try_lock(lock) as ours:
         if not ours:
@@ -75,6 +74,7 @@ def _started() -> Iterator[int]:
     (STATE / "images").mkdir(parents=True)
     write_archives(STATE / "images")
     print("starting a node", flush=True)
+    _check_namespaces()
     with (STATE / "inside.log").open("wb") as log:
         process = subprocess.Popen([*NAMESPACES, sys.executable, "-m", "tests.node.inside"], stdout=log, stderr=log)
     try:
@@ -85,11 +85,18 @@ def _started() -> Iterator[int]:
         _end(process)
 
 
+def _check_namespaces() -> None:
+    done = subprocess.run([*NAMESPACES, "true"], capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise NodeUnavailableError(f"namespaces cannot be created: {done.stderr}")
+
+
 def _await(process: subprocess.Popen[bytes]) -> int:
     deadline = time.monotonic() + PATIENCE_SECONDS
     while not (STATE / "ready").exists():
         if process.poll() is not None or time.monotonic() > deadline:
-            raise NodeError(f"the node does not start: {(STATE / 'inside.log').read_text()[-4000:]}")
+            error = NodeUnavailableError if process.returncode == UNAVAILABLE else RuntimeError
+            raise error(f"the node does not start: {(STATE / 'inside.log').read_text()[-4000:]}")
         time.sleep(0.5)
     pid = _first(process)
     (STATE / "pid").write_text(str(pid))

@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
@@ -16,7 +17,7 @@ from pathlib import Path
 import httpx
 
 from tests.flows.rpm_repository import PrivateCA
-from tests.node import ADDRESS, MIRROR_PORT, NAME, PROGRAMS, STATE
+from tests.node import ADDRESS, MIRROR_PORT, NAME, PROGRAMS, STATE, UNAVAILABLE
 from tests.node.daemons import API, commands, write_configuration
 
 CONTROLLERS = ("cpu", "cpuacct", "cpuset", "memory", "devices", "freezer", "blkio", "pids")
@@ -37,9 +38,12 @@ def main() -> None:
     signal.signal(signal.SIGTERM, _end)
     for name in ("held", "log"):
         (STATE / name).mkdir(parents=True)
-    _mount_cgroups()
-    _hide_the_machine()
-    _make_network()
+    try:
+        _mount_cgroups()
+        _hide_the_machine()
+        _make_network()
+    except (OSError, subprocess.CalledProcessError) as error:
+        sys.exit(_unavailable(error))
     certificate = PrivateCA(STATE / "pki", "node").issue(ADDRESS, "127.0.0.1", "10.96.0.1", NAME)
     write_configuration(certificate)
     daemons = Daemons(commands(certificate))
@@ -54,6 +58,11 @@ def main() -> None:
     while True:
         daemons.tend()
         time.sleep(0.5)
+
+
+def _unavailable(error: Exception) -> int:
+    print(f"the kernel lacks what a node needs: {error}", flush=True)
+    return UNAVAILABLE
 
 
 class Daemons:

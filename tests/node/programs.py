@@ -8,7 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from ims.demo.mirrors import debian_mirrors
-from tests.node import CACHE, PROGRAMS
+from tests.node import CACHE, PROGRAMS, NodeUnavailableError
 from tests.running import quietly
 
 DAEMONS = ("kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy")
@@ -41,14 +41,20 @@ def build() -> None:
 
 
 def _source(folder: Path) -> Path:
-    """Download and unpack the source package, without changes to the package lists of the machine."""
+    """Download and unpack the source package, without changes to the package lists of the machine.
+
+    Raises NodeUnavailableError if the mirror of the machine does not have it.
+    """
     sources = folder / "sources.list"
     sources.write_text(f"deb-src {debian_mirrors()['DEBIAN_MIRROR']} {SUITE} main\n")
     (folder / "lists" / "partial").mkdir(parents=True)
     places = (f"Etc::SourceList={sources}", "Etc::SourceParts=/dev/null", f"State::Lists={folder}/lists")
     options = ("-qq", "-o", "APT::Sandbox::User=root", *(word for place in places for word in ("-o", f"Dir::{place}")))
-    quietly(["apt-get", *options, "update"])
-    quietly(["apt-get", *options, "source", "kubernetes"], cwd=folder)
+    try:
+        quietly(["apt-get", *options, "update"])
+        quietly(["apt-get", *options, "source", "kubernetes"], cwd=folder)
+    except RuntimeError as error:
+        raise NodeUnavailableError(f"the source package of Kubernetes is not available: {error}") from error
     return next(path for path in folder.glob("kubernetes-*") if path.is_dir())
 
 

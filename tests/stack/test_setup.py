@@ -26,7 +26,7 @@ def test_unknown_package(checkout: Path) -> None:
     with (checkout / "scripts" / "packages.txt").open("a") as packages:
         packages.write("sl\nno-such-package-anywhere\n")
     done = subprocess.run([checkout / "scripts" / "setup"], capture_output=True, text=True, check=False)
-    assert done.returncode == 78
+    assert done.returncode == 69
     assert "not available: sl no-such-package-anywhere; nothing was installed" in done.stderr
     assert not (checkout / ".venv").exists()
     assert subprocess.run(["dpkg-query", "-W", "sl"], capture_output=True, check=False).returncode != 0
