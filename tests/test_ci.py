@@ -28,7 +28,7 @@ def run_ci(checkout: Path, *, packages: int = 0, build: int = 0, tests: int = 0,
     write_script(checkout / ".venv" / "bin" / "python", f'case "$3" in build) exit {build} ;; run) exit {node} ;; esac')
     write_script(checkout / "bin" / "make", f"exit {tests}")
     environment = os.environ | {"PATH": f"{checkout / 'bin'}:{os.environ['PATH']}"}
-    command = ["bash", checkout / ".ci" / "run"]
+    command = ["bash", str(checkout / ".ci" / "run")]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout
 

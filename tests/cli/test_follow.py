@@ -13,7 +13,7 @@ import pytest
 from rich.console import Console
 
 from ims.cli import following
-from ims.cli.following import JobFailedError, follow, polled, progress, result
+from ims.cli.following import JobFailedError, follow, polled, result
 from ims.cli.transcript import Transcript
 from ims.errors import ImsError, MissingError, UnavailableError
 
@@ -34,7 +34,14 @@ def step(name: str, state: str | None, *, tries: int = 1, seconds: float = 2) ->
 
 def job(*steps: dict[str, Any], status: str = "building_image") -> dict[str, Any]:
     """Return a job with these steps."""
-    return {"id": "a-job", "created": START.isoformat(), "status": status, "steps": list(steps)}
+    return {
+        "id": "a-job",
+        "job_type": "create",
+        "artifact_id": "a-recipe",
+        "created": START.isoformat(),
+        "status": status,
+        "steps": list(steps),
+    }
 
 
 @dataclass
@@ -127,26 +134,6 @@ def test_without_the_log_the_states_remain() -> None:
     assert [line.split()[1] for line in transcript.advance(job(step("a", "success")))] == ["running", "success"]
 
 
-@pytest.mark.parametrize(
-    ("steps", "text"),
-    [
-        ([step("a", None), step("b", None)], "building_image, 1:15 in total"),
-        ([step("a", "running"), step("b", None)], "step 1 of 2: a 1:15, 1:15 in total"),
-        ([step("a", "success"), step("b", "running")], "step 2 of 2: b 1:15, 1:15 in total"),
-        ([step("a", "skipped", tries=0), step("b", "running"), step("c", "deferred")], "step 2 of 3: b, c 1:15"),
-    ],
-)
-def test_progress(steps: list[dict[str, Any]], text: str) -> None:
-    """The number of the step, the steps that run, and how long they and the job have run."""
-    assert progress(job(*steps), START + timedelta(seconds=75)).startswith(text)
-
-
-@pytest.mark.parametrize(("seconds", "text"), [(-5, "0:00"), (59, "0:59"), (3600, "1:00:00"), (90061, "25:01:01")])
-def test_elapsed_time(seconds: int, text: str) -> None:
-    """A clock that is behind the service's does not give a negative time."""
-    assert progress(job(status="creating"), START + timedelta(seconds=seconds)) == f"creating, {text} in total"
-
-
 @dataclass
 class Client:
     """A service whose job goes through these states, and whose steps have logged these lines."""
@@ -155,8 +142,9 @@ class Client:
     log: dict[str, list[str | ImsError]] = field(default_factory=dict)
 
     def get(self, path: str) -> dict[str, Any]:
-        """Return the next state; the last one forever."""
-        assert path == "jobs/a-job"
+        """Return the next state; the last one forever. There are no other records."""
+        if path != "jobs/a-job":
+            raise MissingError(path)
         state = self.states.pop(0) if len(self.states) > 1 else self.states[0]
         if isinstance(state, ImsError):
             raise state

@@ -11,14 +11,14 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from ims.cli.progress import earlier_job, has_ended, progress
 from ims.cli.step_logs import StepLogs
-from ims.cli.transcript import Transcript, is_over, is_running
+from ims.cli.transcript import Transcript
 from ims.errors import PermanentError, UnavailableError
 
 if TYPE_CHECKING:
     from ims.client import ImsClient
 
-ENDED = ("success", "error")
 PATIENCE = 60
 """Seconds without an answer from the service after which following a job fails."""
 LOG_PATIENCE = 10
@@ -40,7 +40,7 @@ def follow(client: ImsClient, job_id: str, console: Console, *, whole_log: bool)
     transcript = Transcript(logs, whole_log=whole_log)
     jobs = _with_notice(polled(client, job_id), console)
     if console.is_terminal:
-        return _on_terminal(jobs, console, logs, transcript, whole_log=whole_log)
+        return _on_terminal(client, jobs, console, logs, transcript, whole_log=whole_log)
     return _in_pipe(jobs, console, logs, transcript, whole_log=whole_log)
 
 
@@ -69,30 +69,6 @@ def polled(client: ImsClient, job_id: str, pause: float = 1) -> Iterator[dict[st
         time.sleep(pause)
 
 
-def has_ended(job: dict[str, Any]) -> bool:
-    """Return whether a job and its cleanup have ended."""
-    return job["status"] in ENDED and all(is_over(step) for step in job["steps"])
-
-
-def progress(job: dict[str, Any], now: datetime) -> str:
-    """Return how far a job is, in one line: which step of how many, how long it runs, how long the job runs."""
-    steps = job["steps"]
-    running = [step for step in steps if is_running(step)]
-    elapsed = f"{_elapsed(job['created'], now)} in total"
-    if not running:
-        return f"{job['status']}, {elapsed}"
-    number = min(sum(is_over(step) for step in steps) + 1, len(steps))
-    names = ", ".join(step["name"] for step in running)
-    return f"step {number} of {len(steps)}: {names} {_elapsed(running[0]['started'], now)}, {elapsed}"
-
-
-def _elapsed(start: str | None, now: datetime) -> str:
-    seconds = max(0, int((now - datetime.fromisoformat(start)).total_seconds())) if start else 0
-    minutes, seconds = divmod(seconds, 60)
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours}:{minutes:02}:{seconds:02}" if hours else f"{minutes}:{seconds:02}"
-
-
 def _with_notice(jobs: Iterable[dict[str, Any]], console: Console) -> Iterator[dict[str, Any]]:
     """Yield the same states, and tell the user when the job begins to wait for them."""
     notified = False
@@ -104,17 +80,27 @@ def _with_notice(jobs: Iterable[dict[str, Any]], console: Console) -> Iterator[d
 
 
 def _on_terminal(
-    jobs: Iterable[dict[str, Any]], console: Console, logs: StepLogs, transcript: Transcript, *, whole_log: bool
+    client: ImsClient,
+    jobs: Iterable[dict[str, Any]],
+    console: Console,
+    logs: StepLogs,
+    transcript: Transcript,
+    *,
+    whole_log: bool,
 ) -> dict[str, Any]:
     """Print the transcript above one line of progress.
 
     The terminal draws that line anew with everything that is printed, so lines of the log are printed together.
     """
     job: dict[str, Any] = {}
+    earlier: dict[str, Any] | None = None
     with Live(console=console, auto_refresh=False, transient=True) as live:
-        for job in jobs:
+        for count, job in enumerate(jobs):
+            if count == 0:
+                earlier = earlier_job(client, job)
             _advance(job, console, logs, transcript)
-            line = Text(progress(job, datetime.now().astimezone()), "bold", no_wrap=True, overflow="ellipsis")
+            text = progress(job, datetime.now().astimezone(), earlier)
+            line = Text(text, "bold", no_wrap=True, overflow="ellipsis")
             if not whole_log:
                 line.append(f"  {logs.last}", "not bold dim")
             live.update(line, refresh=True)

@@ -7,10 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from ims.cli.following import ENDED, JobFailedError
+from ims.cli.following import JobFailedError
 from ims.cli.login import connect
 from ims.cli.options import given, group
 from ims.cli.output import FormatOption, for_people, say, show_list, show_record
+from ims.cli.progress import ENDED
 from ims.cli.resources import RECIPES
 
 COLUMNS = ("id", "created", "status", "built", "unchanged", "failed", "reason")

@@ -6,9 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any, Protocol
 
-_OVER = ("success", "failed", "skipped", "upstream_failed", "removed")
-_RUNNING = ("running", "deferred")
-"""A deferred step waits without a process of its own."""
+from ims.cli.progress import is_over, is_running
 
 
 class Logs(Protocol):
@@ -19,16 +17,6 @@ class Logs(Protocol):
 
     def is_complete(self, step: str) -> bool:
         """Return whether the log of a step has no more lines than were read."""
-
-
-def is_over(step: dict[str, Any]) -> bool:
-    """Return whether a step will not run any more."""
-    return step["state"] in _OVER
-
-
-def is_running(step: dict[str, Any]) -> bool:
-    """Return whether a step runs."""
-    return step["state"] in _RUNNING
 
 
 class Transcript:
