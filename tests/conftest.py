@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests import guard
-from tests.running import remove_foreign_variables
+from tests.running import allowed_networks, remove_foreign_variables
 from tests.sharing import lock
 
 if TYPE_CHECKING:
@@ -37,7 +37,11 @@ def pytest_configure(config: pytest.Config) -> None:
     remove_foreign_variables()
     home = Path(tempfile.mkdtemp(prefix="ims-unit-"))
     home.chmod(0o755)  # PostgreSQL does not run as root
-    os.environ |= {"IMS_HOME": str(home), "AIRFLOW_HOME": str(home / "airflow")}
+    os.environ |= {
+        "IMS_HOME": str(home),
+        "IMS_ALLOWED_NETWORKS": allowed_networks(),
+        "AIRFLOW_HOME": str(home / "airflow"),
+    }
     config.add_cleanup(lambda: shutil.rmtree(home, ignore_errors=True))
 
 

@@ -18,7 +18,7 @@ from tests.ceph import CephGateway
 from tests.flows.rpm_repository import PrivateCA
 from tests.node import STORAGE_CLASS
 from tests.ports import free_ports
-from tests.running import remove_foreign_variables
+from tests.running import allowed_networks, remove_foreign_variables
 
 
 class Installation:
@@ -42,6 +42,7 @@ class Installation:
             "IMS_NIGHTLY_SCHEDULE": "none",
             "IMS_NIGHTLY_PAUSE_AFTER": "2",
             "IMS_CA_CERTIFICATE": str(self.site_ca.certificate),
+            "IMS_ALLOWED_NETWORKS": allowed_networks(),
         }
         if os.environ.get("IMS_RUNTIME") == "kubernetes":
             self._use_cluster()

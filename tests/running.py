@@ -17,6 +17,11 @@ def quietly(command: Sequence[str | Path], *, cwd: Path | None = None, env: Mapp
     return done.stdout
 
 
+def allowed_networks() -> str:
+    """The value of IMS_ALLOWED_NETWORKS with which jobs reach the repositories that tests serve on this machine."""
+    return f"127.0.0.0/8,{os.environ.get('IMS_HOST', '127.0.0.1')}/32"
+
+
 def remove_foreign_variables() -> None:
     """Remove variables from the environment that would point tests at another S3 or another Airflow."""
     for name in [name for name in os.environ if name.startswith(("AWS_", "AIRFLOW_"))]:

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from functools import cache
+from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import available_timezones
@@ -101,6 +102,11 @@ class Settings(BaseSettings):
         None,
         description="Root CA certificate of the site (PEM), installed in every image. If empty, `make up` creates one.",
     )
+    allowed_networks: str = Field(
+        "",
+        description="Networks that recipes and jobs may reach although they are loopback, link-local, or have addresses"
+        " of this machine or of the service, separated by commas: `192.0.2.10/32,10.1.0.0/16`.",
+    )
     recipe_max_mib: int = Field(1024, ge=1, description="Maximum size of an unpacked recipe, in MiB.")
     recipe_max_files: int = Field(20000, ge=1, description="Maximum number of files in a recipe.")
     repository_timeout: int = Field(500, ge=1, description="Time to wait for the repositories of a recipe, in seconds.")
@@ -167,6 +173,19 @@ class Settings(BaseSettings):
         if name not in available_timezones():
             raise ValueError(f"there is no time zone {name}")
         return name
+
+    @field_validator("allowed_networks")
+    @classmethod
+    def _networks(cls, text: str) -> str:
+        for item in text.split(","):
+            if item.strip():
+                ip_network(item.strip())
+        return text
+
+    @property
+    def networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
+        """The networks of `allowed_networks`."""
+        return tuple(ip_network(item.strip()) for item in self.allowed_networks.split(",") if item.strip())
 
     @property
     def records_url(self) -> str:

@@ -37,6 +37,8 @@ def test_setting_has_a_description(name: str) -> None:
     [
         ("IMS_PORT", "0"),
         ("IMS_PORT", "eighty"),
+        ("IMS_ALLOWED_NETWORKS", "nexus.example"),
+        ("IMS_ALLOWED_NETWORKS", "10.0.0.1/8"),
         ("IMS_S3_PORT", "60000"),
         ("IMS_S3_ENDPOINT_URL", "nexus"),
         ("IMS_SQUASHFS_LEVEL", "23"),

@@ -1,0 +1,87 @@
+"""What went through the proxy: which hosts were reached, and which were refused."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from ims.errors import ImsError
+
+log = logging.getLogger(__name__)
+
+MAX_ENTRIES = 500
+"""How many hosts of each kind are kept. A program can request any number of names."""
+MAX_NAME = 300
+MAX_BYTES = 1024 * 1024
+NAMED = 3
+"""How many refused hosts the reason of a failure names."""
+POLICY_HINT = "Set network: open in .ims_recipe.yaml, or name the host in its field network_hosts"
+ADDRESS_HINT = "An administrator can allow the network with IMS_ALLOWED_NETWORKS"
+
+
+@dataclass
+class Traffic:
+    """The number of requests to a host, and the bytes in both directions."""
+
+    requests: int = 0
+    bytes: int = 0
+
+
+@dataclass
+class Report:
+    """Each host is HOST:PORT. `refused` and `forbidden` map it to a reason.
+
+    A `refused` host is one that the recipe does not declare, a `forbidden` host has an address that nobody may reach.
+    `is_complete` is false if there were more hosts than are kept.
+    """
+
+    fetched: dict[str, Traffic] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
+    forbidden: dict[str, str] = field(default_factory=dict)
+    is_complete: bool = True
+
+    def traffic(self, host: str) -> Traffic:
+        """Count a request to a host; returns where its bytes are counted."""
+        if not self._has_room(self.fetched, host):
+            return Traffic()
+        entry = self.fetched.setdefault(host[:MAX_NAME], Traffic())
+        entry.requests += 1
+        return entry
+
+    def refuse(self, host: str, reason: str, *, is_forbidden: bool) -> None:
+        """Keep the reason for the refusal of a host."""
+        entries = self.forbidden if is_forbidden else self.refused
+        if self._has_room(entries, host):
+            entries[host[:MAX_NAME]] = reason[:MAX_NAME]
+
+    def _has_room(self, entries: Mapping[str, object], host: str) -> bool:
+        has_room = host[:MAX_NAME] in entries or len(entries) < MAX_ENTRIES
+        self.is_complete = self.is_complete and has_room
+        return has_room
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as JSON."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Report:
+        """Read the result of `as_dict`."""
+        fetched = {host: Traffic(**traffic) for host, traffic in data["fetched"].items()}
+        return cls(fetched, data["refused"], data["forbidden"], data["is_complete"])
+
+    def log_hosts(self) -> None:
+        """Log one line for each host."""
+        for host, traffic in sorted(self.fetched.items()):
+            log.info("network: %s: %d requests, %d bytes", host, traffic.requests, traffic.bytes)
+        for host, reason in sorted((self.refused | self.forbidden).items()):
+            log.warning("network: %s was refused: %s", host, reason)
+
+    def explain(self, error: ImsError) -> None:
+        """Name the refused hosts in an error of the program, with the field or setting that would allow them."""
+        for entries, hint in ((self.refused, POLICY_HINT), (self.forbidden, ADDRESS_HINT)):
+            if entries:
+                more = f" and {len(entries) - NAMED} more" if len(entries) > NAMED else ""
+                error.reason += f"; connections refused: {', '.join(list(entries)[:NAMED])}{more}"
+                error.hint = f"{hint}. {error.hint}" if error.hint else hint

@@ -1,0 +1,1 @@
+"""Attacks on the product, each through the interface that an attacker has."""
