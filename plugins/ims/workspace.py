@@ -42,7 +42,7 @@ class Workspace:
         return self.run.glob("*.pid")
 
     def service(self, step_name: str) -> Path:
-        """The command line of a step that runs as a service, as JSON."""
+        """The command line and the input of a step that runs as a service, as JSON."""
         return self.run / f"{step_name}.service.json"
 
     # Written by ims.cache.

@@ -260,6 +260,16 @@ def test_other_processes_are_hidden(probe: Probe) -> None:
     assert seen == ["1"]
 
 
+def test_input_is_in_no_argument_and_no_file(probe: Probe) -> None:
+    """Other users of the machine read arguments; what a step starts cannot read the input of the step."""
+    probe.start("print('ready'); marker = 'plan' + 'ted'; time.sleep(600)")
+    assert processes(JOB)
+    assert not processes("'plan'")
+    assert not [path for path in probe.workspace.rglob("*") if path.is_file() and "'plan'" in path.read_text()]
+    probe.process.kill()
+    assert probe.run("result = subprocess.run(['cat', '/proc/1/fd/0'], capture_output=True, text=True).stdout") == ""
+
+
 def test_modules_are_not_imported_from_the_workspace(probe: Probe) -> None:
     """A script of the recipe could plant one there for a later step that has credentials."""
     (probe.workspace / "json.py").write_text("raise SystemExit('taken over')")

@@ -72,6 +72,19 @@ def test_secrets_are_references(name: str, monkeypatch: pytest.MonkeyPatch) -> N
     assert "IMS_DATABASE_URL" not in names
 
 
+@pytest.mark.parametrize("name", STEPS)
+def test_input_is_a_file(name: str) -> None:
+    """A step reads its input from a file: everybody on the node can read arguments."""
+    pod = sent(name)
+    (container,) = pod["spec"]["containers"]
+    assert JOB not in json.dumps([container["args"], container.get("command")])
+    assert json.loads(pod["metadata"]["annotations"][pods.INPUT_ANNOTATION]) == DATA
+    (volume,) = [item["downwardAPI"]["items"] for item in pod["spec"]["volumes"] if item["name"] == "input"]
+    assert volume[0]["fieldRef"]["fieldPath"] == f"metadata.annotations['{pods.INPUT_ANNOTATION}']"
+    (mount,) = [item for item in container["volumeMounts"] if item["name"] == "input"]
+    assert container["args"][1:3] == ["--input", f"{mount['mountPath']}/{volume[0]['path']}"]
+
+
 def test_resources(configure: Callable[..., None]) -> None:
     """They come from the settings; the memory limit of the job takes precedence."""
     limits = {"build_image": {"requests": {"cpu": "2"}, "limits": {"memory": "8Gi", "cpu": "4"}}}
@@ -100,7 +113,7 @@ def test_shell_pod() -> None:
     assert pod.spec.node_selector["kubernetes.io/arch"] == "arm64"
     assert service.spec.selector.items() <= pod.metadata.labels.items()
     assert service.spec.selector["ims.job"] == JOB
-    assert json.loads(pod.spec.containers[0].args[1])["host"] == "0.0.0.0"  # noqa: S104
+    assert json.loads(pod.metadata.annotations[pods.INPUT_ANNOTATION])["host"] == "0.0.0.0"  # noqa: S104
     policies = {item["metadata"]["name"]: item for item in yaml.safe_load_all((DEPLOY / "network.yaml").read_text())}
     assert policies["ims-shells"]["spec"]["podSelector"]["matchLabels"].items() <= pod.metadata.labels.items()
     assert (
@@ -286,7 +299,8 @@ def test_outcome_of_the_program(tmp_path: Path) -> None:
     """A step that fails writes its reason to the file that becomes the last message of the container."""
     from ims.steps.__main__ import main
 
-    said = tmp_path / "outcome"
-    code = main(["build_image", "{}", "--result", str(tmp_path / "result"), "--outcome", str(said)])
+    said, data = tmp_path / "outcome", tmp_path / "input"
+    data.write_text("{}")
+    code = main(["build_image", "--input", str(data), "--result", str(tmp_path / "result"), "--outcome", str(said)])
     assert code == InputError.exit_code
     assert "the input of build_image is invalid" in json.loads(said.read_text())["error"]

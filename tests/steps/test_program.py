@@ -1,4 +1,4 @@
-"""Steps as programs: `python -m ims.steps NAME INPUT --result FILE`."""
+"""Steps as programs: `python -m ims.steps NAME --result FILE`."""
 
 from __future__ import annotations
 
@@ -31,7 +31,8 @@ def start(folder: Path, name: str, data: str, **environment: str) -> Ended:
     """Run a step. `result` is empty if the step wrote none."""
     result = folder / "result.json"
     done = subprocess.run(
-        [sys.executable, "-m", "ims.steps", name, data, "--result", result],
+        [sys.executable, "-m", "ims.steps", name, "--result", result],
+        input=data,
         env={**os.environ, **environment},
         capture_output=True,
         text=True,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import json
 import logging
+import os
 import sys
 import time
 from contextlib import suppress
@@ -30,7 +31,7 @@ def main(arguments: list[str] | None = None) -> int:
     """Run the step that the command line names; returns its exit code."""
     parser = argparse.ArgumentParser(prog="python -m ims.steps")
     parser.add_argument("name")
-    parser.add_argument("input", help="JSON")
+    parser.add_argument("--input", type=Path, help="file with the input as JSON; by default standard input")
     parser.add_argument("--result", type=Path, required=True, help="file for the result, as JSON")
     parser.add_argument(
         "--outcome", type=Path, help="file for an error or a result of one word, as JSON of at most 4096 bytes"
@@ -39,7 +40,7 @@ def main(arguments: list[str] | None = None) -> int:
     _configure_logging()
     started = time.monotonic()
     try:
-        result = run(load_step(options.name), options.input)
+        result = run(load_step(options.name), _read_input(options.input))
     except ImsError as error:
         return _fail(options.name, error, options.result, options.outcome)
     log.info("%s took %.1f s", options.name, time.monotonic() - started)
@@ -49,7 +50,7 @@ def main(arguments: list[str] | None = None) -> int:
     return 0
 
 
-def run(step: Step[Any], data: str) -> Any:
+def run(step: Step[Any], data: bytes | str) -> Any:
     """Run a step on its input in JSON; returns its result as JSON can represent it. Raises ImsError."""
     try:
         return to_jsonable_python(step.run(step.input.model_validate_json(data)))
@@ -59,6 +60,16 @@ def run(step: Step[Any], data: str) -> Any:
         raise InputError(f"the input of {step.name} is invalid: {where}: {first['msg']}") from None
     except OSError as error:
         raise disk_full(error) or error from None
+
+
+def _read_input(path: Path | None) -> bytes:
+    """Read the input. Nothing that the step starts can read its standard input again."""
+    if path is not None:
+        return path.read_bytes()
+    data = sys.stdin.buffer.read()
+    with open(os.devnull) as nothing:  # noqa: PTH123
+        os.dup2(nothing.fileno(), 0)
+    return data
 
 
 def _configure_logging() -> None:

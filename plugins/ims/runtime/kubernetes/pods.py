@@ -16,6 +16,9 @@ from ims.workspace import Workspace
 
 WORKSPACES = PurePosixPath("/mnt/workspaces")
 """The folder of a pod in which the volume of its job is mounted, under the id of the job."""
+INPUT = PurePosixPath("/etc/ims/input/step.json")
+"""The file with the input of the step. Its content is an annotation of the pod."""
+INPUT_ANNOTATION = "ims.input"
 OUTCOME = "/ims-outcome"
 """The file whose content Kubernetes keeps as the last message of the container: {"result"} or {"error", "hint"}."""
 RESULT = "/airflow/xcom/return.json"
@@ -58,6 +61,7 @@ def step_pod(step: Step[Any], data: dict[str, Any], arch: str | None, memory_gib
             namespace=own.kubernetes_namespace,
             name=f"{step.name.replace('_', '-')}-{job_id[:8]}",
             labels=labels(job_id, step.name),
+            annotations={INPUT_ANNOTATION: json.dumps(data)},
         ),
         spec=k8s.V1PodSpec(
             restart_policy="Never",
@@ -67,7 +71,7 @@ def step_pod(step: Step[Any], data: dict[str, Any], arch: str | None, memory_gib
             tolerations=[k8s.V1Toleration(**item) for item in own.kubernetes_tolerations],
             runtime_class_name=own.kubernetes_runtime_class or None,
             init_containers=[] if step.privileged else [_permission_setter(own, job_id)],
-            containers=[_container(own, step, data, job_id, memory_gib)],
+            containers=[_container(own, step, job_id, memory_gib)],
             volumes=_volumes(own, job_id),
             security_context=k8s.V1PodSecurityContext(seccomp_profile=_seccomp(step)),
         ),
@@ -79,7 +83,7 @@ def shell_pod(step: Step[Any], request: ShellRequest) -> k8s.V1Pod:
     pod = step_pod(step, request.step_input("0.0.0.0", SHELL_PORT), request.arch)  # noqa: S104
     (container,) = pod.spec.containers
     container.args = [
-        *container.args[:2],
+        *container.args[:3],
         *("--result", str(Workspace(request.workspace).pod_shell_result)),
         *("--outcome", OUTCOME),
     ]
@@ -126,14 +130,12 @@ def _seccomp(step: Step[Any]) -> k8s.V1SeccompProfile:
     return k8s.V1SeccompProfile(type="Unconfined" if step.privileged else "RuntimeDefault")
 
 
-def _container(
-    own: Settings, step: Step[Any], data: dict[str, Any], job_id: str, memory_gib: int | None
-) -> k8s.V1Container:
+def _container(own: Settings, step: Step[Any], job_id: str, memory_gib: int | None) -> k8s.V1Container:
     return k8s.V1Container(
         name=CONTAINER,
         image=own.kubernetes_image,
         image_pull_policy="IfNotPresent",
-        args=[step.name, json.dumps(data), "--result", RESULT, "--outcome", OUTCOME],
+        args=[step.name, "--input", str(INPUT), "--result", RESULT, "--outcome", OUTCOME],
         env=_environment(own, step, job_id),
         resources=_resources(own, step, memory_gib),
         security_context=_security(step),
@@ -204,13 +206,17 @@ def _mounts(job_id: str) -> list[k8s.V1VolumeMount]:
         k8s.V1VolumeMount(name="tmp", mount_path="/tmp"),  # noqa: S108
         k8s.V1VolumeMount(name="tmp", mount_path="/var/tmp"),  # noqa: S108
         k8s.V1VolumeMount(name="site-ca", mount_path=CA, sub_path="ca.crt", read_only=True),
+        k8s.V1VolumeMount(name="input", mount_path=str(INPUT.parent), read_only=True),
     ]
 
 
 def _volumes(own: Settings, job_id: str) -> list[k8s.V1Volume]:
     claim = k8s.V1PersistentVolumeClaimVolumeSource(claim_name=volume_name(job_id))
+    annotation = k8s.V1ObjectFieldSelector(field_path=f"metadata.annotations['{INPUT_ANNOTATION}']")
+    step_input = k8s.V1DownwardAPIVolumeFile(path=INPUT.name, field_ref=annotation)
     return [
         k8s.V1Volume(name="workspace", persistent_volume_claim=claim),
         k8s.V1Volume(name="tmp", empty_dir=k8s.V1EmptyDirVolumeSource()),
         k8s.V1Volume(name="site-ca", config_map=k8s.V1ConfigMapVolumeSource(name=own.kubernetes_ca_config_map)),
+        k8s.V1Volume(name="input", downward_api=k8s.V1DownwardAPIVolumeSource(items=[step_input])),
     ]

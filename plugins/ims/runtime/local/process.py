@@ -75,11 +75,22 @@ class StepProcess:
             threading.Thread(target=self._process.wait, daemon=True).start()
 
 
-def step_command(step: Step[Any], data: dict[str, Any], result: Path) -> list[str]:
-    """Returns the command line that runs a step in its own namespaces and writes its result to a file."""
+def step_command(step: Step[Any], result: Path) -> list[str]:
+    """Returns the command line that runs a step in its own namespaces and writes its result to a file.
+
+    The step reads its input from standard input: see `input_descriptor`.
+    """
     # -P: scripts of a recipe write to the workspace, so Python must not search it for modules.
-    program = [sys.executable, "-P", "-m", ENTRYPOINT, step.name, json.dumps(data), "--result", str(result)]
-    return [*namespaces.STEP, *program]
+    return [*namespaces.STEP, sys.executable, "-P", "-m", ENTRYPOINT, step.name, "--result", str(result)]
+
+
+def input_descriptor(data: dict[str, Any]) -> int:
+    """Returns a descriptor from which a step reads its input. No other process can open it, and no file has it."""
+    descriptor = os.memfd_create("step-input")
+    with os.fdopen(os.dup(descriptor), "wb") as file:
+        file.write(json.dumps(data).encode())
+    os.lseek(descriptor, 0, os.SEEK_SET)
+    return descriptor
 
 
 def step_environment(step: Step[Any]) -> dict[str, str]:
@@ -108,15 +119,19 @@ def end_recorded(pid_file: Path) -> None:
 
 
 def _start(step: Step[Any], data: dict[str, Any], result: Path) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
-        step_command(step, data, result),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env=step_environment(step),
-        cwd=data["workspace"],
-        start_new_session=True,
-    )
+    descriptor = input_descriptor(data)
+    try:
+        return subprocess.Popen(
+            step_command(step, result),
+            stdin=descriptor,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            env=step_environment(step),
+            cwd=data["workspace"],
+            start_new_session=True,
+        )
+    finally:
+        os.close(descriptor)
 
 
 def _outcome(name: str, code: int, result: Path, last_line: str) -> Any:

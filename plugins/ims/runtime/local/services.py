@@ -14,7 +14,7 @@ from typing import Any
 
 from ims import supervisord
 from ims.files import write_atomically
-from ims.runtime.local.process import step_command, step_environment
+from ims.runtime.local.process import input_descriptor, step_command, step_environment
 from ims.settings import settings
 from ims.steps.step import Step
 from ims.workspace import Workspace
@@ -42,7 +42,8 @@ def start(step: Step[Any], data: dict[str, Any]) -> None:
     specification.write_text(
         json.dumps(
             {
-                "command": step_command(step, data, workspace.result(step.name)),
+                "command": step_command(step, workspace.result(step.name)),
+                "input": data,
                 "environment": step_environment(step),
                 "folder": str(workspace.root),
             }
@@ -101,6 +102,7 @@ def _become(specification: Path) -> None:
     """Replace this process with the step, without anything of supervisord's environment."""
     program = json.loads(specification.read_text())
     os.chdir(program["folder"])
+    os.dup2(input_descriptor(program["input"]), 0)
     os.execvpe(program["command"][0], program["command"], program["environment"])  # noqa: S606
 
 
