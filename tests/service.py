@@ -86,7 +86,8 @@ class Service:
         manifest = self.store.read_bytes(ObjectName.parse(image["link"]["path"]), limit=1024 * 1024)
         copy = ObjectName(self.settings.images_bucket, f"{uuid4()}/manifest.yaml")
         link = {"path": str(copy), "type": "s3", "etag": self.store.write_bytes(copy, manifest)}
-        return dict(self.client.create("images", name=recipe["name"], link=link, source_recipe_id=recipe["id"]))
+        fields = {"name": recipe["name"], "link": link, "source_recipe_id": recipe["id"]}
+        return dict(self.task_client().create("images", **fields))
 
     def public_key(self) -> str:
         """Register a public key; returns its id."""

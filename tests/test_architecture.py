@@ -55,7 +55,10 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("runtime", "settings", "steps", "storage", "workflows"),
     },
     "sensors": {"jobs", "operators", "recipes", "settings", "triggers"},
-    "api": {"cleaning", "images", "jobs", "nights", "params", "records", "settings", "storage", "workflows"},
+    "api": {
+        *("cleaning", "connections", "images", "jobs", "nights", "params"),
+        *("records", "settings", "storage", "workflows"),
+    },
     "dags": {"operators", "params", "sensors", "settings", "workflows"},
     "scheduler": set(),
     "ui": {"api", "records", "settings", "workflows"},

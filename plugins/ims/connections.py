@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from airflow.sdk import BaseHook
+from airflow.sdk.exceptions import AirflowNotFoundException
 
 from ims.client import ImsClient
+from ims.errors import ConfigurationError
 from ims.storage.objects import ObjectStore
 
 API_CONNECTION = "ims_api"
@@ -15,6 +19,17 @@ def api_client() -> ImsClient:
     """The API, as the user of the tasks."""
     connection = BaseHook.get_connection(API_CONNECTION)
     return ImsClient.login(str(connection.host), str(connection.login), str(connection.password))
+
+
+@cache
+def task_user() -> str:
+    """The name of the user of the tasks. Raises ConfigurationError if this process does not know the connection."""
+    try:
+        return str(BaseHook.get_connection(API_CONNECTION).login)
+    except AirflowNotFoundException:
+        raise ConfigurationError(
+            f"the API server has no connection {API_CONNECTION}", "Give it the connection of the tasks"
+        ) from None
 
 
 def object_store() -> ObjectStore:

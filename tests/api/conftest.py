@@ -43,6 +43,20 @@ def api(service: Service) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture
+def tasks(service: Service) -> Iterator[httpx.Client]:
+    """The client of the user of the tasks, who sets the fields of the service."""
+    with service.task_client().http as worker:
+        yield worker
+
+
+@pytest.fixture
+def user(service: Service) -> Iterator[httpx.Client]:
+    """The client of a user with the role User."""
+    with client(service, mint(service, "user")) as person:
+        yield person
+
+
+@pytest.fixture
 def viewer(service: Service) -> Iterator[httpx.Client]:
     """The client of a user with the role Viewer."""
     with client(service, mint(service, "viewer")) as looker:

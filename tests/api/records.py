@@ -41,7 +41,6 @@ def full(api: httpx.Client, service: Service, kind: str) -> dict[str, Any]:
         "images": {
             "arch": "aarch64",
             "metadata": {"owner": "ada", "": ""},
-            "job_id": str(uuid4()),
             "link": {"path": store_image(service)[0], "etag": "e"},
         },
     }

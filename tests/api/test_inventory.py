@@ -52,14 +52,14 @@ def holding(api: httpx.Client, service: Service, packages: list[Package], **fiel
     return make(api, **{"link": link_to(service, sbom_of(packages)), **fields})
 
 
-def test_sbom_is_read(api: httpx.Client, service: Service) -> None:
+def test_sbom_is_read(api: httpx.Client, tasks: httpx.Client, service: Service) -> None:
     """POST, PUT and PATCH read the SBOM, which overrides the fields of the request."""
     packages = debs(bash="5.2", openssl="3.0.15-1")
-    put_answer = api.put(f"{IMAGES}/{uuid4()}", json={"name": "x", "link": link_to(service, sbom_of(packages))})
-    later = make(api, package_count=7)
+    put_answer = tasks.put(f"{IMAGES}/{uuid4()}", json={"name": "x", "link": link_to(service, sbom_of(packages))})
+    later = make(tasks, package_count=7)
     assert (later["package_count"], later["kernels"]) == (7, None)
     patched = patch(api, later, link=link_to(service, sbom_of(packages))).json()
-    for image in (holding(api, service, packages, package_count=7), put_answer.json(), patched):
+    for image in (holding(tasks, service, packages, package_count=7), put_answer.json(), patched):
         assert (image["package_count"], image["kernels"]) == (2, KERNELS)
         assert get(api, image) == image
     assert patch(api, patched, link=patched["link"]).json() == patched
@@ -75,12 +75,12 @@ BROKEN: dict[str, tuple[bytes, ...]] = {
 
 
 @pytest.mark.parametrize("name", BROKEN)
-def test_broken_sbom(api: httpx.Client, service: Service, name: str) -> None:
+def test_broken_sbom(api: httpx.Client, tasks: httpx.Client, service: Service, name: str) -> None:
     """An invalid SBOM is refused, and no record is created or changed."""
     link, image, before = link_to(service, *BROKEN[name]), make(api), len(api.get(IMAGES).json())
     assert_problem(api.post(IMAGES, json={"name": "x", "link": link}), 422, "link")
     assert_problem(patch(api, image, link=link), 422, "link")
-    assert_problem(api.put(f"{IMAGES}/{uuid4()}", json={"name": "x", "link": link}), 422, "link")
+    assert_problem(tasks.put(f"{IMAGES}/{uuid4()}", json={"name": "x", "link": link}), 422, "link")
     assert get(api, image) == image
     assert len(api.get(IMAGES).json()) == before
 
@@ -191,9 +191,9 @@ def test_diff(api: httpx.Client, service: Service) -> None:
     assert [same["files"][kind]["count"] for kind in ("added", "removed", "changed")] == [0, 0, 0]
 
 
-def test_diff_of_what_is_not_known(api: httpx.Client, service: Service) -> None:
+def test_diff_of_what_is_not_known(api: httpx.Client, tasks: httpx.Client, service: Service) -> None:
     """Unknown parts are null; an error names a damaged list; an unknown image is a 404."""
-    plain, bare = make(api, link=link_to(service))["id"], make(api, package_count=7)["id"]
+    plain, bare = make(api, link=link_to(service))["id"], make(tasks, package_count=7)["id"]
     answer = api.get(f"{IMAGES}/{plain}/diff/{plain}").json()
     assert (answer["packages"], answer["files"]) == (None, None)
     assert answer["rootfs"]["difference"] == 0

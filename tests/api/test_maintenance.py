@@ -101,12 +101,12 @@ def test_objects_of_a_purge_without_cascade(api: httpx.Client, service: Service)
     assert all(exists(service, path) for path in image)
 
 
-def test_tombstones(api: httpx.Client, service: Service, database: Database) -> None:
+def test_tombstones(api: httpx.Client, tasks: httpx.Client, service: Service, database: Database) -> None:
     """Tombstones are purged with their objects when they are old enough, unless an image needs the recipe."""
     images = [store_image(service) for _number in range(2)]
     old, young = (deleted(api, "images", link={"path": image[0]}) for image in images)
     source, other = (deleted(api, "recipes", link={"path": store_archive(service)}) for _number in range(2))
-    built = make(api, "images", source_recipe_id=source["id"])
+    built = make(tasks, "images", source_recipe_id=source["id"])
     with database.session() as session:
         long_ago = datetime.now(UTC) - timedelta(days=8)
         for kind, record in ((Image, old), (Recipe, source), (Recipe, other)):

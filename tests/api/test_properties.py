@@ -31,7 +31,7 @@ FIELDS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
         },
     ),
     "images": st.fixed_dictionaries(
-        {"name": NAME}, optional={"arch": ARCH, "metadata": METADATA, "job_id": st.uuids(version=4).map(str)}
+        {"name": NAME}, optional={"arch": ARCH, "metadata": METADATA, "pinned": st.booleans()}
     ),
 }
 FEW = settings(

@@ -12,7 +12,6 @@ from ims.errors import ImsError, MissingError
 from ims.operators import shell
 from ims.operators.shell import StartShellOperator, StopShellOperator
 from ims.runtime.base import ShellRequest
-from ims.settings import settings
 from tests.operators.fakes import ADDRESS, RUN_ID, FakeApi, FakeRuntime, make_context
 
 
@@ -64,7 +63,8 @@ def test_start_shell(monkeypatch: pytest.MonkeyPatch) -> None:
     assert body == {
         "name": "customize",
         "jail": True,
-        "run_url": settings().run_url("customize_image", RUN_ID),
+        "dag_id": "customize_image",
+        "dag_run_id": RUN_ID,
         **ADDRESS.model_dump(),
     }
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Self
 
 from pydantic import ValidationError
@@ -37,6 +37,15 @@ class FieldError(InputError):
 
 class UnusableError(FieldError):
     """A field is well formed, but names something that does not exist or cannot be used."""
+
+
+class OwnerError(FieldError):
+    """Fields of the request belong to the service, and the caller is a user."""
+
+    @classmethod
+    def of_all(cls, fields: Iterable[str], hint: str = "leave it out") -> Self:
+        """Returns the error of these fields; the hint says what to do instead."""
+        return cls({field: [f"only the service sets this field; {hint}"] for field in fields})
 
 
 class AirflowError(ImsError):

@@ -14,7 +14,6 @@ from ims.jobs import job_id
 from ims.operators.base import ImsOperator
 from ims.runtime.base import ShellRequest
 from ims.runtime.choice import runtime
-from ims.settings import settings
 
 
 class StartShellOperator(ImsOperator):
@@ -59,7 +58,8 @@ class StartShellOperator(ImsOperator):
             "name": self.name,
             "jail": self.jail,
             "until": until.isoformat(),
-            "run_url": settings().run_url(context["dag"].dag_id, str(context["run_id"])),
+            "dag_id": context["dag"].dag_id,
+            "dag_run_id": str(context["run_id"]),
         }
         client.call("PUT", f"jobs/{job_id(str(context['run_id']))}/shell", json={**lease, **shell})
         self.log.info("log in with: %s", shell["command"])

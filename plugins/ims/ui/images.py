@@ -38,11 +38,16 @@ router = APIRouter(include_in_schema=False)
 
 @dataclass(frozen=True)
 class OpenShell:
-    """An open shell. `image` is the name of the image that its job creates, `source` the recipe or image it uses."""
+    """An open shell.
+
+    `image` is the name of the image that its job creates, `source` the recipe or image it uses, `run_url` the page of
+    its run, if the run is known.
+    """
 
     shell: Shell
     image: str
     source: str
+    run_url: str | None
 
 
 @router.get("/overview", dependencies=[may_read()])
@@ -76,7 +81,8 @@ def _content(records: Records, shells: Shells, runs: Mapping[str, Run]) -> dict[
 def _open_shell(records: Records, shell: Shell, run: Run | None) -> OpenShell:
     """Adds the names to a shell. `run` is None if the run was deleted, or ended without closing the shell."""
     if run is None:
-        return OpenShell(shell, f"job {shell.job_id}", "")
+        return OpenShell(shell, f"job {shell.job_id}", "", None)
     kind = ARTIFACTS[run.job_type]
     source = records.find(kind, str(run.conf.get("artifact_id")))
-    return OpenShell(shell, run.job.image_root_archive_name, f"{NAMES[kind]} {source.name if source else 'unknown'}")
+    origin = f"{NAMES[kind]} {source.name if source else 'unknown'}"
+    return OpenShell(shell, run.job.image_root_archive_name, origin, settings().run_url(run.dag_id, run.run_id))

@@ -11,8 +11,9 @@ from pydantic import BeforeValidator, Field
 from ims.api.catalog.links import Linked, check_image_link, set_link
 from ims.api.catalog.listing import by_packages, page
 from ims.api.errors import ConflictError
-from ims.api.http.auth import may_read, may_write
+from ims.api.http.auth import may_read, may_write, only_service
 from ims.api.http.lists import PAGE
+from ims.api.http.owners import SERVICE
 from ims.api.http.schemas import Arch, ArtifactLink, Id, LinkOut, Moment, Name, PatchBody, RecordOut, RequestBody, Text
 from ims.api.http.services import RecordsService, StoreService
 from ims.errors import MissingError
@@ -36,24 +37,28 @@ def _pairs(value: Any) -> Any:
 Labels = Annotated[dict[Text, Text], BeforeValidator(_pairs), Field(max_length=1000)]
 
 
+Kernels = Annotated[list[Annotated[Text, Field(max_length=255)]], Field(max_length=100)]
+PackageCount = Annotated[int, Field(ge=0, le=1_000_000)]
+
+
 class ImageIn(RequestBody):
     """A new image. Its link names the manifest; `job_id` is the job that built it.
 
-    It may have all fields that `GET` returns except `id` and `created`, so that records can move between services.
+    Only the service sets `job_id`, the sources, `changes`, `checked`, `kernels` and `package_count`.
     """
 
     name: Name
     link: ArtifactLink | None = None
     arch: Arch = "x86_64"
     metadata: Labels = Field(default_factory=dict)
-    job_id: Identity | None = None
-    source_image_id: Identity | None = None
-    changes: Changes | None = None
-    source_recipe_id: Identity | None = None
-    checked: Moment | None = None
     pinned: bool = False
-    kernels: Annotated[list[Annotated[Text, Field(max_length=255)]], Field(max_length=100)] | None = None
-    package_count: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    job_id: Annotated[Identity | None, SERVICE] = None
+    source_image_id: Annotated[Identity | None, SERVICE] = None
+    changes: Annotated[Changes | None, SERVICE] = None
+    source_recipe_id: Annotated[Identity | None, SERVICE] = None
+    checked: Annotated[Moment | None, SERVICE] = None
+    kernels: Annotated[Kernels | None, SERVICE] = None
+    package_count: Annotated[PackageCount | None, SERVICE] = None
 
 
 class MetadataChange(RequestBody):
@@ -72,7 +77,7 @@ class ImagePatch(PatchBody):
     arch: Arch | None = None
     metadata: MetadataChange | None = None
     pinned: bool | None = None
-    checked: Moment | None = None
+    checked: Annotated[Moment | None, SERVICE] = None
 
 
 class ImageOut(RecordOut):
@@ -115,7 +120,7 @@ def get_image(identity: Id, records: RecordsService) -> Image:
     return records.get(Image, identity)
 
 
-@router.put("/{id}", dependencies=[may_write()], response_model=ImageOut)
+@router.put("/{id}", dependencies=only_service("id", "register the image with POST"), response_model=ImageOut)
 def put_image(
     identity: Annotated[Identity, Path(alias="id")], body: ImageIn, records: RecordsService, store: StoreService
 ) -> Image:

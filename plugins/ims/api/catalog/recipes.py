@@ -13,6 +13,7 @@ from ims.api.catalog.links import check_recipe_link, set_link
 from ims.api.catalog.listing import by_arch, page
 from ims.api.http.auth import may_read, may_write
 from ims.api.http.lists import PAGE
+from ims.api.http.owners import SERVICE
 from ims.api.http.schemas import Arch, ArtifactLink, Id, LinkOut, Name, PatchBody, RecordOut, RequestBody, Text
 from ims.api.http.services import RecordsService, StoreService
 from ims.records.models import Image, Recipe
@@ -46,8 +47,11 @@ class TemplateVariable(RequestBody):
     value: Annotated[Text, Field(max_length=65536)]
 
 
+FailedNights = Annotated[int, Field(ge=0, le=1_000_000)]
+
+
 class RecipeIn(RequestBody):
-    """A new recipe."""
+    """A new recipe. Only the service sets `nightly_failures`."""
 
     name: Name
     recipe_type: Literal["kiwi-ng", "packer"]
@@ -57,7 +61,7 @@ class RecipeIn(RequestBody):
     require_dkms: bool = True
     arch: Arch = "x86_64"
     nightly: bool = False
-    nightly_failures: Annotated[int, Field(ge=0, le=1_000_000)] = 0
+    nightly_failures: Annotated[FailedNights, SERVICE] = 0
 
 
 class RecipePatch(PatchBody):
@@ -72,7 +76,7 @@ class RecipePatch(PatchBody):
     require_dkms: bool | None = None
     arch: Arch | None = None
     nightly: bool | None = None
-    nightly_failures: Annotated[int, Field(ge=0, le=1_000_000)] | None = None
+    nightly_failures: Annotated[FailedNights | None, SERVICE] = None
 
 
 class RecipeOut(RecordOut):

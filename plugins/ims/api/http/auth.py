@@ -16,8 +16,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from ims.api.errors import OwnerError
 from ims.api.http.body import check_form
+from ims.api.http.owners import service_fields_in
 from ims.api.http.problems import Problem, problem_response
+from ims.connections import task_user
 from ims.workflows import CREATE_IMAGE
 
 PUBLIC_PATHS = ("/version", "/healthz/ready", "/healthz/live")
@@ -45,11 +48,13 @@ class Permission:
     async def __call__(self, request: Request) -> None:
         """Raises Problem: 403 if the caller lacks the permission, 400 for a malformed request.
 
-        The form is checked last: a caller without the permission learns nothing about the request.
+        Raises OwnerError if a user sends fields of the service. The form is checked last: a caller without the
+        permission learns nothing about the request.
         """
         if not await request.state.caller.has(self):
             raise Problem(403, "Forbidden")
         await check_form(request)
+        await _check_owners(request)
 
 
 READ = Permission("GET")
@@ -77,6 +82,16 @@ def may_delete() -> Any:
     return Depends(DELETE)
 
 
+def only_service(field: str, hint: str) -> list[Any]:
+    """Only the service, which has the permission to write, may send a request, because it sets `field`."""
+
+    async def check(request: Request) -> None:
+        if not await request.state.caller.is_service():
+            raise OwnerError.of_all([field], hint)
+
+    return [may_write(), Depends(check)]
+
+
 @dataclass
 class Caller:
     """The user whose valid token a request carries."""
@@ -99,6 +114,16 @@ class Caller:
         if permission not in self._granted:
             self._granted[permission] = await run_in_threadpool(permission.is_granted, self.user)
         return self._granted[permission]
+
+    async def is_service(self) -> bool:
+        """Returns whether the caller is the user of the tasks."""
+        return self.name == await run_in_threadpool(task_user)
+
+
+async def _check_owners(request: Request) -> None:
+    fields = await service_fields_in(request)
+    if fields and not await request.state.caller.is_service():
+        raise OwnerError.of_all(fields)
 
 
 class CallerCache:

@@ -11,7 +11,7 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from ims.api.errors import AirflowError, ConflictError, FieldError, UnusableError
+from ims.api.errors import AirflowError, ConflictError, FieldError, OwnerError, UnusableError
 from ims.errors import ConfigurationError, ImsError, InputError, MissingError, UnavailableError
 from ims.records.holds import HeldError
 from ims.records.store import IdTakenError, LinkTakenError, PurgingError
@@ -21,6 +21,7 @@ log = logging.getLogger(__name__)
 # The first class that an error is an instance of decides.
 _STATUS: dict[type[ImsError], int] = {
     ConflictError: 409,
+    OwnerError: 403,
     UnusableError: 400,
     MissingError: 404,
     InputError: 422,

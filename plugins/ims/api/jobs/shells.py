@@ -6,28 +6,37 @@ from datetime import UTC, datetime, timedelta
 from typing import Annotated, Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from ims.api.errors import ConflictError
-from ims.api.http.auth import may_read, may_write
-from ims.api.http.schemas import Id, Moment, RequestBody, Text
+from ims.api.errors import ConflictError, FieldError
+from ims.api.http.auth import may_read, may_write, only_service
+from ims.api.http.owners import SERVICE
+from ims.api.http.schemas import Id, Moment, Name, RequestBody, Text
 from ims.api.http.services import ShellsService
+from ims.jobs import job_id
 from ims.records.models import Shell
+from ims.settings import settings
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
 
 class ShellIn(RequestBody):
-    """A shell that the workflow has opened."""
+    """A shell that a run of a workflow has opened. The service alone sends it."""
 
-    name: Text
-    jail: bool
-    host: Text
-    port: Annotated[int, Field(ge=1, le=65535)]
-    command: Text
-    fingerprint: Text
-    until: Moment
-    run_url: Text = ""
+    dag_id: Annotated[Literal["create_image", "customize_image"], SERVICE]
+    dag_run_id: Annotated[Name, SERVICE]
+    name: Annotated[Name, SERVICE]
+    jail: Annotated[bool, SERVICE]
+    host: Annotated[Name, SERVICE]
+    port: Annotated[int, Field(ge=1, le=65535), SERVICE]
+    command: Annotated[Text, Field(max_length=4096), SERVICE]
+    fingerprint: Annotated[Name, SERVICE]
+    until: Annotated[Moment, SERVICE]
+
+
+def _address_in_ui(url: str) -> str:
+    """Hides addresses of other places, which early versions accepted from any user."""
+    return url if url.startswith(f"{settings().ui_url}/dags/") else ""
 
 
 class ShellOut(BaseModel):
@@ -43,7 +52,7 @@ class ShellOut(BaseModel):
     command: str
     fingerprint: str
     until: datetime
-    run_url: str
+    run_url: Annotated[str, AfterValidator(_address_in_ui)]
     operation: str | None
     closed: datetime | None
 
@@ -64,7 +73,10 @@ def get_shell(identity: Id, shells: ShellsService) -> Shell:
 @router.put("/{id}/shell", dependencies=[may_write()], response_model=ShellOut)
 def put_shell(identity: Id, body: ShellIn, shells: ShellsService) -> Shell:
     """Register the shell that the workflow has opened."""
-    return shells.save(identity, body.model_dump())
+    if job_id(body.dag_run_id) != identity:
+        raise FieldError.of("dag_run_id", f"{body.dag_run_id} is not the run of the job {identity}")
+    run_url = settings().run_url(body.dag_id, body.dag_run_id)
+    return shells.save(identity, {**body.model_dump(exclude={"dag_id", "dag_run_id"}), "run_url": run_url})
 
 
 @router.post("/{id}/shell", dependencies=[may_write()], response_model=ShellOut)
@@ -84,7 +96,7 @@ def operate_shell(identity: Id, body: ShellOperation, shells: ShellsService) -> 
     return shells.change(identity, change)
 
 
-@router.delete("/{id}/shell", status_code=204, dependencies=[may_write()])
+@router.delete("/{id}/shell", status_code=204, dependencies=only_service("closed", "finish the shell with POST"))
 def close_shell(identity: Id, shells: ShellsService) -> None:
     """Record that the workflow has closed the shell."""
 

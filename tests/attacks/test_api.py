@@ -1,0 +1,94 @@
+"""Attacks on the API by users and viewers: forged fields, foreign addresses, markup, writing without permission."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+from uuid import uuid4
+
+import pytest
+
+from tests.api.offline import TASKS, Offline, offline_api
+from tests.api.test_owners import SHELL
+from tests.api.wire import assert_problem
+
+RECIPE = {"name": "recipe", "recipe_type": "kiwi-ng", "linux_distribution": "debian12"}
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> Iterator[Offline]:
+    """The API without Airflow."""
+    with offline_api(monkeypatch) as api:
+        yield api
+
+
+def refuse(offline: Offline, user: str, method: str, path: str, body: Any, status: int, *fields: str) -> None:
+    """The request is refused with these fields, and nothing has changed."""
+    before = offline.everything()
+    assert_problem(offline.request(user, method, path, body), status, *fields)
+    assert offline.everything() == before
+
+
+FORGED: dict[str, Any] = {
+    "job_id": str(uuid4()),
+    "source_image_id": str(uuid4()),
+    "source_recipe_id": str(uuid4()),
+    "changes": {},
+    "checked": "9999-12-31T23:59:59Z",
+    "kernels": ["6.1"],
+    "package_count": 1,
+}
+
+
+@pytest.mark.parametrize("user", ["user", "admin"])
+@pytest.mark.parametrize("field", FORGED)
+def test_forged_field_of_an_image(offline: Offline, field: str, user: str) -> None:
+    """Where an image comes from and what was found in it, no user can claim."""
+    refuse(offline, user, "POST", "/v3/images", {"name": "x", field: FORGED[field]}, 403, field)
+    refuse(offline, user, "POST", "/images", {"name": "x", field: "garbage"}, 403, field)
+
+
+def test_forged_check_of_an_image(offline: Offline) -> None:
+    """A user cannot push images out of retention by a check in the future."""
+    image = offline.request("user", "POST", "/v3/images", {"name": "x"}).json()
+    refuse(offline, "user", "PATCH", f"/v3/images/{image['id']}", {"checked": FORGED["checked"]}, 403, "checked")
+    refuse(offline, "user", "PATCH", f"/v2/images/{image['id']}", {"checked": "garbage"}, 403, "checked")
+
+
+def test_forged_result_of_a_job(offline: Offline) -> None:
+    """No image of a user becomes the result of a job."""
+    job = str(uuid4())
+    refuse(offline, "user", "POST", "/v3/images", {"name": "x", "job_id": job}, 403, "job_id")
+    refuse(offline, "user", "PUT", f"/v3/images/{uuid4()}", {"name": "x", "job_id": job}, 403, "job_id")
+    image = offline.request("user", "POST", "/v3/images", {"name": "x"}).json()
+    refuse(offline, "user", "PATCH", f"/v3/images/{image['id']}", {"job_id": job}, 422, "job_id")
+    assert offline.records.images_of_jobs([job]) == {}
+
+
+def test_taking_the_id_of_a_future_image(offline: Offline) -> None:
+    """A user who reads the id of an image in progress cannot register another image under it."""
+    refuse(offline, "user", "PUT", f"/v3/images/{uuid4()}", {"name": "x"}, 403, "id")
+
+
+def test_forged_failures_of_a_recipe(offline: Offline) -> None:
+    """A user can neither pause a recipe of others nor hide that it fails."""
+    refuse(offline, "user", "POST", "/v3/recipes", {**RECIPE, "nightly_failures": 3}, 403, "nightly_failures")
+    recipe = offline.request("user", "POST", "/v3/recipes", RECIPE).json()
+    path = f"/v3/recipes/{recipe['id']}"
+    refuse(offline, "user", "PATCH", path, {"nightly_failures": 1000}, 403, "nightly_failures")
+
+
+@pytest.mark.parametrize("user", ["user", "admin"])
+def test_forged_shell(offline: Offline, user: str) -> None:
+    """A user cannot lead others to a machine of his own, neither for a new shell nor for an open one."""
+    path = f"/v3/jobs/{SHELL['dag_run_id']}/shell"
+    refuse(offline, user, "PUT", path, SHELL, 403, *SHELL)
+    assert offline.request(TASKS, "PUT", path, SHELL).status_code == 200
+    refuse(offline, user, "PUT", path, {**SHELL, "host": "192.0.2.66"}, 403, *SHELL)
+    refuse(offline, user, "DELETE", path, None, 403, "closed")
+
+
+def test_script_as_the_address_of_a_run(offline: Offline) -> None:
+    """Not even the service can set the address of a run."""
+    path = f"/v3/jobs/{SHELL['dag_run_id']}/shell"
+    refuse(offline, TASKS, "PUT", path, {**SHELL, "run_url": "javascript:alert(1)"}, 422, "run_url")
