@@ -34,7 +34,6 @@ def test_home_is_prepared_with_any_umask(umask: str) -> None:
     closed = {path.name for path in home.iterdir() if path.is_dir() and path.stat().st_mode & 0o077 == 0}
     assert closed >= {"s3", "secrets"}
     assert (home / "postgres" / "data").stat().st_mode & 0o077 == 0
-    assert Path(home / "s3" / "security.toml").stat().st_mode & 0o077 == 0
 
 
 def test_env_without_a_stack(tmp_path: Path) -> None:

@@ -4,24 +4,16 @@ from __future__ import annotations
 
 import json
 import secrets
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from cryptography import x509
 from cryptography.fernet import Fernet
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.x509.oid import NameOID
 from pydantic import BaseModel
 
 from ims.files import write_private
 from ims.settings import Settings
+from ims.stack.certificates import make_ca
 
 TASK_USER = "ims-tasks"
-_UNUSED = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment", "key_agreement")
-_CA_USAGE = x509.KeyUsage(
-    **dict.fromkeys(_UNUSED, False), key_cert_sign=True, crl_sign=True, encipher_only=False, decipher_only=False
-)
 
 
 class Credentials(BaseModel):
@@ -76,24 +68,6 @@ def ensure_ca(settings: Settings) -> None:
     path = settings.ca_certificate_path
     if settings.ca_certificate is not None or path.exists():
         return
-    key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "IMS site root CA")])
-    now = datetime.now(UTC)
-    certificate = (
-        x509.CertificateBuilder()
-        .subject_name(name)
-        .issuer_name(name)
-        .public_key(key.public_key())
-        .serial_number(x509.random_serial_number())
-        .not_valid_before(now - timedelta(minutes=5))
-        .not_valid_after(now + timedelta(days=3650))
-        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
-        .add_extension(_CA_USAGE, critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .sign(key, hashes.SHA256())
-    )
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
-    write_private(settings.secrets / "site-root-ca.key", private.decode())
-    path.write_bytes(certificate.public_bytes(serialization.Encoding.PEM))
+    ca = make_ca("IMS site root CA")
+    write_private(settings.secrets / "site-root-ca.key", ca.key_pem)
+    path.write_text(ca.certificate_pem)

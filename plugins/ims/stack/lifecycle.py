@@ -15,26 +15,14 @@ from ims import supervisord
 from ims.client import ImsClient
 from ims.errors import ConfigurationError, ImsError, UnavailableError
 from ims.settings import Settings
-from ims.stack import postgres, supervision
+from ims.stack import postgres, seaweedfs, supervision
 from ims.stack.credentials import Credentials, ensure_ca, ensure_credentials, write_password_file
 from ims.stack.environment import process_environment
-from ims.stack.roles import write_roles
 from ims.storage.objects import ObjectName, ObjectStore
 from ims.workflows import DAG_IDS, NIGHTLY_POOL
 
 START_SECONDS = 300
 LOOK_SECONDS = 3
-SECURITY = """\
-# Without these keys the port of the filer accepts requests from every user of this machine.
-[jwt.signing]
-key = "{key}"
-[jwt.signing.read]
-key = "{key}"
-[jwt.filer_signing]
-key = "{key}"
-[jwt.filer_signing.read]
-key = "{key}"
-"""
 
 Say = Callable[[str], None]
 
@@ -51,6 +39,8 @@ def up(settings: Settings, say: Say) -> Credentials:
         await_all(settings, credentials, say)
         return credentials
     check_ports(settings)
+    if settings.s3_endpoint_url is None:
+        seaweedfs.configure(settings, credentials)
     environment = process_environment(settings, credentials)
     supervision.start(settings, environment)
     try:
@@ -90,20 +80,16 @@ def down(settings: Settings) -> None:
 
 
 def prepare_home(settings: Settings) -> Credentials:
-    """Create folders, credentials, the database and the configuration of S3; returns the credentials."""
+    """Create folders, credentials and the database; returns the credentials."""
     os.umask(0o022)  # PostgreSQL's user must be able to read its programs; secrets have their own modes
     for name in ("airflow", "cache", "logs", "run", "s3", "workspaces"):
         (settings.home / name).mkdir(parents=True, exist_ok=True)
     settings.home.chmod(0o755)
-    (settings.home / "s3").chmod(0o700)
+    seaweedfs.folder(settings).chmod(0o700)
     credentials = ensure_credentials(settings)
     write_password_file(settings, credentials)
     ensure_ca(settings)
     postgres.prepare(settings)
-    security = settings.home / "s3" / "security.toml"
-    security.touch(mode=0o600)
-    security.write_text(SECURITY.format(key=credentials.filer_key))
-    write_roles(settings, credentials)
     return credentials
 
 

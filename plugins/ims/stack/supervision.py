@@ -11,8 +11,7 @@ from pathlib import Path
 from ims import supervisord
 from ims.errors import ImsError
 from ims.settings import Settings
-from ims.stack import postgres
-from ims.stack.roles import roles_file
+from ims.stack import postgres, seaweedfs
 from ims.supervisord import BIN, STOP_SECONDS
 
 
@@ -52,35 +51,8 @@ def programs(settings: Settings) -> list[Program]:
         )
     )
     if settings.s3_endpoint_url is None:
-        found.append(Program("s3", weed_command(settings), settings.home / "s3", ("priority=100",)))
+        found.append(Program("s3", seaweedfs.command(settings), seaweedfs.folder(settings), ("priority=100",)))
     return found
-
-
-def weed_command(settings: Settings) -> tuple[str, ...]:
-    """The command line of SeaweedFS: one process that serves only S3, and only on the configured address."""
-    internal = settings.s3_internal_port
-    options = {
-        "dir": settings.home / "s3",
-        "ip": settings.host,
-        "ip.bind": settings.host,
-        "bucket": f"{settings.recipes_bucket},{settings.images_bucket}",
-        "s3.port": settings.s3_port,
-        "s3.port.iceberg": 0,
-        "s3.port.lance": 0,
-        "s3.allowDeleteBucketNotEmpty": "false",
-        "s3.autoCreateBucket": "false",
-        "s3.iam.config": roles_file(settings),
-        "master.port": internal,
-        "master.telemetry": "false",
-        "master.volumeSizeLimitMB": 1024,
-        "volume.port": internal + 1,
-        "filer.port": internal + 2,
-        "filer.localSocket": settings.home / "run" / "filer.sock",
-        "admin.port": internal + 3,
-        "admin.ui": "false",
-        "webdav": "false",
-    }
-    return (str(BIN / "weed"), "mini", *(f"-{name}={value}" for name, value in options.items()))
 
 
 def write_configuration(settings: Settings) -> Path:
