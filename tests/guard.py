@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).parents[1]
-PROGRAMS = {"bash", "cat", "echo", "env", "git", "make", "sh", "sleep", "tar", "true"}
+PROGRAMS = {"bash", "cat", "du", "echo", "env", "git", "make", "sh", "sleep", "tar", "true"}
 """What every developer's machine has."""
 FOLDERS = tuple(f"{Path(folder).resolve()}/" for folder in (ROOT, tempfile.gettempdir(), "/dev", "/proc/self"))
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT

@@ -1,10 +1,13 @@
-"""What a clean-up finds, and the summary of it in answers, task results and logs."""
+"""What a clean-up finds and removes, and the summary of it in answers, task results and logs."""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
+
+log = logging.getLogger(__name__)
 
 NAMED_FINDINGS = 1000
 
@@ -20,6 +23,22 @@ class Finding:
     name: str
     size: int
     remove: Callable[[], bool]
+
+
+def remove_all(findings: Iterable[Finding]) -> tuple[list[Finding], list[str]]:
+    """Remove what was found. An item that cannot be removed does not stop the others.
+
+    Returns what was removed, and the name of each item that could not be removed with the reason.
+    """
+    removed, failed = [], []
+    for item in findings:
+        try:
+            if item.remove():
+                removed.append(item)
+        except Exception as error:  # a defect of one item must not keep the others
+            log.exception("%s %s cannot be removed", item.kind, item.name)
+            failed.append(f"{item.kind} {item.name} ({error})")
+    return removed, failed
 
 
 def summary(findings: Iterable[Finding]) -> list[dict[str, Any]]:

@@ -296,7 +296,8 @@ def test_a_paused_recipe(program: Program, fake: FakeService) -> None:
 
 def test_maintenance(program: Program, fake: FakeService) -> None:
     """The service gets an hour. The table lists what was freed."""
-    fake.answers["maintenance"] = {"freed": [{"kind": "objects", "count": 2, "bytes": 10, "items": ["a", "b"]}]}
+    freed = [{"kind": "objects", "count": 2, "bytes": 10, "items": ["a", "b"]}]
+    fake.answers["maintenance"] = {"freed": freed, "failed": []}
     done = program.run("maintenance", "--dry-run", "--orphan-hours", "0")
     assert [line.split() for line in done.stdout.splitlines()] == [["KIND", "COUNT", "BYTES"], ["objects", "2", "10"]]
     assert fake.sent("POST") == [{"dry_run": True, "orphan_hours": 0}]

@@ -34,10 +34,17 @@ def finding(name: str, remove: Callable[[], bool] = lambda: True) -> Finding:
 def test_records(monkeypatch: pytest.MonkeyPatch, list_only: bool) -> None:
     """The API decides; the result has the first names only."""
     freed = [{"kind": "images", "count": 150, "bytes": 7, "items": [f"i{number}" for number in range(150)]}]
-    api, _ = prepare(monkeypatch, maintenance={"freed": freed})
+    api, _ = prepare(monkeypatch, maintenance={"freed": freed, "failed": []})
     (result,) = CleanRecordsOperator(task_id="records", list_only=list_only).execute(make_context())
     assert api.changes == [("POST", "maintenance", {"dry_run": list_only})]
     assert (result["count"], result["bytes"], len(result["items"])) == (150, 7, KEPT_ITEMS)
+
+
+def test_records_that_cannot_be_removed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The task fails after the API removed all others."""
+    prepare(monkeypatch, maintenance={"freed": [], "failed": ["objects s3://b/k (S3 is away)"]})
+    with pytest.raises(AirflowException, match=r"1 items cannot be removed: objects s3://b/k \(S3 is away\)"):
+        CleanRecordsOperator(task_id="records", list_only=False).execute(make_context())
 
 
 def test_dry_run(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -94,9 +101,11 @@ def test_items_that_cannot_be_removed(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch,
         finding("j1", fail(UnavailableError("the cluster does not answer"))),
         finding("j2", fail(PermissionError("no"))),
+        finding("deep", fail(RecursionError("too deep"))),
         finding("j3", last),
         maintenance={"jobs": []},
     )
-    with pytest.raises(AirflowException, match="2 items cannot be removed: workspaces j1, workspaces j2"):
+    reason = r"3 items .*: workspaces j1 \(the cluster .*, workspaces j2 \(no\), workspaces deep \(too deep\)"
+    with pytest.raises(AirflowException, match=reason):
         CleanWorkspacesOperator(task_id="workspaces", list_only=False).execute(make_context())
     assert removed == ["j3"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,11 +13,13 @@ from uuid import uuid4
 import pytest
 
 from ims import cache as kept
+from ims.cleaning import remove_all
 from ims.runtime.choice import runtime
 from ims.runtime.local import caches
 from ims.runtime.local.runtime import LocalRuntime
 from ims.settings import settings
 from ims.workspace import Workspace
+from tests.test_removal import DEPTH, make_deep
 
 DAY = 86400
 MIB = 1024**2
@@ -97,6 +100,52 @@ def test_workspaces_of_ended_jobs_are_swept(folders: list[Path]) -> None:
     assert (kept.folder(kept.IMAGES) / f"{running.name}.fetched").exists()
     assert asked[0].exists()
     LocalRuntime().close_workspace(asked[0].name)
+
+
+def test_deep_workspace_is_swept() -> None:
+    """A recipe can make folders that are nested deeper than Python recurses and than a path can be long."""
+    folder = workspace(2)
+    make_deep(folder / "recipe")
+    aged(folder, 2)
+    (found,) = [item for item in runtime().leftovers(set, 24) if item.kind == "workspaces"]
+    assert found.size > MIB + DEPTH * 4096
+    assert found.remove()
+    assert not folder.exists()
+
+
+def test_deep_cache_entry_is_removed() -> None:
+    """Scripts of a recipe write to its package cache."""
+    make_deep(cached("packages/a", 2) / "deep")
+    (found,) = caches.excess(0)
+    assert found.remove()
+    assert list(caches.entries()) == []
+
+
+@pytest.mark.system
+def test_workspace_that_cannot_be_removed_does_not_stop_the_sweep() -> None:
+    """It is named with the reason, and the other items go."""
+    mounted, other = workspace(2), workspace(2)
+    (mounted / "mnt").mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", mounted / "mnt"], check=True)
+    try:
+        aged(mounted, 2)
+        removed, (failed,) = remove_all(runtime().leftovers(set, 24))
+        assert [item.name for item in removed] == [other.name]
+        assert mounted.name in failed
+        assert "a file system is mounted there" in failed
+    finally:
+        subprocess.run(["umount", mounted / "mnt"], check=True)
+    assert (mounted / "rootfs").exists()
+    assert [item.name for item in remove_all(runtime().leftovers(set, 24))[0]] == [mounted.name]
+
+
+@pytest.mark.system
+def test_protected_workspace_is_closed() -> None:
+    """A job can make files immutable."""
+    folder = workspace(0)
+    subprocess.run(["chattr", "+i", folder / "rootfs", folder], check=True)
+    LocalRuntime().close_workspace(folder.name)
+    assert not folder.exists()
 
 
 def test_partly_fetched_image_is_swept() -> None:

@@ -24,6 +24,7 @@ from ims.images.overlay import mount_image
 from ims.recipes.archive import digest
 from ims.recipes.build_inputs import file_digest
 from ims.recipes.description import APT
+from ims.removal import remove
 from ims.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -79,7 +80,8 @@ def mount(workspace: Workspace) -> None:
 def discard(workspace: Workspace) -> None:
     """Make a workspace use no cached package root, and remove its changes to one."""
     cache.unclaim(cache.ROOTS, workspace)
-    shutil.rmtree(workspace.image_root_changes, ignore_errors=True)
+    with suppress(OSError):  # a mount that failed half-way
+        remove(workspace.image_root_changes)
 
 
 def save(lineage: str, key: str, root: Path) -> None:

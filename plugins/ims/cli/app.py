@@ -47,6 +47,8 @@ def maintenance(
     fields = given(dry_run=dry_run, orphan_hours=orphan_hours)
     answer = login.connect().call("POST", "maintenance", json=fields, timeout=MAINTENANCE_SECONDS)
     show_list(answer["freed"], ("kind", "count", "bytes"))
+    if answer["failed"]:
+        raise ImsError(f"some items cannot be removed: {', '.join(answer['failed'])}", "See the log of the API server")
 
 
 def main() -> int:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
 from typing import Any
 
 from airflow.sdk import Context
 
-from ims.cleaning import Finding, summary
+from ims.cleaning import remove_all, summary
 from ims.connections import api_client
 from ims.errors import ImsError
 from ims.operators.base import ImsOperator
@@ -49,8 +48,9 @@ class CleanRecordsOperator(MaintenanceOperator):
     """Expires and purges records and their objects in S3. The API decides which."""
 
     def clean(self) -> list[dict[str, Any]]:
-        """Asks the API to list or to remove."""
+        """Asks the API to list or to remove. Raises ImsError if it could not remove some items."""
         answer = api_client().call("POST", "maintenance", json={"dry_run": self.list_only}, timeout=REQUEST_SECONDS)
+        _report(answer["failed"])
         return list(answer["freed"])
 
 
@@ -61,17 +61,14 @@ class CleanWorkspacesOperator(MaintenanceOperator):
         """Removes every item it can. Raises ImsError if it cannot remove some."""
         client = api_client()
         found = runtime().leftovers(lambda: client.get("maintenance")["jobs"], settings().orphan_hours)
-        return summary(found if self.list_only else self._remove(found))
+        if self.list_only:
+            return summary(found)
+        removed, failed = remove_all(found)
+        _report(failed)
+        return summary(removed)
 
-    def _remove(self, found: Iterable[Finding]) -> list[Finding]:
-        removed, failed = [], []
-        for item in found:
-            try:
-                if item.remove():
-                    removed.append(item)
-            except (ImsError, OSError) as error:
-                self.log.error("%s %s: %s", item.kind, item.name, error)
-                failed.append(f"{item.kind} {item.name}")
-        if failed:
-            raise ImsError(f"{len(failed)} items cannot be removed: {', '.join(failed[:KEPT_ITEMS])}", "See the log")
-        return removed
+
+def _report(failed: list[str]) -> None:
+    """Raises ImsError with the names of the items that could not be removed, if there are any."""
+    if failed:
+        raise ImsError(f"{len(failed)} items cannot be removed: {', '.join(failed[:KEPT_ITEMS])}", "See the log")

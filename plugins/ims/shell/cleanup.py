@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 from pathlib import Path
 
 from ims.images.overlay import OVERLAY_PREFIX, extended_attributes
+from ims.removal import remove
 from ims.shell.jail import MOUNT_POINTS, find_resolv_conf
 
 # Files that shells, editors and Ansible write, and the markers.
@@ -55,10 +55,7 @@ def _remove(upper: Path, name: str) -> bool:
     path = upper / name
     if not _is_below_folders(upper, name) or not os.path.lexists(path) or stat.S_ISCHR(path.lstat().st_mode):
         return False
-    if path.is_dir() and not path.is_symlink():
-        shutil.rmtree(path)
-    else:
-        path.unlink()
+    remove(path)
     return True
 
 

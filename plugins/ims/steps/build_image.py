@@ -22,6 +22,7 @@ from ims.images import reproducible
 from ims.images.changes import VOLATILE
 from ims.recipes import phases
 from ims.recipes.description import APT
+from ims.removal import remove
 from ims.steps.step import Step, StepInput
 from ims.workspace import Workspace
 
@@ -44,7 +45,7 @@ class Input(StepInput):
 def run(step: Input) -> str:
     """Builds the root in `image-root/`, with kiwi's log in `kiwi.log`; returns the path of the root."""
     workspace, started = step.workspace, int(time.time())
-    shutil.rmtree(workspace.image_root, ignore_errors=True)
+    remove(workspace.image_root)
     for path in (workspace.kiwi_log, workspace.package_mismatch):
         path.unlink(missing_ok=True)
     reproducible.clamp_times(workspace.recipe, kiwi.SOURCE_DATE_EPOCH)

@@ -18,6 +18,7 @@ from ims.images.inventory import read_inventory
 from ims.images.overlay import mount_image
 from ims.images.root import resolve_inside
 from ims.images.sbom import SBOM, write_sbom
+from ims.removal import remove
 from ims.settings import settings
 from ims.steps.artifacts import Batch, PackedArtifact
 from ims.steps.step import Step, StepInput
@@ -50,7 +51,7 @@ def run(step: Input) -> list[Batch]:
     """
     workspace = step.workspace
     mount_image_root(step)
-    shutil.rmtree(workspace.artifacts, ignore_errors=True)
+    remove(workspace.artifacts)
     workspace.artifacts.mkdir()
     for name, source in boot_files(workspace.image_root, step).items():
         shutil.copyfile(source, workspace.artifacts / name)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -13,6 +12,7 @@ from ims.builder import inputs
 from ims.errors import ImsError, InputError
 from ims.recipes.build_inputs import MAX_BYTES, BuildInputs, Package
 from ims.recipes.plan import Decision, decide
+from ims.removal import remove
 from ims.steps.fetch_recipe import fetch
 from ims.steps.step import Step, StepInput
 from ims.storage.manifest import MAX_BYTES as MAX_MANIFEST
@@ -69,7 +69,7 @@ def _planner(store: ObjectStore, boot_files: dict[str, str | None]) -> Callable[
             decision = _decide(store, recipe, boot_files, workspace)
         except ImsError as error:
             decision = Decision(verdict="build", reason=f"the recipe cannot be compared with its image: {error}")
-        shutil.rmtree(workspace.root, ignore_errors=True)
+        remove(workspace.root)
         log.info("%s: %s: %s", recipe.name, decision.verdict, decision.reason)
         return _plan(recipe, decision)
 
@@ -86,7 +86,7 @@ def _decide(
     before, reason = _inputs_of_newest_image(store, recipe)
     if before is None:
         return Decision(verdict="build", reason=reason)
-    shutil.rmtree(workspace.root, ignore_errors=True)
+    remove(workspace.root)
     workspace.root.mkdir(parents=True)
     fetch(store, recipe.path, recipe.variables, workspace)
     now = inputs.collect(workspace, recipe.arch, boot_files)

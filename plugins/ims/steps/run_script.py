@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from pathlib import Path
 
 from pydantic import Field
@@ -11,6 +10,7 @@ from pydantic import Field
 from ims.errors import PermanentError
 from ims.images.overlay import mount_image
 from ims.programs import run_logged
+from ims.removal import remove
 from ims.sandbox.bubblewrap import isolation
 from ims.shell import ansible, host_mounts, jail, sessions, tools
 from ims.steps.step import Step, StepInput
@@ -38,7 +38,7 @@ def run(step: Input) -> None:
     Raises PermanentError if the script or the playbook fails or takes too long.
     """
     workspace = step.workspace
-    shutil.rmtree(workspace.changes, ignore_errors=True)
+    remove(workspace.changes)
     mount_image(step.rootfs, workspace.changes, workspace.image_root)
     host_mounts.prepare()
     jail.prepare(workspace.image_root)

@@ -20,8 +20,8 @@ from ims.api.retention.orphans import Listing, list_objects
 from ims.api.retention.purge import PurgeService
 from ims.api.retention.usage import images_in_progress, running_jobs, used_by
 from ims.api.runs.airflow import AirflowService
-from ims.cleaning import Finding, summary
-from ims.errors import MissingError
+from ims.cleaning import NAMED_FINDINGS, Finding, remove_all, summary
+from ims.errors import ImsError, MissingError
 from ims.jobs import job_id
 from ims.records.holds import Holds
 from ims.records.models import AnyRecord, Image, PublicKey, Recipe, RecordType
@@ -51,10 +51,11 @@ class Freed(BaseModel):
 
 
 class MaintenanceOut(BaseModel):
-    """What was removed, or would be, by kind."""
+    """What was removed, or would be, by kind. `failed` names what could not be removed, with the reasons."""
 
     dry_run: bool
     freed: list[Freed]
+    failed: list[str]
 
 
 class RunningOut(BaseModel):
@@ -112,9 +113,14 @@ class Maintenance:
             yield Finding("images", image.id, 0, partial(self._records.expire, image.id))
         records: Iterable[AnyRecord] = [*recipes, *images, *keys]
         for record in expired_tombstones(records, holds, now, rules):
-            size = sum(sizes.get(path, 0) for path in self._purge.objects_of(record))
             remove = partial(self._purge.purge_tombstone, record)
-            yield Finding(f"deleted {NAMES[type(record)]}s", record.id, size, remove)
+            yield Finding(f"deleted {NAMES[type(record)]}s", record.id, self._size_of(record, sizes), remove)
+
+    def _size_of(self, record: AnyRecord, sizes: Mapping[str, int]) -> int:
+        """The size of the objects of a record; 0 if that cannot be found out. Then removing it fails, too."""
+        with suppress(ImsError):
+            return sum(sizes.get(path, 0) for path in self._purge.objects_of(record))
+        return 0
 
     def _all(self, kind: type[RecordType]) -> list[RecordType]:
         """The records and tombstones of a kind."""
@@ -162,6 +168,8 @@ async def clean_up(body: MaintenanceIn, airflow: AirflowService, maintenance: Ma
     usage = Usage(used_by(runs), await images_in_progress(airflow, runs))
     hours = settings().orphan_hours if body.orphan_hours is None else body.orphan_hours
     found = await run_in_threadpool(maintenance.find, listing, usage, datetime.now(UTC), hours)
+    failed: list[str] = []
     if not body.dry_run:
-        found = await run_in_threadpool(lambda: [item for item in found if item.remove()])
-    return MaintenanceOut(dry_run=body.dry_run, freed=[Freed(**item) for item in summary(found)])
+        found, failed = await run_in_threadpool(remove_all, found)
+    freed = [Freed(**item) for item in summary(found)]
+    return MaintenanceOut(dry_run=body.dry_run, freed=freed, failed=failed[:NAMED_FINDINGS])

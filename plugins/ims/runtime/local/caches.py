@@ -5,16 +5,23 @@ An entry that is in use is never removed: a build locks the folders that it uses
 
 from __future__ import annotations
 
-import shutil
+import logging
+import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from ims import cache
 from ims.cleaning import Finding
+from ims.removal import remove as remove_tree
 from ims.settings import settings
+
+log = logging.getLogger(__name__)
+
+_MESSAGE = 500
+"""How many characters of a program's message a log has."""
 
 
 @dataclass(frozen=True)
@@ -47,11 +54,10 @@ def entries() -> Iterator[Entry]:
     packages, roots, indexes = map(cache.folder, ("packages", cache.ROOTS, "indexes"))
     for folder in (*packages.glob("*/"), *roots.glob("*/"), *indexes.glob("*/")):
         lock = (indexes if folder.parent == indexes else packages) / f"{folder.name}.lock"
-        last_used = max(path.stat().st_mtime for path in (folder, lock) if path.exists())
-        yield Entry(folder, size_of(folder), last_used, lock)
+        yield Entry(folder, size_of(folder), last_modified(folder, lock), lock)
     for path in cache.folder(cache.IMAGES).glob("*"):
         if path.suffix != ".fetched":
-            yield Entry(path, path.stat().st_size, path.stat().st_mtime)
+            yield Entry(path, size_of(path), last_modified(path))
 
 
 def is_in_use(entry: Entry) -> bool:
@@ -63,10 +69,8 @@ def is_in_use(entry: Entry) -> bool:
 def remove(entry: Entry) -> bool:
     """Remove the entry; returns False if it is in use."""
     with _reserved(entry) as is_free:
-        if is_free and entry.lock is None:
-            entry.path.unlink(missing_ok=True)
-        elif is_free:
-            shutil.rmtree(entry.path)
+        if is_free:
+            remove_tree(entry.path)
         return is_free
 
 
@@ -85,16 +89,25 @@ def _reserved(entry: Entry) -> Iterator[bool]:
 
 
 def size_of(path: Path) -> int:
-    """The disk space that a file or folder takes, in bytes."""
-    found = [path, *path.rglob("*")] if path.is_dir() and not path.is_symlink() else [path]
-    return sum(_size(item) for item in found)
+    """The disk space that a file or folder takes, in bytes. What cannot be read counts as 0 and is logged.
+
+    The program du, unlike pathlib, reads trees of any depth.
+    """
+    command = ["du", "--summarize", "--block-size=1", "--one-file-system", "--", str(path)]
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", check=False)
+    if done.returncode != 0 and path.exists():
+        log.warning("the size of %s is not complete: %s", path, done.stderr.strip()[:_MESSAGE])
+    size = done.stdout.partition("\t")[0]
+    return int(size) if size.isdecimal() else 0
 
 
-def _size(path: Path) -> int:
-    try:
-        return path.lstat().st_blocks * 512
-    except FileNotFoundError:  # a job has just removed it
-        return 0
+def last_modified(*paths: Path) -> float:
+    """When the last of these files and folders was modified; 0 if none exists. A job may remove them meanwhile."""
+    times = [0.0]
+    for path in paths:
+        with suppress(OSError):
+            times.append(path.stat().st_mtime)
+    return max(times)
 
 
 def _name(entry: Entry) -> str:

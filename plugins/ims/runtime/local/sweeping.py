@@ -39,7 +39,7 @@ def leftovers(running_jobs: Callable[[], Collection[str]], hours: int) -> list[F
 
 def _last_used(path: Path) -> float:
     """When a job last worked in a workspace or on a file."""
-    return max(found.stat().st_mtime for found in (path, Workspace(path).run) if found.exists())
+    return caches.last_modified(path, Workspace(path).run)
 
 
 def _stop_shell(job_id: str) -> bool:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from ims import cache
 from ims.errors import InputError
+from ims.removal import remove
 from ims.runtime.local.process import end_recorded
 from ims.settings import settings
 from ims.workspace import Workspace
@@ -38,9 +40,9 @@ def close_workspace(job_id: str) -> None:
     for fetched in cache.folder(cache.IMAGES).glob(f"{job_id}.*"):
         fetched.unlink()
     # The processes that were just killed may still create files: the first try ignores errors, the second reports them.
-    shutil.rmtree(workspace.root, ignore_errors=True)
-    if workspace.root.exists():
-        shutil.rmtree(workspace.root)
+    with suppress(OSError):
+        remove(workspace.root)
+    remove(workspace.root)
 
 
 def workspace_of(job_id: str) -> Workspace:
