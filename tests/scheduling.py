@@ -1,6 +1,6 @@
 """What the workers of `make test` run, and in which order.
 
-A unit is what one worker runs without a break: a file, or the files that share a state or an image that is built once.
+A unit is what one worker runs without a break: a file, or the tests that share a state or an image that is built once.
 Workers take units from the front of the queue. The first test of a worker that needs the stack starts one for it. Three
 workers keep two processors busy, since jobs and shells often wait; a fourth stack costs more than it gains.
 """
@@ -13,8 +13,14 @@ from xdist.scheduler import LoadScopeScheduling
 FLOWS = "tests/flows/test_"
 # The longest units come first, so that no worker starts one of them when the others are almost done.
 UNITS: dict[str, tuple[str, ...]] = {
-    # The plan comes before the pages: following these makes another image of the recipe.
-    "debian": (f"{FLOWS}create_debian", f"{FLOWS}plan", f"{FLOWS}docs", f"{FLOWS}customize_debian"),
+    # The tests with the fixture `debian`. The plan comes before the pages: these make another image of the recipe.
+    "debian": (
+        f"{FLOWS}create_debian",
+        f"{FLOWS}plan.py::test_plan_of_debian",
+        f"{FLOWS}docs.py::test_tutorial",
+        f"{FLOWS}docs.py::test_pages_about_images",
+        f"{FLOWS}customize_debian",
+    ),
     "customize": (f"{FLOWS}customize.py", f"{FLOWS}ui"),
     "faults": (f"{FLOWS}pod_faults", f"{FLOWS}customize_faults"),
     "lint": ("tests/test_lint", "tests/test_architecture", "tests/steps/test_build_image"),
@@ -29,23 +35,23 @@ UNITS: dict[str, tuple[str, ...]] = {
 _SPLIT = ("flows", "shell")
 
 
-def unit_of(path: str) -> str:
-    """The unit of a test file: its own, unless it is one of those that stay together."""
-    unit = next((name for name, prefixes in UNITS.items() if path.startswith(prefixes)), path)
-    return path if unit in _SPLIT else unit
+def unit_of(test: str) -> str:
+    """Returns the unit of a test: that of the table, or its file."""
+    unit = next((name for name, prefixes in UNITS.items() if test.startswith(prefixes)), None)
+    return test.partition("::")[0] if unit is None or unit in _SPLIT else unit
 
 
-def rank(path: str) -> tuple[int, int]:
-    """Where a test file stands in the queue."""
+def rank(test: str) -> tuple[int, int]:
+    """Returns the place of a test in the queue."""
     for place, prefixes in enumerate(UNITS.values()):
         for within, prefix in enumerate(prefixes):
-            if path.startswith(prefix):
+            if test.startswith(prefix):
                 return place, within
     return len(UNITS), 0
 
 
 def sort(items: list[pytest.Item]) -> None:
-    """Put tests into the order of the queue. Every worker must come to the same order."""
+    """Sort tests in the order of the queue. Every worker must get the same order."""
     items.sort(key=lambda item: rank(item.nodeid))
 
 
@@ -53,4 +59,4 @@ class Scheduling(LoadScopeScheduling):  # type: ignore[misc]
     """Hands out units in the order of the queue."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return unit_of(nodeid.partition("::")[0])
+        return unit_of(nodeid)
