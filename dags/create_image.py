@@ -4,7 +4,7 @@ from airflow.sdk import DAG, TriggerRule, XComArg
 
 from ims.operators.base import task_defaults
 from ims.operators.conditions import any_of
-from ims.operators.dag_arguments import params_of
+from ims.operators.dag_arguments import limit_tasks, params_of, run_limit
 from ims.operators.job import OpenWorkspaceOperator
 from ims.operators.publish import publish_image
 from ims.operators.shell import StartShellOperator, StopShellOperator
@@ -22,6 +22,7 @@ with DAG(
     schedule=None,
     max_active_runs=settings().max_create_jobs,
     params=params_of(CREATE_IMAGE.params),
+    dagrun_timeout=run_limit(CREATE_IMAGE),
     default_args=task_defaults(),
     tags=["images"],
 ) as dag:
@@ -86,3 +87,5 @@ with DAG(
 
     job >> recipe >> repositories >> [ca_package, packages] >> build >> package
     [build, package] >> shell >> wait >> stop >> close
+
+    limit_tasks(dag, CREATE_IMAGE)

@@ -4,7 +4,7 @@ from airflow.sdk import DAG, TriggerRule, XComArg
 
 from ims.operators.base import task_defaults
 from ims.operators.conditions import any_of, none_of
-from ims.operators.dag_arguments import params_of
+from ims.operators.dag_arguments import limit_tasks, params_of, run_limit
 from ims.operators.job import OpenWorkspaceOperator
 from ims.operators.publish import publish_image
 from ims.operators.shell import StartShellOperator, StopShellOperator
@@ -21,6 +21,7 @@ with DAG(
     schedule=None,
     max_active_runs=settings().max_customize_jobs,
     params=params_of(CUSTOMIZE_IMAGE.params),
+    dagrun_timeout=run_limit(CUSTOMIZE_IMAGE),
     default_args=task_defaults(),
     tags=["images"],
 ) as dag:
@@ -46,6 +47,7 @@ with DAG(
         long=True,
         retries=0,
         arch=arch,
+        lease=dag.param("lease"),
         inputs={**workspace, **rootfs, "script": dag.param("script"), "seconds": dag.param("lease")},
     )
     shell = StartShellOperator(
@@ -78,3 +80,5 @@ with DAG(
     job >> image >> [script, shell]
     shell >> wait >> stop
     [script, wait, stop] >> changes >> package
+
+    limit_tasks(dag, CUSTOMIZE_IMAGE)

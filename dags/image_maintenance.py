@@ -4,7 +4,7 @@ from airflow.sdk import DAG
 
 from ims.operators.base import task_defaults
 from ims.operators.conditions import none_of
-from ims.operators.dag_arguments import params_of, timetable
+from ims.operators.dag_arguments import limit_tasks, params_of, run_limit, timetable
 from ims.operators.maintenance import CleanRecordsOperator, CleanWorkspacesOperator
 from ims.settings import settings
 from ims.workflows import IMAGE_MAINTENANCE
@@ -17,6 +17,7 @@ with DAG(
     catchup=False,
     max_active_runs=1,
     params=params_of(IMAGE_MAINTENANCE.params),
+    dagrun_timeout=run_limit(IMAGE_MAINTENANCE),
     default_args=task_defaults(),
     tags=["images"],
 ) as dag:
@@ -31,3 +32,5 @@ with DAG(
 
     for sweep in (records, workspaces):
         lists >> sweep
+
+    limit_tasks(dag, IMAGE_MAINTENANCE)

@@ -3,7 +3,7 @@
 from airflow.sdk import DAG, TriggerRule, XComArg
 
 from ims.operators.base import task_defaults
-from ims.operators.dag_arguments import params_of, timetable
+from ims.operators.dag_arguments import limit_tasks, params_of, run_limit, timetable
 from ims.operators.job import RemoveWorkspaceOperator
 from ims.operators.messages import NotifyOperator
 from ims.operators.nights import BuildRecipeOperator, ChooseBuildsOperator, SummarizeOperator
@@ -11,7 +11,7 @@ from ims.operators.plan import ChooseRecipesOperator
 from ims.operators.step import StepOperator
 from ims.params import DEFAULT_BOOT_FILES
 from ims.settings import settings
-from ims.workflows import NIGHTLY_IMAGES, NIGHTLY_POOL
+from ims.workflows import NIGHTLY_IMAGES
 
 with DAG(
     NIGHTLY_IMAGES.dag_id,
@@ -21,6 +21,7 @@ with DAG(
     catchup=False,
     max_active_runs=1,
     params=params_of(NIGHTLY_IMAGES.params),
+    dagrun_timeout=run_limit(NIGHTLY_IMAGES),
     default_args=task_defaults(),
     tags=["images"],
 ) as dag:
@@ -42,11 +43,13 @@ with DAG(
         recipes=recipes,
         plans=plan.output,
     )
-    build = BuildRecipeOperator.partial(
-        task_id="build_images", pool=NIGHTLY_POOL, map_index_template="{{ task.build['name'] }}"
-    ).expand(build=builds.output)
+    build = BuildRecipeOperator.partial(task_id="build_images", map_index_template="{{ task.build['name'] }}").expand(
+        build=builds.output
+    )
     summary = SummarizeOperator(task_id="summarize", trigger_rule=TriggerRule.ALL_DONE, builds=builds.output)
     notify = NotifyOperator(task_id="notify", summary=summary.output).as_teardown()
 
     chosen >> plan >> [close, builds]
     builds >> build >> summary >> notify
+
+    limit_tasks(dag, NIGHTLY_IMAGES)

@@ -3,7 +3,7 @@
 from airflow.sdk import DAG, XComArg
 
 from ims.operators.base import task_defaults
-from ims.operators.dag_arguments import params_of
+from ims.operators.dag_arguments import limit_tasks, params_of, run_limit
 from ims.operators.job import RemoveWorkspaceOperator
 from ims.operators.plan import ChooseRecipesOperator
 from ims.operators.step import StepOperator
@@ -16,6 +16,7 @@ with DAG(
     doc_md=__doc__,
     schedule=None,
     params=params_of(PLAN_IMAGES.params),
+    dagrun_timeout=run_limit(PLAN_IMAGES),
     default_args=task_defaults(retries=1, retry_delay=2),
     tags=["images"],
 ) as dag:
@@ -31,3 +32,5 @@ with DAG(
     close = RemoveWorkspaceOperator(task_id="close_workspace").as_teardown(setups=chosen)
 
     chosen >> plan >> close
+
+    limit_tasks(dag, PLAN_IMAGES)

@@ -32,7 +32,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "recipes": {"files", "network", "removal"},
     "storage": set(),
     "params": {"settings"},
-    "workflows": {"params"},
+    "pools": {"settings"},
+    "workflows": {"params", "pools", "settings"},
     "nights": {"lineage", "settings"},
     "client": set(),
     "programs": {"recipes"},
@@ -46,7 +47,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "cli": {"client", "files", "recipes", "settings", "storage"},
     "supervisord": {"settings"},
-    "stack": {"client", "files", "settings", "storage", "supervisord", "workflows"},
+    "stack": {"client", "files", "pools", "settings", "storage", "supervisord", "workflows"},
     "demo": {"cli", "client", "files", "recipes", "settings", "stack", "storage"},
     "runtime": {
         *("cache", "cleaning", "files", "removal", "sandbox", "settings", "shell", "steps", "supervisord", "workspace"),

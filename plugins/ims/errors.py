@@ -1,6 +1,7 @@
 """The errors of the product.
 
     ImsError                        what failed and the value; exit code 70
+    ├── StepFailedError             a step ended with an error; the exit code is that of the step
     ├── UnavailableError            a service does not answer; exit code 69
     └── PermanentError              another try cannot help; exit code 65
         ├── InputError              the input is wrong; exit code 65
@@ -18,6 +19,10 @@ import os
 
 PERMANENT_EXIT_CODES = frozenset({os.EX_USAGE, os.EX_DATAERR, os.EX_NOINPUT, os.EX_NOPERM, os.EX_CONFIG})
 """The exit codes of steps that another try cannot help."""
+ENVIRONMENT_EXIT_CODES = frozenset({os.EX_UNAVAILABLE, os.EX_NOPERM, os.EX_CONFIG})
+"""The exit codes of steps for which the recipe or the image is not to blame."""
+SIGNAL_EXIT_CODE = 128
+"""Containers that a signal ended have a greater exit code; local processes have a negative one."""
 
 
 class ImsError(Exception):
@@ -37,6 +42,11 @@ class ImsError(Exception):
     def permanent(self) -> bool:
         """Whether another try cannot help."""
         return self.exit_code in PERMANENT_EXIT_CODES
+
+    @property
+    def is_environmental(self) -> bool:
+        """Whether the input is not to blame: a service or the installation failed, or something killed a process."""
+        return self.exit_code in ENVIRONMENT_EXIT_CODES or self.exit_code < 0 or self.exit_code > SIGNAL_EXIT_CODE
 
 
 class UnavailableError(ImsError):
@@ -71,6 +81,14 @@ class LoginError(ConfigurationError):
     """The user is not logged in, or the login has expired."""
 
     exit_code = os.EX_NOPERM
+
+
+class StepFailedError(ImsError):
+    """A step, which is a program, ended with an error."""
+
+    def __init__(self, reason: str, hint: str, exit_code: int) -> None:
+        super().__init__(reason, hint)
+        self.exit_code = exit_code
 
 
 def disk_full(error: OSError) -> ImsError | None:

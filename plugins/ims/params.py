@@ -14,6 +14,11 @@ _KEY = "Id of the public key that may log in to the shell of the job. The page I
 SCRIPT_LENGTH = 8192
 """The most characters of a script. It is part of the command line of a step, which the kernel limits to 128 KiB."""
 
+MAX_LEASE = 30 * 86400
+"""The longest lease of a shell or a script, in seconds. The lease of a shell can be extended."""
+MAX_REPOSITORY_WAIT = 86400
+"""The longest time that a job waits for repositories, in seconds."""
+
 Identity = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
 
 
@@ -79,7 +84,7 @@ class JobParams(BaseModel):
         86400,
         "Seconds after which an unfinished shell is closed and the job ends in error. The lease can be extended.",
         ge=60,
-        le=30 * 86400,
+        le=MAX_LEASE,
     )
 
     @property
@@ -107,7 +112,7 @@ class CreateParams(JobParams):
         settings().repository_timeout,
         "Seconds to wait until every repository of the recipe answers.",
         ge=1,
-        le=86400,
+        le=MAX_REPOSITORY_WAIT,
     )
 
     @model_validator(mode="after")

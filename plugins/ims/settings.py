@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 from zoneinfo import available_timezones
 
-from pydantic import Field, HttpUrl, field_validator
+from pydantic import Field, HttpUrl, PositiveInt, field_validator
 from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
@@ -89,7 +89,20 @@ class Settings(BaseSettings):
         default_factory=dict,
         description='Resources of each step, as JSON: `{"build_image": {"limits": {"memory": "8Gi"}}}`.',
     )
-    parallelism: int = Field(4, ge=1, description="Maximum number of tasks that run at the same time.")
+    parallelism: int = Field(
+        4,
+        ge=1,
+        description="Maximum number of builds that run at the same time. Scripts, shells, plans and clean-up have "
+        "pools of their own.",
+    )
+    step_seconds: dict[str, PositiveInt] = Field(
+        default_factory=dict,
+        description='Time limits of tasks that are not the default, in seconds, as JSON: `{"build_image": 43200}`.',
+    )
+    run_seconds: dict[str, PositiveInt] = Field(
+        default_factory=dict,
+        description='Time limits of runs that are not the default, in seconds, as JSON: `{"nightly_images": 86400}`.',
+    )
     max_create_jobs: int = Field(
         16,
         ge=1,

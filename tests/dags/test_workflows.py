@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 from airflow.sdk import TriggerRule
 
+from ims.pools import DEFAULT, pools
+from ims.settings import settings
 from ims.workflows import DAG_IDS, JOB_DAG_IDS, JOB_WORKFLOWS, WORKFLOWS, Workflow
 
 DAGS = Path(__file__).parents[2] / "dags"
@@ -97,6 +99,32 @@ def test_teardowns(parsed: str, workflow: Workflow) -> None:
     """The teardowns of the table are those of the DAG."""
     teardowns = {task_id for task_id, task in tasks_of(parsed, workflow).items() if task.get("is_teardown")}
     assert {task.id for task in workflow.tasks if task.teardown} == teardowns
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=DAG_IDS)
+def test_everything_has_a_limit(parsed: str, workflow: Workflow) -> None:
+    """Every task has the limit and the pool of the table. The run leaves room for the limits of its tasks."""
+    tasks = tasks_of(parsed, workflow)
+    limits = {task_id: _argument(task, "execution_timeout") for task_id, task in tasks.items()}
+    assert limits == {task.id: task.seconds for task in workflow.tasks}
+    assert all(limits.values())
+    dag = json.loads(parsed)[workflow.dag_id]["dag"]
+    assert dag["dagrun_timeout"] == workflow.seconds
+    assert dag["dagrun_timeout"] >= sum(limits.values())
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=DAG_IDS)
+def test_every_task_has_its_pool(parsed: str, workflow: Workflow) -> None:
+    """The pools exist: Airflow never starts a task of a pool that does not."""
+    used = {task_id: _argument(task, "pool", DEFAULT) for task_id, task in tasks_of(parsed, workflow).items()}
+    assert used == {task.id: task.pool for task in workflow.tasks}
+    assert set(used.values()) <= {pool.name for pool in pools(settings())}
+
+
+def _argument(task: dict[str, Any], name: str, default: Any = None) -> Any:
+    """An argument of a task; those of a mapped task are apart."""
+    found = task.get(name, task.get("partial_kwargs", {}).get(name, default))
+    return found["__var"] if isinstance(found, dict) else found
 
 
 @pytest.mark.parametrize("workflow", JOB_WORKFLOWS, ids=JOB_DAG_IDS)

@@ -4,11 +4,16 @@ from __future__ import annotations
 
 import errno
 import logging
+import time
+from datetime import timedelta
+from functools import partial
 from typing import Any, cast
 
 import pytest
 from airflow.sdk import DAG, Context, Param
+from airflow.sdk.bases.operator import TriggerFailureReason
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+from airflow.sdk.execution_time.timeout import timeout
 
 from ims.errors import ConfigurationError, ImsError, InputError, MissingError, PermanentError, UnavailableError
 from ims.operators.base import ImsOperator, task_defaults
@@ -77,7 +82,8 @@ def test_permanent_error(kind: type[ImsError]) -> None:
     context = make_context()
     with pytest.raises(AirflowFailException, match=r"it is red\. Paint it"):
         Probe(task_id="probe", error=kind("it is red", "Paint it")).execute(context)
-    assert xcoms(context) == {"failure": "it is red. Paint it"}
+    assert xcoms(context)["failure"] == "it is red. Paint it"
+    assert ("environment_failed" in xcoms(context)) is (kind is ConfigurationError)
 
 
 @pytest.mark.parametrize("kind", [ImsError, UnavailableError])
@@ -87,7 +93,8 @@ def test_error_that_may_pass(kind: type[ImsError]) -> None:
     with pytest.raises(AirflowException, match="S3 does not answer") as caught:
         Probe(task_id="probe", error=kind("S3 does not answer")).execute(context)
     assert not isinstance(caught.value, AirflowFailException)
-    assert xcoms(context) == {"failure": "S3 does not answer"}
+    assert xcoms(context)["failure"] == "S3 does not answer"
+    assert ("environment_failed" in xcoms(context)) is (kind is UnavailableError)
 
 
 def test_full_disk() -> None:
@@ -131,3 +138,49 @@ def test_no_reason(caplog: pytest.LogCaptureFixture) -> None:
     """Airflow may not know the error."""
     log_reason(failed(None))
     assert not caplog.messages
+
+
+class Endless(ImsOperator):
+    """Never ends by itself; keeps whether it was killed."""
+
+    is_killed = False
+
+    def perform(self, context: Context) -> None:
+        """Sleep."""
+        time.sleep(60)
+
+    def resume(self, context: Context) -> None:
+        """Sleep after a wait in the triggerer."""
+        time.sleep(60)
+
+    def on_kill(self) -> None:
+        """Keep it."""
+        type(self).is_killed = True
+
+
+TIMED_OUT = {"build_image": True, "upload_artifacts": False}
+
+
+@pytest.mark.parametrize(("task_id", "permanent"), TIMED_OUT.items(), ids=TIMED_OUT)
+@pytest.mark.parametrize("method", ["execute", "resume"])
+def test_task_takes_too_long(task_id: str, permanent: bool, method: str) -> None:
+    """Its processes end. Another try helps only if the recipe is not to blame; the night learns that, too."""
+    context = make_context("create_image")
+    task = Endless(task_id=task_id, execution_timeout=timedelta(seconds=1))
+    run = task.execute if method == "execute" else partial(task.resume_execution, "resume", {})
+    with pytest.raises(AirflowException) as caught, timeout(0.1):
+        run(context=context)
+    assert isinstance(caught.value, AirflowFailException) is permanent
+    assert task.is_killed
+    assert xcoms(context)["failure"] == (
+        "it took longer than its limit of 1 s and was ended. IMS_STEP_SECONDS sets the limits of tasks"
+    )
+    assert xcoms(context).get("environment_failed", False) is not permanent
+
+
+def test_wait_takes_too_long() -> None:
+    """Airflow ends waits that the triggerer has forgotten; the reason is that of any other task."""
+    context = make_context("create_image")
+    task = Endless(task_id="wait_for_repositories", execution_timeout=timedelta(seconds=1))
+    with pytest.raises(AirflowException, match="longer than its limit of 1 s"):
+        task.resume_execution("__fail__", {"error": TriggerFailureReason.TRIGGER_TIMEOUT}, context)

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from ims.errors import StepFailedError
 from ims.operators.local import LocalStepOperator
-from ims.runtime.local.process import StepFailedError, StepProcess
+from ims.runtime.local.process import StepProcess
 from ims.steps.step import Step
 from tests.operators.fakes import make_context, xcoms
 
@@ -45,9 +46,15 @@ def test_step_runs_with_its_inputs(monkeypatch: pytest.MonkeyPatch, caplog: pyte
     ]
 
 
-@pytest.mark.parametrize(("code", "permanent"), [(65, True), (66, True), (78, True), (69, False), (70, False)])
-def test_step_fails(monkeypatch: pytest.MonkeyPatch, code: int, permanent: bool) -> None:
-    """The exit code says whether another try may help; the reason is kept."""
+ENDS = [
+    *((65, True, False), (66, True, False), (78, True, True)),
+    *((69, False, True), (70, False, False), (-9, False, True)),
+]
+
+
+@pytest.mark.parametrize(("code", "permanent", "environmental"), ENDS)
+def test_step_fails(monkeypatch: pytest.MonkeyPatch, code: int, permanent: bool, environmental: bool) -> None:
+    """The exit code says whether another try may help, and whether the recipe is to blame; the reason is kept."""
 
     def run(*_arguments: Any) -> Any:
         raise StepFailedError("no", "Do it by hand", code)
@@ -57,7 +64,8 @@ def test_step_fails(monkeypatch: pytest.MonkeyPatch, code: int, permanent: bool)
     with pytest.raises(AirflowException, match=r"no\. Do it by hand") as caught:
         step().execute(context)
     assert isinstance(caught.value, AirflowFailException) is permanent
-    assert xcoms(context) == {"failure": "no. Do it by hand"}
+    assert xcoms(context)["failure"] == "no. Do it by hand"
+    assert ("environment_failed" in xcoms(context)) is environmental
 
 
 def test_task_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -3,17 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.providers.cncf.kubernetes.utils.pod_manager import PodNotFoundException
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+from airflow.sdk import Context
+from airflow.sdk.exceptions import (
+    AirflowException,
+    AirflowFailException,
+    AirflowSkipException,
+    AirflowTaskTimeout,
+)
 from kubernetes.client import models as k8s
 
 from ims.operators import pod
 from ims.operators.conditions import none_of
-from ims.operators.pod import PodStepOperator
+from ims.operators.pod import MARGIN_SECONDS, PodStepOperator
 from tests.operators.fakes import RUN_ID, make_context, xcoms
 
 INPUTS = {"workspace": f"/mnt/workspaces/{RUN_ID}", "package_manager": "apt"}
@@ -113,7 +120,64 @@ def test_step_fails(monkeypatch: pytest.MonkeyPatch, code: int, message: str, pe
     with pytest.raises(AirflowException) as caught:
         step().execute(context)
     assert isinstance(caught.value, AirflowFailException) is permanent
-    assert xcoms(context) == {"failure": reason}
+    assert xcoms(context)["failure"] == reason
+
+
+def still_running() -> k8s.V1Pod:
+    """A pod whose step has not ended."""
+    return k8s.V1Pod(status=k8s.V1PodStatus(phase="Running", container_statuses=[]))
+
+
+@pytest.fixture
+def killed(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
+    """One item for each time that the pod was deleted."""
+    calls: list[bool] = []
+    replace(monkeypatch, "on_kill", lambda _self: calls.append(True))
+    return calls
+
+
+def test_short_step_takes_too_long(monkeypatch: pytest.MonkeyPatch, killed: list[bool]) -> None:
+    """Its pod is deleted. The reason is the limit, not the state in which the pod was found."""
+
+    def execute(self: PodStepOperator, _context: Context) -> None:
+        try:
+            raise AirflowTaskTimeout("Timeout")
+        finally:
+            self.cleanup(k8s.V1Pod(), still_running())
+
+    def cleanup(*_arguments: Any, **_named: Any) -> None:
+        raise AirflowException("the pod has not ended")
+
+    replace(monkeypatch, "execute", execute)
+    replace(monkeypatch, "cleanup", cleanup)
+    context = make_context()
+    with pytest.raises(AirflowException):
+        step(execution_timeout=timedelta(seconds=60)).execute(context)
+    assert killed
+    assert xcoms(context)["failure"].startswith("it took longer than its limit of 60 s and was ended")
+
+
+def test_long_step_takes_too_long(monkeypatch: pytest.MonkeyPatch, killed: list[bool]) -> None:
+    """The triggerer sees that the time is over; the pod is deleted, and the reason is the same."""
+
+    def reentry(*_arguments: Any) -> None:
+        raise AirflowException("the deadline was reached")
+
+    replace(monkeypatch, "trigger_reentry", reentry)
+    context = make_context()
+    with pytest.raises(AirflowException):
+        step(long=True, execution_timeout=timedelta(seconds=60)).trigger_reentry(context, {"status": "timeout"})
+    assert killed
+    assert xcoms(context)["failure"].startswith("it took longer than its limit of 60 s and was ended")
+
+
+def test_cluster_ends_the_pod_of_a_lost_task(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A pod does not outlive its limit, even if Airflow is gone."""
+    replace(monkeypatch, "execute", lambda _self, _context: {"result": None})
+    task = step(execution_timeout=timedelta(seconds=60))
+    task.execute(make_context())
+    assert task.full_pod_spec is not None
+    assert task.full_pod_spec.spec.active_deadline_seconds == 60 + MARGIN_SECONDS
 
 
 def test_step_that_the_job_does_not_need(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,9 +15,9 @@ from typing import Any
 
 import pytest
 
-from ims.errors import InputError
+from ims.errors import InputError, StepFailedError
 from ims.runtime.local import process
-from ims.runtime.local.process import StepFailedError, StepProcess, step_environment
+from ims.runtime.local.process import StepProcess, step_environment
 from ims.runtime.local.runtime import LocalRuntime
 from ims.settings import Settings, settings
 from ims.steps.step import Step, StepInput

@@ -65,10 +65,12 @@ def test_wait_has_ended_well() -> None:
     assert not xcoms(context)
 
 
-def test_wait_took_too_long() -> None:
-    """The job ends: it has waited as long as it may."""
+@pytest.mark.parametrize("refused", [False, True])
+def test_wait_took_too_long(refused: bool) -> None:
+    """The job ends: it has waited as long as it may. The recipe is to blame only if its repository refuses access."""
     context = make_context()
     sensor = RepositoriesSensor(task_id="wait_for_repositories", repositories=REPOSITORIES, timeout=60)
     with pytest.raises(AirflowFailException):
-        sensor.resume(context, {"error": "os is not available", "hint": "Check the server"})
-    assert xcoms(context) == {"failure": "os is not available. Check the server"}
+        sensor.resume(context, {"error": "os is not available", "hint": "Check the server", "refused": refused})
+    assert xcoms(context)["failure"] == "os is not available. Check the server"
+    assert ("environment_failed" in xcoms(context)) is not refused

@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from ims.runtime.local.process import StepFailedError, StepProcess
+from ims.errors import StepFailedError
+from ims.runtime.local.process import StepProcess
 from ims.runtime.local.runtime import LocalRuntime
 from ims.shell import tools
 from ims.steps.run_script import STEP

@@ -19,9 +19,10 @@ from typing import Any
 
 import pytest
 
+from ims.errors import StepFailedError
 from ims.images.changes import Difference, compare
 from ims.images.overlay import mount
-from ims.runtime.local.process import StepFailedError, StepProcess
+from ims.runtime.local.process import StepProcess
 from ims.sandbox import seccomp
 from ims.settings import settings
 from ims.shell import cleanup

@@ -11,8 +11,10 @@ from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowSkipException
 
 from ims.operators.conditions import Condition
-from ims.operators.errors import log_reason, task_errors
+from ims.operators.errors import log_reason, task_errors, time_limit
 from ims.operators.inputs import check_inputs
+
+LEASE_MARGIN = timedelta(seconds=60)
 
 
 def task_defaults(*, retries: int = 2, retry_delay: float = 10) -> dict[str, Any]:
@@ -38,8 +40,13 @@ class ImsOperator(BaseOperator):
         """Do the work. Raises AirflowSkipException: the condition does not hold."""
         if self.run_if is not None and not self.run_if.holds:
             raise AirflowSkipException("the parameters of the run do not ask for this task")
-        with task_errors(context):
+        with task_errors(context), time_limit(self, context):
             return self.perform(context)
+
+    def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
+        """Continue after the triggerer has waited. Raises AirflowException: the wait took too long."""
+        with task_errors(context), time_limit(self, context):
+            return super().resume_execution(next_method, next_kwargs, context)
 
     @abstractmethod
     def perform(self, context: Context) -> Any:
@@ -51,10 +58,11 @@ class StepTask(ImsOperator):
 
     `inputs` are the fields of the step's input; a mapped task adds `each`. `arch` is the architecture of the image, to
     which the node must fit; None: any node fits. `memory_gib` limits the memory of a pod. A `long` step takes minutes:
-    its operator should occupy no worker meanwhile, if the runtime allows it.
+    its operator should occupy no worker meanwhile, if the runtime allows it. `lease` shortens the time limit of the
+    task: so many seconds, and LEASE_MARGIN, in which the step can report itself that the time is over.
     """
 
-    template_fields: Sequence[str] = (*ImsOperator.template_fields, "inputs", "each", "arch", "memory_gib")
+    template_fields: Sequence[str] = (*ImsOperator.template_fields, "inputs", "each", "arch", "memory_gib", "lease")
 
     def __init__(
         self,
@@ -64,6 +72,7 @@ class StepTask(ImsOperator):
         arch: Any = None,
         memory_gib: Any = None,
         long: bool = False,
+        lease: Any = None,
         **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
@@ -72,7 +81,14 @@ class StepTask(ImsOperator):
         self.arch = arch
         self.memory_gib = memory_gib
         self.long = long
+        self.lease = lease
         check_inputs(self.task_id, self.data)
+
+    def pre_execute(self, context: Any) -> None:
+        """Shorten the time limit to the lease of the job."""
+        super().pre_execute(context)
+        if self.lease is not None and self.execution_timeout is not None:
+            self.execution_timeout = min(self.execution_timeout, timedelta(seconds=self.lease) + LEASE_MARGIN)
 
     @property
     def data(self) -> dict[str, Any]:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from airflow.sdk import CronTriggerTimetable, Param
+from datetime import timedelta
+
+from airflow.sdk import DAG, CronTriggerTimetable, Param
 from pydantic import BaseModel
 
 from ims.params import field_schemas
 from ims.settings import settings
+from ims.workflows import Workflow, check_limits
 
 
 def params_of(model: type[BaseModel]) -> dict[str, Param]:
@@ -20,3 +23,17 @@ def params_of(model: type[BaseModel]) -> dict[str, Param]:
 def timetable(cron: str) -> CronTriggerTimetable | None:
     """The timetable of a setting, in the time zone of the settings; None if the setting is `none`."""
     return None if cron == "none" else CronTriggerTimetable(cron, timezone=settings().nightly_timezone)
+
+
+def run_limit(workflow: Workflow) -> timedelta:
+    """The `dagrun_timeout` of a workflow. Raises ConfigurationError: the settings of limits are wrong."""
+    check_limits(settings())
+    return timedelta(seconds=workflow.limit(settings()))
+
+
+def limit_tasks(dag: DAG, workflow: Workflow) -> None:
+    """Give each task of a DAG its pool and its time limit. Raises ImsError: the workflow has no such task."""
+    for task in dag.tasks:
+        entry = workflow.task(task.task_id)
+        task.pool = entry.pool
+        task.execution_timeout = timedelta(seconds=entry.limit(settings()))

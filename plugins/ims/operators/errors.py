@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Never
 
-from airflow.sdk import Context
-from airflow.sdk.exceptions import AirflowException, AirflowFailException
+from airflow.sdk import BaseOperator, Context
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout, TaskDeferralTimeout
 
-from ims.errors import ImsError, disk_full
-from ims.workflows import FAILURE
+from ims.errors import ImsError, PermanentError, UnavailableError, disk_full
+from ims.workflows import ENVIRONMENT_FAILED, FAILURE, find_workflow
 
 log = logging.getLogger("airflow.task")
 
@@ -25,17 +25,42 @@ def task_errors(context: Context) -> Iterator[None]:
     try:
         yield
     except ImsError as error:
-        _fail(context, error)
+        fail(context, error, permanent=error.permanent)
     except OSError as error:
         full = disk_full(error)
         if full is None:
             raise
-        _fail(context, full)
+        fail(context, full, permanent=full.permanent)
 
 
-def _fail(context: Context, error: ImsError) -> Never:
+@contextmanager
+def time_limit(task: BaseOperator, context: Context) -> Iterator[None]:
+    """Turn the exception with which Airflow ends a task that takes too long into an ImsError, and end its processes."""
+    try:
+        yield
+    except (AirflowTaskTimeout, TaskDeferralTimeout):
+        task.on_kill()
+        raise out_of_time(task, context) from None
+
+
+def out_of_time(task: BaseOperator, context: Context) -> ImsError:
+    """The error of a task that took too long. Another try cannot help if it runs what a recipe or a user wrote."""
+    assert task.execution_timeout is not None
+    workflow = find_workflow(context["dag"].dag_id)
+    runs_recipe = workflow is not None and workflow.task(task.task_id).runs_recipe
+    kind = PermanentError if runs_recipe else UnavailableError
+    limit = round(task.execution_timeout.total_seconds())
+    return kind(
+        f"it took longer than its limit of {limit} s and was ended", "IMS_STEP_SECONDS sets the limits of tasks"
+    )
+
+
+def fail(context: Context, error: ImsError, *, permanent: bool) -> Never:
+    """End the task and keep the reason. Raises AirflowFailException if it is `permanent`, else AirflowException."""
     context["ti"].xcom_push(FAILURE, str(error))
-    raise (AirflowFailException if error.permanent else AirflowException)(str(error)) from None
+    if error.is_environmental:
+        context["ti"].xcom_push(ENVIRONMENT_FAILED, True)
+    raise (AirflowFailException if permanent else AirflowException)(str(error)) from None
 
 
 def log_reason(context: Context) -> None:

@@ -18,7 +18,7 @@ from ims.errors import MissingError, PermanentError
 from ims.jobs import job_id, nightly_run_id
 from ims.nights import Build, NightSummary, RecipeState, paused_recipes
 from ims.operators.base import ImsOperator
-from ims.operators.errors import task_errors
+from ims.operators.errors import task_errors, time_limit
 from ims.workflows import CREATE_IMAGE
 
 POLL_SECONDS = 5
@@ -87,7 +87,7 @@ class BuildRecipeOperator(TriggerDagRunOperator):
         recipe = self.build["recipe_id"]
         own = nightly_run_id(str(context["run_id"]), recipe)
         task_instance: Any = context["ti"]
-        with task_errors(context):
+        with task_errors(context), time_limit(self, context):
             self.trigger_run_id = _running_build(api_client(), recipe) or own
         if task_instance.get_dr_count(dag_id=CREATE_IMAGE.dag_id, run_ids=[self.trigger_run_id]):
             self.log.info("job %s already builds the recipe", job_id(self.trigger_run_id))

@@ -13,12 +13,12 @@ from airflow.providers.cncf.kubernetes.utils.pod_manager import (
     detect_pod_terminate_early_issues,
 )
 from airflow.sdk import Context
-from airflow.sdk.exceptions import AirflowException
+from airflow.sdk.exceptions import AirflowException, AirflowTaskTimeout
 from kubernetes.client import models as k8s
 
-from ims.errors import PERMANENT_EXIT_CODES, ImsError, PermanentError, UnavailableError
+from ims.errors import ImsError, StepFailedError, UnavailableError
 from ims.operators.base import StepTask
-from ims.operators.errors import task_errors
+from ims.operators.errors import out_of_time, task_errors
 from ims.runtime.kubernetes import pods
 from ims.runtime.kubernetes.cluster import GONE, await_cluster, cluster_errors
 from ims.runtime.kubernetes.diagnosis import explain, outcome
@@ -27,6 +27,8 @@ from ims.steps.logs import parse_line
 from ims.steps.step import load_step
 
 LOG_SECONDS = 5
+MARGIN_SECONDS = 300
+"""How long after the time limit of the task the cluster ends the pod."""
 
 
 class PodStepOperator(StepTask, KubernetesPodOperator):
@@ -58,6 +60,10 @@ class PodStepOperator(StepTask, KubernetesPodOperator):
     def perform(self, context: Context) -> Any:
         """Returns the result of the step."""
         self.full_pod_spec = pods.step_pod(load_step(self.task_id), self.data, self.arch, self.memory_gib)
+        if self.execution_timeout is not None:
+            # The cluster ends the pod, even if Airflow is gone.
+            limit = self.execution_timeout.total_seconds() + MARGIN_SECONDS
+            self.full_pod_spec.spec.active_deadline_seconds = round(limit)
         with cluster_errors():
             await_cluster()
             result = KubernetesPodOperator.execute(self, context)
@@ -92,6 +98,11 @@ class PodStepOperator(StepTask, KubernetesPodOperator):
                 found = super().trigger_reentry(context, event)
             except PodNotFoundException:
                 found = None
+            except (AirflowException, ImsError):
+                if event.get("status") != "timeout":
+                    raise
+                self.on_kill()
+                raise out_of_time(self, context) from None
             if found is None:
                 raise UnavailableError(*GONE)
         self._result = found["result"]
@@ -101,16 +112,20 @@ class PodStepOperator(StepTask, KubernetesPodOperator):
         """Delete the pod. Raises ImsError with the reason of the step, or that of the cluster, if the pod failed."""
         try:
             super().cleanup(pod, remote_pod, *arguments, **named)
-        except AirflowException:  # the pod failed
+        except AirflowException as error:  # the pod failed
+            if isinstance(error.__context__, AirflowTaskTimeout):
+                raise error.__context__ from None
             raise self._failure(remote_pod) from None
 
     def _failure(self, pod: k8s.V1Pod) -> ImsError:
         code, said = outcome(pod)
-        kind = PermanentError if code in PERMANENT_EXIT_CODES else ImsError
         why = explain(pod)
+        if code is None:  # the cluster ended the pod before the step did
+            return UnavailableError(why or f"the pod of {self.task_id} ended before the step", "See its log")
         if "error" in said:
-            return kind(": ".join(filter(None, (why, said["error"]))), said.get("hint", ""))
-        return kind(why or f"{self.task_id} ended with exit code {code} without giving a reason", "See its log")
+            return StepFailedError(": ".join(filter(None, (why, said["error"]))), said.get("hint", ""), code)
+        reason = why or f"{self.task_id} ended with exit code {code} without giving a reason"
+        return StepFailedError(reason, "See its log", code)
 
 
 def _without_level(_container: str, line: str) -> str:

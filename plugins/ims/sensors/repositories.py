@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import asyncio
 import time
+from datetime import timedelta
 from typing import Any
 
 from airflow.sdk import Context
 
-from ims.errors import PermanentError
+from ims.errors import InputError, UnavailableError
 from ims.operators.base import ImsOperator
-from ims.operators.errors import task_errors
+from ims.operators.errors import fail
 from ims.recipes.availability import ask_all, missing
 from ims.recipes.description import Repository
 from ims.settings import settings
 from ims.triggers.repositories import RepositoriesTrigger
+
+MARGIN_SECONDS = 300
+"""How long after the timeout the scheduler ends the wait if the triggerer has not."""
 
 
 class RepositoriesSensor(ImsOperator):
@@ -47,12 +51,13 @@ class RepositoriesSensor(ImsOperator):
                 interval=settings().repository_poll,
             ),
             method_name="resume",
+            timeout=timedelta(seconds=self.timeout + MARGIN_SECONDS),
         )
 
     def resume(self, context: Context, event: dict[str, Any]) -> None:
         """Continue with the job, or end it with the reason that the trigger found."""
-        with task_errors(context):
-            if event:
-                # The wait took as long as the job allows; another try would only wait as long again.
-                raise PermanentError(event["error"], event["hint"])
+        if event:
+            # The wait took as long as the job allows; another try would only wait as long again.
+            kind = InputError if event.get("refused") else UnavailableError
+            fail(context, kind(event["error"], event["hint"]), permanent=True)
         self.log.info("all repositories are available")

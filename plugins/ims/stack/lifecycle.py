@@ -14,12 +14,13 @@ import httpx
 from ims import supervisord
 from ims.client import ImsClient
 from ims.errors import ConfigurationError, ImsError, UnavailableError
+from ims.pools import DEFAULT, Pool, pools
 from ims.settings import Settings
 from ims.stack import postgres, seaweedfs, supervision
 from ims.stack.credentials import Credentials, ensure_ca, ensure_credentials, write_password_file
 from ims.stack.environment import process_environment
 from ims.storage.objects import ObjectName, ObjectStore
-from ims.workflows import DAG_IDS, NIGHTLY_POOL
+from ims.workflows import DAG_IDS, check_limits
 
 START_SECONDS = 300
 LOOK_SECONDS = 3
@@ -34,6 +35,7 @@ def up(settings: Settings, say: Say) -> Credentials:
     """
     if os.geteuid() != 0:
         raise ConfigurationError("the stack builds images, which requires root", "Run it again as root")
+    check_limits(settings)
     credentials = prepare_home(settings)
     if supervisord.is_running(settings):
         await_all(settings, credentials, say)
@@ -60,18 +62,23 @@ def await_all(settings: Settings, credentials: Credentials, say: Say) -> None:
     for what, ready in checks(settings, credentials):
         say(f"waiting for {what}")
         wait(settings, what, ready)
-    set_nightly_pool(settings, credentials)
+    set_pools(settings, credentials)
 
 
-def set_nightly_pool(settings: Settings, credentials: Credentials) -> None:
-    """Create Airflow's pool of nightly builds, or resize it to the setting. Deferred tasks occupy a slot."""
-    pool = {"description": "Builds of a night", "slots": settings.nightly_parallelism, "include_deferred": True}
+def set_pools(settings: Settings, credentials: Credentials) -> None:
+    """Create Airflow's pools, or resize them to the settings."""
     with _airflow_client(settings, credentials) as client:
-        answer = client.post("/api/v2/pools", json={"name": NIGHTLY_POOL, **pool})
-        if answer.status_code == httpx.codes.CONFLICT:
-            # Airflow expects all fields here, and another key for the name.
-            answer = client.patch(f"/api/v2/pools/{NIGHTLY_POOL}", json={"pool": NIGHTLY_POOL, **pool})
-        answer.raise_for_status()
+        for pool in pools(settings):
+            answer = client.post("/api/v2/pools", json={"name": pool.name, **pool.fields})
+            if answer.status_code == httpx.codes.CONFLICT:
+                answer = _resize(client, pool)
+            answer.raise_for_status()
+
+
+def _resize(client: httpx.Client, pool: Pool) -> httpx.Response:
+    """Change a pool. Airflow expects another key for the name here, and refuses most changes of its own pool."""
+    mask = {"update_mask": ["slots", "include_deferred"]} if pool.name == DEFAULT else {}
+    return client.patch(f"/api/v2/pools/{pool.name}", params=mask, json={"pool": pool.name, **pool.fields})
 
 
 def down(settings: Settings) -> None:

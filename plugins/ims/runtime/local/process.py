@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from ims.errors import ImsError
+from ims.errors import StepFailedError
 from ims.sandbox import namespaces
 from ims.settings import Settings
 from ims.steps.logs import parse_line
@@ -27,14 +27,6 @@ from ims.workspace import Workspace
 
 ENTRYPOINT = "ims.runtime.local.entrypoint"
 _INHERITED = ("PATH", "HOME", "LANG", "TZ", "http_proxy", "https_proxy", "no_proxy", "AWS_CA_BUNDLE")
-
-
-class StepFailedError(ImsError):
-    """A step ended with an error."""
-
-    def __init__(self, reason: str, hint: str, exit_code: int) -> None:
-        super().__init__(reason, hint)
-        self.exit_code = exit_code
 
 
 class StepProcess:
