@@ -28,6 +28,7 @@ from ims.pools import BUILDS, DEFAULT, NIGHTLY, PLANS, SCRIPTS, SHELLS, TEARDOWN
 from ims.settings import Settings
 
 JobType = Literal["create", "customize"]
+JobDagId = Literal["create_image", "customize_image"]
 RunningStatus = Literal[
     "creating",
     "fetching_recipe",

@@ -16,6 +16,7 @@ from ims.api.http.services import ShellsService
 from ims.jobs import job_id
 from ims.records.models import Shell
 from ims.settings import settings
+from ims.workflows import JobDagId
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
 
@@ -23,7 +24,7 @@ router = APIRouter(prefix="/jobs", tags=["jobs"])
 class ShellIn(RequestBody):
     """A shell that a run of a workflow has opened. The service alone sends it."""
 
-    dag_id: Annotated[Literal["create_image", "customize_image"], SERVICE]
+    dag_id: Annotated[JobDagId, SERVICE]
     dag_run_id: Annotated[Name, SERVICE]
     name: Annotated[Name, SERVICE]
     jail: Annotated[bool, SERVICE]
