@@ -206,6 +206,11 @@ class Settings(BaseSettings):
         return self.database_url or f"sqlite:///{self.home / 'ims.db'}"
 
     @property
+    def buckets(self) -> tuple[str, str]:
+        """The buckets that links may name: that of recipes and that of images."""
+        return self.recipes_bucket, self.images_bucket
+
+    @property
     def endpoint_url(self) -> str:
         """URL of the S3 service."""
         return str(self.s3_endpoint_url or f"http://{self.host}:{self.s3_port}").rstrip("/")

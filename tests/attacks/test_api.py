@@ -92,3 +92,41 @@ def test_script_as_the_address_of_a_run(offline: Offline) -> None:
     """Not even the service can set the address of a run."""
     path = f"/v3/jobs/{SHELL['dag_run_id']}/shell"
     refuse(offline, TASKS, "PUT", path, {**SHELL, "run_url": "javascript:alert(1)"}, 422, "run_url")
+
+
+ELSEWHERE = ("s3://secrets/key.tar.gz", "s3://ims-backup/key.tar.gz", "s3://boot-images.evil/key.tar.gz")
+
+
+@pytest.mark.parametrize("address", ELSEWHERE)
+@pytest.mark.parametrize("kind", ["recipes", "images"])
+def test_link_to_a_foreign_bucket(offline: Offline, kind: str, address: str) -> None:
+    """The keys of the service may read more buckets than users may: links name only two, and S3 is not asked."""
+    offline.store.put(address)
+    required = RECIPE if kind == "recipes" else {"name": "x"}
+    record = offline.request("user", "POST", f"/v3/{kind}", required).json()
+    offline.store.asked.clear()
+    link = {"link": {"path": address}}
+    refuse(offline, "user", "POST", f"/v3/{kind}", {**required, **link}, 422, "link")
+    refuse(offline, "user", "PATCH", f"/v3/{kind}/{record['id']}", link, 422, "link")
+    assert not offline.store.asked
+
+
+@pytest.mark.parametrize("address", ELSEWHERE)
+def test_artifact_in_a_foreign_bucket(offline: Offline, address: str) -> None:
+    """A manifest cannot name objects of other buckets, which purging the image would delete."""
+    manifest = offline.store.put_image(offline.store.put(address))
+    offline.store.asked.clear()
+    refuse(offline, "user", "POST", "/v3/images", {"name": "x", "link": {"path": manifest}}, 422, "link")
+    assert address not in offline.store.asked
+
+
+def test_manifest_that_changes_after_it_was_checked(offline: Offline) -> None:
+    """A manifest that a user overwrites later does not lead to other buckets, either."""
+    manifest = offline.store.put_image()
+    image = offline.request("user", "POST", "/v3/images", {"name": "x", "link": {"path": manifest}}).json()
+    secret = offline.store.put("s3://secrets/key")
+    offline.store.put(manifest, offline.store.objects[offline.store.put_image(secret)])
+    offline.store.asked.clear()
+    answer = offline.request("user", "GET", f"/v3/images/{image['id']}/diff/{image['id']}")
+    assert answer.status_code == 422
+    assert secret not in offline.store.asked

@@ -33,8 +33,16 @@ def page(service: Service) -> Iterator[Page]:
         context = browser.new_context(viewport={"width": 1400, "height": 900})
         context.add_cookies([{"name": "_token", "value": bearer, "url": service.settings.airflow_url}])
         context.set_default_timeout(60_000)
+        violations: list[str] = []
+        context.on("console", lambda message: violations.extend(_violation(message.text)))
         yield context.new_page()
         browser.close()
+        assert not violations
+
+
+def _violation(text: str) -> list[str]:
+    """The message in which a browser reports that a page broke its own content security policy."""
+    return [text] if "Content Security Policy" in text else []
 
 
 def keep(page: Page, name: str) -> None:

@@ -14,6 +14,7 @@ from ims.api.catalog.listing import by_arch, by_name, by_packages
 from ims.api.http import problems
 from ims.api.http.auth import AuthMiddleware
 from ims.api.http.body import BodyMiddleware
+from ims.api.http.headers import HeadersMiddleware
 from ims.api.http.services import RecordsService
 from ims.api.jobs import jobs, logs, shells
 from ims.api.retention import maintenance
@@ -75,6 +76,7 @@ def build_app(*pages: APIRouter) -> FastAPI:
     # The middleware that is added last sees a request first: the body of a stranger is never read.
     app.add_middleware(BodyMiddleware)
     app.add_middleware(AuthMiddleware)
+    app.add_middleware(HeadersMiddleware)
     app.include_router(general)
     for router in pages:
         app.include_router(router)

@@ -18,6 +18,7 @@ from ims import __version__
 from ims.api.http import problems
 from ims.api.http.auth import DELETE, WRITE, AuthMiddleware, CurrentCaller, may_read
 from ims.api.http.body import BodyMiddleware
+from ims.api.http.headers import HeadersMiddleware
 from ims.api.http.problems import Problem
 from ims.settings import settings
 from ims.storage import sessions
@@ -55,9 +56,8 @@ async def get_token(caller: CurrentCaller) -> dict[str, Any]:
     actions = [*sessions.READ]
     actions += sessions.WRITE if await caller.has(WRITE) else ()
     actions += sessions.DELETE if await caller.has(DELETE) else ()
-    buckets = (settings().recipes_bucket, settings().images_bucket)
     given = await run_in_threadpool(
-        sessions.session_credentials, role, caller.id, settings().sts_seconds, buckets, actions
+        sessions.session_credentials, role, caller.id, settings().sts_seconds, settings().buckets, actions
     )
     return {"Credentials": {**given, "EndpointURL": settings().endpoint_url}}
 
@@ -69,5 +69,6 @@ def build_app() -> FastAPI:
     problems.install(app)
     app.add_middleware(BodyMiddleware)
     app.add_middleware(AuthMiddleware)
+    app.add_middleware(HeadersMiddleware)
     app.include_router(router)
     return app

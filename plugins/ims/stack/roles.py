@@ -27,7 +27,7 @@ def write_roles(settings: Settings, credentials: Credentials) -> None:
     """
     service = f"arn:aws:iam::000000000000:user/admin-{credentials.s3_access_key[:8]}"  # SeaweedFS names it so
     trusted = {"Effect": "Allow", "Principal": {"AWS": service}, "Action": ["sts:AssumeRole"]}
-    buckets = (settings.recipes_bucket, settings.images_bucket)
+    buckets = settings.buckets
     key = hashlib.sha256(f"sts {credentials.filer_key}".encode()).digest()
     configuration = {
         "sts": {

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ims import cache
 from ims.errors import InputError
+from ims.settings import settings
 from ims.shell import ansible
 from ims.steps.fetch_recipe import fetch_archive
 from ims.steps.step import Step, StepInput
@@ -31,7 +32,7 @@ def run(step: Input) -> str:
     if step.playbook is not None:
         workspace = step.workspace
         fetch_archive(store, step.playbook, workspace.playbook_archive, workspace.playbook, entry=ansible.PLAYBOOK)
-    return str(fetch_rootfs(store, ObjectName.parse(step.path), step.workspace))
+    return str(fetch_rootfs(store, ObjectName.parse(step.path, settings().buckets), step.workspace))
 
 
 def fetch_rootfs(store: ObjectStore, name: ObjectName, workspace: Workspace) -> Path:
@@ -39,7 +40,7 @@ def fetch_rootfs(store: ObjectStore, name: ObjectName, workspace: Workspace) -> 
 
     Raises InputError if the manifest does not list exactly one rootfs, or if the rootfs is damaged.
     """
-    found = read_manifest(store.read_bytes(name, MAX_BYTES), name).of_type(ROOTFS)
+    found = read_manifest(store.read_bytes(name, MAX_BYTES), name, settings().buckets).of_type(ROOTFS)
     if len(found) != 1:
         raise InputError(
             f"the manifest {name} lists {len(found)} artifacts of type {ROOTFS}, but must list one",

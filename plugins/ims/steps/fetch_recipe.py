@@ -73,7 +73,8 @@ def fetch_archive(store: ObjectStore, path: str, packed: Path, folder: Path, ent
 
     Raises the errors of `archive.unpack`, and MissingError or UnavailableError if it cannot be downloaded.
     """
-    name, limits = ObjectName.parse(path), settings()
+    limits = settings()
+    name = ObjectName.parse(path, limits.buckets)
     digests = store.download(name, packed)
     log.info("fetched %s: %d bytes, sha256 %s", name, digests.size, digests.sha256)
     max_bytes = limits.recipe_max_mib * 1024 * 1024

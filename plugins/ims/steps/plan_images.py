@@ -13,6 +13,7 @@ from ims.errors import ImsError, InputError
 from ims.recipes.build_inputs import MAX_BYTES, BuildInputs, Package
 from ims.recipes.plan import Decision, decide
 from ims.removal import remove
+from ims.settings import settings
 from ims.steps.fetch_recipe import fetch
 from ims.steps.step import Step, StepInput
 from ims.storage.manifest import MAX_BYTES as MAX_MANIFEST
@@ -101,9 +102,10 @@ def _inputs_of_newest_image(store: ObjectStore, recipe: RecipeToPlan) -> tuple[B
     """The build inputs of the newest image, or None and the reason that they are unknown."""
     if recipe.manifest is None:
         return None, "the recipe has no image yet"
-    name = ObjectName.parse(recipe.manifest)
+    buckets = settings().buckets
     try:
-        found = read_manifest(store.read_bytes(name, MAX_MANIFEST), name).of_type(PROVENANCE)
+        name = ObjectName.parse(recipe.manifest, buckets)
+        found = read_manifest(store.read_bytes(name, MAX_MANIFEST), name, buckets).of_type(PROVENANCE)
         if len(found) != 1:
             return None, "the newest image does not state its build inputs"
         return BuildInputs.read(store.read_bytes(ObjectName.parse(found[0].link.path), MAX_BYTES)), ""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from ims.errors import InputError
+from ims.storage.objects import ObjectName
 
 MANIFEST_NAME = "manifest.yaml"
 MAX_DEPTH = 20  # without a limit, deep nesting overflows the stack in libyaml and kills the process
@@ -60,17 +61,21 @@ class Manifest(BaseModel):
         return [artifact for artifact in self.artifacts if artifact.type == kind]
 
 
-def read_manifest(data: bytes, name: object) -> Manifest:
+def read_manifest(data: bytes, name: object, buckets: Collection[str] = ()) -> Manifest:
     """Parses a manifest in JSON or YAML. `name` appears in errors.
 
-    Raises InputError if it is neither, or not a manifest of version 1.0.
+    Raises InputError if it is neither, or not a manifest of version 1.0, or if `buckets` are given and an artifact is
+    in another bucket.
     """
     try:
-        return Manifest.model_validate(_load(data, name))
+        manifest = Manifest.model_validate(_load(data, name))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the document"
         raise InputError(f"the manifest {name} is not of version 1.0: {where}: {first['msg']}") from None
+    for artifact in manifest.artifacts if buckets else ():
+        ObjectName.parse(artifact.link.path, buckets)
+    return manifest
 
 
 def _load(data: bytes, name: object) -> Any:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
@@ -37,11 +37,16 @@ class ObjectName:
     key: str
 
     @classmethod
-    def parse(cls, url: str) -> ObjectName:
-        """Parses `s3://bucket/key`. Raises InputError if the address has another form."""
+    def parse(cls, url: str, buckets: Collection[str] = ()) -> ObjectName:
+        """Parses `s3://bucket/key`. If `buckets` are given, the object must be in one of them.
+
+        Raises InputError if the address has another form or names another bucket.
+        """
         match = _URL.fullmatch(url)
         if match is None:
             raise InputError(f"{url!r} is not the address of an S3 object", "Write it as s3://bucket/key")
+        if buckets and match["bucket"] not in buckets:
+            raise InputError(f"{url} is in the bucket {match['bucket']}", f"Upload it to {' or '.join(buckets)}")
         return cls(match["bucket"], match["key"])
 
     def __str__(self) -> str:

@@ -1,4 +1,4 @@
-"""The rules for links: the object exists, the manifest of an image is complete, a link never changes."""
+"""The rules for links: the object exists in one of our buckets, the manifest is complete, a link never changes."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from ims.images.inventory import Inventory
 from ims.images.sbom import MAX_BYTES as MAX_SBOM
 from ims.images.sbom import read_sbom
 from ims.records.models import Image, Recipe
+from ims.settings import settings
 from ims.storage.manifest import MAX_BYTES, ROOTFS, SBOM, Manifest, read_manifest
 from ims.storage.objects import ObjectName, ObjectStore
 
@@ -76,8 +77,8 @@ def set_link(record: Recipe | Image, link: ArtifactLink) -> None:
 
 def read_linked_manifest(store: ObjectStore, link: ArtifactLink) -> Manifest:
     """Returns the manifest that a link names. Raises InputError or MissingError if it cannot be read."""
-    name = ObjectName.parse(link.path)
-    return read_manifest(store.read_bytes(name, MAX_BYTES), name)
+    name = ObjectName.parse(link.path, settings().buckets)
+    return read_manifest(store.read_bytes(name, MAX_BYTES), name, settings().buckets)
 
 
 def _inventory(store: ObjectStore, manifest: Manifest) -> Inventory | None:
@@ -94,7 +95,7 @@ def _objects(link: ArtifactLink, manifest: Manifest) -> set[str]:
 
 def _stat(store: ObjectStore, link: ArtifactLink) -> None:
     try:
-        stored = store.stat(ObjectName.parse(link.path))
+        stored = store.stat(ObjectName.parse(link.path, settings().buckets))
     except (InputError, MissingError) as error:
         raise FieldError.of("link", str(error)) from None
     if link.etag and link.etag.strip('"') != stored.etag:

@@ -62,7 +62,7 @@ class Listing:
 
 def list_objects(store: ObjectStore) -> Listing:
     """Lists the bucket of recipes and the bucket of images."""
-    buckets = {settings().recipes_bucket, settings().images_bucket}
+    buckets = set(settings().buckets)
     return Listing(
         [item for bucket in buckets for item in store.objects(bucket)],
         [item for bucket in buckets for item in store.uploads(bucket)],
