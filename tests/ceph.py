@@ -23,7 +23,7 @@ from tests.flows.rpm_repository import ServerCertificate
 from tests.running import quietly
 
 ADDRESS = os.environ.get("IMS_HOST", "127.0.0.1")
-SECONDS = 60
+START_SECONDS = 60
 DISK_BYTES = 8 * 1024**3
 _KEYS = {
     "mon.": ("mon", "allow *"),
@@ -182,7 +182,7 @@ class CephGateway:
             self._processes[program] = subprocess.Popen(command, stdout=log, stderr=log)
 
     def _wait(self, what: str, ready: Callable[[], object]) -> None:
-        deadline = time.monotonic() + SECONDS
+        deadline = time.monotonic() + START_SECONDS
         while not ready():
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{what} of Ceph does not answer; see {self.folder}/log")

@@ -18,7 +18,7 @@ from ims.stack.environment import s3_environment
 from ims.storage.objects import ObjectName, ObjectStore
 from tests.ports import free_ports
 
-SECONDS = 60
+START_SECONDS = 60
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ def running(home: Path) -> Iterator[EmbeddedS3]:
 
 
 def _await(own: Settings, store: ObjectStore) -> None:
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + START_SECONDS
     while True:
         try:
             store.write_bytes(ObjectName(own.recipes_bucket, ".ready"), b"ready")

@@ -12,7 +12,7 @@ from uuid import UUID, uuid4
 import httpx
 import pytest
 
-from ims.api.jobs.logs import POLL
+from ims.api.jobs.logs import POLL_SECONDS
 from ims.jobs import job_id
 from tests.api.conftest import client, mint
 from tests.api.jobs import ABSENT, DAG, JOBS, REFUSED, RUNS, Inputs, make_inputs, run_state, runs, wrong_field
@@ -612,7 +612,7 @@ def test_log_is_followed_from_before_a_try_runs(api: httpx.Client, inputs: Input
         wait_for(lambda: api.get(step).json()["try_number"] == 1)
         path = f"{JOBS}/{job['id']}/logs/open_workspace"
         with api.stream("GET", path, params={"follow": "true"}) as answer:
-            time.sleep(3 * POLL)
+            time.sleep(3 * POLL_SECONDS)
             set_slots(api, slots)
             text = "".join(answer.iter_text())
     finally:

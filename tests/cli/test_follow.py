@@ -253,7 +253,7 @@ def test_an_outage_is_survived() -> None:
 
 def test_a_long_outage_ends_following(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the error of the last request."""
-    monkeypatch.setattr(following, "PATIENCE", -1)
+    monkeypatch.setattr(following, "OUTAGE_SECONDS", -1)
     client: Any = Client([UnavailableError("gone")])
     with pytest.raises(UnavailableError, match="gone"):
         list(polled(client, "a-job"))

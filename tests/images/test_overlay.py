@@ -219,7 +219,7 @@ def test_changes_are_mounted_once(
     image: Mounted, squashfs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two mounts of one upper folder would damage it."""
-    monkeypatch.setattr(overlay, "_PATIENCE", 0.3)
+    monkeypatch.setattr(overlay, "_UNMOUNT_SECONDS", 0.3)
     with pytest.raises(overlay.BusyError, match="already mounted"):
         mount_image(squashfs, image.changes, tmp_path / "other")
 

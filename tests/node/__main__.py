@@ -18,7 +18,7 @@ from tests.node.images import STEPS, build_images, write_archives
 from tests.node.mirror import Mirror
 from tests.node.programs import build
 
-PATIENCE_SECONDS = 180
+START_SECONDS = 180
 # The kernel ends the node with this process, even if the process is killed.
 NAMESPACES = (
     *("setpriv", "--pdeathsig", "KILL", "--"),
@@ -92,7 +92,7 @@ def _check_namespaces() -> None:
 
 
 def _await(process: subprocess.Popen[bytes]) -> int:
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + START_SECONDS
     while not (STATE / "ready").exists():
         if process.poll() is not None or time.monotonic() > deadline:
             error = NodeUnavailableError if process.returncode == UNAVAILABLE else RuntimeError

@@ -30,7 +30,7 @@ URIs: http://{address}:{port}/{place}
 Suites: {suites}
 Components: main
 """
-PATIENCE_SECONDS = 90
+START_SECONDS = 90
 
 
 def main() -> None:
@@ -159,7 +159,7 @@ def _make_network() -> None:
 
 
 def _wait(ready: Callable[[], bool], daemons: Daemons) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + START_SECONDS
     while not ready():
         if time.monotonic() > deadline:
             raise TimeoutError(f"the node is not ready; see {STATE}/log")

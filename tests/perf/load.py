@@ -31,7 +31,7 @@ from tests.service import Service
 
 IMAGES = 100_000
 CLIENTS = 32
-SECONDS = 8.0
+MEASURED_SECONDS = 8.0
 PATH = "/apis/ims/v3/images"
 DATABASES = ("SQLite", "PostgreSQL")
 FILES = ("manifest.yaml", "rootfs", "kernel", "initrd", "boot_parameters")
@@ -180,7 +180,7 @@ def _load(service: Service, request: Request) -> list[tuple[int, float]]:
                 found.append((request(http).status_code, time.monotonic() - begin))
         return found
 
-    deadline = time.monotonic() + SECONDS
+    deadline = time.monotonic() + MEASURED_SECONDS
     with ThreadPoolExecutor(CLIENTS) as pool:
         return [item for found in pool.map(client, range(CLIENTS)) for item in found]
 
@@ -189,7 +189,7 @@ def _summary(done: list[tuple[int, float]]) -> list[str]:
     took = sorted(seconds for _, seconds in done)
     errors = sum(status >= 400 for status, _ in done)
     half, most = took[len(took) // 2], took[int(len(took) * 0.99)]
-    return [f"{len(done) / SECONDS:.0f}", f"{1000 * half:.0f}", f"{1000 * most:.0f}", str(errors)]
+    return [f"{len(done) / MEASURED_SECONDS:.0f}", f"{1000 * half:.0f}", f"{1000 * most:.0f}", str(errors)]
 
 
 if __name__ == "__main__":

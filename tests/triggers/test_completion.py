@@ -51,7 +51,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Service:
     found = Service()
     monkeypatch.setattr(completion, "api_client", found.login)
     monkeypatch.setattr(completion, "runtime", lambda: found)
-    monkeypatch.setattr(completion, "RUNTIME_SECONDS", 0.001)
+    monkeypatch.setattr(completion, "RUNTIME_POLL_SECONDS", 0.001)
     return found
 
 

@@ -19,9 +19,9 @@ from ims.errors import PermanentError, UnavailableError
 if TYPE_CHECKING:
     from ims.client import ImsClient
 
-PATIENCE = 60
+OUTAGE_SECONDS = 60
 """Seconds without an answer from the service after which following a job fails."""
-LOG_PATIENCE = 10
+LOG_SECONDS = 10
 """Seconds to wait for the rest of the logs of an ended job."""
 _POLLS_PER_LAST_LINE = 10
 
@@ -52,13 +52,13 @@ def result(job: dict[str, Any]) -> str:
 
 
 def polled(client: ImsClient, job_id: str, pause: float = 1) -> Iterator[dict[str, Any]]:
-    """Yield the states of a job until it has ended. Survives outages of the service of up to PATIENCE seconds."""
+    """Yield the states of a job until it has ended. Survives outages of the service of up to OUTAGE_SECONDS seconds."""
     answered = time.monotonic()
     while True:
         try:
             job: dict[str, Any] = client.get(f"jobs/{job_id}")
         except UnavailableError:
-            if time.monotonic() - answered > PATIENCE:
+            if time.monotonic() - answered > OUTAGE_SECONDS:
                 raise
             time.sleep(pause)
             continue
@@ -123,7 +123,7 @@ def _advance(job: dict[str, Any], console: Console, logs: StepLogs, transcript: 
     """Print the part of the transcript that is new in this state of the job."""
     logs.watch(job)
     if has_ended(job):
-        logs.finish(LOG_PATIENCE)
+        logs.finish(LOG_SECONDS)
     if lines := list(transcript.advance(job)):
         _print(console, "\n".join(lines))
 

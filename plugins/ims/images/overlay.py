@@ -19,7 +19,7 @@ LOWER, UPPER, WORK = "lower", "upper", "work"
 # elsewhere. metacopy=off: the upper folder contains complete files.
 _OPTIONS = f"lowerdir={LOWER},upperdir={UPPER},workdir={WORK},index=on,metacopy=off"
 _SQUASHFS_MAGIC = b"hsqs"
-_PATIENCE = 15.0
+_UNMOUNT_SECONDS = 15.0
 """How many seconds the kernel may take to remove the mounts of a process that was just killed."""
 
 
@@ -76,7 +76,7 @@ def extended_attributes(path: Path) -> dict[str, bytes]:
 
 
 def _mount_or_explain(kind: str, feature: str, *arguments: str | Path, folder: Path | None = None) -> None:
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _UNMOUNT_SECONDS
     while True:
         try:
             return mount("-t", kind, *arguments, folder=folder)

@@ -17,8 +17,8 @@ from ims.errors import ImsError
 from ims.runtime.base import Runtime
 from ims.runtime.choice import runtime
 
-RUNTIME_SECONDS = 1.0
-API_SECONDS = 3.0
+RUNTIME_POLL_SECONDS = 1.0
+API_POLL_SECONDS = 3.0
 
 
 class CompletionTrigger(BaseTrigger):
@@ -39,16 +39,16 @@ class CompletionTrigger(BaseTrigger):
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Fires once."""
-        asked = -API_SECONDS
+        asked = -API_POLL_SECONDS
         while True:
             outcome = await sync_to_async(self._ask_runtime)()
-            if outcome is None and time.monotonic() - asked > API_SECONDS:
+            if outcome is None and time.monotonic() - asked > API_POLL_SECONDS:
                 outcome = await sync_to_async(self._ask_api)()
                 asked = time.monotonic()
             if outcome is not None:
                 yield TriggerEvent({"outcome": outcome})
                 return
-            await asyncio.sleep(RUNTIME_SECONDS)
+            await asyncio.sleep(RUNTIME_POLL_SECONDS)
 
     def _ask_runtime(self) -> str | None:
         """The outcome of the shell; None if it is open or the runtime does not answer."""

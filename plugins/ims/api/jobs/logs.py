@@ -14,11 +14,11 @@ from ims.api.http.auth import may_read
 from ims.api.http.schemas import Id
 from ims.api.runs.airflow import AirflowApi, AirflowService
 from ims.api.runs.lookup import expect_job, with_steps
-from ims.api.runs.runs import Run, StepState
+from ims.api.runs.runs import Run, TaskInstance
 from ims.api.runs.states import RUN_ENDED, TASK_LOGS
 from ims.errors import ImsError, MissingError
 
-POLL = 1.0
+POLL_SECONDS = 1.0
 _SOURCES = "::group::Log message source details"
 _MARKS = ("::group::", "::endgroup::")
 
@@ -50,7 +50,7 @@ async def get_log(
     return StreamingResponse(text, media_type="text/plain", headers=headers)
 
 
-def _step(run: Run, label: str) -> StepState:
+def _step(run: Run, label: str) -> TaskInstance:
     for step in run.steps:
         if step.label == label:
             return step
@@ -58,7 +58,7 @@ def _step(run: Run, label: str) -> StepState:
     raise MissingError(f"the job {run.job_id} has no step {label}; its steps: {known}")
 
 
-async def _text(airflow: AirflowApi, run: Run, step: StepState, attempt: int) -> AsyncIterator[str]:
+async def _text(airflow: AirflowApi, run: Run, step: TaskInstance, attempt: int) -> AsyncIterator[str]:
     """Yields what has been logged until now."""
     shown = Lines()
     async for line in airflow.lines(_path(run, step, attempt), params={"map_index": step.map_index}):
@@ -85,13 +85,13 @@ async def _followed(airflow: AirflowApi, run: Run, label: str, number: int | Non
             elif step.try_number > attempt or step.has_ended or run.state in RUN_ENDED:
                 return
             else:
-                await asyncio.sleep(POLL)
+                await asyncio.sleep(POLL_SECONDS)
                 run = await with_steps(airflow, await expect_job(airflow, run.run_id))
     except ImsError as error:  # the status of the answer has already been sent
         yield f"the log ends here: {error}\n"
 
 
-async def _attempt(airflow: AirflowApi, run: Run, step: StepState, attempt: int, skip: int) -> AsyncIterator[str]:
+async def _attempt(airflow: AirflowApi, run: Run, step: TaskInstance, attempt: int, skip: int) -> AsyncIterator[str]:
     """Yields the lines of a try after the first `skip`, until it no longer runs."""
     shown = Lines()
     token: str | None = None
@@ -107,10 +107,10 @@ async def _attempt(airflow: AirflowApi, run: Run, step: StepState, attempt: int,
         token = page["continuation_token"]
         if token is None:
             return
-        await asyncio.sleep(POLL)
+        await asyncio.sleep(POLL_SECONDS)
 
 
-def _path(run: Run, step: StepState, attempt: int) -> str:
+def _path(run: Run, step: TaskInstance, attempt: int) -> str:
     return f"dags/{run.dag_id}/dagRuns/{run.run_id}/taskInstances/{step.name}/logs/{attempt}"
 
 

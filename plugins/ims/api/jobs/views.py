@@ -12,7 +12,7 @@ from ims.api.http.services import RecordsService, ShellsService
 from ims.api.jobs.schemas import Address, JobOut, ShellState, Step
 from ims.api.runs.airflow import AirflowService
 from ims.api.runs.lists import queue_positions
-from ims.api.runs.runs import Run, StepState
+from ims.api.runs.runs import Run, TaskInstance
 from ims.params import ShellSpec
 from ims.records.models import Image, Recipe, Shell
 from ims.settings import settings
@@ -98,7 +98,7 @@ def _shell(spec: ShellSpec, shell: Shell | None) -> ShellState:
     )
 
 
-def _step(run: Run, step: StepState) -> Step:
+def _step(run: Run, step: TaskInstance) -> Step:
     return Step(**step.model_dump(exclude={"name", "map_index"}), name=step.label, log_url=_log_url(run, step))
 
 
@@ -106,7 +106,7 @@ def _run_url(run: Run) -> str:
     return settings().run_url(run.dag_id, run.run_id)
 
 
-def _log_url(run: Run, step: StepState) -> str:
+def _log_url(run: Run, step: TaskInstance) -> str:
     mapped = f"/mapped/{step.map_index}" if step.map_index >= 0 else ""
     return f"{_run_url(run)}/tasks/{step.name}{mapped}"
 

@@ -24,7 +24,7 @@ from ims.workflows import FAILURE, PLAN_IMAGES, PLAN_RECIPES
 
 router = APIRouter(prefix="/recipes", tags=["recipes"])
 
-SECONDS = 600
+PLAN_TIMEOUT_SECONDS = 600
 
 
 class PlanOut(BaseModel):
@@ -47,10 +47,10 @@ async def plan_recipe(identity: Id, airflow: AirflowService, records: RecordsSer
     body = {"dag_run_id": str(uuid.uuid4()), "logical_date": None, "conf": {"recipes": [identity]}}
     run = run_of(await airflow.call("POST", f"dags/{PLAN_IMAGES.dag_id}/dagRuns", json=body))
     try:
-        async with asyncio.timeout(SECONDS):
+        async with asyncio.timeout(PLAN_TIMEOUT_SECONDS):
             return await _answer(airflow, run)
     except TimeoutError:
-        raise UnavailableError(f"the plan took longer than {SECONDS} s; its run is {run.run_id}") from None
+        raise UnavailableError(f"the plan took longer than {PLAN_TIMEOUT_SECONDS} s; its run is {run.run_id}") from None
 
 
 async def _answer(airflow: AirflowApi, run: Run) -> Any:

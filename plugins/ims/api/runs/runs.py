@@ -14,7 +14,7 @@ from ims.params import JobParams
 from ims.workflows import CREATE_IMAGE, WAIT_FOR_COMPLETION, JobType, JobWorkflow, job_workflow
 
 
-class StepState(BaseModel):
+class TaskInstance(BaseModel):
     """A task instance of a job."""
 
     name: str
@@ -51,7 +51,7 @@ class Run(BaseModel):
     ended: datetime | None
     conf: dict[str, Any]
     note: str | None
-    steps: list[StepState] = []
+    steps: list[TaskInstance] = []
     reason: str | None = None
 
     @property
@@ -74,7 +74,7 @@ class Run(BaseModel):
         return any(step.state == "skipped" and not self._workflow.task(step.name).optional for step in self.steps)
 
     @property
-    def failed(self) -> StepState | None:
+    def failed(self) -> TaskInstance | None:
         """The first step that failed. The last step, which cleans up, also fails in a run that was cancelled."""
         step = next((step for step in self.steps if step.state == "failed"), None)
         return None if self.is_cancelled and step is self.steps[-1] else step
@@ -125,18 +125,18 @@ def run_of(item: Mapping[str, Any]) -> Run:
 def new_run(item: Mapping[str, Any]) -> Run:
     """Returns the run of a job that Airflow has just created: none of its steps has begun."""
     run = run_of(item)
-    run.steps = [StepState(name=task.id) for task in job_workflow(run.dag_id).tasks]
+    run.steps = [TaskInstance(name=task.id) for task in job_workflow(run.dag_id).tasks]
     return run
 
 
-def ordered(dag_id: str, items: Iterable[Mapping[str, Any]]) -> list[StepState]:
+def ordered(dag_id: str, items: Iterable[Mapping[str, Any]]) -> list[TaskInstance]:
     """Returns the steps that Airflow's API describes, in the order of the workflow.
 
     Raises ImsError if the workflow has no such task.
     """
     workflow = job_workflow(dag_id)
     steps = [
-        StepState(
+        TaskInstance(
             name=item["task_id"],
             map_index=item["map_index"],
             state=item["state"],

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from ims.recipes.package_request import UnknownPackagesError
 
-SECONDS = 300
+PROGRAM_TIMEOUT_SECONDS = 300
 _INHERITED = ("http_proxy", "https_proxy", "no_proxy")
 
 
@@ -29,12 +29,12 @@ def run(command: Sequence[str], folder: Path, data: str = "") -> str:
             capture_output=True,
             text=True,
             check=False,
-            timeout=SECONDS,
+            timeout=PROGRAM_TIMEOUT_SECONDS,
         )
     except FileNotFoundError:
         raise UnknownPackagesError(f"{command[0]} is not installed") from None
     except subprocess.TimeoutExpired:
-        raise UnknownPackagesError(f"{command[0]} took more than {SECONDS} s") from None
+        raise UnknownPackagesError(f"{command[0]} took more than {PROGRAM_TIMEOUT_SECONDS} s") from None
     if done.returncode != 0:
         lines = [line for line in done.stderr.splitlines() if line.strip()] or ["it printed no error"]
         message = next((line for line in lines if line.startswith("E: ")), lines[-1])

@@ -16,7 +16,7 @@ from yaml import YAMLError
 from ims.errors import ConfigurationError, ImsError, InputError, UnavailableError
 from ims.settings import settings
 
-PATIENCE_SECONDS = 300
+CLUSTER_WAIT_SECONDS = 300
 GONE = ("the step's pod is gone", "A user deleted it, or its node is lost")
 
 
@@ -36,7 +36,7 @@ def core_api() -> client.CoreV1Api:
     return client.CoreV1Api()
 
 
-def await_cluster(seconds: float = PATIENCE_SECONDS) -> None:
+def await_cluster(seconds: float = CLUSTER_WAIT_SECONDS) -> None:
     """Wait until the cluster answers, even if it refuses. Raises UnavailableError if it is silent for so long."""
     version, deadline = client.VersionApi(core_api().api_client), time.monotonic() + seconds
     while True:
