@@ -43,6 +43,12 @@ def armed() -> Iterator[None]:
         _armed_thread = None
 
 
+def check_stack() -> None:
+    """Raise NotAUnitTestError if a unit test runs: only tests with one of STACK_FIXTURES can have the stack."""
+    if _armed_thread == threading.get_ident():
+        raise NotAUnitTestError("a test that needs the stack must use one of STACK_FIXTURES in tests/conftest.py")
+
+
 def _audit(event: str, arguments: tuple[Any, ...]) -> None:
     if _armed_thread is None or _armed_thread != threading.get_ident():
         return

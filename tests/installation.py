@@ -12,6 +12,7 @@ from pathlib import Path
 from ims.settings import settings
 from ims.stack import lifecycle
 from ims.stack.credentials import Credentials
+from tests import guard
 from tests.ceph import ADDRESS as CEPH_ADDRESS
 from tests.ceph import ROLE as CEPH_ROLE
 from tests.ceph import CephGateway
@@ -28,6 +29,7 @@ class Installation:
     """
 
     def __init__(self) -> None:
+        guard.check_stack()
         remove_foreign_variables()
         self.home = Path(tempfile.mkdtemp(prefix="ims-test-", dir="/var/lib"))
         self.home.chmod(0o755)
