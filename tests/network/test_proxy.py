@@ -163,6 +163,6 @@ def test_error_names_refused_hosts() -> None:
     report.explain(error)
     assert str(error) == (
         "config.sh failed; connections refused: evil.example:443; connections refused: 127.0.0.1:8333. "
-        "An administrator can allow the network with IMS_ALLOWED_NETWORKS. Set network: open in .ims_recipe.yaml, "
+        "An administrator can allow its network with IMS_ALLOWED_NETWORKS. Set network: open in .ims_recipe.yaml, "
         "or name the host in its field network_hosts. See the log"
     )

@@ -33,7 +33,7 @@ def inside(network: SandboxNetwork) -> Callable[..., subprocess.CompletedProcess
         assert libc.setns(network.namespace, CLONE_NEWNET) == 0
 
     def run(*command: str) -> subprocess.CompletedProcess[str]:
-        environment = {**os.environ, **network.environment, "no_proxy": "", "NO_PROXY": ""}
+        environment = {**os.environ, **network.environment}
         return subprocess.run(
             command,
             env=environment,

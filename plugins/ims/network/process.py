@@ -57,10 +57,25 @@ def run_proxy(policy: Policy, listener: socket.socket) -> Iterator[Report]:
 
 
 def proxy_environment(address: str) -> dict[str, str]:
-    """The variables with which programs use the proxy at HOST:PORT. Some programs know only one spelling."""
+    """The variables with which programs use the proxy at HOST:PORT. Some programs know only one spelling.
+
+    Nothing is in no_proxy: a site may allow repositories on this machine, so their addresses are loopback addresses.
+    """
     url = f"http://{address}"
-    values = {"http_proxy": url, "https_proxy": url, "ftp_proxy": url, "no_proxy": "localhost,127.0.0.1,::1"}
+    values = {"http_proxy": url, "https_proxy": url, "ftp_proxy": url, "no_proxy": ""}
     return {**values, **{name.upper(): value for name, value in values.items()}}
+
+
+@contextmanager
+def local_proxy(policy: Policy) -> Iterator[dict[str, str]]:
+    """Serve a policy on a free port of this machine; yields the variables with which programs find the proxy.
+
+    For the service's own programs, which respect them. Programs that may not are run in a sandbox.
+    """
+    listener = socket.create_server(("127.0.0.1", 0))
+    environment = proxy_environment(f"127.0.0.1:{listener.getsockname()[1]}")
+    with run_proxy(policy, listener):
+        yield environment
 
 
 def _start(policy: Policy, listener: socket.socket) -> subprocess.Popen[bytes]:

@@ -22,7 +22,7 @@ from ims.network.addresses import RefusedError
 from ims.network.exchange import Exchange
 from ims.network.permissions import Permissions, UndeclaredError
 from ims.network.policy import DEFAULT_PORTS, Policy, join
-from ims.network.report import ADDRESS_HINT, POLICY_HINT, Report
+from ims.network.report import POLICY_HINT, Report
 from ims.network.resolution import in_brackets
 from ims.network.streams import CHUNK, MAX_HEAD, Stream, next_event, open_stream, open_tunnel, tunnel
 
@@ -103,7 +103,7 @@ class Proxy:
             await _respond(client, connection, 403, f"{name} is refused: {error}. {POLICY_HINT}")
         except RefusedError as error:
             self._report.refuse(name, error.reason, is_forbidden=True)
-            await _respond(client, connection, 403, f"{error.reason}. {ADDRESS_HINT}")
+            await _respond(client, connection, 403, str(error))
         except (OSError, h11.RemoteProtocolError, ImsError) as error:
             await _respond(client, connection, 502, f"{name} does not answer: {error or type(error).__name__}")
 

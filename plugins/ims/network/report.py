@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ims.errors import ImsError
+from ims.network.resolution import HINT
 
 log = logging.getLogger(__name__)
 
@@ -18,7 +19,6 @@ MAX_BYTES = 1024 * 1024
 NAMED = 3
 """How many refused hosts the reason of a failure names."""
 POLICY_HINT = "Set network: open in .ims_recipe.yaml, or name the host in its field network_hosts"
-ADDRESS_HINT = "An administrator can allow the network with IMS_ALLOWED_NETWORKS"
 
 
 @dataclass
@@ -80,7 +80,7 @@ class Report:
 
     def explain(self, error: ImsError) -> None:
         """Name the refused hosts in an error of the program, with the field or setting that would allow them."""
-        for entries, hint in ((self.refused, POLICY_HINT), (self.forbidden, ADDRESS_HINT)):
+        for entries, hint in ((self.refused, POLICY_HINT), (self.forbidden, HINT)):
             if entries:
                 more = f" and {len(entries) - NAMED} more" if len(entries) > NAMED else ""
                 error.reason += f"; connections refused: {', '.join(list(entries)[:NAMED])}{more}"

@@ -12,6 +12,8 @@ from pathlib import Path
 import httpx
 
 from ims.errors import ConfigurationError, ImsError, InputError, UnavailableError
+from ims.network.addresses import RefusedError
+from ims.network.client import checked_client
 from ims.recipes.description import Repository
 
 REQUEST_SECONDS = 10
@@ -54,6 +56,8 @@ async def ask(client: httpx.AsyncClient, repository: Repository) -> Answer:
     try:
         async with client.stream("GET", repository.metadata_url, follow_redirects=True) as answer:
             code, text = answer.status_code, f"{answer.status_code} {answer.reason_phrase}"
+    except RefusedError as error:
+        return Answer(repository, ready=False, text=f"{error.reason}; {error.hint}", final=True)
     except httpx.TransportError as error:
         return _no_answer(repository, error)
     except (httpx.InvalidURL, httpx.TooManyRedirects, ValueError) as error:
@@ -63,7 +67,7 @@ async def ask(client: httpx.AsyncClient, repository: Repository) -> Answer:
 
 async def ask_all(repositories: Sequence[Repository], ca_certificate: Path) -> list[Answer]:
     """Request the indexes of all repositories concurrently."""
-    async with httpx.AsyncClient(verify=tls_context(ca_certificate), timeout=REQUEST_SECONDS) as client:
+    async with checked_client(tls_context(ca_certificate), REQUEST_SECONDS) as client:
         return await asyncio.gather(*(ask(client, repository) for repository in repositories))
 
 

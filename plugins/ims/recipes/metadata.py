@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 
 from ims.errors import UnavailableError
+from ims.network.client import checked_client
 from ims.recipes.availability import REQUEST_SECONDS, tls_context
 from ims.recipes.description import Repository
 
@@ -19,13 +20,14 @@ MAX_BYTES = 64 * 1024 * 1024
 def index_digests(repositories: Sequence[Repository], ca_certificate: Path) -> dict[str, str]:
     """The SHA-256 of the index of each repository, by the address of the index without a login.
 
-    Raises UnavailableError if a repository does not answer with its index.
+    Raises UnavailableError if a repository does not answer with its index, and RefusedError if its address, or that of
+    a redirect, must not be reached.
     """
     return asyncio.run(_all(repositories, ca_certificate))
 
 
 async def _all(repositories: Sequence[Repository], ca_certificate: Path) -> dict[str, str]:
-    async with httpx.AsyncClient(verify=tls_context(ca_certificate), timeout=REQUEST_SECONDS) as client:
+    async with checked_client(tls_context(ca_certificate), REQUEST_SECONDS) as client:
         digests = await asyncio.gather(*(_digest(client, repository) for repository in repositories))
     # Not the address of the repository: with apt, several distributions have the same.
     return {_index(repository): digest for repository, digest in zip(repositories, digests, strict=True)}

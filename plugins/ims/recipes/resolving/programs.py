@@ -2,24 +2,32 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ims.network.policy import service_policy
+from ims.network.process import local_proxy
 from ims.recipes.package_request import UnknownPackagesError
 
 PROGRAM_TIMEOUT_SECONDS = 300
-_INHERITED = ("http_proxy", "https_proxy", "no_proxy")
 
 
-def run(command: Sequence[str], folder: Path, data: str = "") -> str:
+def run_online(command: Sequence[str], folder: Path, data: str = "") -> str:
+    """Like `run`, for a program that reads repositories: it reaches them through a proxy that checks their addresses.
+
+    Repositories send their clients to other hosts, so any host may be reached whose address is not refused.
+    """
+    with local_proxy(service_policy()) as variables:
+        return run(command, folder, data, variables)
+
+
+def run(command: Sequence[str], folder: Path, data: str = "", variables: Mapping[str, str] | None = None) -> str:
     """Run a program with `data` as its input and `folder` as its working directory and home; returns its output.
 
-    Raises UnknownPackagesError with the program's message if it fails.
+    `variables` are added to its environment. Raises UnknownPackagesError with the program's message if it fails.
     """
-    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(folder), "LANG": "C.UTF-8"}
-    environment |= {name: os.environ[name] for name in _INHERITED if name in os.environ}
+    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(folder), "LANG": "C.UTF-8", **(variables or {})}
     try:
         done = subprocess.run(
             command,
