@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sandbox": {"network", "programs"},
     "images": {"sandbox"},
     "shell": {"files", "images", "removal", "sandbox"},
-    "builder": {"cache", "images", "programs", "recipes", "removal", "sandbox", "settings", "workspace"},
+    "builder": {"cache", "files", "images", "programs", "recipes", "removal", "sandbox", "settings", "workspace"},
     "steps": {
         *("builder", "cache", "files", "images", "programs", "recipes", "removal"),
         *("sandbox", "settings", "shell", "storage", "workspace"),

@@ -128,6 +128,11 @@ class Workspace:
         return self.root / "package-mismatch.txt"
 
     @property
+    def fetched_hosts(self) -> Path:
+        """The hosts that the build reached, as JSON."""
+        return self.root / "fetched-hosts.json"
+
+    @property
     def package_cache(self) -> Path:
         """Downloaded packages, if another job uses the cache of the lineage."""
         return self.root / "cache"

@@ -18,6 +18,8 @@ SHIPPED = Path(__file__).parents[2] / "include" / "recipes"
         ("", Registration()),
         ("# nothing\n", Registration()),
         ("nightly: true\n", Registration(nightly=True)),
+        ("network: open\n", Registration(network="open")),
+        ("network_hosts: [cdn.example, 'h:8080']\n", Registration(network_hosts=["cdn.example", "h:8080"])),
         ("name: a b\nlinux_distribution: sles15\n", Registration(name="a b", linux_distribution="sles15")),
     ],
 )
@@ -35,6 +37,11 @@ def test_read(tmp_path: Path, text: str, expected: Registration) -> None:
         ("nightly: 1\n", "nightly"),
         ("name: ''\n", "name"),
         ("name: [x]\n", "name"),
+        ("network: none\n", "network"),
+        ("network: true\n", "network"),
+        ("network_hosts: cdn.example\n", "network_hosts"),
+        ("network_hosts: [1]\n", "network_hosts.0"),
+        (f"network_hosts: [{'h, ' * 101}]\n", "network_hosts"),
         ("- nightly\n", "the file: "),
         ("nightly\n", "the file: "),
         ("nightly: {\n", "not YAML"),
@@ -49,6 +56,12 @@ def test_refused(tmp_path: Path, text: str, named: str) -> None:
     with pytest.raises(InputError, match=r"\.ims_recipe\.yaml") as error:
         read_registration(tmp_path)
     assert named in str(error.value)
+
+
+def test_record_does_not_have_the_network(tmp_path: Path) -> None:
+    """It is a property of the recipe archive: a changed network is another recipe."""
+    (tmp_path / ".ims_recipe.yaml").write_text("name: a\nnetwork: open\nnetwork_hosts: [cdn.example]\n")
+    assert read_registration(tmp_path).record_fields == {"name": "a"}
 
 
 def test_no_file(tmp_path: Path) -> None:

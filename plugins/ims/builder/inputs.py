@@ -12,6 +12,7 @@ from pathlib import Path
 
 from ims import cache
 from ims.builder.host import BUNDLE
+from ims.builder.network import fetched_hosts
 from ims.errors import ConfigurationError
 from ims.images.packages import installed_packages, label
 from ims.images.site_ca import PACKAGE as CA_PACKAGE
@@ -98,7 +99,10 @@ def final_inputs(workspace: Workspace) -> BuildInputs | None:
     remove packages and will do so in the next build.
     """
     inputs = _predicted(workspace)
-    if inputs is None or inputs.packages is None:
+    if inputs is None:
+        return None
+    inputs = inputs.model_copy(update={"hosts": fetched_hosts(workspace)})
+    if inputs.packages is None:
         return inputs
     if workspace.package_mismatch.exists():
         return inputs.without_packages(workspace.package_mismatch.read_text())

@@ -127,7 +127,7 @@ def push(
     fields = {
         "name": folder.resolve().name,
         "linux_distribution": "sles15",
-        **read_registration(folder).model_dump(exclude_none=True),
+        **read_registration(folder).record_fields,
         **options,
     }
     variables, client = assignments(var or ()), connect()

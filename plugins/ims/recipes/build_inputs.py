@@ -39,6 +39,7 @@ class BuildInputs(BaseModel):
 
     `files` covers the overlay and the scripts. `boot_files` names the files that the job looks up in /boot. `packages`
     are the packages that are installed, sorted. If they cannot be predicted, it is None and `unknown` says why.
+    `hosts` are the HOST:PORT that the build reached, which is not compared; None if it is unknown.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -53,6 +54,7 @@ class BuildInputs(BaseModel):
     repositories: dict[str, str]
     packages: tuple[Package, ...] | None = None
     unknown: str = ""
+    hosts: tuple[str, ...] | None = None
 
     @classmethod
     def read(cls, data: bytes) -> Self:

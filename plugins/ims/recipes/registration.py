@@ -1,9 +1,12 @@
-"""The optional file `.ims_recipe.yaml` of a recipe folder, which sets fields of the recipe's record."""
+"""The optional file `.ims_recipe.yaml` of a recipe folder.
+
+It sets fields of the recipe's record, which `ims recipes push` reads, and the network of builds, which builds read.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -13,17 +16,29 @@ from ims.errors import InputError
 REGISTRATION = ".ims_recipe.yaml"
 MAX_BYTES = 64 * 1024
 
+MAX_HOSTS = 100
+
 Word = Annotated[str, Field(min_length=1, max_length=255)]
 
 
 class Registration(BaseModel):
-    """The fields of the record that is created when the folder is pushed."""
+    """The fields of the record that is created when the folder is pushed, and the network of builds.
+
+    With the network `repositories`, a build reaches the repositories of the description and `network_hosts`.
+    """
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
     name: Word | None = None
     linux_distribution: Word | None = None
     nightly: bool | None = None
+    network: Literal["repositories", "open"] = "repositories"
+    network_hosts: list[Word] = Field(default_factory=list, max_length=MAX_HOSTS)
+
+    @property
+    def record_fields(self) -> dict[str, Any]:
+        """The fields of the record that the file sets."""
+        return self.model_dump(include={"name", "linux_distribution", "nightly"}, exclude_none=True)
 
 
 def read_registration(folder: Path) -> Registration:
@@ -38,6 +53,8 @@ def read_registration(folder: Path) -> Registration:
         problems = "; ".join(
             f"{'.'.join(map(str, item['loc'])) or 'the file'}: {item['msg']}" for item in error.errors()
         )
-        raise InputError(f"{path} is invalid: {problems}", "Allowed are name, linux_distribution and nightly") from None
+        raise InputError(
+            f"{path} is invalid: {problems}", f"Allowed are {', '.join(Registration.model_fields)}"
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from None

@@ -1,0 +1,30 @@
+"""The network of a build: what it may reach, and the record of what it reached."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from ims.files import write_atomically
+from ims.recipes.network import read_policy
+from ims.sandbox.network import SandboxNetwork, provide
+from ims.workspace import Workspace
+
+
+@contextmanager
+def build_network(workspace: Workspace) -> Iterator[SandboxNetwork]:
+    """Provide the network of the workspace's recipe, and write the hosts that were reached to `fetched_hosts`.
+
+    Raises InputError like `read_policy`. Errors that leave the context name the connections that were refused.
+    """
+    workspace.fetched_hosts.unlink(missing_ok=True)
+    with provide(read_policy(workspace.recipe)) as network:
+        yield network
+    write_atomically(workspace.fetched_hosts, json.dumps(sorted(network.report.fetched)))
+
+
+def fetched_hosts(workspace: Workspace) -> tuple[str, ...] | None:
+    """The HOST:PORT that the build reached; None if that is unknown."""
+    path = workspace.fetched_hosts
+    return tuple(json.loads(path.read_text())) if path.exists() else None

@@ -1,0 +1,55 @@
+"""The network that the builds of a recipe have."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from ims.errors import InputError
+from ims.recipes.network import read_policy
+
+CONFIG = """\
+<image name="x" schemaversion="7.4">
+  <preferences><version>1.0.0</version><packagemanager>zypper</packagemanager></preferences>
+  <repository>
+    <source path="https://me:secret@nexus.example/repository">
+      <signing key="http://keys.example:8080/key.asc"/>
+      <signing key="file:///key.asc"/>
+    </source>
+  </repository>
+  <repository><source path="http://mirror.example/other"/></repository>
+  <repository><source path="obs://project/other"/></repository>
+</image>
+"""
+
+
+def recipe(folder: Path, registration: str) -> Path:
+    """A recipe with two repositories that builds reach by http."""
+    (folder / "config.xml").write_text(CONFIG)
+    (folder / ".ims_recipe.yaml").write_text(registration)
+    return folder
+
+
+def test_repositories_are_the_default(tmp_path: Path) -> None:
+    """With the servers of their keys."""
+    policy = read_policy(recipe(tmp_path, ""))
+    assert policy.access == "repositories"
+    assert policy.endpoints == ("keys.example:8080", "mirror.example:80", "nexus.example:443")
+
+
+def test_further_hosts(tmp_path: Path) -> None:
+    """For example, those to which an https repository redirects."""
+    assert "cdn.example:443" in read_policy(recipe(tmp_path, "network_hosts: [cdn.example]")).endpoints
+
+
+def test_open_network(tmp_path: Path) -> None:
+    """Scripts reach every address that is not refused."""
+    assert read_policy(recipe(tmp_path, "network: open")).access == "open"
+
+
+@pytest.mark.parametrize("text", ["network: closed", "network_hosts: ['a/b']"])
+def test_invalid_network(tmp_path: Path, text: str) -> None:
+    """The build fails because of the recipe."""
+    with pytest.raises(InputError):
+        read_policy(recipe(tmp_path, text))
