@@ -21,6 +21,7 @@ LOOPBACK = ("127.0.0.0/8",)
 class WebServer:
     """Answers "hello". A path `/to?URL` redirects, and POST returns what was sent."""
 
+    host: str
     port: int = 0
     requests: list[str] = field(default_factory=list)
     headers: list[dict[str, str]] = field(default_factory=list)
@@ -28,7 +29,7 @@ class WebServer:
     @property
     def endpoint(self) -> str:
         """HOST:PORT."""
-        return f"127.0.0.1:{self.port}"
+        return f"{self.host}:{self.port}"
 
     @property
     def url(self) -> str:
@@ -37,9 +38,9 @@ class WebServer:
 
 
 @contextmanager
-def web_server() -> Iterator[WebServer]:
-    """Serve on a free port of 127.0.0.1."""
-    served = WebServer()
+def web_server(host: str = "127.0.0.1") -> Iterator[WebServer]:
+    """Serve on a free port of a loopback address."""
+    served = WebServer(host)
 
     class Handler(BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -64,7 +65,7 @@ def web_server() -> Iterator[WebServer]:
         def log_message(self, *_: object) -> None:
             """Quiet."""
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with ThreadingHTTPServer((host, 0), Handler) as server:
         served.port = server.server_port
         thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()

@@ -55,8 +55,10 @@ class Exchange:
 
     def _request(self, proxy: SiteProxy | None) -> h11.Request:
         parts = urlsplit(self.url)
-        target = self.url if proxy is not None else (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-        headers: Headers = [(b"Host", parts.netloc.rpartition("@")[2].encode()), *forwarded(self.request.headers)]
+        target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+        if proxy is not None:
+            target = f"http://{parts.netloc}{target}"
+        headers: Headers = [(b"Host", parts.netloc.encode()), *forwarded(self.request.headers)]
         if proxy is not None and proxy.authorization is not None:
             headers.append((b"Proxy-Authorization", proxy.authorization))
         return h11.Request(method=self.request.method, target=target.encode(), headers=[*headers, _CLOSE])

@@ -27,6 +27,7 @@ from ims.network.resolution import in_brackets
 from ims.network.streams import CHUNK, MAX_HEAD, Stream, next_event, open_stream, open_tunnel, tunnel
 
 _HOST = re.compile(r"[A-Za-z0-9._:%-]{1,253}")
+_TARGET = re.compile(r"[!-\[\]-~]+")  # printable ASCII without a space and a backslash
 
 
 class BadRequestError(Exception):
@@ -139,18 +140,18 @@ class Proxy:
 
 def destination(request: h11.Request) -> tuple[str, int, str]:
     """The host, the port and the scheme that a request is for. Raises BadRequestError if it names none."""
-    target = request.target.decode("latin-1")
-    is_tunnel = request.method == b"CONNECT"
+    target, is_tunnel = request.target.decode("latin-1"), request.method == b"CONNECT"
     try:
         parts = urlsplit(f"//{target}" if is_tunnel else target)
         host, port = parts.hostname, parts.port
     except ValueError:
-        host, port, parts = None, None, urlsplit("")
-    if is_tunnel and (port is None or parts.path or parts.query or parts.username is not None):
+        raise BadRequestError("the request names no host") from None
+    if is_tunnel and (port is None or parts.netloc != target):
         raise BadRequestError("CONNECT needs HOST:PORT")
-    if not is_tunnel and (parts.scheme != "http" or not target.isascii()):
+    if not is_tunnel and (parts.scheme != "http" or not _TARGET.fullmatch(target)):
         raise BadRequestError("this is a proxy: the request needs an http URL")
-    if not host or not _HOST.fullmatch(host) or port == 0:
+    # Other servers and proxies read a login or a backslash as another host.
+    if not host or not _HOST.fullmatch(host) or "@" in parts.netloc or port == 0:
         raise BadRequestError("the request names no host")
     return host, port or DEFAULT_PORTS["http"], "https" if is_tunnel else "http"
 
