@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 import pytest
 
-from ims.nights import REASON_LENGTH, Build, BuildResult, RecipeState, paused_recipes, summarize
+from ims.nights import REASON_LENGTH, Build, BuildResult, RecipeState, due_recipes, paused_recipes, summarize
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -65,6 +65,12 @@ def test_failures(outcome: Literal["building", "built", "failed"], failures: int
     assert recipe.failures == failures
 
 
+def test_failure_of_the_environment_does_not_count() -> None:
+    """An outage pauses no recipe, and does not reset the count of one that fails by itself."""
+    (recipe,) = summarize(chosen("a"), [], [build("a", failures=2)], [result("a", "failed", blames_recipe=False)])
+    assert (recipe.outcome, recipe.failures) == ("failed", 2)
+
+
 def test_unchanged_recipe_has_no_failures() -> None:
     """An image that is current resets the count, too."""
     (recipe,) = summarize(chosen("a"), [plan("a", "current")], [], [])
@@ -90,6 +96,16 @@ def test_due_and_paused(configure: Callable[..., None]) -> None:
     cases = [state("a"), state("a", 1), state("a", 2), state("a", 2, nightly=False), state("a", nightly=False)]
     assert [recipe.is_due for recipe in cases] == [True, True, False, False, False]
     assert [recipe.is_paused for recipe in cases] == [False, False, True, False, False]
+
+
+def test_older_recipe_does_not_take_the_place_of_a_paused_one(configure: Callable[..., None]) -> None:
+    """The image of the older one would become the newest. A recipe that is not marked hides no other."""
+    configure(nightly_pause_after=2)
+    old, paused, unmarked = state("a"), state("a", 2), state("a", 1, nightly=False)
+    assert due_recipes([old]) == [old]
+    assert due_recipes([old, paused]) == due_recipes([old, paused, unmarked]) == []
+    assert due_recipes([paused, old, unmarked]) == [old]
+    assert [recipe.recipe_id for recipe in paused_recipes([old, paused, unmarked])] == ["a-2"]
 
 
 def test_paused_recipes(configure: Callable[..., None]) -> None:

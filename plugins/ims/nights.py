@@ -53,13 +53,18 @@ class Build(BaseModel):
 
 
 class BuildResult(BaseModel):
-    """How the build of a recipe goes; `job_id` is None if it ended before a job was started."""
+    """How the build of a recipe goes; `job_id` is None if it ended before a job was started.
+
+    `blames_recipe` is whether the recipe made the build fail. Otherwise a service, the installation or a cancellation
+    did, which says nothing about the recipe.
+    """
 
     recipe_id: str
     outcome: Literal["building", "built", "failed"]
     job_id: str | None = None
     image_id: str | None = None
     reason: str | None = None
+    blames_recipe: bool = True
     started: datetime | None = None
     ended: datetime | None = None
 
@@ -67,7 +72,8 @@ class BuildResult(BaseModel):
 class NightRecipe(BaseModel):
     """The result of a recipe in a night, and why it was built or not.
 
-    `failures` counts the nights in a row that it failed. `image_id` is the new image, or the one that is still current.
+    `failures` counts the nights in a row that it failed through its own fault. `image_id` is the new image, or the one
+    that is still current.
     """
 
     recipe_id: str
@@ -125,24 +131,40 @@ def summarize(
     return recipes
 
 
+def due_recipes(recipes: Iterable[RecipeState]) -> list[RecipeState]:
+    """Returns the recipes that the next night builds, if their images would change; `recipes` come oldest first.
+
+    If the newest marked recipe of a lineage is paused, no older one takes its place: its image would become the newest.
+    """
+    return [recipe for recipe in _newest_marked(recipes) if recipe.is_due]
+
+
 def paused_recipes(recipes: Iterable[RecipeState]) -> list[PausedRecipe]:
-    """Returns the paused ones among all recipes, given oldest first. Only the newest of a lineage counts."""
+    """Returns the paused ones among all recipes, given oldest first. Only the newest marked one of a lineage counts."""
     return [
         PausedRecipe(recipe_id=recipe.id, name=recipe.name, failures=recipe.nightly_failures)
-        for recipe in newest_of_lineages(recipes)
+        for recipe in _newest_marked(recipes)
         if recipe.is_paused
     ]
+
+
+def _newest_marked(recipes: Iterable[RecipeState]) -> list[RecipeState]:
+    return newest_of_lineages(recipe for recipe in recipes if recipe.nightly)
 
 
 def _built(build: Build, result: BuildResult | None) -> NightRecipe:
     if result is None:
         return NightRecipe(**build.model_dump(), outcome="waiting")
-    failures = {"failed": build.failures + 1, "built": 0}.get(result.outcome, build.failures)
+    failures = build.failures
+    if result.outcome == "built":
+        failures = 0
+    elif result.outcome == "failed" and result.blames_recipe:
+        failures += 1
     seconds = None
     if result.started is not None and result.ended is not None:
         seconds = round((result.ended - result.started).total_seconds())
     reason = result.reason and result.reason[:REASON_LENGTH]
-    fields = result.model_dump() | {"reason": reason, "name": build.name, "failures": failures}
+    fields = result.model_dump(exclude={"blames_recipe"}) | {"reason": reason, "name": build.name, "failures": failures}
     return NightRecipe(**fields, seconds=seconds)
 
 

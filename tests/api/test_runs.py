@@ -152,6 +152,17 @@ def test_cancelled_by_somebody() -> None:
     assert reason(run_with("failed", **CANCELLED), Airflow()) == "cancelled at 2026-01-01 21:25 UTC"
 
 
+def test_run_took_too_long() -> None:
+    """Airflow then skips all tasks that have not ended, the teardowns too."""
+    states = {**FAILED, "build_image": "skipped", "package_artifacts": "skipped", "close_workspace": "skipped"}
+    run = run_with("failed", **states)
+    assert run.status == "error"
+    limit = CREATE_IMAGE.seconds
+    run.ended = BEGIN + timedelta(seconds=limit)
+    expected = f"it took longer than its limit of {limit} s. IMS_RUN_SECONDS sets the limits of runs"
+    assert reason(run, Airflow()) == expected
+
+
 def test_cancelled_after_a_failure() -> None:
     """If a step failed before the debug shell was cancelled, its reason is the reason of the job."""
     shell = {"start_debug_shell": "success", "wait_for_completion": "failed"}
@@ -233,3 +244,27 @@ def test_build_without_a_job(state: str, outcome: str) -> None:
     (recipe,) = describe(airflow).recipes
     assert (recipe.outcome, recipe.job_id) == (outcome, None)
     assert recipe.reason == (None if state == "running" else "no job was started: the night was cancelled")
+
+
+ENVIRONMENT = {"x/taskInstances/build_image/xcomEntries/environment_failed": {"value": True}}
+BLAMED: dict[str, tuple[dict[str, str], dict[str, Any], bool]] = {
+    "the recipe is wrong": (FAILED, xcom("config.sh failed"), True),
+    "a service does not answer": (FAILED, {**xcom("S3 does not answer"), **ENVIRONMENT}, False),
+    "a process was killed": (FAILED, {}, False),
+    "the job was cancelled": (CANCELLED, xcom("killed by SIGKILL"), False),
+}
+
+
+@pytest.mark.parametrize(("states", "answers", "blamed"), BLAMED.values(), ids=BLAMED)
+def test_whom_a_night_blames(states: dict[str, str], answers: dict[str, Any], blamed: bool) -> None:
+    """Only failures of the recipe itself count towards pausing it."""
+    airflow, (identity,) = night(1)
+    job = nightly_run_id(NIGHT, identity)
+    airflow.answers["dags/~/dagRuns/list"] = [described_run(job, "failed")]
+    airflow.answers["dags/~/dagRuns/~/taskInstances/list"][0]["state"] = "failed"
+    airflow.answers["dags/~/dagRuns/~/taskInstances/list"] += [
+        described_task(task.id, states.get(task.id), job) for task in CREATE_IMAGE.tasks
+    ]
+    airflow.answers |= {path.replace("x/", f"{job}/", 1): answer for path, answer in answers.items()}
+    (recipe,) = describe(airflow).recipes
+    assert (recipe.outcome, recipe.failures) == ("failed", int(blamed))

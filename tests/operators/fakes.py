@@ -58,6 +58,7 @@ class FakeApi:
     def __init__(self, **answers: Any) -> None:
         self.answers: dict[str, Any] = answers
         self.changes: list[tuple[str, str, Any]] = []
+        self.failures: dict[str, ImsError] = {}
 
     def get(self, path: str, **_query: Any) -> Any:
         """The answer for a path. Raises MissingError: there is none."""
@@ -78,7 +79,9 @@ class FakeApi:
         return self.answers.get(path, {"id": path.rpartition("/")[2], **json})
 
     def update(self, path: str, **fields: Any) -> None:
-        """Keep a PATCH request."""
+        """Keep a PATCH request. Raises the error that `failures` has for the path."""
+        if path in self.failures:
+            raise self.failures[path]
         self.changes.append(("PATCH", path, fields))
 
     def delete(self, path: str) -> None:

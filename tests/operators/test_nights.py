@@ -10,6 +10,7 @@ from airflow.providers.standard.triggers.external_task import DagStateTrigger
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowFailException, DagRunTriggerException, TaskDeferred
 
+from ims.errors import InputError, MissingError, PermanentError
 from ims.jobs import nightly_run_id
 from ims.operators import nights
 from ims.operators.nights import BuildRecipeOperator, ChooseBuildsOperator, SummarizeOperator
@@ -44,6 +45,35 @@ def test_choose_builds(monkeypatch: pytest.MonkeyPatch) -> None:
     assert [(method, path) for method, path, _ in api.changes] == [("PATCH", "images/current")]
 
 
+def test_image_was_deleted_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its recipe is built; the night goes on."""
+    api = use(monkeypatch, recipe("1"), recipe("2"))
+    api.failures["images/gone"] = MissingError("there is no image gone")
+    plans = [
+        {"recipe_id": "1", "verdict": "skip", "image_id": "gone"},
+        {"recipe_id": "2", "verdict": "skip", "image_id": "current"},
+    ]
+    assert choose(plans, "1", "2") == [("1", 0)]
+    assert [path for _, path, _ in api.changes] == ["images/current"]
+
+
+def test_image_cannot_be_marked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is current all the same, and the others are marked."""
+    api = use(monkeypatch, recipe("1"), recipe("2"))
+    api.failures["images/odd"] = PermanentError("409 Conflict")
+    plans = [
+        {"recipe_id": str(number), "verdict": "skip", "image_id": image} for number, image in ((1, "odd"), (2, "b"))
+    ]
+    assert choose(plans, "1", "2") == []
+    assert [path for _, path, _ in api.changes] == ["images/b"]
+
+
+def test_recipe_was_deleted_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its job fails with that reason, which the summary shows. The others are built."""
+    use(monkeypatch, recipe("2", failures=1))
+    assert choose([], "gone", "2") == [("gone", 0), ("2", 1)]
+
+
 UNPLANNED: dict[str, Any] = {
     "the plan failed": None,
     "the plan lacks the recipe": [],
@@ -61,7 +91,7 @@ def test_recipe_without_a_plan_is_built(monkeypatch: pytest.MonkeyPatch, plans: 
 
 def choose(plans: Any, *ids: str) -> list[tuple[str, int]]:
     """Run the task for recipes; returns ids and failures of those to build."""
-    chosen = [{"recipe_id": identity} for identity in ids]
+    chosen = [{"recipe_id": identity, "name": f"name-{identity}"} for identity in ids]
     builds = ChooseBuildsOperator(task_id="choose_builds", recipes=chosen, plans=plans).execute(make_context())
     return [(build["recipe_id"], build["failures"]) for build in builds]
 
@@ -169,6 +199,16 @@ def test_summarize_counts_failures(monkeypatch: pytest.MonkeyPatch, configure: C
     kept = xcoms(context)["return_value"]
     assert [item["outcome"] for item in kept["recipes"]] == ["built", "failed", "unchanged"]
     assert kept["paused"] == [{"recipe_id": "2", "name": "b", "failures": 2}]
+
+
+def test_count_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The failures of the other recipes are counted all the same."""
+    night = summary_of(in_night("1", "failed", 1), in_night("2", "failed", 1))
+    api, context = use(monkeypatch, recipe("1", "a"), recipe("2", "b"), **night), make_context()
+    api.failures["recipes/1"] = InputError("the record is invalid")
+    with pytest.raises(AirflowFailException, match="2 of 2 recipes failed"):
+        SummarizeOperator(task_id="summarize", builds=[]).execute(context)
+    assert api.changes == [("PATCH", "recipes/2", {"nightly_failures": 1})]
 
 
 def test_summarize_again(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowException, AirflowFailException
 
+from ims.errors import InputError, UnavailableError
 from ims.operators import plan
 from ims.operators.plan import WORKSPACE_GIB, ChooseRecipesOperator
 from ims.settings import settings
@@ -86,6 +87,36 @@ def test_recipe_without_a_link(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_nothing_is_due(monkeypatch: pytest.MonkeyPatch) -> None:
     """The plan of no recipes is empty."""
     assert choose(monkeypatch) == []
+
+
+def test_one_of_several_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The others are planned."""
+    assert names(choose(monkeypatch, recipe("a"), recipe("b"), ids=["a", "gone", "b"])) == ["a", "b"]
+
+
+def test_newest_image_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The recipe is planned as one without an image, so it is built."""
+    broken = InputError("the record is invalid")
+    (chosen, other) = choose(monkeypatch, recipe("a"), recipe("b"), image=broken)
+    assert (chosen["image_id"], other["image_id"]) == (None, None)
+
+
+def test_service_is_not_available(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The task is tried again: this is no fault of one recipe."""
+    with pytest.raises(AirflowException, match="the service does not answer"):
+        choose(monkeypatch, recipe("a"), image=UnavailableError("the service does not answer"))
+
+
+def test_paused_recipe_has_no_substitute(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The older recipe of the lineage is not built in its place."""
+    paused = recipe("new", name="site", nightly_failures=settings().nightly_pause_after)
+    assert names(choose(monkeypatch, recipe("old", name="site"), paused, recipe("other"))) == ["other"]
+
+
+def test_too_many_recipes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody can stop the nights by pushing more recipes than Airflow can start."""
+    monkeypatch.setattr(plan, "MAX_RECIPES", 2)
+    assert names(choose(monkeypatch, *(recipe(str(number)) for number in range(4)))) == ["0", "1"]
 
 
 def test_missing_recipe(monkeypatch: pytest.MonkeyPatch) -> None:

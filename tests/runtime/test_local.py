@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from ims.errors import InputError, StepFailedError
+from ims.errors import ConfigurationError, StepFailedError
 from ims.runtime.local import process
 from ims.runtime.local.process import StepProcess, step_environment
 from ims.runtime.local.runtime import LocalRuntime
@@ -395,7 +395,7 @@ def test_opening_makes_an_empty_workspace(probe: Probe) -> None:
 def test_opening_fails_without_enough_space(own: Settings) -> None:
     """The error gives the free space, and no workspace is created."""
     with pytest.raises(
-        InputError, match=rf"needs 1000000 GiB of space, {own.workspaces} has [\d.]+ GiB free"
+        ConfigurationError, match=rf"needs 1000000 GiB of space, {own.workspaces} has [\d.]+ GiB free"
     ) as caught:
         LocalRuntime().open_workspace(JOB, 1_000_000)
     assert "build_env_size" in caught.value.hint

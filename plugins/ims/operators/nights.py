@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Collection, Iterable, Iterator, Mapping
-from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -20,6 +20,8 @@ from ims.nights import Build, NightSummary, RecipeState, paused_recipes
 from ims.operators.base import ImsOperator
 from ims.operators.errors import task_errors, time_limit
 from ims.workflows import CREATE_IMAGE
+
+log = logging.getLogger("airflow.task")
 
 POLL_SECONDS = 5
 ENDED = ("built", "unchanged", "failed")
@@ -45,17 +47,30 @@ class ChooseBuildsOperator(ImsOperator):
             raise PermanentError("the recipes to build are not known: choose_recipes failed", "See its log")
         client = api_client()
         current = _current_images(self.plans or ())
-        for image_id in current.values():
-            client.update(f"images/{image_id}", checked=datetime.now(UTC).isoformat())
-        chosen = [recipe["recipe_id"] for recipe in self.recipes if recipe["recipe_id"] not in current]
+        kept = {recipe for recipe, image_id in current.items() if _mark_checked(client, image_id)}
+        chosen = [recipe for recipe in self.recipes if recipe["recipe_id"] not in kept]
         return [build.model_dump() for build in _builds(client, chosen)]
 
 
-def _builds(client: ImsClient, recipe_ids: Collection[str]) -> Iterator[Build]:
-    records = {record["id"]: record for record in client.get("recipes")} if recipe_ids else {}
-    for recipe_id in recipe_ids:
-        record = records.get(recipe_id) or client.record("recipes", recipe_id)  # a recipe that was deleted meanwhile
-        yield Build(recipe_id=recipe_id, name=record["name"], failures=record["nightly_failures"])
+def _mark_checked(client: ImsClient, image_id: str) -> bool:
+    """Mark an image as checked; returns whether it still exists."""
+    try:
+        client.update(f"images/{image_id}", checked=datetime.now(UTC).isoformat())
+    except MissingError:
+        log.warning("the image %s was deleted meanwhile: its recipe is built", image_id)
+        return False
+    except PermanentError as error:  # one image must not stop the others
+        log.error("the image %s is not marked as checked: %s", image_id, error)
+    return True
+
+
+def _builds(client: ImsClient, recipes: Collection[Mapping[str, Any]]) -> Iterator[Build]:
+    """The builds of recipes. The job of a recipe that was deleted meanwhile fails, with that reason."""
+    records = {record["id"]: record for record in client.get("recipes")} if recipes else {}
+    for recipe in recipes:
+        record = records.get(recipe["recipe_id"], {})
+        failures = record.get("nightly_failures", 0)
+        yield Build(recipe_id=recipe["recipe_id"], name=recipe["name"], failures=failures)
 
 
 def _current_images(plans: Iterable[Mapping[str, Any]]) -> dict[str, str]:
@@ -154,7 +169,9 @@ def _count_failures(client: ImsClient, summary: NightSummary) -> list[RecipeStat
     for recipe in recipes:
         failures = counts.get(recipe.id, recipe.nightly_failures)
         if failures != recipe.nightly_failures:
-            with suppress(MissingError):  # the recipe was deleted meanwhile
+            try:
                 client.update(f"recipes/{recipe.id}", nightly_failures=failures)
+            except PermanentError as error:  # for example, the recipe was deleted meanwhile
+                log.warning("the failures of %s are not counted: %s", recipe.name, error)
             recipe.nightly_failures = failures
     return recipes

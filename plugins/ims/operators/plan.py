@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from airflow.sdk import Context
 
 from ims.client import ImsClient
 from ims.connections import api_client
-from ims.errors import MissingError
+from ims.errors import MissingError, PermanentError
 from ims.jobs import job_id
-from ims.lineage import newest_of_lineages
-from ims.nights import RecipeState
+from ims.nights import RecipeState, due_recipes
 from ims.operators.base import ImsOperator
 from ims.runtime.choice import runtime
 from ims.steps.plan_images import RecipeToPlan
 
+log = logging.getLogger("airflow.task")
+
 WORKSPACE_GIB = 1
+MAX_RECIPES = 1000
+"""Airflow refuses to map a task over more items than `core.max_map_length`, by default 1024."""
 
 
 class ChooseRecipesOperator(ImsOperator):
@@ -33,26 +37,46 @@ class ChooseRecipesOperator(ImsOperator):
         self.recipes = recipes
 
     def perform(self, context: Context) -> dict[str, Any]:
-        """Returns the results. A recipe without a link has nothing to build, so it is left out."""
+        """Returns the results. A recipe without a link has nothing to build, so it is left out.
+
+        Raises MissingError: none of the recipes that are given by id exists. If only some exist, these are returned.
+        """
         client = api_client()
-        chosen = [client.record("recipes", identity) for identity in self.recipes or ()] or _due_recipes(client)
+        chosen = self._recipes_by_id(client) if self.recipes else _due_recipes(client)
         recipes = [_to_plan(client, recipe) for recipe in chosen if recipe["link"] is not None]
         workspace = runtime().open_workspace(job_id(str(context["run_id"])), WORKSPACE_GIB)
         self.log.info("recipes: %s", ", ".join(recipe.name for recipe in recipes) or "none")
         return {"workspace": str(workspace), "recipes": [recipe.model_dump(mode="json") for recipe in recipes]}
 
+    def _recipes_by_id(self, client: ImsClient) -> list[dict[str, Any]]:
+        found: list[dict[str, Any]] = []
+        missing: list[MissingError] = []
+        for identity in self.recipes:
+            try:
+                found.append(client.record("recipes", identity))
+            except MissingError as error:
+                self.log.error("%s", error)
+                missing.append(error)
+        if missing and not found:
+            raise missing[0]
+        return found
+
 
 def _due_recipes(client: ImsClient) -> list[dict[str, Any]]:
-    records = client.get("recipes")
-    due = newest_of_lineages(recipe for record in records if (recipe := RecipeState(**record)).is_due)
-    ids = {recipe.id for recipe in due}
-    return [record for record in records if record["id"] in ids]
+    """The records of the due recipes. More than Airflow can start at once wait for a later night, the newest first."""
+    records = {record["id"]: record for record in client.get("recipes")}
+    due = due_recipes(RecipeState(**record) for record in records.values())
+    if len(due) > MAX_RECIPES:
+        log.warning("only %d of %d recipes are built: the night can start no more", MAX_RECIPES, len(due))
+    return [records[recipe.id] for recipe in due[:MAX_RECIPES]]
 
 
 def _to_plan(client: ImsClient, recipe: dict[str, Any]) -> RecipeToPlan:
     try:
         image = client.get(f"recipes/{recipe['id']}/image")
-    except MissingError:
+    except PermanentError as error:  # one recipe must not stop the others: it is built
+        if not isinstance(error, MissingError):
+            log.error("the newest image of %s is not known: %s", recipe["name"], error)
         image = None
     return RecipeToPlan(
         recipe_id=recipe["id"],

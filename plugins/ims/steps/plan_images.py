@@ -24,6 +24,8 @@ from ims.workspace import Workspace
 log = logging.getLogger(__name__)
 
 CONCURRENT_PLANS = 4
+LONGEST = 2000
+"""The most characters of a reason."""
 
 
 class RecipeToPlan(BaseModel):
@@ -68,9 +70,12 @@ def _planner(store: ObjectStore, boot_files: dict[str, str | None]) -> Callable[
     def plan(recipe: RecipeToPlan, workspace: Workspace) -> Plan:
         try:
             decision = _decide(store, recipe, boot_files, workspace)
-        except ImsError as error:
-            decision = Decision(verdict="build", reason=f"the recipe cannot be compared with its image: {error}")
-        remove(workspace.root)
+            remove(workspace.root)
+        except Exception as error:  # whatever one recipe causes, the others are planned
+            why = str(error) if isinstance(error, ImsError) else repr(error)
+            decision = Decision(
+                verdict="build", reason=f"the recipe cannot be compared with its image: {why}"[:LONGEST]
+            )
         log.info("%s: %s: %s", recipe.name, decision.verdict, decision.reason)
         return _plan(recipe, decision)
 

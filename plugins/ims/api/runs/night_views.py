@@ -13,7 +13,7 @@ from starlette.concurrency import run_in_threadpool
 from ims.api.http.services import RecordsService
 from ims.api.runs.airflow import AirflowService
 from ims.api.runs.lists import RunFilter, add_steps
-from ims.api.runs.reasons import cancellation, xcom
+from ims.api.runs.reasons import blames_recipe, cancellation, is_blamed, out_of_time, xcom
 from ims.api.runs.runs import Run, run_of
 from ims.api.runs.states import TASK_ENDED
 from ims.jobs import nightly_run_id
@@ -105,10 +105,14 @@ class DescribeNight:
         jobs = [run for run in runs if run is not None]
         await add_steps(self._airflow, jobs)
         images = await run_in_threadpool(self._records.images_of_jobs, [run.job_id for run in jobs])
-        found = [
-            _result(build, run, images.get(run.job_id)) if run else await self._without_job(night, tasks[number], build)
-            for (number, build), run in zip(begun, runs, strict=True)
-        ]
+        found = await asyncio.gather(
+            *(
+                self._result(build, run, images.get(run.job_id))
+                if run
+                else self._without_job(night, tasks[number], build)
+                for (number, build), run in zip(begun, runs, strict=True)
+            )
+        )
         return [result for result in found if result is not None]
 
     async def _build_tasks(self, night: Run) -> dict[int, Mapping[str, Any]]:
@@ -144,7 +148,21 @@ class DescribeNight:
             return None
         reason = await xcom(self._airflow, night, BUILD_RECIPES, FAILURE, task["map_index"])
         reason = reason or "no job was started: the night was cancelled"
-        return BuildResult(recipe_id=build.recipe_id, outcome="failed", reason=reason)
+        blamed = await is_blamed(self._airflow, night, BUILD_RECIPES, task["map_index"])
+        return BuildResult(recipe_id=build.recipe_id, outcome="failed", reason=reason, blames_recipe=blamed)
+
+    async def _result(self, build: Build, run: Run, image: Any) -> BuildResult:
+        outcomes: dict[str, Literal["built", "failed"]] = {"success": "built", "error": "failed"}
+        return BuildResult(
+            recipe_id=build.recipe_id,
+            outcome=outcomes.get(run.status, "building"),
+            job_id=run.job_id,
+            image_id=image.id if image is not None else None,
+            reason=run.reason,
+            blames_recipe=run.status == "error" and await blames_recipe(self._airflow, run),
+            started=run.started,
+            ended=run.ended,
+        )
 
     def _paused(self) -> Any:
         records = self._records.list(Recipe, Selection())
@@ -156,20 +174,8 @@ class DescribeNight:
         for task in _NEEDED:
             if (reason := await xcom(self._airflow, run, task, FAILURE)) is not None:
                 return f"{task}: {reason}"
-        return await cancellation(self._airflow, run) or "the night was cancelled, or a process was killed"
-
-
-def _result(build: Build, run: Run, image: Any) -> BuildResult:
-    outcomes: dict[str, Literal["built", "failed"]] = {"success": "built", "error": "failed"}
-    return BuildResult(
-        recipe_id=build.recipe_id,
-        outcome=outcomes.get(run.status, "building"),
-        job_id=run.job_id,
-        image_id=image.id if image is not None else None,
-        reason=run.reason,
-        started=run.started,
-        ended=run.ended,
-    )
+        noted = await cancellation(self._airflow, run)
+        return noted or out_of_time(run) or "the night was cancelled, or a process was killed"
 
 
 DescribeNightService = Annotated[DescribeNight, Depends()]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from datetime import UTC, datetime
 from typing import Any
@@ -9,7 +10,8 @@ from typing import Any
 from ims.api.errors import AirflowError
 from ims.api.runs.airflow import AirflowApi
 from ims.api.runs.runs import Run
-from ims.workflows import FAILURE
+from ims.settings import settings
+from ims.workflows import ENVIRONMENT_FAILED, FAILURE, find_workflow
 
 _CANCELLED = "cancelled"
 _NOTE_LENGTH = 1000  # Airflow's limit
@@ -44,12 +46,38 @@ async def cancellation(airflow: AirflowApi, run: Run) -> str | None:
     return noted or await _logged(airflow, run)
 
 
+def out_of_time(run: Run) -> str | None:
+    """Returns the reason of a run that Airflow ended because it took longer than its limit, or None."""
+    workflow = find_workflow(run.dag_id)
+    if workflow is None or run.started is None or run.ended is None:
+        return None
+    limit = workflow.limit(settings())
+    if (run.ended - run.started).total_seconds() < limit:
+        return None
+    return f"it took longer than its limit of {limit} s. IMS_RUN_SECONDS sets the limits of runs"
+
+
+async def blames_recipe(airflow: AirflowApi, run: Run) -> bool:
+    """Whether a job failed because of what it builds, and not of a service, the installation or a cancellation."""
+    step = run.failed
+    if step is None or run.was_interrupted:
+        return False
+    return await is_blamed(airflow, run, step.name, step.map_index)
+
+
+async def is_blamed(airflow: AirflowApi, run: Run, task: str, map_index: int) -> bool:
+    """Whether a failed task gave a reason that lies in the recipe."""
+    keys = (FAILURE, ENVIRONMENT_FAILED)
+    failure, environment = await asyncio.gather(*(xcom(airflow, run, task, key, map_index) for key in keys))
+    return failure is not None and environment is None
+
+
 async def _reason(airflow: AirflowApi, run: Run) -> str | None:
     step = run.failed
     if step is None or run.was_interrupted:
         if not run.is_cancelled and run.state != "failed":
             return None
-        return await cancellation(airflow, run) or _cancelled_at(run)
+        return await cancellation(airflow, run) or out_of_time(run) or _cancelled_at(run)
     reason = await xcom(airflow, run, step.name, FAILURE, step.map_index)
     return f"{step.label}: {reason}" if reason else f"{step.label} ended without a reason: a process was killed"
 

@@ -14,7 +14,7 @@ class LocalRuntime(Runtime):
     """Runs jobs on this machine; `ims.runtime.local.process` runs their steps."""
 
     def open_workspace(self, job_id: str, size_gib: int) -> Path:
-        """Create an empty folder for a job. Raises InputError if fewer than `size_gib` GiB are free."""
+        """Create an empty folder for a job. Raises ConfigurationError if fewer than `size_gib` GiB are free."""
         return workspaces.open_workspace(job_id, size_gib)
 
     def close_workspace(self, job_id: str) -> None:

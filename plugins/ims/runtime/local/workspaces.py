@@ -7,7 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from ims import cache
-from ims.errors import InputError
+from ims.errors import ConfigurationError
 from ims.removal import remove
 from ims.runtime.local.process import end_recorded
 from ims.settings import settings
@@ -17,14 +17,14 @@ _GIB = 1024**3
 
 
 def open_workspace(job_id: str, size_gib: int) -> Path:
-    """Create an empty folder for a job. Raises InputError if fewer than `size_gib` GiB are free."""
+    """Create an empty folder for a job. Raises ConfigurationError if fewer than `size_gib` GiB are free."""
     close_workspace(job_id)
     workspace = workspace_of(job_id)
     disk = workspace.root.parent
     disk.mkdir(parents=True, exist_ok=True)
     free = shutil.disk_usage(disk).free / _GIB
     if free < size_gib:
-        raise InputError(
+        raise ConfigurationError(
             f"the job needs {size_gib} GiB of space, {disk} has {free:.1f} GiB free",
             "Free some, or set build_env_size",
         )

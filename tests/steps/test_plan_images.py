@@ -1,0 +1,42 @@
+"""Planning several recipes: what one causes does not stop the others."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ims.errors import InputError
+from ims.recipes.plan import Decision
+from ims.steps import plan_images
+from ims.steps.plan_images import LONGEST, Input, RecipeToPlan, run
+from ims.storage.objects import ObjectStore
+from ims.workspace import Workspace
+
+FAULTS: dict[str, Exception] = {
+    "the archive is broken": InputError("it is not a gzip tar archive"),
+    "a manifest that is nested too deep": RecursionError("maximum recursion depth exceeded"),
+    "anything else": ValueError("x" * 10000),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS.values(), ids=FAULTS)
+def test_faulty_recipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fault: Exception) -> None:
+    """It is built, so that its job names the fault; the other is planned."""
+
+    def decide(_store: Any, recipe: RecipeToPlan, *_arguments: Any) -> Decision:
+        if recipe.name == "faulty":
+            raise fault
+        return Decision(verdict="skip", reason="nothing changed")
+
+    monkeypatch.setattr(plan_images, "_decide", decide)
+    monkeypatch.setattr(ObjectStore, "from_environment", lambda: None)
+    recipes = [
+        RecipeToPlan(recipe_id=name, name=name, path=f"s3://ims/{name}", variables={}, arch="x86_64")
+        for name in ("faulty", "good")
+    ]
+    plans = run(Input(workspace=Workspace(tmp_path), recipes=recipes, boot_files={}))
+    assert [(plan.name, plan.verdict) for plan in plans] == [("faulty", "build"), ("good", "skip")]
+    assert plans[0].reason.startswith("the recipe cannot be compared with its image: ")
+    assert len(plans[0].reason) < LONGEST + 100
