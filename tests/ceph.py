@@ -190,7 +190,7 @@ class CephGateway:
 
     def _answers(self) -> bool:
         try:
-            return httpx.get(self.url, verify=False).status_code == 200  # noqa: S501  (whether it is up, no more)
+            return httpx.get(self.url, verify=False).status_code == 200  # noqa: S501  (only whether it is up)
         except httpx.HTTPError:
             return False
 

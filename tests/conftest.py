@@ -1,4 +1,4 @@
-"""What all tests share: settings of their own, the marks that tell unit tests from others, and the running stack.
+"""Shared by all tests: private settings, the marks that separate unit tests from others, and the running stack.
 
 Nothing here imports the product before a test needs it: unit tests of one folder start within two seconds.
 """
@@ -33,7 +33,7 @@ STACK_FIXTURES = {"gateway", "service", "site_ca"}
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Keep unit tests, and the Airflow that they import, away from the user's home and from /var/lib/ims."""
+    """Keep unit tests, and the Airflow that they import, out of the home of the user and of /var/lib/ims."""
     remove_foreign_variables()
     home = Path(tempfile.mkdtemp(prefix="ims-unit-"))
     home.chmod(0o755)  # PostgreSQL does not run as root
@@ -47,7 +47,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Mark the tests that need the stack, by their fixtures. Put the tests of a worker of xdist in order."""
+    """Mark the tests that need the stack, according to their fixtures. Sort the tests of a worker of xdist."""
     for item in items:
         if STACK_FIXTURES & set(getattr(item, "fixturenames", ())):
             item.add_marker("stack")
@@ -73,7 +73,7 @@ def pytest_runtest_protocol(item: pytest.Item) -> Generator[None, object, object
 
 @cache
 def set_site_ca() -> None:
-    """Make a CA of the site, which builds add to images. An installation has its own."""
+    """Create a site CA, which builds add to images. An installation has its own."""
     from ims.settings import settings
     from tests.flows.rpm_repository import PrivateCA
 
@@ -117,7 +117,7 @@ def configure(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
 
 @pytest.fixture(scope="session")
 def private_ca(tmp_path_factory: pytest.TempPathFactory) -> PrivateCA:
-    """A CA that nothing trusts unless the test says so."""
+    """A CA that no program trusts unless a test configures it."""
     from tests.flows.rpm_repository import PrivateCA
 
     return PrivateCA(tmp_path_factory.mktemp("private-ca"))
@@ -133,7 +133,7 @@ def site_ca() -> PrivateCA:
 
 @pytest.fixture(scope="session")
 def gateway() -> Iterator[CephGateway | None]:
-    """Ceph, with the buckets; None if S3 is the embedded one."""
+    """A running Ceph with the buckets, or None if tests use the embedded S3."""
     from ims.settings import settings
     from tests.installation import installation
 
@@ -157,7 +157,7 @@ def service(gateway: CephGateway | None) -> Iterator[Service]:
 
 
 def cluster(credentials: Credentials) -> AbstractContextManager[None]:
-    """The namespace of the jobs if they run as pods."""
+    """Prepare the namespace of the jobs if they run as pods."""
     from ims.settings import settings
 
     if settings().runtime != "kubernetes":
@@ -168,7 +168,7 @@ def cluster(credentials: Credentials) -> AbstractContextManager[None]:
 
 
 def pytest_xdist_make_scheduler(config: pytest.Config, log: object) -> Scheduling:
-    """Of `make test`."""
+    """Return the scheduling of `make test`."""
     from tests.scheduling import Scheduling
 
     return Scheduling(config, log)

@@ -17,7 +17,7 @@ from typing import Any
 
 ROOT = Path(__file__).parents[1]
 PROGRAMS = {"bash", "cat", "du", "echo", "env", "git", "make", "sh", "sleep", "tar", "true"}
-"""What every developer's machine has."""
+"""The programs that every developer's machine has."""
 FOLDERS = tuple(f"{Path(folder).resolve()}/" for folder in (ROOT, tempfile.gettempdir(), "/dev", "/proc/self"))
 WRITES = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 

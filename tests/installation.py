@@ -1,4 +1,4 @@
-"""The installation that the tests of one process share: a home, ports and credentials apart from any other's."""
+"""The installation that the tests of one process share, with a home, ports and credentials of its own."""
 
 from __future__ import annotations
 
@@ -85,5 +85,5 @@ class Installation:
 
 @cache
 def installation() -> Installation:
-    """The one of this process, made at the first call."""
+    """Return the installation of this process. The first call creates it."""
     return Installation()

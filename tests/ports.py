@@ -1,4 +1,4 @@
-"""Free ports for what tests start."""
+"""Free ports for the servers of tests."""
 
 from __future__ import annotations
 

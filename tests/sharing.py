@@ -1,4 +1,4 @@
-"""Lets tests of several processes share something, except those that need it for themselves."""
+"""A lock with which processes share a resource, or use it alone."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from pathlib import Path
 
 @contextmanager
 def lock(path: Path, *, alone: bool) -> Iterator[None]:
-    """Wait for a lock that processes share, or that one process has alone.
+    """Wait for a lock that several processes share, or that one process holds alone.
 
-    Everyone passes through a second lock. A process that waits to be alone keeps it, so that nobody overtakes it.
+    Each process first takes a second lock. A process that waits to be alone keeps it, so that no other overtakes it.
     """
     with path.open("w") as shared, path.with_suffix(".queue").open("w") as queue:
         fcntl.flock(queue, fcntl.LOCK_EX)

@@ -1,4 +1,4 @@
-"""The rooms of `plugins/ims`: who imports whom, who uses which library, and how large a room may be."""
+"""The parts of `plugins/ims`: what each may import, which libraries it may use, and how large it may be."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ROOT = Path(__file__).parents[1]
 PLUGINS = ROOT / "plugins"
 IMS = PLUGINS / "ims"
 
-# What a part may import of the others; `errors` and the version are everybody's. The lowest come first.
+# Which other parts a part may import, lowest first. Every part may import `errors` and the version.
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
     "files": set(),
@@ -116,7 +116,7 @@ IMPORTS = [(part_of(path), name) for path in MODULES for name in imported(path)]
 
 
 def test_all_parts_are_known() -> None:
-    """A new part gets its place in the tables, one that is gone leaves them."""
+    """The tables contain every part, and no part that does not exist."""
     assert {part_of(path) for path in MODULES} - {"__init__"} == set(MAY_IMPORT)
     assert set().union(*MAY_USE.values()) <= set(MAY_IMPORT)
 
@@ -130,14 +130,14 @@ def test_tables_have_no_circle() -> None:
 
 @pytest.mark.parametrize("part", MAY_IMPORT)
 def test_part_imports_what_it_may(part: str) -> None:
-    """And nothing that stands above it."""
+    """A part imports only parts that the table allows."""
     found = {name.split(".")[1] for importer, name in IMPORTS if importer == part and name.startswith("ims.")}
     assert found - {part, "errors", "__version__"} <= MAY_IMPORT[part]
 
 
 @pytest.mark.parametrize("room", API_ROOMS[1:6])
 def test_rooms_of_the_api_import_downwards(room: str) -> None:
-    """HTTP, then the catalog, Airflow's runs, jobs, and what needs to know of all of them: retention."""
+    """The order is HTTP, catalog, runs, jobs, retention. A package imports only those that come before it."""
     names = {name for path in (IMS / "api" / room).glob("*.py") for name in imported(path)}
     found = {name.split(".")[2] for name in names if name.startswith("ims.api.")}
     assert found <= set(API_ROOMS[: API_ROOMS.index(room) + 1])
@@ -145,19 +145,19 @@ def test_rooms_of_the_api_import_downwards(room: str) -> None:
 
 @pytest.mark.parametrize("room", API_ROOMS[2:6])
 def test_rooms_raise_domain_errors(room: str) -> None:
-    """Only the HTTP room decides about statuses. The trigger guard answers HTTP itself: it is a middleware."""
+    """Only `http` chooses HTTP statuses, except for the trigger guard, which is a middleware."""
     paths = [path for path in (IMS / "api" / room).glob("*.py") if path.stem != "trigger_guard"]
     assert not {name for path in paths for name in imported(path) if name.startswith("ims.api.http.problems")}
 
 
 def test_rooms_of_the_api_are_known() -> None:
-    """A new room gets its place in the table."""
+    """The table contains every package of the API."""
     assert {path.stem for path in (IMS / "api").iterdir()} - {"__init__", "__pycache__"} == set(API_ROOMS)
 
 
 @pytest.mark.parametrize("library", MAY_USE)
 def test_library_is_used_where_it_may(library: str) -> None:
-    """One seam each."""
+    """Only the parts in the table import the library."""
     assert {importer for importer, name in IMPORTS if name.split(".")[0] == library} <= MAY_USE[library]
 
 
@@ -169,7 +169,7 @@ def run(program: str, home: Path) -> None:
 
 
 def test_steps_run_without_airflow(tmp_path: Path) -> None:
-    """Neither they nor what they import need it: they run in containers that have none."""
+    """Neither steps nor their imports need Airflow, because their containers do not have it."""
     names = [path.stem for path in sorted((IMS / "steps").glob("*.py")) if not path.stem.startswith("__")]
     assert len(names) > 4
     imports = "\n".join(f"import ims.steps.{name}" for name in names)
@@ -177,7 +177,7 @@ def test_steps_run_without_airflow(tmp_path: Path) -> None:
 
 
 def test_containers_of_steps_have_what_steps_import(tmp_path: Path) -> None:
-    """Every library of theirs is in the lock file that the container image is made of; httpx can do without click."""
+    """The lock file of the container image has every library that steps import. httpx works without click."""
     locked = re.findall(r"^([a-z0-9.-]+)==", (ROOT / "requirements-steps.lock").read_text(), re.MULTILINE)
     imports = "\n".join(f"import ims.steps.{path.stem}" for path in (IMS / "steps").glob("*.py"))
     run(
@@ -193,7 +193,7 @@ def test_containers_of_steps_have_what_steps_import(tmp_path: Path) -> None:
 
 
 def test_plugin_is_cheap_to_load(tmp_path: Path) -> None:
-    """Every Airflow process loads it, and a task starts in the time that takes."""
+    """Every Airflow process loads the plugin, so it must not slow down the start of a task."""
     heavy = ("fastapi", "sqlalchemy", "boto3", "pydantic_settings", "httpx", "lxml")
     run(
         "import sys, airflow.plugins_manager\nbefore = set(sys.modules)\nimport ims_plugin\n"
@@ -203,7 +203,7 @@ def test_plugin_is_cheap_to_load(tmp_path: Path) -> None:
 
 
 def test_steps_are_named_like_their_modules(tmp_path: Path) -> None:
-    """A task finds its step by name."""
+    """A task finds its step by the name of the module."""
     names = [path.stem for path in (IMS / "steps").glob("*.py") if "STEP = Step(" in path.read_text()]
     assert "build_image" in names
     checks = [f"assert load_step({name!r}).name == {name!r}" for name in names]
@@ -212,7 +212,7 @@ def test_steps_are_named_like_their_modules(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("program", FENCED_PROGRAMS)
 def test_program_is_started_in_its_room(program: str) -> None:
-    """The name of the program, as a word of a command line, appears in one room only."""
+    """Only one part contains the name of the program as a word of a command line."""
     rooms = {part_of(path) for path in MODULES if program in strings(path)}
     assert rooms <= {FENCED_PROGRAMS[program]}
 
@@ -227,7 +227,7 @@ def strings(path: Path) -> set[str]:
 
 
 def test_fenced_programs_are_found() -> None:
-    """The check above sees the programs where they are started."""
+    """The search of the previous test finds the programs where they are started."""
     found = set().union(*(strings(path) for path in MODULES if part_of(path) == "sandbox"))
     assert {"unshare", "chroot", "bwrap"} <= found
 

@@ -34,7 +34,7 @@ def run_ci(checkout: Path, *, packages: int = 0, build: int = 0, tests: int = 0,
 
 
 def test_success(tmp_path: Path) -> None:
-    """Nothing is left out."""
+    """If everything succeeds, nothing is left out."""
     assert run_ci(tmp_path) == (0, "")
 
 
@@ -54,5 +54,5 @@ def test_failure(tmp_path: Path, failing: str, code: int) -> None:
 
 
 def test_failure_on_a_machine_without_a_cluster(tmp_path: Path) -> None:
-    """The other tests decide."""
+    """If the other tests fail, a machine that cannot have a cluster is no excuse."""
     assert run_ci(tmp_path, packages=os.EX_UNAVAILABLE, tests=2) == (2, "")

@@ -1,4 +1,4 @@
-"""The client of the IMS API, with responses from memory."""
+"""The client of the IMS API, with simulated responses."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Answer = Callable[[httpx.Request], httpx.Response]
 
 @pytest.fixture
 def client(monkeypatch: pytest.MonkeyPatch) -> Callable[[Answer | httpx.Response], ImsClient]:
-    """A function that returns a client whose requests get a response, or go to a function that returns it."""
+    """Return a function that creates a client from a response, or from a function that returns one."""
 
     def make(answer: Answer | httpx.Response) -> ImsClient:
         transport = httpx.MockTransport(answer if callable(answer) else lambda _request: answer)
@@ -119,13 +119,13 @@ def test_message_of_a_problem(client: Make, problem: object, text: str) -> None:
 
 
 def test_error_without_json(client: Make) -> None:
-    """A proxy may answer with a page of its own."""
+    """If a proxy answers with an HTML page, the error has the status."""
     with pytest.raises(UnavailableError, match="Bad Gateway: GET /apis/ims/v3/images"):
         client(httpx.Response(502, text="<html>")).get("images")
 
 
 def test_forbidden(client: Make) -> None:
-    """The hint is what the user can do."""
+    """The hint says what the user can do."""
     with pytest.raises(ConfigurationError, match=r"no\. Ask an administrator for a role that allows it"):
         client(httpx.Response(403, json={"detail": "no"})).get("images")
 

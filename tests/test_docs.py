@@ -1,4 +1,4 @@
-"""Style and truth of the documentation, as far as they can be checked without running a command."""
+"""Checks of the documentation that run no command: style, links, and the names of files and commands."""
 
 from __future__ import annotations
 
@@ -99,7 +99,7 @@ def dialect(lines: Iterable[tuple[int, str]], rules: dict[str, str]) -> list[str
 
 @pytest.mark.parametrize("page", PAGES, ids=name)
 def test_links_lead_somewhere(page: Path) -> None:
-    """Every relative link names a file, and every anchor a heading of it."""
+    """Every relative link names a file, and every anchor names a heading of that file."""
     for target in re.findall(r"\]\(([^)\s]+)\)", "\n".join(line for _, line in prose(page))):
         if re.match(r"[a-z]+:", target):
             continue
@@ -121,7 +121,7 @@ def test_paths_exist(page: Path) -> None:
     spans = re.findall(r"`([^`\s]+)`", page.read_text())
     paths = [span for span in spans if re.fullmatch(r"[\w./-]*(/|\.(py|md|sh|xml|html))", span) and span[0] != "/"]
     assert len(paths) > 20
-    # The example of a step, and the configuration of a recipe.
+    # An example of a step, and the configuration of a recipe.
     examples = {"plugins/ims/steps/measure_image.py"}
     missing = {
         path for path in paths if not any((folder / path).exists() for folder in (ROOT, ROOT / "plugins" / "ims"))

@@ -20,14 +20,14 @@ from ims.errors import (
 
 @pytest.mark.parametrize("kind", [PermanentError, InputError, MissingError, ConfigurationError, LoginError])
 def test_permanent(kind: type[ImsError]) -> None:
-    """The exit code says the same as the class, so an error keeps its meaning when it leaves a process."""
+    """The exit code and the class agree, so an error keeps its meaning when it leaves a process."""
     assert issubclass(kind, PermanentError)
     assert kind("no").permanent
 
 
 @pytest.mark.parametrize("kind", [ImsError, UnavailableError])
 def test_worth_another_try(kind: type[ImsError]) -> None:
-    """Neither the class nor the exit code says that another try cannot help."""
+    """Neither the class nor the exit code marks the error as permanent."""
     assert not issubclass(kind, PermanentError)
     assert not kind("no").permanent
 

@@ -10,7 +10,7 @@ from ims.files import replacing, write_atomically, write_private
 
 
 def test_content_replaces_the_old_one(tmp_path: Path) -> None:
-    """Nothing else is left in the folder, and a leftover of an earlier try is not in the way."""
+    """Nothing else is left in the folder, even if an earlier try left a temporary file."""
     path = tmp_path / "file.json"
     (tmp_path / "file.json.partial").write_text("an earlier try that wrote more")
     for text in ("one", "two"):

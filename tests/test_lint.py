@@ -1,4 +1,4 @@
-"""Checks of style, types and shell scripts, as tests: `make check` and `make test` run them with all others."""
+"""Checks of style, types and shell scripts. They are tests, so `make check` and `make test` run them too."""
 
 from __future__ import annotations
 
@@ -58,6 +58,6 @@ def test_script_can_be_run(script: Path) -> None:
 
 
 def test_scripts_are_found() -> None:
-    """The search for scripts finds those that exist."""
+    """The search for scripts finds scripts of each kind."""
     names = {str(path.relative_to(ROOT)) for path in scripts()}
     assert names >= {"scripts/setup", ".ci/run", "include/recipes/debian12/config.sh"}

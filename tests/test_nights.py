@@ -29,7 +29,7 @@ def build(name: str, failures: int = 0) -> Build:
 
 
 def result(name: str, outcome: Literal["building", "built", "failed"], **fields: Any) -> BuildResult:
-    """How a build goes."""
+    """The result of a build."""
     return BuildResult(recipe_id=f"id-{name}", outcome=outcome, **fields)
 
 

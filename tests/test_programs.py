@@ -42,7 +42,7 @@ def test_copy_is_appended_to(tmp_path: Path) -> None:
 
 
 def test_other_programs_are_logged_as_they_are(caplog: pytest.LogCaptureFixture) -> None:
-    """At the level INFO, with the output for errors."""
+    """The level is INFO, for standard output and standard error."""
     with caplog.at_level(logging.INFO):
         code, last = run_logged(["sh", "-c", "echo out; echo err >&2; exit 3"], ENVIRONMENT)
     assert (code, list(last)) == (3, ["out", "err"])
@@ -50,6 +50,6 @@ def test_other_programs_are_logged_as_they_are(caplog: pytest.LogCaptureFixture)
 
 
 def test_program_is_killed_when_its_time_is_over() -> None:
-    """The exit code is negative then."""
+    """If the time limit kills the program, the exit code is negative."""
     code, last = run_logged(["sh", "-c", "echo begun; exec sleep 60"], ENVIRONMENT, seconds=0.5)
     assert (code, list(last)) == (-9, ["begun"])

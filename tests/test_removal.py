@@ -80,7 +80,7 @@ def where(tmp_path: Path) -> Iterator[Path]:
 
 @pytest.mark.parametrize("make", TREES.values(), ids=TREES)
 def test_tree_is_removed(where: Path, make: Callable[[Path], None]) -> None:
-    """Nothing is left, whatever is in it."""
+    """Nothing is left, whatever the tree contains."""
     make(where)
     remove(where)
     assert not os.path.lexists(where)
@@ -88,7 +88,7 @@ def test_tree_is_removed(where: Path, make: Callable[[Path], None]) -> None:
 
 @pytest.mark.parametrize("target", ["outside", "outside/file"])
 def test_links_are_not_followed(where: Path, target: str) -> None:
-    """What links in the tree refer to stays, and so does the target of a link that is removed itself."""
+    """The targets of links in the tree stay, and so does the target of a link that is removed itself."""
     kept = where.parent / "outside" / "file"
     kept.parent.mkdir()
     kept.write_text("kept")
@@ -103,7 +103,7 @@ def test_links_are_not_followed(where: Path, target: str) -> None:
 @pytest.mark.system
 @pytest.mark.parametrize("flag", ["+i", "+a"])
 def test_protected_files_are_removed(where: Path, flag: str) -> None:
-    """Immutable and append-only files and folders, in a folder that is protected itself."""
+    """Immutable and append-only files and folders are removed, even from a folder that is protected itself."""
     (where / "folder" / "below").mkdir(parents=True)
     for name in ("file", "folder/file", "folder/below/file"):
         (where / name).touch()
@@ -116,7 +116,7 @@ def test_protected_files_are_removed(where: Path, flag: str) -> None:
 
 @pytest.mark.system
 def test_devices_and_whiteouts_are_removed(where: Path) -> None:
-    """An overlay notes removed files as devices."""
+    """An overlay stores removed files as devices."""
     where.mkdir()
     os.mknod(where / "whiteout", 0o020000, os.makedev(0, 0))
     os.mknod(where / "null", 0o020666, os.makedev(1, 3))

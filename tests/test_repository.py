@@ -1,4 +1,4 @@
-"""Checks of the files in the repository: no traces of the machine it was written on, no built files."""
+"""Checks of the files in the repository: no traces of a developer's machine, no built files."""
 
 from __future__ import annotations
 

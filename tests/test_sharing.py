@@ -11,13 +11,13 @@ from tests.sharing import lock
 
 
 def try_lock(path: Path, kind: int) -> None:
-    """Lock a file for a moment. Raises BlockingIOError if somebody else has a conflicting lock."""
+    """Lock a file for a moment. Raises BlockingIOError if another process has a conflicting lock."""
     with path.open("w") as file:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
 
 
 def test_shared(tmp_path: Path) -> None:
-    """Others may share the lock, but nobody can have it alone."""
+    """Other processes can share the lock, but none can hold it alone."""
     path = tmp_path / "cluster.lock"
     with lock(path, alone=False), lock(path, alone=False), pytest.raises(BlockingIOError):
         try_lock(path, fcntl.LOCK_EX)
@@ -25,7 +25,7 @@ def test_shared(tmp_path: Path) -> None:
 
 
 def test_alone(tmp_path: Path) -> None:
-    """Nobody shares the lock, and the queue is open again."""
+    """No other process can share the lock. Afterwards, others can wait for it."""
     path = tmp_path / "cluster.lock"
     with lock(path, alone=True):
         try_lock(path.with_suffix(".queue"), fcntl.LOCK_EX)

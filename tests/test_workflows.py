@@ -49,7 +49,7 @@ def test_unknown_task_is_an_error() -> None:
 
 
 def test_statuses_of_every_successful_job() -> None:
-    """Waiting for a user is not among them: only a job with a shell does."""
+    """Waiting for a user is not among them, because only a job with a shell waits."""
     assert CREATE_IMAGE.required_statuses == (
         "creating",
         "fetching_recipe",

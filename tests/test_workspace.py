@@ -16,7 +16,7 @@ PATHS = {
 
 
 def test_paths_are_inside_and_distinct() -> None:
-    """No two properties mean the same path, and none leads out of the workspace."""
+    """No two properties have the same path, and no path is outside the workspace."""
     assert len(set(PATHS.values())) == len(PATHS) > 30
     assert all(path.is_relative_to(WORKSPACE.root) and path != WORKSPACE.root for path in PATHS.values())
 

@@ -1,4 +1,4 @@
-"""Fetching an image's artifacts back from S3 and looking into them."""
+"""Downloads artifacts of an image from S3 and unpacks them."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MEDIA_TYPES = {
 
 
 def fetch(service: Service, image: dict[str, Any], folder: Path) -> dict[str, Path]:
-    """Download what the image's manifest names, its checksums compared; returns the files by name."""
+    """Download the artifacts of an image and check their checksums; returns the files by their names."""
     name = ObjectName.parse(image["link"]["path"])
     assert service.store.stat(name).etag == image["link"]["etag"]
     data = service.store.read_bytes(name, limit=1024 * 1024)

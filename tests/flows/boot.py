@@ -1,4 +1,4 @@
-"""Start an image in QEMU: all the way to its login prompt, or only far enough to prove that kernel and rootfs fit."""
+"""Boots an image in QEMU to its login prompt, or only until its kernel has mounted its rootfs."""
 
 import os
 import re
@@ -28,7 +28,7 @@ busybox poweroff -f
 
 
 class BootError(Exception):
-    """The machine stopped, or time ran out, before the awaited text was on its console."""
+    """The machine stopped, or the time was over, before the expected text was on the console."""
 
     def __init__(self, reason: str, console: str) -> None:
         super().__init__(f"{reason}; the console ended with:\n{console[-4000:]}")
@@ -44,13 +44,13 @@ def boot(
     append: str = "",
     memory_mib: int = 1536,
 ) -> str:
-    """Boot a squashfs rootfs with its own initrd until a text is on the serial console; the console so far."""
+    """Boot a rootfs with its initrd until a text is on the serial console; returns the console so far."""
     cmdline = f"root=/dev/vda rootfstype=squashfs {WRITABLE} {FAIL_FAST} console=ttyS0 {append}".strip()
     return run_until(_qemu(kernel, initrd, rootfs, cmdline, memory_mib), until, timeout)
 
 
 def boot_marker(kernel: Path, rootfs: Path, workdir: Path, *, timeout: float = 120) -> str:
-    """Boot the kernel with a tiny initrd that only mounts the rootfs; the content of its /etc/os-release."""
+    """Boot a kernel with a small initrd that only mounts the rootfs; returns /etc/os-release of the rootfs."""
     initrd = _marker_initrd(kernel, rootfs, workdir)
     console = run_until(_qemu(kernel, initrd, rootfs, f"console=ttyS0 quiet {FAIL_FAST}", 512), _END, timeout)
     return console.partition(_BEGIN)[2].partition(_END)[0].strip()
@@ -71,7 +71,7 @@ def _qemu(kernel: Path, initrd: Path, rootfs: Path, cmdline: str, memory_mib: in
 
 
 def run_until(command: list[str], until: str, timeout: float) -> str:
-    """Runs a virtual machine until its console shows `until`, then kills it; returns the console so far.
+    """Run a virtual machine until its console shows `until`, then kill it; returns the console so far.
 
     Raises BootError if the machine ends before, or if `timeout` seconds pass.
     """
@@ -116,14 +116,14 @@ def _marker_initrd(kernel: Path, rootfs: Path, workdir: Path) -> Path:
 
 
 def _copy_modules(kernel: Path, rootfs: Path, workdir: Path, target: Path) -> list[str]:
-    """Copy what the kernel loads to read a squashfs on a virtio disk; the names in the order of loading."""
+    """Copy the modules that read a squashfs on a virtio disk; returns their names in the order of loading."""
     folder = f"usr/lib/modules/{_kernel_version(kernel)}"
     index = _extract(rootfs, [f"{folder}/modules.dep"], workdir / "modules.index")[0]
     needs = {
         Path(module).stem: [module, *others.split()]
         for module, others in (line.split(":", 1) for line in index.read_text().splitlines())
     }
-    # A line of modules.dep lists the module, then what it needs, the deepest last. What is not there is built in.
+    # A line of modules.dep lists a module, then its dependencies, the deepest last. Other modules are built in.
     wanted = (reversed(needs.get(name, [])) for name in ("virtio_pci", "virtio_blk", "squashfs"))
     order = list(dict.fromkeys(path for paths in wanted for path in paths))
     if order:
@@ -140,7 +140,7 @@ def _extract(rootfs: Path, names: list[str], target: Path) -> list[Path]:
 
 
 def _kernel_version(kernel: Path) -> str:
-    """The release in the header of a bzImage (Documentation/arch/x86/boot.rst, kernel_version)."""
+    """Return the release in the header of a bzImage (Documentation/arch/x86/boot.rst, kernel_version)."""
     image = kernel.read_bytes()[: 1 << 16]
     start = 0x200 + int.from_bytes(image[0x20E:0x210], "little")
     return image[start : image.index(b"\0", start)].split()[0].decode()

@@ -1,4 +1,4 @@
-"""What flows are run on: RPM repositories over http and https, and a look at what a job leaves behind."""
+"""Fixtures of the flows: RPM repositories over http and https, images, keys, and what jobs leave behind."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def https_server(repository: Path, site_ca: PrivateCA) -> Iterator[RepositorySer
 
 @pytest.fixture
 def cluster(service: Service) -> Cluster:
-    """The one of KUBECONFIG."""
+    """The cluster of KUBECONFIG."""
     if service.settings.runtime != "kubernetes":
         pytest.skip("needs make test-kubernetes or make test-node")
     return Cluster(service.settings.kubernetes_namespace)
@@ -49,7 +49,7 @@ def cluster(service: Service) -> Cluster:
 
 @pytest.fixture
 def leftovers(service: Service) -> Leftovers:
-    """What is on the machine and in S3 before a job, to compare with after it."""
+    """The state of the machine and of S3 before a job, to compare with the state after it."""
     return Leftovers(service)
 
 
@@ -65,13 +65,13 @@ def image(service: Service, repository: Path) -> dict[str, Any]:
 
 @pytest.fixture(scope="session")
 def key(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Key:
-    """A user's key."""
+    """The key of a user."""
     return make_key(service, tmp_path_factory.mktemp("key"))
 
 
 @pytest.fixture(scope="session")
 def small(service: Service, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """An image of 2 MB to customize, at hand without a build."""
+    """An image of 2 MB to customize, which needs no build."""
     return small_image(service, tmp_path_factory.mktemp("small"))
 
 

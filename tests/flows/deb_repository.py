@@ -1,4 +1,4 @@
-"""A real apt repository of packages of our own, built by dpkg-deb, with an index written as apt-ftparchive would."""
+"""An apt repository of test packages, built by dpkg-deb, with an index in the form of apt-ftparchive."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Deb:
     content: str = ""
 
     def build(self, folder: Path) -> Path:
-        """Make the .deb; returns its path."""
+        """Build the .deb file; returns its path."""
         more = f"Depends: {self.depends}\n" if self.depends else ""
         more += "Essential: yes\n" if self.essential else ""
         with tempfile.TemporaryDirectory() as temporary:
@@ -52,7 +52,7 @@ class Deb:
 
 
 def write_repository(folder: Path, packages: Iterable[Deb]) -> None:
-    """Build the packages and the indexes of a suite below `folder`; what was there is replaced."""
+    """Build the packages and the indexes of a suite below `folder`, and replace those of an earlier call."""
     pool, suite = folder / "pool", folder / "dists" / SUITE
     binary = suite / "main" / f"binary-{ARCH}"
     before = (suite / "InRelease").stat().st_mtime if (suite / "InRelease").exists() else 0.0
@@ -71,7 +71,7 @@ def write_repository(folder: Path, packages: Iterable[Deb]) -> None:
     head = f"Suite: {SUITE}\nCodename: {SUITE}\nDate: {now}\nArchitectures: {ARCH}\nComponents: main\n"
     for name in ("Release", "InRelease"):
         (suite / name).write_text(f"{head}SHA256:\n{sums}")
-    at = max(time.time(), before + 1)  # http tells one publication from the next by whole seconds
+    at = max(time.time(), before + 1)  # HTTP has no smaller unit than a second to compare publications
     for path in (*binary.iterdir(), suite / "Release", suite / "InRelease"):
         os.utime(path, (at, at))
 

@@ -15,7 +15,7 @@ from tests.service import Service
 
 @dataclass
 class DebianImage:
-    """An image that was built, with what S3 holds of it."""
+    """The image: its job, its record, and its artifacts from S3."""
 
     job: dict[str, Any]
     record: dict[str, Any]
@@ -24,7 +24,7 @@ class DebianImage:
 
 
 def build(service: Service, folder: Path) -> DebianImage:
-    """Does what `make demo` does, and fetches the artifacts from S3."""
+    """Build the image as `make demo` does, and download its artifacts."""
     demo.run(service.settings, service.credentials, Console(stderr=True))
     record = service.client.get("images", name="debian12-demo")[-1]
     job = service.wait(record["job_id"])

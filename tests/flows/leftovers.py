@@ -1,4 +1,4 @@
-"""What a job could leave behind on this machine and in S3."""
+"""Finds what jobs leave behind on this machine and in S3."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from tests.service import Service
 
 
 def mounts() -> set[str]:
-    """Mount points of this machine."""
+    """Return the mount points of this machine."""
     return {line.split()[4] for line in Path("/proc/self/mountinfo").read_text().splitlines()}
 
 
 def loop_devices() -> set[str]:
-    """Files that loop devices show."""
+    """Return the files behind loop devices."""
     return {path.read_text().strip() for path in Path("/sys/block").glob("loop*/loop/backing_file")}
 
 
 def processes(home: Path) -> set[str]:
-    """Command lines of processes that name one of the installation's workspaces or have their root in one."""
+    """Return the command lines of processes that name a workspace of the installation or have their root in one."""
     found = set()
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         try:
@@ -43,7 +43,7 @@ class Leftovers:
         self.before = self._state()
 
     def assert_none(self, job_id: str) -> None:
-        """A failed job leaves nothing: no mount, loop device, process, port, workspace, object, upload, record."""
+        """Assert that a failed job left no mount, loop device, process, port, workspace, object, upload or record."""
         job = self.service.client.get(f"jobs/{job_id}")
         more = self._settled(set())
         assert more == {}, more
@@ -51,7 +51,7 @@ class Leftovers:
         assert job["resultant_image_id"] is None
 
     def assert_only_images(self, jobs: list[dict[str, Any]]) -> None:
-        """Jobs leave one image each with its objects, and nothing else."""
+        """Assert that each of these jobs left its image with its objects, and nothing else."""
         images = {job["resultant_image_id"] for job in jobs}
         more = self._settled(images)
         assert more == {"images": images}, more
@@ -59,7 +59,7 @@ class Leftovers:
             self._assert_closed(job)
 
     def _settled(self, images: set[str]) -> dict[str, set[str]]:
-        """What is there more when nothing of it goes away any longer; of the objects not those of `images`."""
+        """Return what is new, without the objects of `images`, after at most 20 s for the clean-up to end."""
         expected = {"images": images} if images else {}
         deadline = time.monotonic() + 20
         while (more := self._more(images)) != expected and time.monotonic() < deadline:
@@ -76,7 +76,7 @@ class Leftovers:
                     assert probe.connect_ex(address(job)) != 0
 
     def _more(self, images: set[str]) -> dict[str, set[str]]:
-        """What is there now and was not before. What is there no longer belonged to somebody else."""
+        """Return what exists now and did not exist before. What disappeared belonged to other jobs."""
         now = self._state()
         now["objects"] = {name for name in now["objects"] if name.split("/")[0] not in images}
         return {kind: more for kind in now if (more := now[kind] - self.before[kind])}
@@ -86,7 +86,7 @@ class Leftovers:
         objects = client.list_objects_v2(Bucket=bucket).get("Contents", [])
         uploads = client.list_multipart_uploads(Bucket=bucket).get("Uploads", [])
         return {
-            # Those of the installation: others may be at work on this machine.
+            # Only those of the installation, because other installations may run on this machine.
             "mounts": {folder for folder in mounts() if str(self.service.settings.home) in folder},
             "loop devices": {file for file in loop_devices() if str(self.service.settings.home) in file},
             "processes": processes(self.service.settings.home),

@@ -1,10 +1,9 @@
-"""A real RPM repository, small enough to be built in a second or two, and a server with faults to serve it.
+"""A small RPM repository, built in one or two seconds, and a server that simulates faults.
 
-The packages are our own, built by rpmbuild and indexed by createrepo_c. They hold just enough (a static
-busybox, a trust store, a kernel that is none) for kiwi-ng and the package managers to build an image from
-them, so the flow tests need no mirror. `build_stand_in` does the same for a recipe written for a real
-distribution: it reads the recipe's package names and repository paths and makes a tree to serve in place of
-the Nexus it names.
+rpmbuild builds the packages, createrepo_c their index. The packages contain just enough to build an image with
+kiwi-ng and the package managers (a static busybox, a trust store, a fake kernel), so the flow tests need no mirror.
+`build_stand_in` does the same for a recipe of a real distribution: it reads the package names and the repository
+paths of the recipe, and builds a tree that replaces the Nexus of the recipe.
 """
 
 from __future__ import annotations
@@ -38,10 +37,10 @@ from tests.running import quietly
 
 TOOLS = ("rpmbuild", "createrepo_c", "busybox")
 KERNEL_VERSION = "6.4.0-150600.21-default"
-# What zypper runs, and what update-ca-certificates needs to make the links by hash that libzypp looks for.
+# The programs that zypper runs, and those with which update-ca-certificates makes the hashed links for libzypp.
 PACKAGE_MANAGERS = ("zypper", "rpm", "rpmdb", "rpmkeys", "repo2solv", "rpmdb2solv", "openssl")
 
-# Applets that kiwi would take for the real thing.
+# Applets that kiwi would mistake for the real programs.
 _NOT_APPLETS = frozenset({"busybox", "dpkg", "dpkg-deb", "linuxrc", "rpm", "rpm2cpio"})
 
 _UPDATE_CA = """#!/bin/sh
@@ -75,12 +74,12 @@ cd / && echo usr/bin/busybox | cpio -o -H newc | gzip -1 > "$image"
 
 
 class MissingToolError(RuntimeError):
-    """A program the repository is built with is not installed on this machine."""
+    """A program that builds the repository is not installed on this machine."""
 
 
 @dataclass(frozen=True)
 class Package:
-    """What one RPM holds. Paths are absolute, as in the image."""
+    """The content of an RPM. Paths are absolute, as in the image."""
 
     name: str
     version: str = "1.0"
@@ -94,7 +93,7 @@ class Package:
     post: str = ""
 
     def spec(self) -> str:
-        """This package's part of the spec file."""
+        """Return the part of the spec file for this package."""
         head = [f"%package -n {self.name}", f"Version: {self.version}", f"Release: {self.release}"]
         head += ["Summary: For tests", "AutoReqProv: no"]
         head += [f"Provides: {item}" for item in self.provides]
@@ -106,7 +105,7 @@ class Package:
         return "\n".join([*head, *body, *post, f"%files -n {self.name}", "%defattr(-,root,root)", *paths, ""])
 
     def stage(self, root: Path) -> None:
-        """Lay the files out below the build root."""
+        """Write the files below the build root."""
         for path, mode in self.directories.items():
             _below(root, path).mkdir(parents=True, exist_ok=True)
             _below(root, path).chmod(mode)
@@ -125,7 +124,7 @@ class Package:
 
 
 def basic_packages() -> list[Package]:
-    """The smallest system our tests look at: about 2 MB of busybox, a trust store, a kernel."""
+    """Return the packages of the smallest test system: about 2 MB with busybox, a trust store and a kernel."""
     return [_filesystem(), _busybox(), _ca_certificates(), kernel()]
 
 
@@ -148,7 +147,7 @@ def build_repository(dest: Path, packages: Iterable[Package] | None = None) -> P
 
 
 def build_stand_in(dest: Path, description: Path) -> Path:
-    """Build what a rendered recipe needs from its repositories; returns a root to serve in place of the host.
+    """Build the repositories that a rendered recipe needs; returns a folder to serve in place of their host.
 
     Every package the recipe names exists: as the real programs of this machine for the package manager, as a
     small imitation for the kernel, dracut and the trust store, and as an empty package for the rest.
@@ -169,7 +168,7 @@ def build_stand_in(dest: Path, description: Path) -> Path:
 
 
 def require_tools(*more: str) -> None:
-    """Say what has to be installed rather than fail in the middle."""
+    """Raise MissingToolError with what must be installed, before anything is built."""
     missing = [tool for tool in (*TOOLS, *more) if shutil.which(tool) is None]
     if missing:
         hint = "apt-get install rpm createrepo-c busybox-static zypper libsolv-tools openssl"
@@ -177,7 +176,7 @@ def require_tools(*more: str) -> None:
 
 
 def kernel(version: str = KERNEL_VERSION, *, initrd: bool = True) -> Package:
-    """A kernel-default with the files and links of the real one; vmlinuz has the magic and no code."""
+    """Return a kernel-default with the files and links of the real one. Its vmlinuz has a magic number and no code."""
     image = bytearray(64 * 1024)
     image[0x1FE:0x200] = b"\x55\xaa"
     image[0x202:0x206] = b"HdrS"
@@ -236,7 +235,7 @@ def _dracut() -> Package:
 
 
 def _package_manager() -> Package:
-    """zypper and rpm as this machine has them, with their libraries, so that kiwi's second phase is real."""
+    """Return zypper and rpm of this machine with their libraries, so that kiwi's second phase uses real programs."""
     found = [Path(shutil.which(name) or name) for name in PACKAGE_MANAGERS]
     linked = quietly(["ldd", *map(str, found)]).split()
     libraries = sorted({word for word in linked if word.startswith("/") and not word.endswith(":")})
@@ -250,12 +249,12 @@ def _package_manager() -> Package:
 
 
 def _merged(path: str) -> str:
-    """Where a library goes in an image whose /lib and /lib64 are links into /usr."""
+    """Return the path of a library in an image whose /lib and /lib64 are links into /usr."""
     return path if path.startswith("/usr/") else f"/usr{path}"
 
 
 def _initrd() -> bytes:
-    """A gzipped newc archive that holds one script."""
+    """Return a gzipped newc archive with one script."""
     script = b"#!/bin/sh\nexec /bin/sh\n"
     entries = ((b"init", stat.S_IFREG | 0o755, script), (b"TRAILER!!!", 0, b""))
     archive = b""
@@ -281,7 +280,7 @@ def _spec(packages: Sequence[Package], stage: Path) -> str:
 
 
 def _defines(work: Path, dest: Path) -> list[str]:
-    """No compression, no scanning of what we did not compile, nothing written outside our folder."""
+    """Return options of rpmbuild: no compression, no scans of foreign binaries, no files outside the folder."""
     settings = {
         "_topdir": work / "top",
         "_rpmdir": dest,
@@ -304,14 +303,14 @@ class ServerCertificate:
     key: Path
 
     def context(self) -> ssl.SSLContext:
-        """The TLS settings of a server that shows this certificate."""
+        """Return the TLS settings of a server with this certificate."""
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(self.certificate, self.key)
         return context
 
 
 class PrivateCA:
-    """A site's own certificate authority; its `certificate` is what the clients have to trust."""
+    """The certificate authority of a site. Clients must trust its `certificate`."""
 
     def __init__(self, dest: Path, name: str = "Flow test CA") -> None:
         dest.mkdir(parents=True, exist_ok=True)
@@ -335,7 +334,7 @@ class PrivateCA:
         self.certificate.write_bytes(_pem(builder.sign(self._key, hashes.SHA256())))
 
     def issue(self, host: str, *others: str) -> ServerCertificate:
-        """A server's certificate, and a client's, for names or addresses."""
+        """Issue a certificate for names or addresses, for servers and clients."""
         key = ec.generate_private_key(ec.SECP256R1())
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, host)])
         builder = self._builder(subject, key.public_key())
@@ -381,7 +380,7 @@ def _general_name(host: str) -> x509.GeneralName:
 
 @dataclass
 class Fault:
-    """How the server misbehaves: an error status, or no answer at all, for some requests or some time."""
+    """A fault of the server: an error status, or no answer, for some requests or for some time."""
 
     status: HTTPStatus | None
     under: str = "/"
@@ -389,7 +388,7 @@ class Fault:
     until: float | None = None
 
     def takes(self, path: str) -> bool:
-        """Whether this request is spoiled; counts it if so."""
+        """Return whether the fault applies to this request, and count the request if so."""
         if not path.startswith(self.under) or (self.until is not None and time.monotonic() >= self.until):
             return False
         if self.requests is None:
@@ -399,14 +398,14 @@ class Fault:
 
 
 def address() -> str:
-    """Where builds reach what tests serve: pods do not reach 127.0.0.1."""
+    """Return the address at which builds reach the servers of tests. Pods cannot reach 127.0.0.1."""
     return os.environ.get("IMS_HOST", "127.0.0.1")
 
 
 class RepositoryServer:
-    """Serves a folder on a free port, over https if it has a certificate, with faults on demand.
+    """Serves a folder on a free port, over https if it has a certificate, and simulates faults.
 
-    `requests` lists what was asked, as "METHOD path status".
+    `requests` lists the requests, each as "METHOD path status".
     """
 
     def __init__(self, folder: Path, certificate: ServerCertificate | None = None) -> None:
@@ -426,7 +425,7 @@ class RepositoryServer:
 
     @property
     def url(self) -> str:
-        """The root of what is served, without a slash at its end."""
+        """The address of the folder, without a slash at its end."""
         return f"{self._scheme}://{address()}:{self._http.server_port}"
 
     def fail(
@@ -446,18 +445,18 @@ class RepositoryServer:
         self._add(Fault(None, under, requests))
 
     def recover(self) -> None:
-        """Behave again; requests that hang are cut off."""
+        """End all faults, and close the connections of requests that hang."""
         with self._lock:
             self._faults.clear()
             self._released.set()
 
     def fault_for(self, path: str) -> Fault | None:
-        """The first fault that takes a request."""
+        """Return the first fault that applies to a request."""
         with self._lock:
             return next((fault for fault in self._faults if fault.takes(path)), None)
 
     def wait_released(self) -> None:
-        """Hold a hanging request."""
+        """Wait until hanging requests are released."""
         self._released.wait()
 
     def __enter__(self) -> Self:
@@ -487,7 +486,7 @@ class _Server(ThreadingHTTPServer):
         self.owner = owner
 
     def handle_error(self, request: object, client_address: object) -> None:
-        """A client that hangs up, or that does not trust us, is no news."""
+        """Ignore clients that close the connection or do not trust the certificate."""
 
 
 class _Handler(SimpleHTTPRequestHandler):
@@ -510,7 +509,7 @@ class _Handler(SimpleHTTPRequestHandler):
         self.server.owner.requests.append(f"{self.command} {self.path} {int(code)}")
 
     def log_message(self, _format: str, *args: object) -> None:
-        """Quiet: `requests` is the log."""
+        """Log nothing, because `requests` lists the requests."""
 
     def _spoiled(self) -> bool:
         fault = self.server.owner.fault_for(self.path)

@@ -1,4 +1,4 @@
-"""Opening the shell of a job, and entering it with the real ssh client."""
+"""Opens shells of jobs and logs in to them with the real ssh client."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ OPTIONS = ("StrictHostKeyChecking=no", "UserKnownHostsFile=/dev/null", "Identiti
 
 @dataclass(frozen=True)
 class Key:
-    """A key pair, registered."""
+    """A key pair whose public key is registered."""
 
     private: Path
     identity: str
 
 
 def make_key(service: Service, folder: Path) -> Key:
-    """A new key of a user's."""
+    """Create and register a key pair."""
     private = folder / "id"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", private], check=True)
     text = private.with_suffix(".pub").read_text()
@@ -30,7 +30,7 @@ def make_key(service: Service, folder: Path) -> Key:
 
 
 def start(service: Service, image: dict[str, Any], key: Key, *, jail: bool, **fields: Any) -> dict[str, Any]:
-    """Start a job; returns it."""
+    """Start a customize job with a shell; returns the job."""
     job: dict[str, Any] = service.client.create(
         "jobs",
         job_type="customize",
@@ -50,25 +50,25 @@ def customize(service: Service, image: dict[str, Any], key: Key, *, jail: bool, 
 
 
 def address(job: dict[str, Any]) -> tuple[str, int]:
-    """Where a job's shell listens, as the job tells programs."""
+    """Return the address of the shell of a job for programs."""
     found = job["ssh_containers"][0]["connection_info"]["cluster.local"]
     return str(found["host"]), int(found["port"])
 
 
 def options(job: dict[str, Any], key: Key) -> list[str]:
-    """What ssh, scp and rsync's ssh are given to reach a job's shell."""
+    """Return the options with which ssh, scp and rsync reach the shell of a job."""
     port = ("-o", f"Port={address(job)[1]}")
     return ["-F", "none", "-i", str(key.private), *port, *(part for option in OPTIONS for part in ("-o", option))]
 
 
 def try_ssh(job: dict[str, Any], key: Key, command: str, timeout: float = 60) -> subprocess.CompletedProcess[str]:
-    """Run a command in a job's shell, whatever comes of it."""
+    """Run a command in the shell of a job; returns how it ended."""
     line = ["ssh", *options(job, key), f"root@{address(job)[0]}", command]
     return subprocess.run(line, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False, timeout=timeout)
 
 
 def ssh(job: dict[str, Any], key: Key, command: str, timeout: float = 60) -> str:
-    """What a command prints in a job's shell. It has to succeed."""
+    """Run a command that must succeed in the shell of a job; returns its output."""
     done = try_ssh(job, key, command, timeout)
     assert done.returncode == 0, f"ssh ended with {done.returncode}: {done.stderr}"
     return done.stdout

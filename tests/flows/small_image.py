@@ -1,4 +1,4 @@
-"""Images that are registered without being built, for tests of what is done with images."""
+"""Images that are registered without a build, for tests that use images."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.shell.small_image import pack, write_root
 
 
 def small_image(service: Service, folder: Path) -> dict[str, Any]:
-    """Register an image of 2 MB whose kernel and initrd are none; returns the record."""
+    """Register an image of 2 MB with a fake kernel and initrd; returns the record."""
     root = write_root(folder / "root")
     (root / "boot").mkdir()
     for name in ("vmlinuz", "initrd"):

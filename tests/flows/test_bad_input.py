@@ -23,7 +23,7 @@ Members = dict[str, str]
 
 
 def tar(members: Members, *extra: tarfile.TarInfo) -> bytes:
-    """A gzip tar of text files and further members."""
+    """Return a gzip tar archive of text files and other members."""
     data = io.BytesIO()
     with tarfile.open(fileobj=data, mode="w:gz") as archive:
         for name, text in members.items():
@@ -36,7 +36,7 @@ def tar(members: Members, *extra: tarfile.TarInfo) -> bytes:
 
 
 def recipe(**changes: str) -> Members:
-    """The zypper test recipe with words of its description exchanged."""
+    """Return the zypper recipe of the tests with parts of its description replaced."""
     config = CONFIG
     for old, new in changes.items():
         config = config.replace({"package": '"busybox"', "url": "{{ REPOSITORY }}", "version": "<version>"}[old], new)
@@ -44,14 +44,14 @@ def recipe(**changes: str) -> Members:
 
 
 def link(name: str, target: str) -> tarfile.TarInfo:
-    """A symbolic link."""
+    """Return a symbolic link as a member of an archive."""
     info = tarfile.TarInfo(name)
     info.type, info.linkname = tarfile.SYMTYPE, target
     return info
 
 
 def bomb() -> bytes:
-    """A small archive that unpacks to more than a GiB: one sparse-looking file of zeros, declared only."""
+    """Return a small archive whose header declares a file of 2 GiB."""
     import gzip
 
     info = tarfile.TarInfo("zeros")
@@ -61,7 +61,7 @@ def bomb() -> bytes:
 
 @dataclass(frozen=True)
 class Case:
-    """A recipe that cannot be built, the step that says so and what it says."""
+    """A recipe that cannot be built, the step that fails, and a part of the reason."""
 
     archive: Callable[[], bytes]
     step: str
@@ -91,7 +91,7 @@ CASES = {
         lambda: tar(recipe(url="http://127.0.0.1:9/gone")),
         "wait_for_repositories",
         "http://127.0.0.1:9/gone",
-        # Less, and on a busy machine Airflow may take the end of the wait for that of the task.
+        # With less, Airflow may end the task before the end of the wait on a busy machine.
         fields=(("repository_timeout", 15),),
     ),
     "missing kernel": Case(
@@ -107,7 +107,7 @@ CASES = {
 def bad_jobs(
     service: Service, repository: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> dict[str, tuple[dict[str, Any], Leftovers]]:
-    """All bad jobs, run at the same time; what each left is compared with before the first."""
+    """The jobs of all cases, run at the same time, with the state before the first of them."""
     before = Leftovers(service)
     with RepositoryServer(repository) as server:
         started = {}
@@ -122,7 +122,7 @@ def bad_jobs(
 
 
 def spoil(service: Service, path: str, metadata: dict[str, str]) -> None:
-    """Give an object other checksums than its bytes have."""
+    """Replace the checksums of an object by wrong ones."""
     from ims.storage.objects import ObjectName
 
     name = ObjectName.parse(path)

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.kubernetes
 
 
 def test_expected_files(debian: DebianImage) -> None:
-    """The packages are there, both scripts ran, and nothing of the build is in the image."""
+    """The image has the packages and the results of both scripts, and no files of the build."""
     root = debian.root
     assert (root / "usr/sbin/sshd").exists()
     assert "NAME=debian12" in (root / "etc/ims-image-release").read_text()
@@ -28,8 +28,8 @@ def test_expected_files(debian: DebianImage) -> None:
     assert (root / "etc/machine-id").read_text() == ""
 
 
-def test_what_it_holds_is_known(service: Service, debian: DebianImage) -> None:
-    """The record counts every installed package and names the kernel; both lists are beside the manifest."""
+def test_inventory(service: Service, debian: DebianImage) -> None:
+    """The record has the number of packages and the kernel; the SBOM and the list of files are artifacts."""
     status = (debian.root / "var/lib/dpkg/status").read_text()
     assert debian.record["package_count"] == status.count("\nStatus: install ok installed\n")
     assert debian.record["kernels"] == [path.name for path in (debian.root / "usr/lib/modules").iterdir()]
@@ -39,7 +39,7 @@ def test_what_it_holds_is_known(service: Service, debian: DebianImage) -> None:
 
 
 def test_site_ca_is_trusted(debian: DebianImage, site_ca: PrivateCA) -> None:
-    """The CA came as a package, and is in the bundle that every program of the image reads."""
+    """The CA is installed as a package, and is in the bundle that the programs of the image read."""
     status = (debian.root / "var/lib/dpkg/status").read_text()
     assert "Package: site-root-ca\nStatus: install ok installed" in status
     bundle = debian.root / "etc/ssl/certs/ca-certificates.crt"
@@ -59,12 +59,12 @@ def test_steps_are_shown(debian: DebianImage) -> None:
 
 
 def test_kernel_mounts_the_rootfs(debian: DebianImage, tmp_path: Path) -> None:
-    """The kernel finds the system in the rootfs that S3 holds."""
+    """The kernel from S3 mounts the rootfs from S3."""
     console = boot_marker(debian.files["kernel"], debian.files["rootfs"], tmp_path)
     assert "Debian GNU/Linux 12" in console
 
 
 def test_boots_to_a_login(debian: DebianImage) -> None:
-    """Kernel, initrd and rootfs from S3 boot to the login prompt, and no unit fails."""
+    """Kernel, initrd and rootfs from S3 boot to the login prompt, and no unit of systemd fails."""
     console = boot(debian.files["kernel"], debian.files["initrd"], debian.files["rootfs"], until="login:")
     assert "FAILED" not in console

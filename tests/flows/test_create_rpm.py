@@ -1,4 +1,4 @@
-"""Create an image from RPM recipes, by every way to start a job."""
+"""Images from RPM recipes, with jobs that are started in different ways."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ CA_FILE = "usr/share/pki/trust/anchors/site-root-ca.crt"
 
 
 def check_image(service: Service, job_id: str, folder: Path, site_ca: PrivateCA) -> Path:
-    """The job's image is whole, and trusts the site's CA; returns its unpacked root."""
+    """Assert that the image of a job is complete and trusts the site CA; returns its unpacked root."""
     job = service.wait(job_id)
     assert job["status"] == "success", job["reason"]
     image = service.client.get(f"images/{job['resultant_image_id']}")
     assert image["name"] == job["image_root_archive_name"]
     files = fetch(service, image, folder)
     assert set(files) >= {"rootfs", "kernel", "initrd", "sbom.cdx.json", "files.jsonl.gz"}
-    assert image["package_count"] >= 5  # the recipe's four, and the site's CA
+    assert image["package_count"] >= 5  # the four of the recipe, and the site CA
     assert image["kernels"] == [KERNEL_VERSION]
     root = unpack(files["rootfs"], folder / "root")
     assert (root / CA_FILE).read_bytes() == site_ca.certificate.read_bytes()
@@ -44,7 +44,7 @@ def check_image(service: Service, job_id: str, folder: Path, site_ca: PrivateCA)
 def test_zypper_over_http_by_the_rest_api(
     service: Service, http_server: RepositoryServer, tmp_path: Path, site_ca: PrivateCA, leftovers: Leftovers
 ) -> None:
-    """A run started by Airflow's own API is a job; both of the recipe's scripts ran; nothing else is left."""
+    """A run that Airflow's API starts is a job. Both scripts of the recipe run, and only the image is left."""
     recipe = service.push(RECIPES / "zypper", "sles15", REPOSITORY=http_server.url)
     run_id = f"by-hand-{uuid4()}"
     answer = service.http.post(
@@ -65,7 +65,7 @@ def test_zypper_over_http_by_the_rest_api(
 def test_dnf_over_https_by_post_jobs(
     service: Service, https_server: RepositoryServer, tmp_path: Path, site_ca: PrivateCA
 ) -> None:
-    """A private CA is trusted where packages are fetched."""
+    """The build trusts the site CA when it downloads packages."""
     recipe = service.push(RECIPES / "dnf", "rocky9", REPOSITORY=https_server.url)
     root = check_image(service, service.create(recipe["id"])["id"], tmp_path, site_ca)
     assert (root / "etc/flow-test-images").exists()
@@ -74,7 +74,7 @@ def test_dnf_over_https_by_post_jobs(
 def test_the_shipped_sles_recipe(
     service: Service, tmp_path: Path, site_ca: PrivateCA, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
-    """It builds from a stand-in for its Nexus, over https; zypper runs inside the image too, where the CA counts."""
+    """It builds over https from a stand-in for its Nexus. zypper also runs in the image, where it trusts the CA."""
     certificate = site_ca.issue(address())
     description = tmp_path / "config.xml"
     description.write_text(Template((SHIPPED / "config.xml").read_text()).render(NEXUS_URL="https://nexus"))
@@ -84,7 +84,7 @@ def test_the_shipped_sles_recipe(
 
 
 def test_repositories_are_waited_for(service: Service, http_server: RepositoryServer) -> None:
-    """A Nexus that answers 503 while it starts is waited for, and no worker is held meanwhile."""
+    """A job waits for a Nexus that answers 503 while it starts. Meanwhile, it occupies no worker."""
     http_server.fail(503)
     recipe = service.push(RECIPES / "zypper", "sles15", REPOSITORY=http_server.url)
     job = service.create(recipe["id"])

@@ -1,4 +1,4 @@
-"""Customize an image over SSH, with the real client, as an administrator and as CFS do."""
+"""Customizing an image over SSH with the real client, as administrators and CFS do."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.kubernetes
 def test_change_and_complete(
     service: Service, image: dict[str, Any], key: Key, jail: bool, tmp_path: Path, site_ca: PrivateCA
 ) -> None:
-    """What was changed is in the new image, and nothing of the shell; the original is as it was."""
+    """The new image has the changes and no files of the shell. The original image is unchanged."""
     job = customize(service, image, key, jail=jail)
     assert job["status"] == "waiting_on_user", job["reason"]
     root, marker = ("", "/tmp/complete") if jail else ("/mnt/image/image-root", "/mnt/image/complete")
@@ -45,12 +45,12 @@ def test_change_and_complete(
 
 
 def names(root: Path) -> set[str]:
-    """All paths below a root."""
+    """Return all paths below a root."""
     return {str(path.relative_to(root)) for path in root.rglob("*")}
 
 
 def test_as_cfs_does(service: Service, small: dict[str, Any], tmp_path: Path) -> None:
-    """Paths without a version; a key of its own, deleted while the shell is open; then it waits for the image's id."""
+    """CFS uses paths without a version, deletes its key while the shell is open, and waits for the id of the image."""
 
     def call(method: str, path: str, **body: Any) -> Any:
         answer = service.http.request(method, f"/apis/ims/{path}", json=body or None)
@@ -78,7 +78,7 @@ def test_as_cfs_does(service: Service, small: dict[str, Any], tmp_path: Path) ->
 
 
 def test_given_up(service: Service, image: dict[str, Any], key: Key, leftovers: Leftovers) -> None:
-    """`failed` ends the job in error; no image, nothing left."""
+    """The marker `failed` ends the job in error. It creates no image and leaves nothing."""
     job = customize(service, image, key, jail=True)
     ssh(job, key, "touch /tmp/failed")
     ended = service.wait(job["id"])
@@ -88,7 +88,7 @@ def test_given_up(service: Service, image: dict[str, Any], key: Key, leftovers: 
 
 
 def test_finished_by_the_api(service: Service, image: dict[str, Any], key: Key) -> None:
-    """Without a marker: POST complete; a second, other word is refused."""
+    """`complete` ends the shell without a marker; a different operation after it is refused."""
     job = customize(service, image, key, jail=True)
     path = f"jobs/{job['id']}/shell"
     before = service.client.get(path)["until"]
@@ -100,7 +100,7 @@ def test_finished_by_the_api(service: Service, image: dict[str, Any], key: Key) 
 
 
 def test_lease_ends(service: Service, image: dict[str, Any], key: Key, leftovers: Leftovers) -> None:
-    """A shell that nobody finishes is closed when its time is over, and the job says so."""
+    """An unfinished shell is closed when its lease ends, which is the reason of the job."""
     job = customize(service, image, key, jail=False, lease=60)
     ended = service.wait(job["id"], timeout=180)
     assert ended["status"] == "error"
@@ -116,8 +116,8 @@ def test_cancelled_while_waiting(service: Service, image: dict[str, Any], key: K
     leftovers.assert_none(job["id"])
 
 
-def test_kernel_that_is_not_there(service: Service, image: dict[str, Any], key: Key) -> None:
-    """The error names what is there."""
+def test_missing_kernel(service: Service, image: dict[str, Any], key: Key) -> None:
+    """The error names the missing file."""
     job = customize(service, image, key, jail=True, kernel_file_name="bzImage")
     ssh(job, key, "touch /tmp/complete")
     ended = service.wait(job["id"])

@@ -1,4 +1,4 @@
-"""Package managers in the jail of a real distribution. That the result boots is a test of the tutorial."""
+"""Package managers in the jail of a real distribution. test_tutorial in test_docs.py boots the result."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ RPM_INSTALL = {
 
 
 def test_managers_of_rpm_packages(service: Service, debian: DebianImage, key: Key, tmp_path: Path) -> None:
-    """dnf and zypper in the jail install into the image that they are part of, from a repository over the network."""
+    """dnf and zypper in the jail install packages from a repository on the network into their own image."""
     packages = [
         Package(f"by-{name}", files={f"/opt/{name}": b""}, post=f"echo $(id -u) > /opt/{name}", provides=("/bin/sh",))
         for name in RPM_INSTALL
@@ -29,7 +29,7 @@ def test_managers_of_rpm_packages(service: Service, debian: DebianImage, key: Ke
     with RepositoryServer(repository) as server:
         for name, command in RPM_INSTALL.items():
             ssh(job, key, command.replace("URL", server.url))
-            assert ssh(job, key, f"cat /opt/{name}") == "0\n"  # the package's own script wrote it, as root
+            assert ssh(job, key, f"cat /opt/{name}") == "0\n"  # written by the script of the package, as root
             assert any(f"/by-{name}-" in request for request in server.requests)
     ssh(job, key, "touch /tmp/failed")
     assert service.wait(job["id"])["status"] == "error"

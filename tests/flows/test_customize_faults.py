@@ -1,4 +1,4 @@
-"""What goes wrong while somebody customizes an image. The job goes on or ends with its reason, and leaves nothing."""
+"""Faults while a user customizes an image. The job continues, or it ends with the reason and leaves nothing."""
 
 from __future__ import annotations
 
@@ -25,12 +25,12 @@ MIB = 1024**2
 
 
 def upper(service: Service, job: dict[str, Any]) -> Path:
-    """The folder of what was changed."""
+    """Return the folder of the changed files."""
     return service.workspace(job["id"]) / "changes" / "upper"
 
 
 def sshd(job: dict[str, Any]) -> int:
-    """The process that listens for a job's shell."""
+    """Return the id of the SSH server of a job."""
     for path in Path("/proc").glob("[0-9]*"):
         try:
             command, mounts = (path / "cmdline").read_bytes(), (path / "mountinfo").read_text()
@@ -42,13 +42,13 @@ def sshd(job: dict[str, Any]) -> int:
 
 
 def rsync(job: dict[str, Any], key: Key, file: Path, *more: str) -> list[str]:
-    """The command that copies a file to /opt of a job's image."""
+    """Return the command that copies a file to /opt of the image of a job."""
     remote = " ".join(["ssh", *options(job, key)])
     return ["rsync", "--partial", *more, "-e", remote, str(file), f"root@{address(job)[0]}:/opt/"]
 
 
 def finish(service: Service, job: dict[str, Any], key: Key) -> dict[str, Any]:
-    """Leave the shell; returns the job when it has ended, with success."""
+    """Finish the shell; returns the job, which must succeed."""
     ssh(job, key, "touch /tmp/complete")
     ended = service.wait(job["id"])
     assert ended["status"] == "success", ended["reason"]
@@ -56,7 +56,7 @@ def finish(service: Service, job: dict[str, Any], key: Key) -> dict[str, Any]:
 
 
 def changed_root(service: Service, ended: dict[str, Any], folder: Path) -> Path:
-    """The root of the image that a job made."""
+    """Return the unpacked root of the image that a job created."""
     made = service.client.get(f"images/{ended['resultant_image_id']}")
     return unpack(fetch(service, made, folder)["rootfs"], folder / "root")
 
@@ -64,9 +64,9 @@ def changed_root(service: Service, ended: dict[str, Any], folder: Path) -> Path:
 def test_connection_and_server_are_lost(
     service: Service, small: dict[str, Any], key: Key, leftovers: Leftovers, tmp_path: Path
 ) -> None:
-    """A client killed while it copies leaves half a file and no process; the copy is taken up again where it ended.
+    """A client that is killed while it copies leaves a part of the file and no process. The copy can be resumed.
 
-    sshd killed comes back on its port with its host key, and what was changed is there.
+    A killed sshd restarts on the same port with the same host key, and no change is lost.
     """
     file = tmp_path / "big"
     file.write_bytes(os.urandom(16 * MIB))
@@ -99,7 +99,7 @@ def test_connection_and_server_are_lost(
 
 
 def scanned(job: dict[str, Any]) -> str:
-    """The fingerprint of the host key that a job's shell shows now."""
+    """Return the fingerprint of the current host key of the shell of a job."""
     host, port = address(job)
     keys = subprocess.run(["ssh-keyscan", "-p", str(port), host], capture_output=True, text=True, check=True).stdout
     show = ["ssh-keygen", "-l", "-E", "sha256", "-f", "-"]
@@ -110,7 +110,7 @@ def scanned(job: dict[str, Any]) -> str:
 def test_airflow_restarts_while_it_waits(
     service: Service, small: dict[str, Any], key: Key, leftovers: Leftovers
 ) -> None:
-    """Neither a marker made nor a lease that ends while triggerer and scheduler are away is lost."""
+    """A marker is seen and a lease ends even if triggerer and scheduler were stopped at that time."""
     short, job = (customize(service, small, key, jail=True, lease=lease) for lease in (60, 600))
     supervisord.control(service.settings, "stop", "triggerer", "scheduler")
     ssh(job, key, "touch /tmp/complete")
@@ -127,7 +127,7 @@ def test_airflow_restarts_while_it_waits(
 def test_s3_away_in_an_upload(
     service: Service, small: dict[str, Any], key: Key, leftovers: Leftovers, tmp_path: Path
 ) -> None:
-    """S3 killed while it takes an upload comes back; so does the upload, and no part of the first one stays."""
+    """If S3 is killed during an upload, the upload is repeated, and no part of the first one is left."""
     job = customize(service, small, key, jail=True)
     ssh(job, key, "dd if=/dev/urandom of=/etc/big bs=1M count=128; sha256sum < /etc/big > /etc/big.sha256")
     ssh(job, key, "touch /tmp/complete")
@@ -143,7 +143,7 @@ def test_s3_away_in_an_upload(
 
 @contextmanager
 def small_disk(service: Service, folder: Path) -> Iterator[Path]:
-    """Workspaces on a disk of their own, hardly larger than what a job asks for; gives the folder."""
+    """Put workspaces on a disk that is slightly larger than a job requires. Yields the folder."""
     disk, workspaces = folder / "disk", service.settings.workspaces
     with disk.open("wb") as file:
         file.truncate(1200 * MIB)
@@ -156,7 +156,7 @@ def small_disk(service: Service, folder: Path) -> Iterator[Path]:
 
 
 def fill(folder: Path, leave: int = 0) -> None:
-    """Take all space of a file system but `leave` bytes."""
+    """Use all space of a file system except `leave` bytes."""
     space = os.statvfs(folder)
     with (folder / "filler").open("wb") as file:
         os.posix_fallocate(file.fileno(), 0, space.f_bavail * space.f_bsize - max(leave, MIB))
@@ -165,7 +165,7 @@ def fill(folder: Path, leave: int = 0) -> None:
 
 
 def written(descriptor: int) -> bool:
-    """Write a block to a file; whether there was space for it."""
+    """Write a block to a file; returns whether there was space for it."""
     try:
         return os.write(descriptor, bytes(4096)) > 0
     except OSError:
@@ -175,7 +175,7 @@ def written(descriptor: int) -> bool:
 def test_disk_full_in_the_shell(
     service: Service, small: dict[str, Any], key: Key, leftovers: Leftovers, tmp_path: Path
 ) -> None:
-    """The user sees the error, can log in, make room, continue, and give up."""
+    """The user sees the error, and can log in, delete files, continue, and give up."""
     with small_disk(service, tmp_path) as disk:
         job = customize(service, small, key, jail=True, build_env_size=1)
         assert job["status"] == "waiting_on_user", job["reason"]
@@ -196,7 +196,7 @@ def test_disk_full_in_the_shell(
 def test_disk_full_after_the_shell(
     service: Service, small: dict[str, Any], key: Key, leftovers: Leftovers, tmp_path: Path
 ) -> None:
-    """The job ends at once and says why."""
+    """The job ends without another try, and the reason names the full disk."""
     with small_disk(service, tmp_path) as disk:
         job = customize(service, small, key, jail=True, build_env_size=1)
         assert job["status"] == "waiting_on_user", job["reason"]
@@ -208,8 +208,8 @@ def test_disk_full_after_the_shell(
     leftovers.assert_none(job["id"])
 
 
-def test_finished_by_everybody(service: Service, small: dict[str, Any], key: Key, leftovers: Leftovers) -> None:
-    """A marker and two requests at the same moment make one image."""
+def test_finished_three_times_at_once(service: Service, small: dict[str, Any], key: Key, leftovers: Leftovers) -> None:
+    """A marker and two requests at the same time create one image."""
     job = customize(service, small, key, jail=True)
     clients = [service.task_client(), service.task_client()]
     ways: list[Callable[[], object]] = [lambda: ssh(job, key, "touch /tmp/complete")]
@@ -224,7 +224,7 @@ def test_finished_by_everybody(service: Service, small: dict[str, Any], key: Key
 
 
 def test_cancelled_in_the_ui(service: Service, small: dict[str, Any], key: Key, leftovers: Leftovers) -> None:
-    """Marking the run failed, as the UI does, closes the shell under its user and leaves nothing."""
+    """If a user marks the run as failed, as in the UI, the open session is closed and nothing is left."""
     job = customize(service, small, key, jail=False)
     session = subprocess.Popen(["ssh", *options(job, key), f"root@{address(job)[0]}", "sleep 600"])
     wait_for(lambda: "sleep 600" in ssh(job, key, "cat /proc/[0-9]*/cmdline | tr '\\0' ' '"))

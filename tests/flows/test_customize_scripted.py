@@ -1,4 +1,4 @@
-"""Customize an image without a person, by a script and by Ansible, and see what was changed."""
+"""Customizing an image by a script and by Ansible, and the list of changes."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ PLAYBOOK = """\
 
 
 def post(service: Service, image: dict[str, Any], **fields: Any) -> httpx.Response:
-    """Ask for a customize job."""
+    """Request a customize job; returns the response."""
     body = {
         "job_type": "customize",
         "artifact_id": image["id"],
@@ -55,20 +55,20 @@ def post(service: Service, image: dict[str, Any], **fields: Any) -> httpx.Respon
 
 
 def run(service: Service, image: dict[str, Any], **fields: Any) -> dict[str, Any]:
-    """A customize job when it has ended."""
+    """Run a customize job; returns it when it has ended."""
     answer = post(service, image, **fields)
     assert answer.status_code == 201, answer.text
     return service.wait(answer.json()["id"])
 
 
 def log_of(service: Service, job: dict[str, Any], task: str) -> str:
-    """What Airflow shows as the log of a task's first try."""
+    """Return the log of the first try of a task, as Airflow shows it."""
     path = f"/api/v2/dags/{job['dag_id']}/dagRuns/{job['dag_run_id']}/taskInstances/{task}/logs/1"
     return str(service.http.get(path).text)
 
 
 def upload(service: Service, **members: str) -> str:
-    """Put an archive with these members into S3; returns its address."""
+    """Upload an archive with these members to S3; returns its address."""
     packed = BytesIO()
     with tarfile.open(fileobj=packed, mode="w:gz") as tar:
         for name, text in members.items():
@@ -81,7 +81,7 @@ def upload(service: Service, **members: str) -> str:
 
 
 def test_script(service: Service, small: dict[str, Any], tmp_path: Path) -> None:
-    """No shell is opened; what the script changed is in the new image, and told in the job, the record and a list."""
+    """No shell opens. The new image has the changes; the job, the record and an artifact list them."""
     job = run(service, small, script=SCRIPT)
     assert job["status"] == "success", job["reason"]
     assert job["ssh_containers"] == []
@@ -96,7 +96,7 @@ def test_script(service: Service, small: dict[str, Any], tmp_path: Path) -> None
         "files_changed": (1, ["/etc/motd"]),
         "files_removed": (1, ["/usr/sbin/getcap"]),
     }
-    assert (made["package_count"], made["kernels"]) == (0, [])  # it has no package manager
+    assert (made["package_count"], made["kernels"]) == (0, [])  # the image has no package manager
     files = fetch(service, made, tmp_path)
     with gzip.open(files["files.jsonl.gz"], "rt") as lines:
         listed = {json.loads(line)["path"] for line in lines}
@@ -113,7 +113,7 @@ def test_script(service: Service, small: dict[str, Any], tmp_path: Path) -> None
 
 
 def test_script_that_fails(service: Service, small: dict[str, Any], leftovers: Leftovers) -> None:
-    """The job fails with the script's last words, and leaves nothing."""
+    """The job fails with the last line of the script as its reason, and leaves nothing."""
     job = run(service, small, script="echo about to fail; echo so sorry >&2; exit 3")
     assert (job["status"], job["failed_step"]) == ("error", "run_script")
     assert "exit code 3: so sorry" in job["reason"]
@@ -121,7 +121,7 @@ def test_script_that_fails(service: Service, small: dict[str, Any], leftovers: L
 
 
 def test_playbook(service: Service, small: dict[str, Any], tmp_path: Path) -> None:
-    """Ansible changes the image over SSH; where it runs itself nothing of the installation is seen."""
+    """Ansible changes the image over SSH. Tasks on its own host do not see the installation."""
     playbook = PLAYBOOK.replace("{{ home }}", str(service.settings.home))
     address = upload(service, **{"site.yml": playbook, "files/command": "echo by ansible > /etc/motd"})
     job = run(service, small, playbook=address)
@@ -144,7 +144,7 @@ def test_playbook_that_fails(service: Service, small: dict[str, Any], leftovers:
 
 
 def test_archive_without_a_playbook(service: Service, small: dict[str, Any]) -> None:
-    """The error names the file that has to be there."""
+    """The error names the missing file."""
     job = run(service, small, playbook=upload(service, **{"play/site.yml": "[]"}))
     assert (job["status"], job["failed_step"]) == ("error", "fetch_image")
     assert "no site.yml at its root, but play/site.yml" in job["reason"]
@@ -163,7 +163,7 @@ def test_archive_without_a_playbook(service: Service, small: dict[str, Any]) -> 
     ],
 )
 def test_refused(service: Service, small: dict[str, Any], fields: dict[str, str], status: int, word: str) -> None:
-    """Our API and Airflow's refuse it without making a run."""
+    """The IMS API and Airflow's API refuse the job and create no run."""
     before = len(service.client.get("jobs"))
     answer = post(service, small, **fields)
     assert (answer.status_code, word in answer.json()["detail"]) == (status, True), answer.text

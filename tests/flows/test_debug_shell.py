@@ -19,7 +19,7 @@ OPEN = ("waiting_on_user", "error", "success")
 
 @pytest.fixture
 def broken(service: Service, http_server: RepositoryServer, tmp_path: Path) -> str:
-    """The id of a recipe whose config.sh fails when the packages are installed."""
+    """The id of a recipe whose config.sh fails after the packages are installed."""
     shutil.copytree(RECIPES / "zypper", tmp_path / "recipe")
     (tmp_path / "recipe" / "config.sh").write_text("#!/bin/sh\necho the build was here > /etc/trace\nexit 1\n")
     return str(service.push(tmp_path / "recipe", "sles15", REPOSITORY=http_server.url)["id"])
@@ -31,7 +31,7 @@ def states(job: dict[str, Any]) -> dict[str, str]:
 
 
 def test_build_that_fails(service: Service, broken: str, key: Key, leftovers: Leftovers) -> None:
-    """It shows the image root as it was left, and kiwi's log; when it is left, the job ends in error."""
+    """The shell shows the image root and the log of kiwi. When the user finishes it, the job ends in error."""
     job = service.create(broken, enable_debug=True, public_key_id=key.identity)
     job = service.wait(job["id"], until=OPEN)
     assert job["status"] == "waiting_on_user", job
@@ -47,7 +47,7 @@ def test_build_that_fails(service: Service, broken: str, key: Key, leftovers: Le
 
 
 def test_packing_that_fails(service: Service, http_server: RepositoryServer, key: Key, leftovers: Leftovers) -> None:
-    """A kernel that is not in the built image opens one too."""
+    """If the image lacks the kernel, a debug shell opens, too."""
     recipe = service.push(RECIPES / "zypper", "sles15", REPOSITORY=http_server.url)
     fields = {"enable_debug": True, "public_key_id": key.identity, "kernel_file_name": "bzImage"}
     job = service.wait(service.create(recipe["id"], **fields)["id"], until=OPEN)
@@ -78,7 +78,7 @@ def test_nothing_to_look_at(service: Service) -> None:
 
 
 def test_cancelled_while_open(service: Service, broken: str, leftovers: Leftovers) -> None:
-    """Cancelling closes it."""
+    """Cancelling the job closes the shell."""
     job = service.wait(service.create(broken, enable_debug=True)["id"], until=OPEN)
     service.client.delete(f"jobs/{job['id']}")
     ended = service.wait(job["id"])

@@ -1,4 +1,4 @@
-"""The commands of the guides, run as they are printed against a running service."""
+"""Runs the commands of the guides as printed, against a running service."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ BIN = Path(sys.executable).parent
 
 
 def blocks(page: str) -> list[str]:
-    """The shell commands of a page in docs/, block by block."""
+    """Return the blocks of shell commands of a page in docs/."""
     return re.findall(r"```bash\n(.*?)```", (PROJECT / "docs" / page).read_text(), re.DOTALL)
 
 
 def run(commands: str, folder: Path) -> None:
-    """Runs commands of a page in `folder` instead of in the checkout, with `folder` as home and instead of /tmp."""
+    """Run commands of a page in `folder` instead of the checkout, with `folder` as home and in place of /tmp."""
     project, marker = str(PROJECT), "\N{WHITE SQUARE}"
-    # The checkout may itself be below /tmp.
+    # The checkout may be below /tmp.
     commands = commands.replace(project, marker).replace("/tmp/", f"{folder}/").replace(marker, project)
     commands = commands.replace("make -s env", f"make -C {PROJECT} -s env").replace("$PWD/.venv/bin", str(BIN))
     commands = commands.replace("include/recipes", f"{PROJECT}/include/recipes")
@@ -48,7 +48,7 @@ def run(commands: str, folder: Path) -> None:
 
 
 def test_tutorial(service: Service, debian: DebianImage, tmp_path: Path) -> None:
-    """A reader who has run `make demo` and copies the other commands gets an image that boots with all changes."""
+    """After `make demo`, the commands of the page create an image that boots with all changes."""
     first, *others = blocks("tutorial.md")
     assert "make demo" in first
     (machine,) = [block for block in others if block.startswith("qemu-system-x86_64")]
@@ -71,7 +71,7 @@ def test_tutorial(service: Service, debian: DebianImage, tmp_path: Path) -> None
 
 
 def check_installed(root: Path) -> None:
-    """apt-get in the jail sets file capabilities, enables services, and creates groups and set-id programs."""
+    """Assert that apt-get in the jail set file capabilities, and created services, groups and set-id programs."""
     assert os.getxattr(root / "usr/bin/ping", "security.capability")
     assert (root / "etc/systemd/system/multi-user.target.wants/cron.service").is_symlink()
     crontab = (root / "usr/bin/crontab").stat()
@@ -80,7 +80,7 @@ def check_installed(root: Path) -> None:
 
 
 def test_create_an_image(service: Service, http_server: RepositoryServer, tmp_path: Path) -> None:
-    """A reader who copies the commands of the guide gets images; here, of a smaller recipe."""
+    """The commands of the page create images. The test uses a smaller recipe."""
     demo.push_recipe(service.client, service.store, service.settings)
     (tmp_path / ".ssh").mkdir()
     (tmp_path / ".ssh" / "id_ed25519.pub").write_text(PUBLIC_KEY)
@@ -93,7 +93,7 @@ def test_create_an_image(service: Service, http_server: RepositoryServer, tmp_pa
 
 
 def test_customize_an_image(service: Service, small: dict[str, Any], tmp_path: Path) -> None:
-    """A reader who copies the commands of the guide gets three images; here, of a smaller one."""
+    """The commands of the page create three images. The test uses a smaller image."""
     (tmp_path / ".ssh").mkdir()
     make_key(service, tmp_path / ".ssh").private.rename(tmp_path / ".ssh" / "id_ed25519")
     (tmp_path / ".ssh" / "id.pub").rename(tmp_path / ".ssh" / "id_ed25519.pub")
@@ -105,7 +105,7 @@ def test_customize_an_image(service: Service, small: dict[str, Any], tmp_path: P
 
 
 def test_pages_about_images(service: Service, debian: DebianImage, tmp_path: Path) -> None:
-    """The commands that inspect, plan and clean up work after `make demo`."""
+    """The commands that inspect images, plan recipes and clean up work after `make demo`."""
     service.adopt(debian.record, {"id": debian.record["source_recipe_id"], "name": "my-image"})
     for page in ("what-is-in-an-image.md", "why-it-was-built.md", "retention.md"):
         run("".join(blocks(page)), tmp_path)

@@ -1,4 +1,4 @@
-"""Jobs that are stopped half-way: cancelled, their worker killed, S3 away. They leave nothing, or continue."""
+"""Interrupted jobs: a cancellation, a killed worker, an outage of S3. They leave nothing, or continue."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ STEP = b"ims.runtime.local.entrypoint\0build_image"
 
 
 def push(service: Service, url: str, folder: Path, script: str) -> dict[str, Any]:
-    """Push the zypper recipe with another config.sh."""
+    """Push the zypper recipe of the tests with another config.sh; returns the record."""
     shutil.copytree(RECIPES / "zypper", folder)
     (folder / "config.sh").write_text(f"#!/bin/sh\n{script}\n")
     return service.push(folder, "sles15", REPOSITORY=url)
 
 
 def builds(service: Service) -> set[str]:
-    """Command lines of builds that have come to the recipe's script."""
+    """Return the command lines of builds that run the script of the recipe."""
     return {command for command in processes(service.settings.home) if "/image/config.sh" in command}
 
 
 def started_with(home: str) -> set[str]:
-    """Processes, but this one, whose environment names the installation."""
+    """Return the command lines of other processes whose environment names the installation."""
     found = set()
     for path in Path("/proc").glob("[0-9]*/environ"):
         with contextlib.suppress(OSError):
@@ -48,7 +48,7 @@ def started_with(home: str) -> set[str]:
 def test_cancelled_in_the_ui(
     service: Service, http_server: RepositoryServer, tmp_path: Path, leftovers: Leftovers
 ) -> None:
-    """Marking the run failed, as the UI does, ends the build and everything it started."""
+    """If a user marks the run as failed, as in the UI, the build and all its processes end."""
     recipe = push(service, http_server.url, tmp_path / "recipe", "sleep 600 & sleep 600")
     job = service.create(recipe["id"])
     wait_for(lambda: builds(service))
@@ -63,7 +63,7 @@ def test_cancelled_in_the_ui(
 
 
 def test_worker_killed(service: Service, http_server: RepositoryServer, tmp_path: Path, leftovers: Leftovers) -> None:
-    """When the task's process is killed its build dies with it; the task is tried again and the job succeeds."""
+    """If the process of the task is killed, its build ends, the task is tried again, and the job succeeds."""
     recipe = push(service, http_server.url, tmp_path / "recipe", "sleep 5")
     job = service.create(recipe["id"])
     wait_for(lambda: builds(service))
@@ -84,7 +84,7 @@ def test_worker_killed(service: Service, http_server: RepositoryServer, tmp_path
 
 
 def test_s3_away_for_a_while(service: Service, http_server: RepositoryServer, tmp_path: Path) -> None:
-    """S3 stops while the image is built and comes back when the artifacts are due: the job waits and succeeds."""
+    """If S3 is stopped when the artifacts must be uploaded, the job waits for it and succeeds."""
     recipe = push(service, http_server.url, tmp_path / "recipe", "sleep 5")
     job = service.create(recipe["id"])
     wait_for(lambda: builds(service))

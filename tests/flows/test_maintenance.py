@@ -22,7 +22,7 @@ SWEEPS = ("sweep_records", "sweep_workspaces")
 
 
 def run(service: Service, **conf: Any) -> dict[str, str]:
-    """Runs the workflow; returns the states of the sweeping tasks and the results of the listing tasks."""
+    """Run the workflow; returns the states of the tasks that sweep and the results of the tasks that list."""
     answer = service.http.post(RUNS, json={"logical_date": None, "conf": conf})
     assert answer.status_code == 200, answer.text
     path = f"{RUNS}/{answer.json()['dag_run_id']}"
@@ -37,7 +37,7 @@ def run(service: Service, **conf: Any) -> dict[str, str]:
 
 
 def start_shell(service: Service) -> str:
-    """Starts a process that looks like the shell of a job that does not exist; returns the id of that job."""
+    """Start a process with the name of a shell of a job that does not exist; returns the id of the job."""
     job = str(uuid4())
     name = f"serve_shell-{job}"
     configuration = supervisord.services_folder(service.settings) / f"{name}.conf"

@@ -1,4 +1,4 @@
-"""Ten administrators customize one image at the same time."""
+"""Ten administrators who customize one image at the same time."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ COUNT = 10
 
 
 def test_ten_shells(service: Service, small: dict[str, Any], leftovers: Leftovers, tmp_path: Path) -> None:
-    """All are open together, each with its own port, key and changes; none sees another; ten images come of them."""
+    """Ten open shells have their own ports, host keys and changes, do not see each other, and become ten images."""
     keys = [make_key(service, folder) for folder in folders(tmp_path)]
     started = [start(service, small, key, jail=number % 2 == 0) for number, key in enumerate(keys)]
     jobs = [service.wait(job["id"], until=("waiting_on_user", "error")) for job in started]
@@ -45,7 +45,7 @@ def test_ten_shells(service: Service, small: dict[str, Any], leftovers: Leftover
 
 
 def check_alone(job: dict[str, Any], key: Key, others: set[str]) -> None:
-    """Of all jobs, a shell sees only its own: in files and their names, in processes, their environment and mounts."""
+    """Assert that files, processes, environments and mounts in a shell name no other job."""
     processes = "cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ /proc/[0-9]*/mountinfo | tr '\\0' '\\n'"
     seen = ssh(job, key, f"({processes}; find / -xdev; cat /etc/motd {root(job)}/etc/motd) 2>/dev/null; true")
     assert f"sleep 600; : {job['id']}" in seen
@@ -53,13 +53,13 @@ def check_alone(job: dict[str, Any], key: Key, others: set[str]) -> None:
 
 
 def on_each(what: Callable[[dict[str, Any], Key], object], jobs: list[dict[str, Any]], keys: list[Key]) -> None:
-    """Do something in every shell at the same time."""
+    """Call a function for every shell at the same time."""
     with ThreadPoolExecutor(COUNT) as pool:
         list(pool.map(what, jobs, keys))
 
 
 def folders(parent: Path) -> list[Path]:
-    """New folders, one for each job."""
+    """Create and return a folder for each job."""
     made = [parent / str(number) for number in range(COUNT)]
     for folder in made:
         folder.mkdir(parents=True)
@@ -67,10 +67,10 @@ def folders(parent: Path) -> list[Path]:
 
 
 def jailed(job: dict[str, Any]) -> bool:
-    """Of which kind a job's shell is."""
+    """Return whether the shell of a job is jailed."""
     return bool(job["ssh_containers"][0]["jail"])
 
 
 def root(job: dict[str, Any]) -> str:
-    """The image root as a job's user sees it."""
+    """Return the path of the image root in the shell of a job."""
     return "" if jailed(job) else "/mnt/image/image-root"

@@ -1,4 +1,4 @@
-"""Nights: several recipes, one of which cannot be built; what nobody changed is not built again."""
+"""Nights with many recipes, some of which cannot be built or have not changed."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ SECRET = "a-word-that-nobody-may-see"
 
 
 class Inbox(ThreadingHTTPServer):
-    """Takes what is posted to it, as a webhook does."""
+    """A webhook that keeps the messages that it receives."""
 
     daemon_threads = True
 
@@ -47,12 +47,12 @@ class _Post(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002  (its name in the base class)
-        """Nothing is said."""
+        """Log nothing."""
 
 
 @contextmanager
 def inbox(service: Service) -> Iterator[Inbox]:
-    """A webhook that Airflow's connection `ims_notify` names, with a secret in its address."""
+    """Run a webhook, and name it in Airflow's connection `ims_notify`, with a secret in its address."""
     with Inbox() as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
         address = f"json://user:{SECRET}@127.0.0.1:{server.server_port}/"
@@ -65,7 +65,7 @@ def inbox(service: Service) -> Iterator[Inbox]:
 
 
 def push(service: Service, name: str, url: str) -> dict[str, Any]:
-    """Push the zypper recipe under a name, to be built nightly; those of BROKEN have a script that fails."""
+    """Push the zypper recipe under a name as a nightly recipe. Those in BROKEN have a script that fails."""
     with tempfile.TemporaryDirectory() as temporary:
         folder, packed = Path(temporary) / "recipe", Path(temporary) / "recipe.tar.gz"
         shutil.copytree(RECIPES / "zypper", folder)
@@ -79,7 +79,7 @@ def push(service: Service, name: str, url: str) -> dict[str, Any]:
 
 
 def ended(service: Service, night: str, timeout: float = 600) -> dict[str, Any]:
-    """A night when its run has ended, its message too."""
+    """Wait until a night has ended; returns the night."""
     return dict(wait_for(lambda: _ended(service, night), timeout, pause=1))
 
 
@@ -89,44 +89,44 @@ def _ended(service: Service, night: str) -> dict[str, Any] | None:
 
 
 def outcomes(night: dict[str, Any]) -> dict[str, str]:
-    """The result of each recipe."""
+    """Return the outcome of each recipe."""
     return {recipe["name"]: recipe["outcome"] for recipe in night["recipes"]}
 
 
 def logs_of(service: Service, night: dict[str, Any]) -> str:
-    """All that the tasks of a night said."""
+    """Return the logs of all tasks of a night."""
     folder = service.settings.home / "logs" / "tasks" / "dag_id=nightly_images" / f"run_id={night['dag_run_id']}"
     return "".join(path.read_text() for path in folder.rglob("*.log"))
 
 
 def objects(service: Service) -> set[str]:
-    """Every object of an image."""
+    """Return the objects of all images."""
     return Leftovers(service).before["objects"]
 
 
 def is_shared(service: Service, night: dict[str, Any], job: dict[str, Any]) -> bool:
-    """Whether a night waits for a job."""
+    """Return whether a night waits for a job that another user started."""
     recipes = service.client.get(f"nights/{night['id']}")["recipes"]
     return (job["id"], "building") in {(recipe["job_id"], recipe["outcome"]) for recipe in recipes}
 
 
 @pytest.fixture
 def slow_server(repository: Path) -> Iterator[RepositoryServer]:
-    """The repository once more, to be away at first."""
+    """A second server of the repository, which does not answer at first."""
     with RepositoryServer(repository) as server:
         yield server
 
 
 def night_of(service: Service) -> dict[str, Any]:
-    """A night from its beginning to its end."""
+    """Run a night; returns it when it has ended."""
     return ended(service, service.client.create("nights", force=False)["id"])
 
 
 def test_nights(service: Service, slow_server: RepositoryServer, http_server: RepositoryServer) -> None:
-    """Failing recipes stop no other, a job that runs is shared, and restarts of the scheduler and of S3 lose nothing.
+    """Failed recipes do not affect others, a running job is shared, and restarts of scheduler and S3 lose nothing.
 
-    The next night builds only what failed, which is paused after two nights, as is set here, and goes on when it is
-    marked again.
+    The next night builds only failed recipes. They are paused after two nights, as configured for tests, until they
+    are marked as nightly again.
     """
     recipes = {name: push(service, name, (slow_server if name == SHARED else http_server).url) for name in NAMES}
     images = make_current(service, [recipes[name] for name in CURRENT])
@@ -181,7 +181,7 @@ def test_nights(service: Service, slow_server: RepositoryServer, http_server: Re
 
 
 def make_current(service: Service, recipes: list[dict[str, Any]]) -> dict[str, str]:
-    """Give every recipe an image that it need not be built for again; returns the images' ids by the recipes' names."""
+    """Give every recipe an image that is up to date; returns the ids of the images by the names of the recipes."""
     job = service.wait(service.create(recipes[0]["id"], image_root_archive_name="of-the-day-before")["id"])
     assert job["status"] == "success", job["reason"]
     image = service.client.get(f"images/{job['resultant_image_id']}")

@@ -1,4 +1,4 @@
-"""Whether recipes have to be built, on real repositories: what changed, and what did not."""
+"""Plans of recipes with real repositories, after changes and without."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ pytestmark = pytest.mark.kubernetes
 
 
 def plan(service: Service, recipe: dict[str, Any]) -> dict[str, Any]:
-    """What the API says of a recipe."""
+    """Return the plan of a recipe."""
     return dict(service.client.call("POST", f"recipes/{recipe['id']}/plan"))
 
 
 def recipe_folder(folder: Path, manager: str, *packages: str) -> Path:
-    """The tests' recipe with more packages."""
+    """Create a recipe of the tests with more packages; returns its folder."""
     shutil.copytree(RECIPES / manager, folder)
     more = "".join(f'<package name="{name}"/>' for name in packages)
     path = folder / "config.xml"
@@ -34,7 +34,7 @@ def recipe_folder(folder: Path, manager: str, *packages: str) -> Path:
 
 @pytest.mark.parametrize("manager", ["zypper", "dnf"])
 def test_plan(service: Service, tmp_path: Path, manager: str) -> None:
-    """What uses a changed package is built, what does not is not, a script alone is no reason to install again."""
+    """Recipes with a changed package are built, others are not. A changed script needs no new installation."""
     served = build_repository(tmp_path / "served", [*basic_packages(), Package("tool")])
     with RepositoryServer(served) as server:
         plain, with_tool = (
@@ -80,7 +80,7 @@ def test_plan(service: Service, tmp_path: Path, manager: str) -> None:
 
 
 def test_plan_of_debian(service: Service, debian: DebianImage) -> None:
-    """apt-get's own answer is what kiwi-ng installed, and nothing changed since."""
+    """The packages that apt-get resolves are those that kiwi-ng installed, so the image is current."""
     found = plan(service, {"id": debian.record["source_recipe_id"]})
     assert (found["verdict"], found["image_id"]) == ("skip", debian.record["id"])
     inputs = BuildInputs.read(debian.files["provenance.json"].read_bytes())

@@ -31,7 +31,7 @@ pytestmark = pytest.mark.kubernetes
 
 AWAY_SECONDS = 45
 STEP = "resolve_packages"
-"""One that a worker waits for."""
+"""A step for which a worker waits."""
 _TASK = re.compile(rb"airflow worker -- [0-9a-f-]{36}")
 ABSENT = "localhost/absent:1"
 
@@ -39,7 +39,7 @@ ABSENT = "localhost/absent:1"
 def started(
     service: Service, cluster: Cluster, server: RepositoryServer, folder: Path, script: str, **fields: Any
 ) -> dict[str, Any]:
-    """A job whose recipe has come to its script."""
+    """Start a job; returns it when the script of its recipe runs."""
     recipe = push(service, server.url, folder / "recipe", script)
     job = service.create(recipe["id"], **fields)
     wait_for(lambda: cluster.builds(job["id"]) or _has_ended(service, job), 300, pause=1)
@@ -54,7 +54,7 @@ def _has_ended(service: Service, job: dict[str, Any]) -> bool:
 def assert_success(
     service: Service, cluster: Cluster, job: dict[str, Any], tries: int, step: str = "build_image"
 ) -> None:
-    """The job succeeds after this number of tries of its build, and leaves nothing."""
+    """Assert that the job succeeds after this number of tries of its build, and leaves nothing."""
     ended = service.wait(job["id"])
     assert ended["status"] == "success", ended["reason"]
     assert next(each["try_number"] for each in ended["steps"] if each["name"] == step) == tries
@@ -62,7 +62,7 @@ def assert_success(
 
 
 def test_pod_is_deleted(service: Service, cluster: Cluster, http_server: RepositoryServer, tmp_path: Path) -> None:
-    """Its step is tried again."""
+    """If a pod is deleted, its step is tried again."""
     job = started(service, cluster, http_server, tmp_path, "sleep 15")
     (pod,) = cluster.pods(job["id"], "build_image")
     cluster.core.delete_namespaced_pod(pod.metadata.name, cluster.namespace, grace_period_seconds=0)
@@ -70,7 +70,7 @@ def test_pod_is_deleted(service: Service, cluster: Cluster, http_server: Reposit
 
 
 def test_triggerer_restarts(service: Service, cluster: Cluster, http_server: RepositoryServer, tmp_path: Path) -> None:
-    """The build goes on meanwhile, and is not begun again."""
+    """The build continues while the triggerer restarts, and is not repeated."""
     job = started(service, cluster, http_server, tmp_path, "sleep 30")
     (pod,) = cluster.pods(job["id"], "build_image")
     supervisord.control(service.settings, "stop", "triggerer")
@@ -81,7 +81,7 @@ def test_triggerer_restarts(service: Service, cluster: Cluster, http_server: Rep
 
 
 def test_worker_killed(service: Service, cluster: Cluster, http_server: RepositoryServer) -> None:
-    """The step is tried again with the pod that there is."""
+    """If a worker is killed, the next try continues with the existing pod."""
     recipe = service.push(RECIPES / "zypper", "sles15", REPOSITORY=http_server.url)
     job = service.create(recipe["id"])
     pod = wait_for(lambda: next(iter(cluster.pods(job["id"], STEP)), None), 120)
@@ -95,13 +95,13 @@ def test_worker_killed(service: Service, cluster: Cluster, http_server: Reposito
 
 
 def tasks(service: Service) -> list[int]:
-    """The processes of the tasks that run, of this installation only: another test may run its own."""
+    """Return the processes of the running tasks of this installation."""
     scheduler = int(supervisord.control(service.settings, "pid", "scheduler"))
     return [pid for pid in children(scheduler) if _TASK.match(Path(f"/proc/{pid}/cmdline").read_bytes())]
 
 
 def children(pid: int) -> list[int]:
-    """The processes that a process started, and theirs."""
+    """Return all descendants of a process."""
     direct = [int(word) for word in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
     return direct + [below for child in direct for below in children(child)]
 
@@ -111,7 +111,7 @@ def children(pid: int) -> list[int]:
 def test_daemon_is_away(
     service: Service, cluster: Cluster, http_server: RepositoryServer, tmp_path: Path, daemon: str
 ) -> None:
-    """For most of a minute: the build goes on, or is watched again when there is somebody to ask."""
+    """During an outage of most of a minute, the build continues, or the task watches it again afterwards."""
     require_own_node()
     job = started(service, cluster, http_server, tmp_path, "sleep 30")
     switch = STATE / "held" / daemon
@@ -124,7 +124,7 @@ def test_daemon_is_away(
 def test_s3_is_away(
     service: Service, cluster: Cluster, gateway: CephGateway | None, http_server: RepositoryServer, tmp_path: Path
 ) -> None:
-    """When the artifacts are due: their upload waits for it."""
+    """If S3 does not answer when the artifacts must be uploaded, the upload waits."""
     job = started(service, cluster, http_server, tmp_path, "sleep 5")
     control_s3(service, gateway, "stop")
     wait_for(lambda: cluster.pods(job["id"], "upload_artifacts"), 300, pause=1)
@@ -144,7 +144,7 @@ def control_s3(service: Service, gateway: CephGateway | None, action: Literal["s
 
 
 def test_volume_is_full(service: Service, cluster: Cluster, http_server: RepositoryServer, tmp_path: Path) -> None:
-    """The size that the job asked for is what it has."""
+    """The volume has the size that the job requested. If it is full, the reason names the field for the size."""
     script = "sleep 3; dd if=/dev/zero of=/large bs=1M count=1100"
     job = started(service, cluster, http_server, tmp_path, script, build_env_size=1)
     ended = service.wait(job["id"])
@@ -157,7 +157,7 @@ def test_volume_is_full(service: Service, cluster: Cluster, http_server: Reposit
 def test_image_is_missing(
     service: Service, cluster: Cluster, configure: Callable[..., None], http_server: RepositoryServer
 ) -> None:
-    """The job ends within minutes, and says which image."""
+    """The job ends within minutes, and the reason names the container image."""
     recipe = service.push(RECIPES / "zypper", "sles15", REPOSITORY=http_server.url)
     configure(kubernetes_image=ABSENT)
     _restart()
@@ -173,13 +173,13 @@ def test_image_is_missing(
 
 
 def _restart() -> None:
-    """The service, with the settings as they are now."""
+    """Restart the service with the current settings."""
     lifecycle.down(settings())
     lifecycle.up(settings(), print)
 
 
 def test_cancelled_in_the_ui(service: Service, cluster: Cluster, http_server: RepositoryServer, tmp_path: Path) -> None:
-    """The pod ends at once."""
+    """If a user marks the run as failed, the pod ends."""
     job = started(service, cluster, http_server, tmp_path, "sleep 600")
     path = f"/api/v2/dags/{job['dag_id']}/dagRuns/{job['dag_run_id']}"
     assert service.http.patch(path, json={"state": "failed"}).status_code == 200
@@ -189,7 +189,7 @@ def test_cancelled_in_the_ui(service: Service, cluster: Cluster, http_server: Re
 
 
 def test_out_of_memory(service: Service, cluster: Cluster, http_server: RepositoryServer, tmp_path: Path) -> None:
-    """The limit that the job asked for is named."""
+    """The reason names the field that limits the memory."""
     job = started(
         service,
         cluster,
@@ -208,7 +208,7 @@ def test_out_of_memory(service: Service, cluster: Cluster, http_server: Reposito
 def test_log_comes_while_it_builds(
     service: Service, cluster: Cluster, http_server: RepositoryServer, tmp_path: Path
 ) -> None:
-    """Though no worker waits."""
+    """The log is available during the build, although no worker waits for it."""
     job = started(service, cluster, http_server, tmp_path, "sleep 20")
     steps = {step["name"]: step["state"] for step in service.client.get(f"jobs/{job['id']}")["steps"]}
     assert steps["build_image"] == "deferred"
@@ -220,7 +220,7 @@ def test_log_comes_while_it_builds(
 
 
 def test_failed_pods_are_kept(cluster: Cluster, configure: Callable[..., None]) -> None:
-    """If the settings say so, until the maintenance."""
+    """With the setting, failed pods are kept until the maintenance deletes them."""
     configure(kubernetes_keep_failed="true")
     job, workspaces = str(uuid4()), KubernetesRuntime()
     workspaces.open_workspace(job, 1)

@@ -1,4 +1,4 @@
-"""What pods of steps and Airflow's workers may do in a real cluster: what they declare, and nothing else."""
+"""The rights of pods and of Airflow's workers in a real cluster are those that they declare."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ OTHERS = (
 
 @pytest.fixture
 def worker(service: Service, cluster: Cluster) -> client.AuthorizationV1Api:
-    """The cluster as Airflow's workers see it."""
+    """A client of the cluster with the rights of Airflow's workers."""
     return client.AuthorizationV1Api(config.new_client_from_config(str(service.settings.kubernetes_config)))
 
 
 def may(worker: client.AuthorizationV1Api, namespace: str, kind: str, verb: str) -> bool:
-    """Whether the API server lets a worker do this with `kind`, as resource[.group][/subresource]."""
+    """Return whether a worker may do this with `kind`, which is resource[.group][/subresource]."""
     name, _, part = kind.partition("/")
     resource, _, group = name.partition(".")
     attributes = k8s.V1ResourceAttributes(
@@ -51,13 +51,13 @@ def may(worker: client.AuthorizationV1Api, namespace: str, kind: str, verb: str)
 
 
 def declared() -> set[tuple[str, str]]:
-    """(kind, verb) of the role in deploy/rbac.yaml."""
+    """Return the pairs (kind, verb) of the role in deploy/rbac.yaml."""
     (role,) = documents("Role")
     return {(kind, verb) for rule in role["rules"] for kind in rule["resources"] for verb in rule["verbs"]}
 
 
 def test_role_is_all(worker: client.AuthorizationV1Api, cluster: Cluster) -> None:
-    """In the namespace of the jobs a worker may do what the role says, and there and elsewhere nothing else."""
+    """A worker has the rights of its role in the namespace of the jobs, and no other rights anywhere."""
     wanted = declared()
     kinds = {kind for kind, _ in wanted} | set(OTHERS)
     allowed = {(kind, verb) for kind in kinds for verb in VERBS if may(worker, cluster.namespace, kind, verb)}
@@ -71,7 +71,7 @@ def test_pods_have_what_steps_declare(
     cluster: Cluster,
     http_server: RepositoryServer,
 ) -> None:
-    """Every pod of a job, as the cluster runs it."""
+    """Every pod of a job has the rights that its step declares, as the cluster runs it."""
     recipe = service.push(RECIPES / "zypper", "sles15", REPOSITORY=http_server.url)
     job = service.create(recipe["id"])
     seen: dict[str, k8s.V1Pod] = {}
@@ -84,7 +84,7 @@ def test_pods_have_what_steps_declare(
 
 
 def assert_rights(pod: k8s.V1Pod, *, privileged: bool, s3: bool) -> None:
-    """No token; of its containers only the step's is privileged, if it is to be; keys only where S3 is used."""
+    """Assert: no token, only containers of privileged steps are privileged, and only steps that use S3 have keys."""
     name = pod.metadata.labels["ims.step"]
     assert pod.spec.automount_service_account_token is False, name
     assert not pod.spec.host_network, name
@@ -109,7 +109,7 @@ def assert_rights(pod: k8s.V1Pod, *, privileged: bool, s3: bool) -> None:
 
 
 def test_documented_commands(cluster: Cluster, tmp_path: Path) -> None:
-    """Those of docs/deploy.md that make namespaces, rights and Secrets leave what the values name."""
+    """The commands of docs/deploy.md create the Secrets and ConfigMaps that the values of the chart name."""
     require_own_node()
     certificate = tmp_path / "ca.pem"
     certificate.write_text("certificate")
@@ -148,7 +148,7 @@ def test_documented_commands(cluster: Cluster, tmp_path: Path) -> None:
 
 
 def names(cluster: Cluster, namespace: str) -> set[str]:
-    """Secrets and ConfigMaps of a namespace."""
+    """Return the names of the Secrets and ConfigMaps of a namespace."""
     found: list[Any] = cluster.core.list_namespaced_secret(namespace).items
     found += cluster.core.list_namespaced_config_map(namespace).items
     return {item.metadata.name for item in found}

@@ -1,4 +1,4 @@
-"""The site's S3 is away for a minute, whatever the job is about to do with it: the job waits and succeeds."""
+"""Outages of one minute of the S3 of the site: the job waits and succeeds."""
 
 from __future__ import annotations
 
@@ -20,21 +20,21 @@ OUTAGE = 60
 
 @pytest.fixture
 def away(gateway: CephGateway | None) -> CephGateway:
-    """The gateway that can be stopped; that of the embedded S3 is in test_interrupted.py."""
+    """The gateway, which tests can stop. test_interrupted.py stops the embedded S3."""
     if gateway is None:
         pytest.skip("needs make test-ceph")
     return gateway
 
 
 def outage(gateway: CephGateway) -> None:
-    """Nobody listens for a minute."""
+    """Stop the gateway for a minute."""
     gateway.stop()
     time.sleep(OUTAGE)
     gateway.start()
 
 
 def succeed(service: Service, job: dict[str, Any], leftovers: Leftovers) -> None:
-    """Nothing is missing, nothing is too much."""
+    """Assert that the job succeeds and leaves exactly its image."""
     ended = service.wait(job["id"])
     assert ended["status"] == "success", ended["reason"]
     leftovers.assert_only_images([ended])
@@ -44,7 +44,7 @@ def succeed(service: Service, job: dict[str, Any], leftovers: Leftovers) -> None
 def test_create(
     service: Service, http_server: RepositoryServer, leftovers: Leftovers, away: CephGateway, status: str
 ) -> None:
-    """When the recipe is to be fetched, and when the artifacts are to be uploaded."""
+    """The outage begins when the recipe must be fetched, or when the artifacts must be uploaded."""
     recipe = service.push(RECIPES / "zypper", "sles15", REPOSITORY=http_server.url)
     job = service.create(recipe["id"])
     if status == "packaging_artifacts":
@@ -54,7 +54,7 @@ def test_create(
 
 
 def test_customize(service: Service, small: dict[str, Any], key: Key, leftovers: Leftovers, away: CephGateway) -> None:
-    """When the shell is left and the artifacts are to be uploaded."""
+    """The outage begins when the shell is finished and the artifacts must be uploaded."""
     job = customize(service, small, key, jail=True)
     ssh(job, key, "echo changed > /etc/motd; touch /tmp/complete")
     outage(away)

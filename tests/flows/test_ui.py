@@ -73,7 +73,7 @@ def send(dialog: Locator) -> None:
 
 
 def job_named(service: Service, name: str) -> dict[str, Any]:
-    """The job that creates the image with the given name."""
+    """Return the job that creates the image with this name."""
     return next(job for job in service.client.get("jobs") if job["image_root_archive_name"] == name)
 
 

@@ -1,4 +1,4 @@
-"""Waiting for what a job, a pod or a page comes to."""
+"""Waits for conditions of jobs, pods and pages."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 
 
 def wait_for(condition: Callable[[], Any], timeout: float = 120, pause: float = 0.2) -> Any:
-    """What `condition` gives as soon as that is true; between two looks there is a `pause` in seconds."""
+    """Call `condition` every `pause` seconds until its result is true; returns the result. Raises TimeoutError."""
     deadline = time.monotonic() + timeout
     while time.monotonic() < deadline:
         if found := condition():
