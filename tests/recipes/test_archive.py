@@ -117,6 +117,29 @@ def pax_bomb() -> list[Member]:
     return [CONFIG, (info, content)]
 
 
+def endless_headers() -> bytes:
+    """Extended headers without an entry, one after the other. tarfile recurses for each."""
+    header = tarfile.TarInfo("header")
+    header.type = tarfile.XHDTYPE
+    return gzip.compress(header.tobuf(tarfile.USTAR_FORMAT) * 2000)
+
+
+def sparse(form: str) -> bytes:
+    """An archive of GNU tar in a format, with a file that has no content."""
+    with TemporaryDirectory() as folder:
+        Path(folder, "config.xml").write_bytes(b"<image/>")
+        os.truncate(os.open(Path(folder, "big"), os.O_CREAT | os.O_WRONLY), MAX_BYTES // 2)
+        command = ["tar", "-C", folder, "--sparse", f"--format={form}", "-cz", "config.xml", "big"]
+        return subprocess.run(command, capture_output=True, check=True).stdout
+
+
+def large_map(data: bytes = b"999999\n" + b"1\n" * 100_000) -> Member:
+    """A sparse file whose map is large. tarfile keeps it in memory."""
+    info, content = member("map", data)
+    info.pax_headers = {"GNU.sparse.major": "1", "GNU.sparse.minor": "0", "GNU.sparse.realsize": "1"}
+    return info, content
+
+
 WHOLE = tar(CONFIG, member("noise", NOISE))
 DEVICES = {"character device": tarfile.CHRTYPE, "block device": tarfile.BLKTYPE, "pipe": tarfile.FIFOTYPE}
 REFUSED: dict[str, tuple[bytes, str]] = {
@@ -138,9 +161,27 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "file below a file": (packed(CONFIG, member("config.xml/x")), "unpacked"),
     "name too long": (packed(CONFIG, member("n" * 300)), "unpacked"),
     "too many bytes": (packed(CONFIG, member("big", bytes(MAX_BYTES))), f"more than {MAX_BYTES} bytes"),
-    "too many files": (packed(CONFIG, *(member(f"f{n}") for n in range(MAX_FILES))), f"or {MAX_FILES} files"),
+    "too many files": (
+        packed(CONFIG, *(member(f"f{n}") for n in range(MAX_FILES))),
+        f"more than {MAX_FILES} files: .f59. is number {MAX_FILES + 1}",
+    ),
     "negative size": (gzip.compress(with_size(WHOLE, "noise", b"\xff" * 12)), "archive"),
-    "too many bytes in a header": (packed(*pax_bomb()), f"more than {MAX_BYTES} bytes"),
+    "too many bytes in a header": (packed(*pax_bomb()), "headers of an entry .* larger than 65536 bytes"),
+    "endless headers": (endless_headers(), "headers of an entry .* larger than 65536 bytes"),
+    "too many folders": (packed(CONFIG, member("/".join("d" * 61) + "/f")), f"more than {MAX_FILES} files"),
+    "nested too deep": (packed(CONFIG, member("d/" * 101 + "f")), "in 101 nested folders, more than 100"),
+    "nested far too deep": (packed(CONFIG, member("d/" * 1020)), "in 1019 nested folders, more than 100"),
+    "path too long": (packed(CONFIG, member(f"{'n' * 200}/" * 11)), "its name has 2210 bytes, more than 2048"),
+    "target too long": (packed(CONFIG, symlink("link", "n" * 3000)), "its target has 3000 bytes, more than 2048"),
+    "a file twice": (packed(CONFIG, member("x"), member("./x")), "'./x' cannot .*: the archive has it twice"),
+    "a file and a link": (packed(CONFIG, member("x"), symlink("x", "config.xml")), "'x' .* the archive has it twice"),
+    "a link and a file": (packed(CONFIG, symlink("x", "config.xml"), member("x")), "'x' .* the archive has it twice"),
+    "a folder and a link": (packed(member("d/config.xml"), symlink("d", ".")), "'d' .* the archive has it twice"),
+    "two descriptions": (packed(CONFIG, CONFIG), "'config.xml' .* the archive has it twice"),
+    "sparse": (sparse("posix"), "'big' cannot be unpacked safely: it is a sparse file"),
+    "sparse, old": (sparse("gnu"), "'big' cannot be unpacked safely: it is a sparse file"),
+    "sparse with a large map": (packed(CONFIG, large_map()), "headers of an entry .* larger than 65536 bytes"),
+    "sparse, not a number": (packed(CONFIG, large_map(b"x\n" * 500)), "not a gzip tar archive: invalid literal"),
     "no config.xml": (packed(member("config.sh")), "no config.xml at its root$"),
     "config.xml is a folder": (packed(member("config.xml", kind=tarfile.DIRTYPE)), "no config.xml at its root$"),
     "config.xml leads nowhere": (packed(symlink("config.xml", "gone")), "no config.xml at its root$"),

@@ -70,6 +70,11 @@ def test_schema_error_names_the_attribute(tmp_path: Path) -> None:
         check_description(folder)
 
 
+def entity(number: int) -> str:
+    """A reference to an entity."""
+    return f"&a{number};"
+
+
 SECRET = "only-in-another-file"
 BAD = {
     "not XML": ("image: test", "config.xml is not XML"),
@@ -90,6 +95,27 @@ BAD = {
     "entities that grow": (
         '<!DOCTYPE image [<!ENTITY a "aaaaaaaaaa"><!ENTITY b "&a;&a;&a;">]>' + description("", manager="&b;"),
         "document type declaration",
+    ),
+    "a billion laughs": (
+        "<!DOCTYPE image ["
+        + '<!ENTITY a0 "ha">'
+        + "".join(f'<!ENTITY a{n} "{entity(n - 1) * 10}">' for n in range(1, 10))
+        + "]>"
+        + description("", manager="&a9;").replace("test", "&a9;"),
+        "config.xml",
+    ),
+    "3,000 nested elements": ("<image>" * 3000 + "</image>" * 3000, "config.xml is not XML"),
+    "many repositories": (
+        description('<repository><source path="http://h/repo"/></repository>' * 201),
+        "config.xml has 201 repositories, more than 200",
+    ),
+    "many packages": (
+        description("<packages>" + '<package name="a"/>' * 20_001 + "</packages>"),
+        "config.xml has 20001 packages, more than 20000",
+    ),
+    "a long name": (
+        description(f'<packages><package name="{"n" * 3000}"/></packages>'),
+        "config.xml has a value of 3000 characters, more than 2048",
     ),
     "an address that is none": (
         description('<repository><source path="http://[::1/x"/></repository>'),
@@ -114,6 +140,13 @@ def test_entities_are_not_read_from_other_files(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         read_description(write(tmp_path, text))
     assert SECRET not in str(caught.value)
+
+
+def test_check_that_takes_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error names the file and the limit."""
+    monkeypatch.setattr("ims.recipes.description.CHECK_SECONDS", 0.01)
+    with pytest.raises(InputError, match=r"kiwi-ng did not check config\.xml within 0\.01 s"):
+        check_description(write(tmp_path, description("")))
 
 
 def test_large_description_is_refused(tmp_path: Path) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
 from ims.errors import InputError
+from ims.recipes import rendering
 from ims.recipes.template import MAX_TEMPLATE, TEMPLATE_LIST, render
 
 VARIABLES = {"MIRROR": "https://mirror.example/debian", "SUITE": "bookworm"}
@@ -150,3 +152,43 @@ def test_large_template_is_refused(tmp_path: Path) -> None:
     """It is not read."""
     with pytest.raises(InputError, match=f"larger than {MAX_TEMPLATE} bytes"):
         render(recipe(tmp_path, config_xml=" " * (MAX_TEMPLATE + 1)), VARIABLES)
+
+
+EXPENSIVE = {
+    "nested ranges": "{% for a in range(99999) %}{% for b in range(99999) %}{% endfor %}{% endfor %}",
+    "a large power": "{{ 9 ** (9 ** 9) }}",
+    "a large text": "{{ 'x' * 10 ** 9 }}",
+    "a large list": "{{ [1] * 10 ** 9 }}",
+    "endless output": "{% for a in range(99999) %}{{ 'x' * 9999 }}{% endfor %}",
+    "recursion": "{% macro m() %}{{ m() }}{% endmacro %}{{ m() }}",
+    "deep nesting": "{{ " + "(" * 5000 + "1" + ")" * 5000 + " }}",
+}
+
+
+@pytest.mark.parametrize("template", EXPENSIVE.values(), ids=EXPENSIVE)
+def test_expensive_template_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, template: str) -> None:
+    """Its time, memory and output are limited. The file is not changed."""
+    monkeypatch.setattr(rendering, "PROCESSOR_SECONDS", 1)
+    folder = recipe(tmp_path, config_xml=template)
+    begin = time.monotonic()
+    with pytest.raises(InputError, match=r"config\.xml\)? cannot be rendered"):
+        render(folder, VARIABLES)
+    assert time.monotonic() - begin < 30
+    assert (folder / "config.xml").read_text() == template
+
+
+def test_template_that_only_waits_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The time that a template takes is limited, too."""
+    monkeypatch.setattr(rendering, "SECONDS", 1)
+    with pytest.raises(InputError, match="cannot be rendered with 10 s of processor time, 1 s and"):
+        render(recipe(tmp_path, config_xml=EXPENSIVE["nested ranges"]), VARIABLES)
+
+
+def test_templates_see_no_credentials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program that renders them has none in its environment."""
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "planted")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    shown = tmp_path / "environment"
+    (tmp_path / "sitecustomize.py").write_text(f"import os\nopen({str(shown)!r}, 'w').write(repr(dict(os.environ)))\n")
+    render(recipe(tmp_path / "recipe", config_xml="{{ SUITE }}"), VARIABLES)
+    assert "planted" not in shown.read_text()

@@ -19,7 +19,13 @@ from ims.recipes.archive import CONFIG
 from ims.recipes.kiwi_log import schema_reason
 
 APT = "apt"
-MAX_CONFIG = 16 * 1024 * 1024
+MAX_CONFIG = 4 * 1024 * 1024
+MAX_REPOSITORIES = 200
+MAX_PACKAGES = 20_000
+MAX_WORD = 2048
+"""Characters of an address, a name or a version."""
+CHECK_SECONDS = 120
+"""How long kiwi may check a description."""
 
 
 @dataclass(frozen=True)
@@ -81,32 +87,55 @@ def read_xml(folder: Path, *, comments: bool = True) -> etree._Element:
 
 
 def read_description(folder: Path) -> Description:
-    """Read `config.xml`. Raises InputError like `read_xml`, and if it names no package manager."""
+    """Read `config.xml`. Raises InputError like `read_xml`, if it names no package manager, or too much."""
     root = read_xml(folder)
     manager = (root.findtext("preferences/packagemanager") or "").strip()
     if not manager:
         raise InputError(f"{CONFIG} names no <packagemanager>", "Add one to <preferences>")
-    return Description(
+    description = Description(
         name=root.get("name", ""),
         version=(root.findtext("preferences/version") or "").strip(),
         package_manager=manager,
         repositories=tuple(repository for _, repository in machine_repositories(root, manager) if repository),
         packages=tuple(element.get("name", "") for element in root.iterfind("packages/package")),
     )
+    _check_size(description)
+    return description
+
+
+def _check_size(description: Description) -> None:
+    """Raises InputError if a description has more than tasks should pass to each other."""
+    found = (
+        ("repositories", description.repositories, MAX_REPOSITORIES),
+        ("packages", description.packages, MAX_PACKAGES),
+    )
+    for what, items, limit in found:
+        if len(items) > limit:
+            raise InputError(f"{CONFIG} has {len(items)} {what}, more than {limit}")
+    addresses = [repository.url for repository in description.repositories]
+    words = (description.name, description.version, description.package_manager, *addresses, *description.packages)
+    if long := next((word for word in words if len(word) > MAX_WORD), None):
+        raise InputError(f"{CONFIG} has a value of {len(long)} characters, more than {MAX_WORD}: {long[:100]}")
 
 
 def check_description(folder: Path) -> None:
-    """Have kiwi check the description against its schema. Raises InputError with kiwi's message."""
+    """Have kiwi check the description against its schema.
+
+    Raises InputError with kiwi's message, or if it takes more than CHECK_SECONDS.
+    """
     kiwi = Path(sys.executable).with_name("kiwi-ng")
     with TemporaryDirectory() as temporary:
-        done = subprocess.run(
-            [kiwi, "--debug", "--temp-dir", temporary, "image", "info", "--description", folder],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=120,
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": temporary, "LANG": "C.UTF-8"},
-        )
+        try:
+            done = subprocess.run(
+                [kiwi, "--debug", "--temp-dir", temporary, "image", "info", "--description", folder],
+                capture_output=True,
+                text=True,
+                check=False,
+                timeout=CHECK_SECONDS,
+                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": temporary, "LANG": "C.UTF-8"},
+            )
+        except subprocess.TimeoutExpired:
+            raise InputError(f"kiwi-ng did not check {CONFIG} within {CHECK_SECONDS} s", "Make it simpler") from None
     if done.returncode != 0:
         raise InputError(f"kiwi-ng does not accept {CONFIG}: {schema_reason(done.stdout + done.stderr)}")
 

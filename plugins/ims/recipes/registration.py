@@ -8,9 +8,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ims.documents import DocumentError, read_yaml
 from ims.errors import InputError
 
 REGISTRATION = ".ims_recipe.yaml"
@@ -44,11 +44,10 @@ class Registration(BaseModel):
 def read_registration(folder: Path) -> Registration:
     """Read the file of a folder, if it exists. Raises InputError if it is invalid."""
     path = folder / REGISTRATION
-    if not path.exists():
+    if not path.is_file():
         return Registration()
     try:
-        with path.open("rb") as file:
-            return Registration.model_validate(yaml.safe_load(file.read(MAX_BYTES)) or {})
+        return Registration.model_validate(read_yaml(path, MAX_BYTES) or {})
     except ValidationError as error:
         problems = "; ".join(
             f"{'.'.join(map(str, item['loc'])) or 'the file'}: {item['msg']}" for item in error.errors()
@@ -56,5 +55,5 @@ def read_registration(folder: Path) -> Registration:
         raise InputError(
             f"{path} is invalid: {problems}", f"Allowed are {', '.join(Registration.model_fields)}"
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    except DocumentError as error:
+        raise InputError(f"{path} is not YAML: {error}") from None

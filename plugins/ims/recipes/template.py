@@ -6,15 +6,17 @@ import os
 from collections.abc import Mapping
 from pathlib import Path
 
-import yaml
-from jinja2 import StrictUndefined
-from jinja2.sandbox import ImmutableSandboxedEnvironment
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from ims.documents import DocumentError, read_yaml
 from ims.errors import InputError
+from ims.recipes.rendering import render_all
 
 TEMPLATE_LIST = ".ims_recipe_template.yaml"
+MAX_LIST = 1024 * 1024
 MAX_TEMPLATE = 4 * 1024 * 1024
+MAX_TEMPLATES = 16 * 1024 * 1024
+"""Characters of all templates of a recipe together."""
 
 
 class TemplateList(BaseModel):
@@ -37,17 +39,9 @@ def render(folder: Path, variables: Mapping[str, str]) -> list[str]:
             f"the recipe has templates ({', '.join(names)}) but its record has no template_dictionary",
             "Set template_dictionary in the record",
         )
-    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
-    for name in names:
-        path = _inside(folder, name)
-        try:
-            text = environment.from_string(path.read_text()).render(dict(variables))
-        except Exception as error:  # a template can raise anything
-            raise InputError(
-                f"the template {name} cannot be rendered: {error}",
-                f"The template_dictionary defines: {', '.join(sorted(variables))}",
-            ) from None
-        path.write_text(text)
+    rendered = render_all(_read_templates(folder, names), variables) if names else {}
+    for name, text in rendered.items():
+        (folder / name).write_text(text)
     return names
 
 
@@ -55,9 +49,26 @@ def _read_list(path: Path) -> list[str]:
     if not path.is_file():
         return []
     try:
-        return TemplateList.model_validate(yaml.safe_load(path.read_text()) or {}).template_files
-    except (yaml.YAMLError, UnicodeDecodeError, ValidationError):
-        raise InputError(f"{TEMPLATE_LIST} cannot be read", "Write YAML with a list named template_files") from None
+        return TemplateList.model_validate(read_yaml(path, MAX_LIST) or {}).template_files
+    except DocumentError as error:
+        reason = f": {error}"
+    except ValidationError:
+        reason = ""
+    raise InputError(f"{TEMPLATE_LIST} cannot be read{reason}", "Write YAML with a list named template_files")
+
+
+def _read_templates(folder: Path, names: list[str]) -> dict[str, str]:
+    """The templates by their names. Raises InputError if they are not files of the recipe, or too large."""
+    texts = {}
+    for name in names:
+        path = _inside(folder, name)
+        try:
+            texts[name] = path.read_text()
+        except UnicodeDecodeError as error:
+            raise InputError(f"the template {name} cannot be rendered: {error}") from None
+        if (size := sum(map(len, texts.values()))) > MAX_TEMPLATES:
+            raise InputError(f"the templates are too large: with {name} they have {size} of {MAX_TEMPLATES} characters")
+    return texts
 
 
 def _inside(folder: Path, name: str) -> Path:

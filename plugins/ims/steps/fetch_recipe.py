@@ -75,9 +75,9 @@ def fetch_archive(store: ObjectStore, path: str, packed: Path, folder: Path, ent
     """
     limits = settings()
     name = ObjectName.parse(path, limits.buckets)
-    digests = store.download(name, packed)
-    log.info("fetched %s: %d bytes, sha256 %s", name, digests.size, digests.sha256)
     max_bytes = limits.recipe_max_mib * 1024 * 1024
+    digests = store.download(name, packed, limit=max_bytes)
+    log.info("fetched %s: %d bytes, sha256 %s", name, digests.size, digests.sha256)
     archive.unpack(packed, folder, max_bytes=max_bytes, max_files=limits.recipe_max_files, entry=entry)
     packed.unlink()
 

@@ -7,14 +7,13 @@ from collections.abc import Collection, Iterable
 from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-import yaml
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
+from ims.documents import DocumentError, load_yaml
 from ims.errors import InputError
 from ims.storage.objects import ObjectName
 
 MANIFEST_NAME = "manifest.yaml"
-MAX_DEPTH = 20  # without a limit, deep nesting overflows the stack in libyaml and kills the process
 MAX_ARTIFACTS = 100
 MAX_BYTES = 1024 * 1024  # BOS rejects a larger manifest
 
@@ -84,18 +83,9 @@ def _load(data: bytes, name: object) -> Any:
     except (ValueError, RecursionError):
         pass  # JSON is also YAML, but parsing YAML takes far longer
     try:
-        _check_depth(data, name)
-        return yaml.load(data, yaml.CSafeLoader)
-    except (yaml.YAMLError, ValueError, RecursionError):
-        raise InputError(f"the manifest {name} is neither JSON nor YAML") from None
-
-
-def _check_depth(data: bytes, name: object) -> None:
-    depth = 0
-    for event in yaml.parse(data, yaml.CSafeLoader):
-        depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
-        if depth > MAX_DEPTH:
-            raise InputError(f"the manifest {name} is nested too deep")
+        return load_yaml(data)
+    except DocumentError as error:
+        raise InputError(f"the manifest {name} is neither JSON nor YAML: {error}") from None
 
 
 def write_manifest(artifacts: Iterable[Artifact]) -> str:

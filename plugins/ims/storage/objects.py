@@ -152,11 +152,13 @@ class ObjectStore:
         with storage_errors(str(name)):
             return self._client.put_object(Bucket=name.bucket, Key=name.key, Body=data)["ETag"].strip('"')
 
-    def download(self, name: ObjectName, path: Path) -> Digests:
+    def download(self, name: ObjectName, path: Path, *, limit: int | None = None) -> Digests:
         """Downloads an object to a file, which appears only when it is complete; returns its digests.
 
-        Raises InputError if the content does not match the checksums in S3.
+        Raises InputError if the content does not match the checksums in S3, or if it has more than `limit` bytes.
         """
+        if limit is not None and (size := self.stat(name).size) > limit:
+            raise InputError(f"{name} has {size} bytes, more than the {limit} that are allowed")
         partial_of(path).unlink(missing_ok=True)
         try:
             return self.resume(name, path)
@@ -190,7 +192,7 @@ class ObjectStore:
     ) -> Digests:
         """Appends an object from `start` on to a file that has what comes before; returns the digests of all."""
         with path.open("ab") as file:
-            rest = self.read(name, start) if start < size else iter(())
+            rest = _at_most(self.read(name, start), size - start, name) if start < size else iter(())
             chunks = chain(read_chunks(path), _tee(rest, file.write))
             found = digest(_tee(chunks, lambda chunk: on_progress(len(chunk))))
             file.flush()
@@ -273,6 +275,15 @@ def _usable_size(path: Path, size: int) -> int:
 def _tee(chunks: Iterator[bytes], write: Callable[[bytes], object]) -> Iterator[bytes]:
     for chunk in chunks:
         write(chunk)
+        yield chunk
+
+
+def _at_most(chunks: Iterator[bytes], size: int, name: ObjectName) -> Iterator[bytes]:
+    """The chunks of an object. Raises UnavailableError if they have more than `size` bytes: it was replaced."""
+    for chunk in chunks:
+        size -= len(chunk)
+        if size < 0:
+            raise UnavailableError(f"{name} changed while it was downloaded")
         yield chunk
 
 

@@ -1,0 +1,196 @@
+"""Unpacks gzip tar archives whose content is not trusted. All limits are checked before a file is written."""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import io
+import os
+import posixpath
+import shutil
+import tarfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path, PurePosixPath
+
+from ims.errors import InputError
+
+MAX_DEPTH = 100
+"""How many folders may be nested."""
+MAX_PATH = 2048
+"""Bytes of a path. A build adds the paths of the workspace and of the image root; the kernel accepts 4096."""
+MAX_NAME = 255
+"""Bytes of a file name. The kernel accepts no more."""
+MAX_HEADERS = 64 * 1024
+"""Bytes of the headers of one entry. tarfile keeps them in memory, and recurses for each of them."""
+_OVERHEAD = 4096  # bytes that an archive needs for the headers and the padding of an entry
+_SHOWN = 200
+_HINT = "Pack it again with GNU tar, with regular files, folders and links only"
+# What tarfile raises for damaged and hostile archives.
+_MALFORMED = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError, LookupError, OverflowError)
+
+
+def extract(archive: Path, folder: Path, max_bytes: int, max_files: int) -> None:
+    """Extract an archive into an empty folder. Raises InputError with the entry, the value and the limit."""
+    target = _Target(folder, max_bytes, max_files)
+    try:
+        with gzip.open(archive) as unzipped:
+            stream = _Stream(unzipped, max_bytes + max_files * _OVERHEAD)
+            with tarfile.open(fileobj=stream, mode="r|") as tar:
+                while (member := tar.next()) is not None:
+                    stream.allow(max(member.size, 0) + tarfile.RECORDSIZE)
+                    target.add(tar, member)
+                    stream.allow(MAX_HEADERS)
+            stream.allow(max_bytes + max_files * _OVERHEAD)
+            while stream.read(1 << 16):  # gzip verifies its checksum at the end
+                pass
+    except (*_MALFORMED, RecursionError) as error:
+        raise InputError(f"the archive is not a gzip tar archive: {error}", "Make it with tar -czf") from None
+    target.add_links()
+
+
+class _Stream(io.RawIOBase):
+    """The uncompressed data of an archive: limited in total, and between two calls of `allow`."""
+
+    def __init__(self, unzipped: gzip.GzipFile, limit: int) -> None:
+        self._unzipped, self._limit, self._rest, self._allowed = unzipped, limit, limit, MAX_HEADERS
+
+    def allow(self, size: int) -> None:
+        """Allow to read so many bytes before the next call."""
+        self._allowed = size
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._unzipped.read(size)
+        self._rest -= len(data)
+        self._allowed -= len(data) or tarfile.BLOCKSIZE  # tarfile may ask for data for ever after the end
+        if self._rest < 0:
+            raise InputError(f"the archive unpacks to more than {self._limit} bytes with the headers of its entries")
+        if self._allowed < 0:
+            raise InputError(f"the headers of an entry of the archive are larger than {MAX_HEADERS} bytes", _HINT)
+        return data
+
+
+class _Target:
+    """The folder that an archive is unpacked to, and what it has so far."""
+
+    def __init__(self, folder: Path, max_bytes: int, max_files: int) -> None:
+        self._folder, self._max_bytes, self._max_files = folder, max_bytes, max_files
+        self._bytes = 0
+        self._folders: set[PurePosixPath] = {PurePosixPath()}
+        self._others: set[PurePosixPath] = set()
+        self._links: list[tarfile.TarInfo] = []
+
+    def add(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+        """Unpack an entry. Symbolic links come last, so a name without `..` cannot lead out of the folder."""
+        with _bad_entry(member):
+            name = _checked_name(member.name)
+            self._count_bytes(member)
+            if member.isdir():
+                self._add_folder(name)
+                return
+            self._reserve(name)
+            if member.issym():
+                self._links.append(member)
+            elif member.islnk():
+                self._add_hard_link(name, member)
+            else:
+                self._add_file(name, tar, member)
+
+    def add_links(self) -> None:
+        """Make the symbolic links.
+
+        No parent of a link is a link, and a normalized target has `..` only at its start. So the text of the target
+        decides where the link leads.
+        """
+        for member in self._links:
+            with _bad_entry(member):
+                name, target = _checked_name(member.name), posixpath.normpath(member.linkname)
+                _check_length(target, "target")
+                if target.startswith("/") or posixpath.normpath(name.parent / target).split("/")[0] == "..":
+                    raise ValueError(f"it leads out of the archive, to {member.linkname[:_SHOWN]}")
+                (self._folder / name).symlink_to(target)
+
+    def _count_bytes(self, member: tarfile.TarInfo) -> None:
+        if member.size < 0:
+            raise ValueError(f"its size is {member.size}")
+        self._bytes += member.size
+        if self._bytes > self._max_bytes:
+            reason = f"the archive unpacks to more than {self._max_bytes} bytes"
+            raise InputError(
+                f"{reason}: with {member.name[:_SHOWN]!r} they are {self._bytes}",
+                "Make it smaller, or raise IMS_RECIPE_MAX_MIB",
+            )
+
+    def _reserve(self, name: PurePosixPath) -> None:
+        """Count a new entry that is not a folder, and make its folder."""
+        if name in self._folders or name in self._others:
+            raise ValueError("the archive has it twice")
+        self._add_folder(name.parent)
+        self._others.add(name)
+        self._count_files(name)
+
+    def _add_folder(self, name: PurePosixPath) -> None:
+        """Make a folder and those that contain it, unless they exist."""
+        for folder in reversed((name, *name.parents)):
+            if folder in self._others:
+                raise ValueError(f"{str(folder)[:_SHOWN]!r} is not a folder")
+            if folder not in self._folders:
+                (self._folder / folder).mkdir()
+                self._folders.add(folder)
+                self._count_files(folder)
+
+    def _count_files(self, name: PurePosixPath) -> None:
+        found = len(self._folders) - 1 + len(self._others)
+        if found > self._max_files:
+            raise InputError(
+                f"the archive has more than {self._max_files} files: {str(name)[:_SHOWN]!r} is number {found}",
+                "Make it smaller, or raise IMS_RECIPE_MAX_FILES",
+            )
+
+    def _add_hard_link(self, name: PurePosixPath, member: tarfile.TarInfo) -> None:
+        (self._folder / name).hardlink_to(self._folder / _checked_name(member.linkname))
+
+    def _add_file(self, name: PurePosixPath, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+        if member.issparse():
+            raise ValueError("it is a sparse file")
+        source = tar.extractfile(member) if member.isreg() else None
+        if source is None:
+            raise ValueError("it is neither a file nor a folder nor a link")
+        path = self._folder / name
+        with path.open("xb") as file:
+            shutil.copyfileobj(source, file)
+        # The overlay files of an image keep their permissions, without set-id bits and write access for others.
+        path.chmod((member.mode & 0o755) | 0o600)
+        os.utime(path, (member.mtime, member.mtime))
+
+
+def _checked_name(name: str) -> PurePosixPath:
+    """The name of an entry as a path in the archive. Raises ValueError if it leads out of it or is too long."""
+    path = PurePosixPath(name)
+    if name.startswith("/") or ".." in path.parts:
+        raise ValueError(f"the name {name[:_SHOWN]} leads out of the archive")
+    _check_length(name, "name")
+    if len(path.parts) > MAX_DEPTH + 1:
+        raise ValueError(f"it is in {len(path.parts) - 1} nested folders, more than {MAX_DEPTH}")
+    if (longest := max((len(os.fsencode(part)) for part in path.parts), default=0)) > MAX_NAME:
+        raise ValueError(f"a part of its name has {longest} bytes, more than {MAX_NAME}")
+    return path
+
+
+def _check_length(text: str, what: str) -> None:
+    if (size := len(os.fsencode(text))) > MAX_PATH:
+        raise ValueError(f"its {what} has {size} bytes, more than {MAX_PATH}")
+
+
+@contextmanager
+def _bad_entry(member: tarfile.TarInfo) -> Iterator[None]:
+    try:
+        yield
+    except (ValueError, OverflowError, OSError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            raise
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise InputError(
+            f"the archive's entry {member.name[:_SHOWN]!r} cannot be unpacked safely: {reason}", _HINT
+        ) from None
