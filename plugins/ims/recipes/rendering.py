@@ -1,4 +1,4 @@
-"""Renders templates in a process of its own, so that a template that computes for ever cannot hold its caller.
+"""Renders templates in a process of its own, so that a template that computes forever cannot hold its caller.
 
 `render_all` starts the program, which is this module, and sends it the templates as JSON.
 """

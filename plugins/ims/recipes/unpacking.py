@@ -63,7 +63,7 @@ class _Stream(io.RawIOBase):
     def read(self, size: int = -1) -> bytes:
         data = self._unzipped.read(size)
         self._rest -= len(data)
-        self._allowed -= len(data) or tarfile.BLOCKSIZE  # tarfile may ask for data for ever after the end
+        self._allowed -= len(data) or tarfile.BLOCKSIZE  # tarfile may ask for data forever after the end
         if self._rest < 0:
             raise InputError(f"the archive unpacks to more than {self._limit} bytes with the headers of its entries")
         if self._allowed < 0:
