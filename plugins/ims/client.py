@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ssl
+import time
 from collections.abc import Iterator
 from typing import Any
 
@@ -19,6 +20,12 @@ from ims.errors import (
 )
 
 ROOT = "/apis/ims"
+SILENT_SECONDS = 120
+"""How long the service may send nothing."""
+BODY_SECONDS = 600
+"""How long the service may send the body of a response."""
+MAX_BYTES = 256 * 1024 * 1024
+_OF_ENCODED_BODY = ("content-encoding", "content-length", "transfer-encoding")
 _BY_STATUS: dict[int, type[ImsError]] = {
     401: LoginError,
     403: ConfigurationError,
@@ -36,7 +43,7 @@ class ImsClient:
     """
 
     def __init__(self, airflow_url: str, token: str = "", tls: ssl.SSLContext | bool = True) -> None:
-        self.http = httpx.Client(base_url=airflow_url, timeout=120, verify=tls)
+        self.http = httpx.Client(base_url=airflow_url, timeout=SILENT_SECONDS, verify=tls)
         if token:
             self.http.headers["Authorization"] = f"Bearer {token}"
 
@@ -89,13 +96,14 @@ class ImsClient:
     def send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         """Send a request to any path of the service; returns the response if it is a success."""
         try:
-            return _checked(self.http.request(method, path, **arguments))
+            with self.http.stream(method, path, **arguments) as response:
+                return _checked(_complete(response))
         except httpx.TransportError as error:
             raise self._unavailable(error) from None
 
     def lines(self, path: str, **query: Any) -> Iterator[str]:
         """Yield the lines of a text at `/apis/ims/v3/<path>` as they arrive, without a timeout between them."""
-        timeout = httpx.Timeout(120, read=None)
+        timeout = httpx.Timeout(SILENT_SECONDS, read=None)
         try:
             with self.http.stream("GET", f"{ROOT}/v3/{path}", params=query, timeout=timeout) as response:
                 if not response.is_success:
@@ -108,6 +116,23 @@ class ImsClient:
         unknown_ca = "CERTIFICATE_VERIFY_FAILED" in str(error)
         hint = "Set IMS_CA_CERTIFICATE to its CA certificate" if unknown_ca else "Check its address, or run make up"
         return UnavailableError(f"the service at {self.http.base_url} does not answer: {error}", hint)
+
+
+def _complete(response: httpx.Response) -> httpx.Response:
+    """Return a response whose body was read.
+
+    Raises UnavailableError: the body takes too long or is too large, whatever the service sends meanwhile.
+    """
+    body, until = bytearray(), time.monotonic() + BODY_SECONDS
+    for chunk in response.iter_bytes():
+        body += chunk
+        if len(body) > MAX_BYTES or time.monotonic() > until:
+            raise UnavailableError(
+                f"the response of {response.request.url} has more than {MAX_BYTES} bytes or takes more than "
+                f"{BODY_SECONDS} s"
+            )
+    headers = [(name, value) for name, value in response.headers.items() if name not in _OF_ENCODED_BODY]
+    return httpx.Response(response.status_code, headers=headers, content=bytes(body), request=response.request)
 
 
 def _checked(response: httpx.Response) -> httpx.Response:

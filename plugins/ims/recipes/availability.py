@@ -17,6 +17,9 @@ from ims.network.client import checked_client
 from ims.recipes.description import Repository
 
 REQUEST_SECONDS = 10
+"""How long a server may send nothing."""
+ANSWER_SECONDS = 30
+"""How long a request may take, with all its redirects. A server that drips bytes is never silent."""
 _REFUSED = {401, 403}
 """Answers that will not change: the repository exists and denies access."""
 
@@ -54,8 +57,13 @@ def tls_context(ca_certificate: Path) -> ssl.SSLContext:
 async def ask(client: httpx.AsyncClient, repository: Repository) -> Answer:
     """Request the index of one repository."""
     try:
-        async with client.stream("GET", repository.metadata_url, follow_redirects=True) as answer:
+        async with (
+            asyncio.timeout(ANSWER_SECONDS),
+            client.stream("GET", repository.metadata_url, follow_redirects=True) as answer,
+        ):
             code, text = answer.status_code, f"{answer.status_code} {answer.reason_phrase}"
+    except TimeoutError:
+        return Answer(repository, ready=False, text=f"no answer within {ANSWER_SECONDS} s")
     except RefusedError as error:
         return Answer(repository, ready=False, text=f"{error.reason}; {error.hint}", final=True)
     except httpx.TransportError as error:

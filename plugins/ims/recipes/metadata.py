@@ -15,6 +15,8 @@ from ims.recipes.availability import REQUEST_SECONDS, tls_context
 from ims.recipes.description import Repository
 
 MAX_BYTES = 64 * 1024 * 1024
+INDEX_SECONDS = 120
+"""How long the download of an index may take, with all its redirects."""
 
 
 def index_digests(repositories: Sequence[Repository], ca_certificate: Path) -> dict[str, str]:
@@ -40,7 +42,10 @@ def _index(repository: Repository) -> str:
 async def _digest(client: httpx.AsyncClient, repository: Repository) -> str:
     total, size = hashlib.sha256(), 0
     try:
-        async with client.stream("GET", repository.metadata_url, follow_redirects=True) as answer:
+        async with (
+            asyncio.timeout(INDEX_SECONDS),
+            client.stream("GET", repository.metadata_url, follow_redirects=True) as answer,
+        ):
             if answer.status_code != 200:
                 raise UnavailableError(
                     f"the repository {repository.name} answered {answer.status_code} {answer.reason_phrase}"
@@ -52,6 +57,10 @@ async def _digest(client: httpx.AsyncClient, repository: Repository) -> str:
                     raise UnavailableError(
                         f"the index of the repository {repository.name} is larger than {MAX_BYTES} bytes"
                     )
+    except TimeoutError:
+        raise UnavailableError(
+            f"the repository {repository.name} did not send its index within {INDEX_SECONDS} s"
+        ) from None
     except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
         raise UnavailableError(
             f"the repository {repository.name} does not answer: {error or type(error).__name__}"
