@@ -68,9 +68,16 @@ class Builder:
         data |= {"ca_package": made} | ({} if packages is None else {"packages": packages})
         program = ["tests.steps.build_later", str(hours), json.dumps(data)]
         if hours is None:
-            program = ["ims.steps", "build_image", json.dumps(data), "--result", str(workspace / "result")]
+            program = ["ims.steps", "build_image", "--result", str(workspace / "result")]
         command = [*namespaces.STEP, sys.executable, "-m", *program]
-        done = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, check=False)
+        done = subprocess.run(
+            command,
+            input=json.dumps(data),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            check=False,
+        )
         assert done.returncode == 0, done.stdout
         package_root.mount(Workspace(workspace))
         make_rootfs(workspace / "image-root", workspace / "rootfs")
