@@ -73,6 +73,15 @@ def test_secrets_are_references(name: str, monkeypatch: pytest.MonkeyPatch) -> N
 
 
 @pytest.mark.parametrize("name", STEPS)
+def test_rules_for_addresses_are_those_of_the_service(name: str, configure: Callable[..., None]) -> None:
+    """A pod refuses the address of S3, and allows the networks of the setting."""
+    configure(allowed_networks="192.0.2.0/24", s3_endpoint_url="http://198.51.100.7:9000")
+    variables = {item["name"]: item.get("value") for item in sent(name)["spec"]["containers"][0]["env"]}
+    assert variables["IMS_ALLOWED_NETWORKS"] == "192.0.2.0/24"
+    assert variables["IMS_S3_ENDPOINT_URL"] == "http://198.51.100.7:9000"
+
+
+@pytest.mark.parametrize("name", STEPS)
 def test_input_is_a_file(name: str) -> None:
     """A step reads its input from a file: everybody on the node can read arguments."""
     pod = sent(name)

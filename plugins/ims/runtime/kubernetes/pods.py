@@ -34,6 +34,7 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 # The settings that steps use, except for paths: these differ in a pod.
 _SETTINGS = (
     *("recipes_bucket", "images_bucket", "recipe_max_mib", "recipe_max_files", "log_level"),
+    "allowed_networks",
     *("squashfs_level", "squashfs_processors", "squashfs_memory_mib"),
 )
 
@@ -146,6 +147,8 @@ def _container(own: Settings, step: Step[Any], job_id: str, memory_gib: int | No
 
 def _environment(own: Settings, step: Step[Any], job_id: str) -> list[k8s.V1EnvVar]:
     values = {f"IMS_{name.upper()}": str(getattr(own, name)) for name in _SETTINGS}
+    # The address of S3 is also that of a service, which untrusted code must not reach.
+    values |= {"IMS_S3_ENDPOINT_URL": own.endpoint_url}
     values |= {"IMS_HOME": str(workspace(job_id)), "IMS_CA_CERTIFICATE": CA, "HOME": "/tmp"}  # noqa: S108
     values |= {name: os.environ[name] for name in ("http_proxy", "https_proxy", "no_proxy") if name in os.environ}
     variables = [k8s.V1EnvVar(name=name, value=value) for name, value in values.items()]
