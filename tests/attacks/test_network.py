@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import socket
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -21,6 +22,8 @@ from ims.network.report import MAX_ENTRIES
 from ims.recipes.availability import ask_all, missing
 from ims.recipes.description import Repository
 from ims.recipes.metadata import index_digests
+from ims.sandbox.nat import provide_nat
+from ims.sandbox.network import enter, in_thread
 from tests.network.serving import Client, WebServer, allowing, proxy, web_server
 
 NO_CA = Path("/nonexistent/ca.pem")
@@ -319,3 +322,71 @@ def test_rebinding_of_a_repository(
         assert given == ["127.0.0.5"]
         with pytest.raises(InputError, match="is a loopback address"):
             availability_of(f"http://rebinding.example:{victim.port}/")
+
+
+BYPASS = """\
+import socket, sys
+host, port = sys.argv[1], int(sys.argv[2])
+def attempt(prepare, kind=socket.SOCK_STREAM):
+    with socket.socket(socket.AF_INET, kind) as s:
+        s.settimeout(2)
+        try:
+            prepare(s)
+            s.connect((host, port))
+            s.send(b"GET /bypass HTTP/1.0\\r\\n\\r\\n")
+            print("sent")
+        except OSError as error:
+            print(error)
+attempt(lambda s: None)
+attempt(lambda s: s.setsockopt(socket.SOL_SOCKET, socket.SO_BINDTODEVICE, b"net0"))
+attempt(lambda s: s.setsockopt(socket.SOL_SOCKET, socket.SO_DONTROUTE, 1))
+attempt(lambda s: s.setsockopt(socket.SOL_SOCKET, socket.SO_MARK, 1))
+attempt(lambda s: s.setsockopt(socket.IPPROTO_IP, 19, 1))  # IP_TRANSPARENT
+attempt(lambda s: None, socket.SOCK_DGRAM)
+for family, kind in ((socket.AF_PACKET, socket.SOCK_RAW), (socket.AF_INET, socket.SOCK_RAW)):
+    try:
+        socket.socket(family, kind, 255)
+        print("sent")
+    except OSError as error:
+        print(error)
+"""
+COMMANDS = ("nft flush ruleset", "ip route add 192.0.2.0/24 dev net0", "ip link set net0 down", "ip address flush net0")
+
+
+def run_as_root_of_a_box(namespace: int, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a program as root of a user namespace of its own in a network namespace, like the box does."""
+
+    def run() -> subprocess.CompletedProcess[str]:
+        enter(namespace)
+        line = ["unshare", "--user", "--map-root-user", "--", *command]
+        return subprocess.run(line, capture_output=True, text=True, check=False, timeout=60)
+
+    return in_thread(run)
+
+
+@pytest.mark.system
+def test_bypasses_of_the_nat() -> None:
+    """Options of sockets and raw packets do not lead to an address of the machine."""
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as probe:
+        probe.connect(("192.0.2.254", 9))
+        own = probe.getsockname()[0]
+    with web_server(own) as machine, socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagrams:
+        datagrams.bind((own, machine.port))
+        datagrams.settimeout(0.5)
+        with provide_nat(Policy("open")) as network:
+            done = run_as_root_of_a_box(network.namespace, "python3", "-c", BYPASS, own, str(machine.port))
+        assert len(done.stdout.splitlines()) == 8, done
+        assert "sent" not in done.stdout
+        assert not machine.requests
+        with pytest.raises(TimeoutError):
+            datagrams.recv(100)
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("command", COMMANDS)
+def test_filter_cannot_be_removed(command: str) -> None:
+    """The network belongs to another user namespace than root of the box."""
+    with provide_nat(Policy("open")) as network:
+        done = run_as_root_of_a_box(network.namespace, *command.split())
+    assert done.returncode != 0
+    assert "not permitted" in done.stderr

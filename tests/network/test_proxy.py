@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from ims.errors import PermanentError
-from ims.network.policy import Policy
+from ims.network.policy import RECIPE_HINT, Policy
 from ims.network.process import run_proxy
 from ims.network.proxy import Limits
 from ims.network.report import MAX_ENTRIES, Report
@@ -160,7 +160,7 @@ def test_error_names_refused_hosts() -> None:
     report.refuse("evil.example:443", "undeclared", is_forbidden=False)
     report.refuse("127.0.0.1:8333", "loopback", is_forbidden=True)
     error = PermanentError("config.sh failed", "See the log")
-    report.explain(error)
+    report.explain(error, RECIPE_HINT)
     assert str(error) == (
         "config.sh failed; connections refused: evil.example:443; connections refused: 127.0.0.1:8333. "
         "An administrator can allow its network with IMS_ALLOWED_NETWORKS. Set network: open in .ims_recipe.yaml, "

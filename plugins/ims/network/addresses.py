@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, collapse_addresses, ip_address, ip_network
 
 from ims.errors import PermanentError
 
@@ -28,6 +28,7 @@ _REFUSED: tuple[tuple[Network, str], ...] = tuple(
 )
 # IPv6 networks whose addresses contain an IPv4 address in their last 32 bits: compatible, translated (SIIT), and NAT64.
 _EMBEDDING = tuple(map(IPv6Network, ("::/96", "::ffff:0:0:0/96", "64:ff9b::/96", "64:ff9b:1::/48")))
+_TRANSLATION = (("64:ff9b::", 96, 0), ("64:ff9b:1::", 96, 0), ("2002::", 16, 80))
 _ISATAP = 0x5EFE
 _LAST_32_BITS = 0xFFFFFFFF
 
@@ -61,6 +62,26 @@ class AddressRules:
         if address in self.services:
             return "an address of this service"
         return "an address of this machine" if self.is_local(address) else None
+
+
+def refused_networks(rules: AddressRules, own: Iterable[Address]) -> list[Network]:
+    """The networks that `rules` refuse, for a packet filter, where `own` are the addresses of this machine.
+
+    The networks that the rules allow are not taken out.
+    """
+    addresses = (ip_network(address) for address in {*rules.services, *own} if not address.is_link_local)
+    networks = {network for network, _ in _REFUSED} | set(addresses)
+    plain = [network for network in networks if isinstance(network, IPv4Network)]
+    long = [network for network in networks if isinstance(network, IPv6Network)]
+    return [*collapse_addresses(plain), *collapse_addresses([*long, *_translated(plain)])]
+
+
+def _translated(networks: Iterable[IPv4Network]) -> Iterator[IPv6Network]:
+    """The IPv6 networks by which NAT64 and 6to4 reach IPv4 networks."""
+    for network in networks:
+        number = int(network.network_address)
+        for prefix, length, shift in _TRANSLATION:
+            yield IPv6Network((int(IPv6Address(prefix)) | number << shift, length + network.prefixlen))
 
 
 def forms(address: Address) -> Iterator[Address]:

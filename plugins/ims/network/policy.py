@@ -21,6 +21,8 @@ Access = Literal["none", "repositories", "open"]
 """What a program may reach: nothing, the repositories of its recipe, or every address that is not refused."""
 DEFAULT_PORTS = {"http": 80, "https": 443}
 MAX_ENDPOINTS = 1000
+RECIPE_HINT = "Set network: open in .ims_recipe.yaml, or name the host in its field network_hosts"
+JOB_HINT = "Set network to open in the job"
 _HOST = re.compile(r"(\[[0-9A-Fa-f:.]{1,45}\]|[A-Za-z0-9._-]{1,253})(?P<port>:[0-9]{1,5})?")
 
 
@@ -28,13 +30,14 @@ _HOST = re.compile(r"(\[[0-9A-Fa-f:.]{1,45}\]|[A-Za-z0-9._-]{1,253})(?P<port>:[0
 class Policy:
     """`endpoints` are the HOST:PORT that `repositories` allows.
 
-    `allowed_networks` and `services` are those of `AddressRules`, as text.
+    `allowed_networks` and `services` are those of `AddressRules`, as text. `hint` tells how to allow another host.
     """
 
     access: Access
     endpoints: tuple[str, ...] = ()
     allowed_networks: tuple[str, ...] = ()
     services: tuple[str, ...] = ()
+    hint: str = RECIPE_HINT
 
     def as_dict(self) -> dict[str, Any]:
         """The policy as JSON."""
@@ -43,8 +46,10 @@ class Policy:
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Policy:
         """Read the result of `as_dict`."""
-        lists = {name: tuple(value) for name, value in data.items() if name != "access"}
-        return cls(data["access"], **lists)
+        values: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in data.items()
+        }
+        return cls(**values)
 
     @property
     def rules(self) -> AddressRules:

@@ -47,7 +47,7 @@ def run_proxy(policy: Policy, listener: socket.socket) -> Iterator[Report]:
         yield report
     except ImsError as error:
         _stop(process, report)
-        report.explain(error)
+        report.explain(error, policy.hint)
         raise
     except BaseException:
         _stop(process, report)

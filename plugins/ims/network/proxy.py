@@ -22,7 +22,7 @@ from ims.network.addresses import RefusedError
 from ims.network.exchange import Exchange
 from ims.network.permissions import Permissions, UndeclaredError
 from ims.network.policy import DEFAULT_PORTS, Policy, join
-from ims.network.report import POLICY_HINT, Report
+from ims.network.report import Report
 from ims.network.resolution import in_brackets
 from ims.network.streams import CHUNK, MAX_HEAD, Stream, next_event, open_stream, open_tunnel, tunnel
 
@@ -50,6 +50,7 @@ class Proxy:
     def __init__(self, policy: Policy, report: Report, limits: Limits | None = None) -> None:
         self._permissions = Permissions(policy)
         self._rules = policy.rules
+        self._hint = policy.hint
         self._report = report
         self._limits = limits or Limits()
         self._active: set[asyncio.Task[None]] = set()
@@ -101,7 +102,7 @@ class Proxy:
                 await self._forward(client, connection, request, (host, port, scheme), _extend(deadline, self._limits))
         except UndeclaredError as error:
             self._report.refuse(name, str(error), is_forbidden=False)
-            await _respond(client, connection, 403, f"{name} is refused: {error}. {POLICY_HINT}")
+            await _respond(client, connection, 403, f"{name} is refused: {error}. {self._hint}")
         except RefusedError as error:
             self._report.refuse(name, error.reason, is_forbidden=True)
             await _respond(client, connection, 403, str(error))

@@ -18,7 +18,6 @@ MAX_NAME = 300
 MAX_BYTES = 1024 * 1024
 NAMED = 3
 """How many refused hosts the reason of a failure names."""
-POLICY_HINT = "Set network: open in .ims_recipe.yaml, or name the host in its field network_hosts"
 
 
 @dataclass
@@ -78,9 +77,9 @@ class Report:
         for host, reason in sorted((self.refused | self.forbidden).items()):
             log.warning("network: %s was refused: %s", host, reason)
 
-    def explain(self, error: ImsError) -> None:
+    def explain(self, error: ImsError, policy_hint: str) -> None:
         """Name the refused hosts in an error of the program, with the field or setting that would allow them."""
-        for entries, hint in ((self.refused, POLICY_HINT), (self.forbidden, HINT)):
+        for entries, hint in ((self.refused, policy_hint), (self.forbidden, HINT)):
             if entries:
                 more = f" and {len(entries) - NAMED} more" if len(entries) > NAMED else ""
                 error.reason += f"; connections refused: {', '.join(list(entries)[:NAMED])}{more}"

@@ -8,9 +8,11 @@ import os
 import socket
 import struct
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
 
 from ims.errors import ConfigurationError
 from ims.network.policy import Policy
@@ -19,6 +21,9 @@ from ims.network.report import Report
 
 PROXY = ("127.0.0.1", 3128)
 BACKLOG = 256
+Result = TypeVar("Result")
+
+_LIBC = ctypes.CDLL(None, use_errno=True)
 _CLONE_NEWNET = 0x40000000
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 1
@@ -29,11 +34,13 @@ class SandboxNetwork:
     """`namespace` is a descriptor for setns, valid while the context that provides it is open.
 
     `environment` are the variables with which programs find the proxy. `report` is complete when the context has ended.
+    `resolv_conf` is the content of /etc/resolv.conf in the sandbox.
     """
 
     namespace: int
     environment: dict[str, str]
     report: Report
+    resolv_conf: str = "# Names are resolved by the proxy.\n"
 
 
 @contextmanager
@@ -42,7 +49,7 @@ def provide(policy: Policy) -> Iterator[SandboxNetwork]:
 
     Raises ConfigurationError if this process may not make one, and the errors of `ims.network.process.run_proxy`.
     """
-    namespace, listener = _make_namespace()
+    namespace, listener = in_thread(_enter_new_namespace)
     try:
         with run_proxy(policy, listener) as report:
             yield SandboxNetwork(namespace, proxy_environment(":".join(map(str, PROXY))), report)
@@ -50,41 +57,60 @@ def provide(policy: Policy) -> Iterator[SandboxNetwork]:
         os.close(namespace)
 
 
-def _make_namespace() -> tuple[int, socket.socket]:
-    """Returns a descriptor of a new namespace, and a socket that listens in it.
+def in_thread(function: Callable[[], Result]) -> Result:
+    """Call a function that enters a network namespace in a thread, which ends at once: namespaces belong to threads.
 
-    A thread makes them: a network namespace belongs to a thread, and this one ends at once.
+    Raises ConfigurationError if this process may not do that.
     """
-    made: list[tuple[int, socket.socket]] = []
+    results: list[Result] = []
     errors: list[OSError] = []
 
-    def enter() -> None:
+    def call() -> None:
         try:
-            made.append(_enter_namespace())
+            results.append(function())
         except OSError as error:
             errors.append(error)
 
-    thread = threading.Thread(target=enter, name="network-namespace")
+    thread = threading.Thread(target=call, name="network-namespace")
     thread.start()
     thread.join()
     for error in errors:
         raise ConfigurationError(
             f"the network namespace of a sandbox cannot be made: {error}", "Run the service as root on Linux"
         ) from None
-    return made[0]
+    return results[0]
 
 
-def _enter_namespace() -> tuple[int, socket.socket]:
-    if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNET) != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))
+def enter(namespace: int) -> None:
+    """Move this thread, and what it starts from now on, to a network namespace. Raises OSError."""
+    _check(_LIBC.setns(namespace, _CLONE_NEWNET))
+
+
+def enter_command(namespace: Path) -> list[str]:
+    """The start of a command line that runs a program in the network namespace at a path."""
+    return ["nsenter", f"--net={namespace}", "--"]
+
+
+def listen() -> socket.socket:
+    """Enable loopback in the network namespace of this thread; returns a socket that listens there for the proxy."""
     listener = socket.socket()
     try:
         fcntl.ioctl(listener, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _IFF_UP))
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(PROXY)
         listener.listen(BACKLOG)
-        return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC), listener
     except OSError:
         listener.close()
         raise
+    return listener
+
+
+def _enter_new_namespace() -> tuple[int, socket.socket]:
+    _check(_LIBC.unshare(_CLONE_NEWNET))
+    return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC), listen()
+
+
+def _check(result: int) -> None:
+    if result != 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
