@@ -4,7 +4,7 @@ from airflow.sdk import DAG
 
 from ims.operators.base import task_defaults
 from ims.operators.conditions import none_of
-from ims.operators.dag_arguments import limit_tasks, params_of, run_limit, timetable
+from ims.operators.dag_arguments import RUN_TYPES, limit_tasks, params_of, run_limit, timetable
 from ims.operators.maintenance import CleanRecordsOperator, CleanWorkspacesOperator
 from ims.settings import settings
 from ims.workflows import IMAGE_MAINTENANCE
@@ -15,6 +15,7 @@ with DAG(
     doc_md=__doc__,
     schedule=timetable(settings().maintenance_schedule),
     catchup=False,
+    allowed_run_types=RUN_TYPES,
     max_active_runs=1,
     params=params_of(IMAGE_MAINTENANCE.params),
     dagrun_timeout=run_limit(IMAGE_MAINTENANCE),

@@ -3,7 +3,7 @@
 from airflow.sdk import DAG, TriggerRule, XComArg
 
 from ims.operators.base import task_defaults
-from ims.operators.dag_arguments import limit_tasks, params_of, run_limit, timetable
+from ims.operators.dag_arguments import RUN_TYPES, limit_tasks, params_of, run_limit, timetable
 from ims.operators.job import RemoveWorkspaceOperator
 from ims.operators.messages import NotifyOperator
 from ims.operators.nights import BuildRecipeOperator, ChooseBuildsOperator, SummarizeOperator
@@ -19,6 +19,7 @@ with DAG(
     doc_md=__doc__,
     schedule=timetable(settings().nightly_schedule),
     catchup=False,
+    allowed_run_types=RUN_TYPES,
     max_active_runs=1,
     params=params_of(NIGHTLY_IMAGES.params),
     dagrun_timeout=run_limit(NIGHTLY_IMAGES),

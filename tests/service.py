@@ -125,5 +125,6 @@ class Service:
         return str(answer.json()["state"])
 
     def workspace(self, job_id: str) -> Path:
-        """The workspace of a job."""
-        return self.settings.workspaces / job_id
+        """The workspace of a job, or where none is if it is closed."""
+        folder = self.settings.workspaces
+        return next(folder.glob(f"{job_id}*"), folder / job_id)

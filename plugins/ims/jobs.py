@@ -16,6 +16,15 @@ def job_id(run_id: str) -> str:
     return run_id if is_uuid else derive_id(run_id)
 
 
+def workspace_id(dag_id: str, run_id: str) -> str:
+    """The id of the workspace of a run: the id of its job, and what tells it from all runs of all workflows.
+
+    The ids of runs are unique only within a DAG, and a UUID may be the id of one run and follow from that of another.
+    """
+    job = job_id(run_id)
+    return f"{job}-{dag_id.replace('_', '-')}" + ("" if job == run_id else "-run")
+
+
 def is_derived_id(job: str) -> bool:
     """Whether a job id may be derived from the id of a run, which is then another."""
     try:

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from ims.api.retention.usage import used_by
+from ims.api.runs.runs import Run
 from ims.records.database import Database
 from ims.records.models import Image, Recipe
 from tests.api.records import IMAGES_BUCKET, RECIPES_BUCKET, make, put, store_archive, store_image
@@ -146,11 +147,17 @@ def test_running_job(api: httpx.Client, service: Service) -> None:
     assert not exists(service, path)
 
 
+def described(run_id: str, conf: dict[str, Any]) -> Run:
+    """A run that waits."""
+    times = {"created": datetime.now(UTC), "started": None, "ended": None}
+    return Run(dag_id="customize_image", run_id=run_id, state="queued", conf=conf, note=None, **times)
+
+
 def test_used_by() -> None:
     """Jobs use records and a playbook; a run may also have no configuration."""
     conf = {"artifact_id": "a", "public_key_id": "k", "playbook": "s3://ims/recipes/x", "script": None}
     run = str(uuid4())
-    assert used_by([{"dag_run_id": run, "conf": conf}, {"dag_run_id": "manual", "conf": None}]) == {
+    assert used_by([described(run, conf), described("manual", {})]) == {
         "a": run,
         "k": run,
         "s3://ims/recipes/x": run,

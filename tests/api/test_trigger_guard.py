@@ -201,6 +201,28 @@ def test_viewer(api: httpx.Client, viewer: httpx.Client, inputs: Inputs, conf: d
     assert runs(api) == before
 
 
+def test_run_has_an_id(api: httpx.Client, inputs: Inputs) -> None:
+    """Airflow would take the id from a time in the request. The guard chooses one that no other run can have."""
+    moment = "2020-01-01T00:00:00Z"
+    started = [
+        api.post(RUNS, json={"logical_date": None, "run_after": moment, "conf": inputs.fields()}) for _time in range(2)
+    ]
+    assert [answer.status_code for answer in started] == [200, 200], started[1].text
+    first, second = (answer.json()["dag_run_id"] for answer in started)
+    assert first != second
+    assert first.startswith("manual__")
+    assert not first.startswith("manual__2020")
+
+
+def test_no_backfill(api: httpx.Client) -> None:
+    """Nobody checks the `conf` of a backfill, so the workflows with a schedule allow none."""
+    for dag_id in ("nightly_images", "image_maintenance"):
+        body = {"dag_id": dag_id, "from_date": "2026-01-01T00:00:00Z", "to_date": "2026-01-03T00:00:00Z"}
+        answer = api.post("/api/v2/backfills", json={**body, "dag_run_conf": {"colour": "red"}})
+        assert answer.status_code == 400, answer.text
+        assert "backfill" in answer.text
+
+
 def test_other_routes(api: httpx.Client) -> None:
     """All other requests to Airflow pass."""
     assert api.get(RUNS).status_code == 200

@@ -10,6 +10,7 @@ from kubernetes import client, config
 from kubernetes.client import models as k8s
 from kubernetes.client.exceptions import ApiException
 
+from ims.jobs import workspace_id
 from tests.flows.waiting import wait_for
 from tests.node import STATE
 
@@ -26,7 +27,7 @@ class Cluster:
 
     def pods(self, job_id: str, step: str | None = None) -> list[k8s.V1Pod]:
         """Return the pods of a job, or of one step of it."""
-        selector = f"ims.job={job_id}" + (f",ims.step={step}" if step is not None else "")
+        selector = _of_job(job_id) + (f",ims.step={step}" if step is not None else "")
         return list(self.core.list_namespaced_pod(self.namespace, label_selector=selector).items)
 
     def builds(self, job_id: str) -> k8s.V1Pod | None:
@@ -41,10 +42,15 @@ class Cluster:
 
     def assert_nothing_of(self, job_id: str) -> None:
         """Assert that a job has no pod, Service or volume claim."""
-        selector = {"label_selector": f"ims.job={job_id}"}
+        selector = {"label_selector": _of_job(job_id)}
         wait_for(lambda: not self.pods(job_id), 30)
         assert self.core.list_namespaced_service(self.namespace, **selector).items == []
         assert self.core.list_namespaced_persistent_volume_claim(self.namespace, **selector).items == []
+
+
+def _of_job(job_id: str) -> str:
+    """Selects what belongs to the workspace of a job."""
+    return f"ims.job in ({workspace_id('create_image', job_id)},{workspace_id('customize_image', job_id)})"
 
 
 def require_own_node() -> None:

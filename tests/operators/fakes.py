@@ -15,6 +15,7 @@ from ims.runtime.base import ShellAddress, ShellRequest
 from ims.storage.objects import ObjectName
 
 RUN_ID = "6f1d2a52-9a1e-4b57-9c3f-0d5a1f6a7b11"
+WORKSPACE_ID = f"{RUN_ID}-create-image"
 ADDRESS = ShellAddress(host="192.0.2.1", port=2022, fingerprint="SHA256:abc", command="ssh -p 2022 root@192.0.2.1")
 
 

@@ -18,7 +18,7 @@ from ims.operators.job import (
 from ims.settings import settings
 from ims.storage import manifest
 from ims.storage.manifest import read_manifest
-from tests.operators.fakes import RUN_ID, FakeApi, FakeRuntime, FakeStore, make_context
+from tests.operators.fakes import RUN_ID, WORKSPACE_ID, FakeApi, FakeRuntime, FakeStore, make_context
 
 RECIPE = {
     "id": "r1",
@@ -66,7 +66,7 @@ def test_open_workspace() -> None:
     assert len(result.pop("image_id")) == 36
     assert len(result.pop("lineage")) == 36
     assert result == {
-        "workspace": f"/workspaces/{RUN_ID}",
+        "workspace": f"/workspaces/{WORKSPACE_ID}",
         "job_id": RUN_ID,
         "image_name": "site-1",
         "path": "s3://recipes/r1.tar.gz",
@@ -86,7 +86,7 @@ def test_each_try_has_its_own_image_id() -> None:
 def test_size_of_the_workspace(runtime: FakeRuntime, size: int | None, expected: int) -> None:
     """The setting applies unless the job overrides it."""
     open_workspace(size_gib=size)
-    assert runtime.calls == [("open_workspace", RUN_ID, expected)]
+    assert runtime.calls == [("open_workspace", WORKSPACE_ID, expected)]
 
 
 def test_record_without_a_link(api: FakeApi, runtime: FakeRuntime) -> None:
@@ -114,7 +114,7 @@ def test_close_after_success(api: FakeApi, runtime: FakeRuntime, store: FakeStor
     store.objects["s3://boot-images/i1/rootfs"] = b""
     api.answers["images/i1"] = {"id": "i1"}
     close("i1")
-    assert runtime.calls == [("close_workspace", RUN_ID)]
+    assert runtime.calls == [("close_workspace", WORKSPACE_ID)]
     assert store.objects
 
 
@@ -124,7 +124,7 @@ def test_close_without_a_registered_image(runtime: FakeRuntime, store: FakeStore
     store.objects |= {"s3://boot-images/i1/rootfs": b"", "s3://boot-images/i2/rootfs": b""}
     with pytest.raises(AirflowFailException, match="the job made no image"):
         close("i1")
-    assert runtime.calls == [("close_workspace", RUN_ID)]
+    assert runtime.calls == [("close_workspace", WORKSPACE_ID)]
     assert list(store.objects) == ["s3://boot-images/i2/rootfs"]
 
 
@@ -140,7 +140,7 @@ def test_close_before_there_was_an_image_id(store: FakeStore) -> None:
 def test_remove_workspace(runtime: FakeRuntime) -> None:
     """The run of a plan makes no image."""
     RemoveWorkspaceOperator(task_id="close_workspace").execute(make_context("plan_images"))
-    assert runtime.calls == [("close_workspace", RUN_ID)]
+    assert runtime.calls == [("close_workspace", f"{RUN_ID}-plan-images")]
 
 
 def uploaded(name: str, kind: str) -> dict[str, Any]:

@@ -63,7 +63,7 @@ def test_list_workspaces(monkeypatch: pytest.MonkeyPatch) -> None:
         removed.append("j1")
         return True
 
-    _, runtime = prepare(monkeypatch, finding("j1", remove), maintenance={"jobs": ["j2"]})
+    _, runtime = prepare(monkeypatch, finding("j1", remove), maintenance={"workspaces": ["j2"]})
     (result,) = CleanWorkspacesOperator(task_id="workspaces", list_only=True).execute(make_context())
     assert (result["kind"], result["count"], result["items"]) == ("workspaces", 1, ["j1"])
     assert runtime.calls == [("leftovers", ["j2"], settings().orphan_hours)]
@@ -72,14 +72,14 @@ def test_list_workspaces(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_sweep_workspaces(monkeypatch: pytest.MonkeyPatch) -> None:
     """An item that is in use by now stays and is not counted."""
-    prepare(monkeypatch, finding("j1"), finding("busy", lambda: False), maintenance={"jobs": []})
+    prepare(monkeypatch, finding("j1"), finding("busy", lambda: False), maintenance={"workspaces": []})
     (result,) = CleanWorkspacesOperator(task_id="workspaces", list_only=False).execute(make_context())
     assert (result["count"], result["bytes"], result["items"]) == (1, 10, ["j1"])
 
 
 def test_nothing_left(monkeypatch: pytest.MonkeyPatch) -> None:
     """The result is empty."""
-    prepare(monkeypatch, maintenance={"jobs": []})
+    prepare(monkeypatch, maintenance={"workspaces": []})
     assert CleanWorkspacesOperator(task_id="workspaces", list_only=False).execute(make_context()) == []
 
 
@@ -103,7 +103,7 @@ def test_items_that_cannot_be_removed(monkeypatch: pytest.MonkeyPatch) -> None:
         finding("j2", fail(PermissionError("no"))),
         finding("deep", fail(RecursionError("too deep"))),
         finding("j3", last),
-        maintenance={"jobs": []},
+        maintenance={"workspaces": []},
     )
     reason = r"3 items .*: workspaces j1 \(the cluster .*, workspaces j2 \(no\), workspaces deep \(too deep\)"
     with pytest.raises(AirflowException, match=reason):

@@ -39,8 +39,8 @@ def choose(
     monkeypatch.setattr(plan, "api_client", lambda: FakeApi(**answers))
     monkeypatch.setattr(plan, "runtime", lambda: runtime)
     result = ChooseRecipesOperator(task_id="choose_recipes", recipes=ids).execute(make_context("nightly_images"))
-    assert runtime.calls == [("open_workspace", RUN_ID, WORKSPACE_GIB)]
-    assert result["workspace"] == f"/workspaces/{RUN_ID}"
+    assert runtime.calls == [("open_workspace", f"{RUN_ID}-nightly-images", WORKSPACE_GIB)]
+    assert result["workspace"] == f"/workspaces/{RUN_ID}-nightly-images"
     return result["recipes"]
 
 

@@ -12,7 +12,7 @@ from ims.errors import ImsError, MissingError
 from ims.operators import shell
 from ims.operators.shell import StartShellOperator, StopShellOperator
 from ims.runtime.base import ShellRequest
-from tests.operators.fakes import ADDRESS, RUN_ID, FakeApi, FakeRuntime, make_context
+from tests.operators.fakes import ADDRESS, RUN_ID, WORKSPACE_ID, FakeApi, FakeRuntime, make_context
 
 
 def prepare(monkeypatch: pytest.MonkeyPatch, failure: ImsError | None = None) -> tuple[FakeApi, FakeRuntime]:
@@ -100,5 +100,5 @@ def test_stop_shell(monkeypatch: pytest.MonkeyPatch, is_open: bool) -> None:
     if is_open:
         api.answers[f"jobs/{RUN_ID}/shell"] = {}
     StopShellOperator(task_id="stop_shell").execute(make_context())
-    assert runtime.calls == [("close_shell", RUN_ID)]
+    assert runtime.calls == [("close_shell", WORKSPACE_ID)]
     assert api.changes == ([("DELETE", f"jobs/{RUN_ID}/shell", None)] if is_open else [])

@@ -7,7 +7,7 @@ from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from ims.sensors.completion import CompletionSensor
 from ims.triggers.completion import CompletionTrigger
-from tests.operators.fakes import RUN_ID, make_context, xcoms
+from tests.operators.fakes import RUN_ID, WORKSPACE_ID, make_context, xcoms
 
 
 def sensor() -> CompletionSensor:
@@ -21,6 +21,7 @@ def test_task_hands_over_to_the_triggerer() -> None:
         sensor().execute(make_context())
     assert isinstance(deferred.value.trigger, CompletionTrigger)
     assert deferred.value.trigger.job_id == RUN_ID
+    assert deferred.value.trigger.workspace_id == WORKSPACE_ID
     assert deferred.value.method_name == "resume"
 
 

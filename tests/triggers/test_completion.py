@@ -35,8 +35,9 @@ class Service:
         self._answer()
         return {"operation": self.operation, "until": self.until.isoformat()}
 
-    def shell_outcome(self, _job_id: str) -> str | None:
+    def shell_outcome(self, workspace_id: str) -> str | None:
         """The shell as the runtime knows it."""
+        assert workspace_id == "w1"
         self._answer()
         return self.outcome
 
@@ -59,9 +60,10 @@ def wait(change: Any = None, after: int = 3) -> Any:
     """The payload of the event. After some waits, `change` is called."""
 
     async def run() -> Any:
-        trigger = CompletionTrigger("j1")
+        trigger = CompletionTrigger("j1", "w1")
         kind, arguments = trigger.serialize()
-        assert (kind, arguments) == ("ims.triggers.completion.CompletionTrigger", {"job_id": "j1"})
+        assert kind == "ims.triggers.completion.CompletionTrigger"
+        assert arguments == {"job_id": "j1", "workspace_id": "w1"}
         event = asyncio.ensure_future(anext(trigger.run()))
         await asyncio.sleep(0.01 * after)
         assert event.done() is (change is None)
@@ -100,7 +102,7 @@ def test_services_do_not_answer(service: Service) -> None:
 
 def test_one_login_for_many_requests(service: Service) -> None:
     """The API is asked every few seconds for days. A new login follows only after a request that failed."""
-    trigger = CompletionTrigger("j1")
+    trigger = CompletionTrigger("j1", "w1")
     assert [trigger._ask_api() for _ in range(3)] == [None] * 3
     assert service.logins == 1
     service.is_available = False

@@ -10,6 +10,7 @@ from typing import Any
 from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowSkipException
 
+from ims.jobs import workspace_id
 from ims.operators.conditions import Condition
 from ims.operators.errors import log_reason, task_errors, time_limit
 from ims.operators.inputs import check_inputs
@@ -25,6 +26,11 @@ def task_defaults(*, retries: int = 2, retry_delay: float = 10) -> dict[str, Any
         "on_failure_callback": log_reason,
         "on_retry_callback": log_reason,
     }
+
+
+def workspace_of(context: Context) -> str:
+    """The id of the workspace of a run."""
+    return workspace_id(context["dag"].dag_id, str(context["run_id"]))
 
 
 class ImsOperator(BaseOperator):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import timedelta
+from typing import Any
 
 from airflow.sdk import DAG, CronTriggerTimetable, Param
 from pydantic import BaseModel
@@ -10,6 +11,9 @@ from pydantic import BaseModel
 from ims.params import field_schemas
 from ims.settings import settings
 from ims.workflows import Workflow, check_limits
+
+RUN_TYPES: Any = ("manual", "scheduled", "operator_triggered")
+"""All types of runs but backfills, whose `conf` nobody checks: to build what was missed, start a run."""
 
 
 def params_of(model: type[BaseModel]) -> dict[str, Param]:

@@ -11,7 +11,7 @@ from ims.connections import api_client, object_store
 from ims.errors import InputError, MissingError, PermanentError
 from ims.jobs import job_id
 from ims.lineage import lineage_id
-from ims.operators.base import ImsOperator
+from ims.operators.base import ImsOperator, workspace_of
 from ims.runtime.choice import runtime
 from ims.settings import settings
 from ims.steps.artifacts import Upload
@@ -44,7 +44,7 @@ class OpenWorkspaceOperator(ImsOperator):
             raise InputError(
                 f"{record['name']} ({record['id']}) has no link to an object in S3", "Set its link, then start again"
             )
-        workspace = runtime().open_workspace(job, self.size_gib or settings().build_env_size)
+        workspace = runtime().open_workspace(workspace_of(context), self.size_gib or settings().build_env_size)
         self.log.info("job %s uses %s %s; its workspace is %s", job, record["name"], record["id"], workspace)
         return {
             "workspace": str(workspace),
@@ -63,7 +63,7 @@ class RemoveWorkspaceOperator(ImsOperator):
 
     def perform(self, context: Context) -> None:
         """Succeeds if there is no workspace."""
-        runtime().close_workspace(job_id(str(context["run_id"])))
+        runtime().close_workspace(workspace_of(context))
 
 
 class CloseWorkspaceOperator(ImsOperator):
@@ -81,7 +81,7 @@ class CloseWorkspaceOperator(ImsOperator):
 
     def perform(self, context: Context) -> None:
         """Raises PermanentError: the job made no image."""
-        runtime().close_workspace(job_id(str(context["run_id"])))
+        runtime().close_workspace(workspace_of(context))
         if not self._is_registered():
             self._delete_uploads()
             raise PermanentError(

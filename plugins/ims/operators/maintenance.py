@@ -60,7 +60,7 @@ class CleanWorkspacesOperator(MaintenanceOperator):
     def clean(self) -> list[dict[str, Any]]:
         """Removes every item it can. Raises ImsError if it cannot remove some."""
         client = api_client()
-        found = runtime().leftovers(lambda: client.get("maintenance")["jobs"], settings().orphan_hours)
+        found = runtime().leftovers(lambda: client.get("maintenance")["workspaces"], settings().orphan_hours)
         if self.list_only:
             return summary(found)
         removed, failed = remove_all(found)

@@ -10,9 +10,8 @@ from airflow.sdk import Context
 from ims.client import ImsClient
 from ims.connections import api_client
 from ims.errors import MissingError, PermanentError
-from ims.jobs import job_id
 from ims.nights import RecipeState, due_recipes
-from ims.operators.base import ImsOperator
+from ims.operators.base import ImsOperator, workspace_of
 from ims.runtime.choice import runtime
 from ims.steps.plan_images import RecipeToPlan
 
@@ -44,7 +43,7 @@ class ChooseRecipesOperator(ImsOperator):
         client = api_client()
         chosen = self._recipes_by_id(client) if self.recipes else _due_recipes(client)
         recipes = [_to_plan(client, recipe) for recipe in chosen if recipe["link"] is not None]
-        workspace = runtime().open_workspace(job_id(str(context["run_id"])), WORKSPACE_GIB)
+        workspace = runtime().open_workspace(workspace_of(context), WORKSPACE_GIB)
         self.log.info("recipes: %s", ", ".join(recipe.name for recipe in recipes) or "none")
         return {"workspace": str(workspace), "recipes": [recipe.model_dump(mode="json") for recipe in recipes]}
 

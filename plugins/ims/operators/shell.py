@@ -11,7 +11,7 @@ from airflow.sdk.exceptions import AirflowSkipException
 from ims.connections import api_client
 from ims.errors import MissingError
 from ims.jobs import job_id
-from ims.operators.base import ImsOperator
+from ims.operators.base import ImsOperator, workspace_of
 from ims.runtime.base import ShellRequest
 from ims.runtime.choice import runtime
 
@@ -86,9 +86,8 @@ class StopShellOperator(ImsOperator):
 
     def perform(self, context: Context) -> None:
         """Succeeds if there is no shell."""
-        job = job_id(str(context["run_id"]))
-        runtime().close_shell(job)
+        runtime().close_shell(workspace_of(context))
         try:
-            api_client().delete(f"jobs/{job}/shell")
+            api_client().delete(f"jobs/{job_id(str(context['run_id']))}/shell")
         except MissingError:
             self.log.info("there was no shell")

@@ -54,6 +54,8 @@ class ShellAddress(BaseModel):
 class Runtime(Protocol):
     """Runs the steps of jobs, and owns the workspaces and shells of these jobs.
 
+    It knows a job by the id of its workspace (`ims.jobs.workspace_id`): the ids of two jobs may be the same.
+
     Steps are not run by a method: a process of this machine and a pod need different Airflow operators, so
     `ims.runtime.choice` names the operator beside the runtime.
     """
@@ -88,6 +90,6 @@ class Runtime(Protocol):
     def leftovers(self, running_jobs: Callable[[], Collection[str]], hours: int) -> list[Finding]:
         """Returns what ended jobs left behind, and the parts of caches that exceed their limit.
 
-        Ignores whatever is younger than `hours`. Calls `running_jobs` for the ids of the jobs that have not ended, and
-        does so last: a job that starts during the search is not mistaken for one that has ended.
+        Ignores whatever is younger than `hours`. Calls `running_jobs` for the workspaces of runs that have not ended,
+        and does so last: a job that starts during the search is not mistaken for one that has ended.
         """

@@ -8,7 +8,7 @@ from airflow.sdk import Context
 
 from ims.errors import PermanentError
 from ims.jobs import job_id
-from ims.operators.base import ImsOperator
+from ims.operators.base import ImsOperator, workspace_of
 from ims.operators.errors import task_errors
 from ims.triggers.completion import CompletionTrigger
 
@@ -23,7 +23,8 @@ class CompletionSensor(ImsOperator):
 
     def perform(self, context: Context) -> None:
         """Hand over to the triggerer."""
-        self.defer(trigger=CompletionTrigger(job_id(str(context["run_id"]))), method_name="resume")
+        trigger = CompletionTrigger(job_id(str(context["run_id"])), workspace_of(context))
+        self.defer(trigger=trigger, method_name="resume")
 
     def resume(self, context: Context, event: dict[str, Any]) -> None:
         """Continue with the job, or end it with the reason."""

@@ -27,15 +27,17 @@ class CompletionTrigger(BaseTrigger):
     The payload of the event is {outcome}: `complete`, `fail` or `expired`.
     """
 
-    def __init__(self, job_id: str) -> None:
+    def __init__(self, job_id: str, workspace_id: str) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.job_id = job_id
+        self.workspace_id = workspace_id
         self._client: ImsClient | None = None
         self._runtime: Runtime | None = None
 
     def serialize(self) -> tuple[str, dict[str, Any]]:
         """The class and the arguments from which another triggerer creates this trigger again."""
-        return "ims.triggers.completion.CompletionTrigger", {"job_id": self.job_id}
+        arguments = {"job_id": self.job_id, "workspace_id": self.workspace_id}
+        return "ims.triggers.completion.CompletionTrigger", arguments
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
         """Fires once."""
@@ -54,7 +56,7 @@ class CompletionTrigger(BaseTrigger):
         """The outcome of the shell; None if it is open or the runtime does not answer."""
         try:
             self._runtime = self._runtime or runtime()
-            return self._runtime.shell_outcome(self.job_id)
+            return self._runtime.shell_outcome(self.workspace_id)
         except ImsError as error:
             self.log.warning("%s", error)
             return None

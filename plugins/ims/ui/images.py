@@ -17,11 +17,11 @@ from starlette.concurrency import run_in_threadpool
 from ims.api.http.auth import may_read
 from ims.api.http.services import RecordsService, ShellsService
 from ims.api.jobs.views import ARTIFACTS
-from ims.api.retention.usage import running_jobs
 from ims.api.runs.airflow import AirflowService
+from ims.api.runs.lists import visible_jobs
 from ims.api.runs.night_views import DescribeNightService
 from ims.api.runs.nights import newest as newest_nights
-from ims.api.runs.runs import Run, run_of
+from ims.api.runs.runs import Run
 from ims.records.models import Image, PublicKey, Recipe, Shell
 from ims.records.selection import Selection
 from ims.records.shells import Shells
@@ -59,7 +59,7 @@ async def show_images(
     describe: DescribeNightService,
 ) -> HTMLResponse:
     """Show the page."""
-    runs = {run.job_id: run for run in map(run_of, await running_jobs(airflow))}
+    runs = {run.job_id: run for run in await visible_jobs(airflow)}
     nights = [await describe.one(run) for run in await newest_nights(airflow, None, NIGHTS)]
     content = await run_in_threadpool(_content, records, shells, runs)
     return templates.TemplateResponse(request, "images.html", {**content, "nights": nights})

@@ -11,18 +11,17 @@ from typing import Annotated
 
 from fastapi import APIRouter, Depends
 from pydantic import BaseModel, Field
-from starlette.concurrency import run_in_threadpool
 
 from ims.api.http.auth import may_delete, may_read
 from ims.api.http.schemas import RequestBody
 from ims.api.http.services import ObjectReferencesService, RecordsService, StoreService
 from ims.api.retention.orphans import Listing, list_objects
 from ims.api.retention.purge import PurgeService
-from ims.api.retention.usage import images_in_progress, running_jobs, used_by
-from ims.api.runs.airflow import AirflowService
+from ims.api.retention.usage import used_by
+from ims.api.runs.every_run import images_in_progress, unfinished_runs
 from ims.cleaning import NAMED_FINDINGS, Finding, remove_all, summary
 from ims.errors import ImsError, MissingError
-from ims.jobs import job_id
+from ims.jobs import workspace_id
 from ims.records.holds import Holds
 from ims.records.models import AnyRecord, Image, PublicKey, Recipe, RecordType
 from ims.records.retention import Rules, expired_images, expired_tombstones
@@ -59,9 +58,10 @@ class MaintenanceOut(BaseModel):
 
 
 class RunningOut(BaseModel):
-    """The ids of the jobs that have not ended. The clean-up skips their workspaces and shells."""
+    """The jobs, plans and nights that have not ended: ids, and ids of the workspaces that the clean-up skips."""
 
     jobs: list[str]
+    workspaces: list[str]
 
 
 @dataclass(frozen=True)
@@ -155,21 +155,23 @@ MaintenanceService = Annotated[Maintenance, Depends()]
 
 
 @router.get("", dependencies=[may_read()], response_model=RunningOut)
-async def list_running_jobs(airflow: AirflowService) -> RunningOut:
+def list_running_jobs() -> RunningOut:
     """List the jobs that have not ended, whose workspaces and shells the clean-up must skip."""
-    return RunningOut(jobs=sorted(job_id(run["dag_run_id"]) for run in await running_jobs(airflow)))
+    runs = unfinished_runs()
+    workspaces = sorted(workspace_id(run.dag_id, run.run_id) for run in runs)
+    return RunningOut(jobs=sorted(run.job_id for run in runs), workspaces=workspaces)
 
 
 @router.post("", dependencies=[may_delete()], response_model=MaintenanceOut)
-async def clean_up(body: MaintenanceIn, airflow: AirflowService, maintenance: MaintenanceService) -> MaintenanceOut:
+def clean_up(body: MaintenanceIn, maintenance: MaintenanceService) -> MaintenanceOut:
     """Expire images, purge old tombstones, and remove objects and uploads that no record refers to."""
-    listing = await run_in_threadpool(maintenance.list_objects)
-    runs = await running_jobs(airflow)
-    usage = Usage(used_by(runs), await images_in_progress(airflow, runs))
+    listing = maintenance.list_objects()
+    runs = unfinished_runs()
+    usage = Usage(used_by(runs), images_in_progress(runs))
     hours = settings().orphan_hours if body.orphan_hours is None else body.orphan_hours
-    found = await run_in_threadpool(maintenance.find, listing, usage, datetime.now(UTC), hours)
+    found = maintenance.find(listing, usage, datetime.now(UTC), hours)
     failed: list[str] = []
     if not body.dry_run:
-        found, failed = await run_in_threadpool(remove_all, found)
+        found, failed = remove_all(found)
     freed = [Freed(**item) for item in summary(found)]
     return MaintenanceOut(dry_run=body.dry_run, freed=freed, failed=failed[:NAMED_FINDINGS])

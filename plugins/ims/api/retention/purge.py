@@ -17,7 +17,6 @@ from ims.api.http.schemas import ArtifactLink
 from ims.api.http.services import ObjectReferencesService, RecordsService, StoreService
 from ims.api.retention.orphans import keep_folder
 from ims.api.retention.usage import holds_of_jobs
-from ims.api.runs.airflow import AirflowService
 from ims.errors import InputError, MissingError
 from ims.records.models import AnyRecord, Image, ImageObject, PublicKey, Recipe
 from ims.settings import settings
@@ -29,19 +28,17 @@ class Purge:
 
     def __init__(
         self,
-        airflow: AirflowService,
         records: RecordsService,
         references: ObjectReferencesService,
         store: StoreService,
     ) -> None:
-        self._airflow = airflow
         self._records = records
         self._references = references
         self._store = store
 
     async def check(self, records: Sequence[AnyRecord]) -> None:
         """Raises HeldError if a running job uses one of the records."""
-        (await holds_of_jobs(self._airflow)).check(records)
+        (await run_in_threadpool(holds_of_jobs)).check(records)
 
     async def purge_tombstones(self, tombstones: Sequence[AnyRecord]) -> None:
         """Purge tombstones. Raises HeldError, and purges none, if a running job uses one of them."""
@@ -56,7 +53,7 @@ class Purge:
         """
         await run_in_threadpool(self._delete_all, records)
         # Jobs that start from now on cannot use the records, so no use is overlooked.
-        holds = await holds_of_jobs(self._airflow)
+        holds = await run_in_threadpool(holds_of_jobs)
         free = [record for record in records if not holds.strict(record)]
         held = [record for record in records if holds.strict(record) and not isinstance(record, PublicKey)]
         await run_in_threadpool(self._purge_all, free, remove_objects=remove_objects)

@@ -12,6 +12,7 @@ from typing import Any
 from ims.api.runs.airflow import PAGE, AirflowApi
 from ims.api.runs.reasons import add_reason
 from ims.api.runs.runs import Run, ordered, run_of
+from ims.api.runs.states import RUN_NOT_ENDED
 from ims.records.selection import Position
 from ims.workflows import JOB_DAG_IDS
 
@@ -60,6 +61,12 @@ async def pages_of_runs(airflow: AirflowApi, selection: RunFilter, after: Positi
         last = found[-1].created
         offset = sum(run.created == last for run in found) + (offset if last == begin else 0)
         begin, after = last, None
+
+
+async def visible_jobs(airflow: AirflowApi) -> list[Run]:
+    """Returns the runs of jobs that have not ended, without their steps, as far as the caller may see them."""
+    query = RunFilter(states=RUN_NOT_ENDED).body()
+    return [run_of(item) for item in await airflow.search("dags/~/dagRuns/list", "dag_runs", **query)]
 
 
 async def queue_positions(airflow: AirflowApi, runs: Sequence[Run]) -> dict[str, int]:

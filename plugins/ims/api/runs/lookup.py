@@ -12,7 +12,8 @@ from ims.errors import MissingError
 from ims.jobs import is_derived_id, job_id
 from ims.workflows import JOB_DAG_IDS
 
-_RUN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.~:+-]*")
+RUN_ID = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9_.~:+-]*")
+"""The ids of runs. None of them is a path to another folder."""
 
 
 async def find_job(airflow: AirflowApi, identity: str) -> Run | None:
@@ -31,7 +32,7 @@ async def expect_job(airflow: AirflowApi, identity: str) -> Run:
 
 async def find_run(airflow: AirflowApi, dag_ids: Sequence[str], identity: str) -> Run | None:
     """Returns the run of one of the DAGs whose id is `identity` or whose job id is; without steps."""
-    if not _RUN_ID.fullmatch(identity):
+    if not RUN_ID.fullmatch(identity):
         return None
     for dag_id in dag_ids:
         found = await airflow.find(f"dags/{dag_id}/dagRuns/{identity}")

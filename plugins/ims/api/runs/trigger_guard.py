@@ -1,35 +1,49 @@
 """Guards Airflow's own `POST /dags/{id}/dagRuns`, which the UI uses too.
 
 Airflow checks params against their schemas, but accepts unknown keys and ids of records that do not exist. The guard
-refuses both before Airflow creates a run, by the same rules as `POST /jobs`.
+refuses both before Airflow creates a run, by the same rules as `POST /jobs`. It also refuses ids that another run of
+any of our workflows has, because everything that a job leaves is found by that id, and changes of XComs, by which the
+tasks of a job tell each other which files and objects are theirs.
 """
 
 from __future__ import annotations
 
 import json
 import re
+import uuid
+from datetime import UTC, datetime
+from typing import Any
 
 from pydantic import ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from ims.api.errors import FieldError
+from ims.api.errors import ConflictError, FieldError
 from ims.api.http.auth import authenticate, run_permission
 from ims.api.http.body import read_body, replay
 from ims.api.http.problems import Problem, error_response, problem_response
 from ims.api.http.services import object_store, records
 from ims.api.runs.airflow import is_internal
+from ims.api.runs.every_run import dags_with_run
 from ims.api.runs.job_checks import check_job, check_night
+from ims.api.runs.lookup import RUN_ID
 from ims.errors import ImsError
+from ims.jobs import is_derived_id
 from ims.params import JobParams, NightParams
 from ims.workflows import Workflow, find_workflow
 
 _TRIGGER = re.compile(r"/api/v2/dags/(?P<dag_id>[^/]+)/dagRuns/?")
+_XCOM = re.compile(
+    r"/api/v2/dags/(?P<dag_id>[^/]+)/dagRuns/[^/]+/taskInstances/[^/]+/(xcomEntries|state-store)(/.*)?", re.DOTALL
+)
+
+
+MAX_RUN_ID = 200
 
 
 class TriggerGuard:
-    """ASGI middleware around all of Airflow; it acts only on requests that start our workflows.
+    """ASGI middleware around all of Airflow; it acts only on requests that start our workflows or write to their runs.
 
     Calls from our own routes pass: the routes have checked them.
     """
@@ -39,36 +53,80 @@ class TriggerGuard:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes the request on, or answers it if the run is not allowed."""
-        workflow = _triggered(scope)
-        if workflow is None or is_internal(scope):
+        if scope["type"] != "http" or is_internal(scope) or scope["method"] in ("GET", "HEAD", "OPTIONS"):
             await self.app(scope, receive, send)
             return
         try:
-            body = await read_body(receive)
-            caller = await authenticate(Request(scope))
-            # A caller whom Airflow will refuse does not learn what exists.
-            if caller is not None and await caller.has(run_permission(workflow.dag_id)):
-                await run_in_threadpool(check_conf, workflow, body)
+            body = await self._checked(scope, receive)
         except Problem as problem:
             await problem_response(problem.status, problem.detail)(scope, receive, send)
         except ImsError as error:
             await error_response(error)(scope, receive, send)
         else:
-            await self.app(scope, replay(body, receive), send)
+            await self.app(scope, receive if body is None else replay(body, receive), send)
+
+    async def _checked(self, scope: Scope, receive: Receive) -> bytes | None:
+        """Returns the body for Airflow, or None if nobody has read it. Raises Problem or ImsError."""
+        if (workflow := _found(_XCOM, scope)) is not None:
+            if await _may_run(workflow, scope):
+                raise Problem(403, "only the tasks of a job write its XComs; start another job instead")
+            return None
+        if scope["method"] != "POST" or (workflow := _found(_TRIGGER, scope)) is None:
+            return None
+        body = await read_body(receive)
+        # A caller whom Airflow will refuse does not learn what exists.
+        return await run_in_threadpool(check_trigger, workflow, body) if await _may_run(workflow, scope) else body
 
 
-def _triggered(scope: Scope) -> Workflow | None:
-    """Returns the workflow that a request starts, or None if it does something else."""
-    match = _TRIGGER.fullmatch(scope.get("path", "")) if scope["type"] == "http" else None
-    return find_workflow(match["dag_id"]) if match is not None and scope["method"] == "POST" else None
+def _found(pattern: re.Pattern[str], scope: Scope) -> Workflow | None:
+    """Returns our workflow that the path of a request names, or None."""
+    match = pattern.fullmatch(scope.get("path", ""))
+    return find_workflow(match["dag_id"]) if match is not None else None
 
 
-def check_conf(workflow: Workflow, body: bytes) -> None:
-    """Raises FieldError if the workflow does not accept the `conf` in the body. Airflow refuses what is not JSON."""
+async def _may_run(workflow: Workflow, scope: Scope) -> bool:
+    caller = await authenticate(Request(scope))
+    return caller is not None and await caller.has(run_permission(workflow.dag_id))
+
+
+def check_trigger(workflow: Workflow, body: bytes) -> bytes:
+    """Returns the body for Airflow, in which the run always has an id. Airflow refuses what is not JSON.
+
+    Raises FieldError if the workflow does not accept the `conf`, or if the id is malformed; ConflictError if another
+    run has the id.
+    """
     try:
-        conf = json.loads(body).get("conf")
-    except (ValueError, AttributeError, RecursionError):
-        return
+        request = json.loads(body)
+    except (ValueError, RecursionError):
+        return body
+    if not isinstance(request, dict):
+        return body
+    check_conf(workflow, request.get("conf"))
+    run_id = request.get("dag_run_id")
+    if run_id is not None:
+        check_run_id(run_id)
+        return body
+    # Airflow would derive an id from the times in the body, which could be that of a run of another workflow.
+    return json.dumps({**request, "dag_run_id": new_run_id()}).encode()
+
+
+def new_run_id() -> str:
+    """An id in the form of Airflow's own that no other run has."""
+    return f"manual__{datetime.now(UTC).isoformat()}_{uuid.uuid4().hex[:8]}"
+
+
+def check_run_id(run_id: Any) -> None:
+    """Raises FieldError if a user may not choose this id for a run, ConflictError if another run has it."""
+    if not isinstance(run_id, str) or len(run_id) > MAX_RUN_ID or RUN_ID.fullmatch(run_id) is None:
+        raise FieldError.of("dag_run_id", f"at most {MAX_RUN_ID} letters, digits and _ . ~ : + -, and no dot first")
+    if is_derived_id(run_id):
+        raise FieldError.of("dag_run_id", "UUIDs of version 5 are reserved for the service; leave it out")
+    if dags := dags_with_run(run_id):
+        raise ConflictError(f"dag_run_id: {run_id} is the id of a run of {', '.join(dags)}; leave it out")
+
+
+def check_conf(workflow: Workflow, conf: Any) -> None:
+    """Raises FieldError if the workflow does not accept the `conf`."""
     try:
         params = workflow.params.model_validate({} if conf is None else conf)
     except ValidationError as error:

@@ -29,7 +29,7 @@ SHELL_PORT = 2022
 CONTAINER = "step"
 PART_OF = "app.kubernetes.io/part-of"
 JOB = "ims.job"
-"""The label with the id of the job."""
+"""The label with the id of the workspace, which begins with the id of the job."""
 _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 # The settings that steps use, except for paths: these differ in a pod.
 _SETTINGS = (

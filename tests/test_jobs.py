@@ -1,0 +1,40 @@
+"""The ids of jobs and of their workspaces."""
+
+from __future__ import annotations
+
+from itertools import product
+from uuid import uuid4
+
+from ims.jobs import derive_id, is_derived_id, job_id, workspace_id
+from ims.workflows import DAG_IDS
+
+RUN = str(uuid4())
+MANUAL = "manual__2026-11-27T03:00:00+00:00"
+
+
+def test_workspace_is_named_after_its_job() -> None:
+    """An operator finds the workspace, the pods and the volume of a job by its id."""
+    assert workspace_id("create_image", RUN) == f"{RUN}-create-image"
+    assert workspace_id("create_image", MANUAL) == f"{job_id(MANUAL)}-create-image-run"
+
+
+def test_no_two_runs_share_a_workspace() -> None:
+    """Neither runs of two workflows with one id, nor a run whose id is the job id of another."""
+    runs = (RUN, MANUAL, derive_id(MANUAL), derive_id(derive_id(MANUAL)), "..", "a/../b")
+    names = [workspace_id(dag_id, run) for dag_id, run in product(DAG_IDS, runs)]
+    assert len(set(names)) == len(names)
+
+
+def test_id_of_a_workspace_is_a_name() -> None:
+    """It names a folder, and objects of a cluster, whose names have at most 63 characters."""
+    for dag_id, run in product(DAG_IDS, (RUN, "../../etc", "x" * 1000)):
+        name = workspace_id(dag_id, run)
+        assert set(name) <= set("abcdefghijklmnopqrstuvwxyz0123456789-")
+        assert len(f"shell-{name}") <= 63 or dag_id == "image_maintenance"  # which has no shell
+
+
+def test_derived_ids() -> None:
+    """The ids that the service derives are known from others, so that users cannot take them."""
+    assert is_derived_id(derive_id("night"))
+    assert not is_derived_id(RUN)
+    assert not is_derived_id(MANUAL)
