@@ -57,9 +57,15 @@ class JobParams(BaseModel):
         None,
         "Name of the kernel in /boot of the image. Empty: vmlinuz, or Image on aarch64.",
         pattern=_FILE_NAME,
+        max_length=255,
     )
     initrd_file_name: str = _field(
-        "Boot files", "Initrd", "initrd", "Name of the initrd in /boot of the image.", pattern=_FILE_NAME
+        "Boot files",
+        "Initrd",
+        "initrd",
+        "Name of the initrd in /boot of the image.",
+        pattern=_FILE_NAME,
+        max_length=255,
     )
     kernel_parameters_file_name: str = _field(
         "Boot files",
@@ -67,6 +73,7 @@ class JobParams(BaseModel):
         "kernel-parameters",
         "Name of the file with the kernel parameters in /boot of the image. An image need not have the file.",
         pattern=_FILE_NAME,
+        max_length=255,
     )
     build_env_size: int | None = _field(
         "Build", "Free space (GiB)", None, "Space that must be free before the job starts.", ge=1, le=65536

@@ -28,7 +28,11 @@ from ims.storage.objects import ObjectName, StoredObject
 from ims.ui import api_docs, images
 
 TASKS = "ims-tasks"
-ROLES = {"admin": ("GET", "POST", "DELETE"), "user": ("GET", "POST", "DELETE"), "viewer": ("GET",), TASKS: ("POST",)}
+ROLES = {
+    "viewer": ("GET",),
+    "writer": ("GET", "POST"),
+    **dict.fromkeys(("user", "admin", TASKS), ("GET", "POST", "DELETE")),
+}
 """The methods that each user may use on workflows. Each token is the name of its user."""
 
 
@@ -50,7 +54,7 @@ class AuthManager:
 
     def is_authorized_dag(self, *, method: str, user: User, **_details: Any) -> bool:
         """Whether the user may do that."""
-        return method in (*ROLES[user.name], "GET")
+        return method in ROLES[user.name]
 
 
 class MemoryStore:

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from tests.api.offline import TASKS, Offline, offline_api
+from ims.api.runs.airflow import AirflowApi
+from ims.storage.manifest import ROOTFS
+from tests.api.offline import TASKS, Offline, application, offline_api
 from tests.api.test_owners import SHELL
 from tests.api.wire import assert_problem
 
@@ -130,3 +134,111 @@ def test_manifest_that_changes_after_it_was_checked(offline: Offline) -> None:
     answer = offline.request("user", "GET", f"/v3/images/{image['id']}/diff/{image['id']}")
     assert answer.status_code == 422
     assert secret not in offline.store.asked
+
+
+def test_endless_metadata(offline: Offline) -> None:
+    """Many small changes cannot fill the database."""
+    image = offline.request("user", "POST", "/v3/images", {"name": "x", "metadata": {"a": "1" * 200_000}}).json()
+    path = f"/v3/images/{image['id']}"
+    change = {"metadata": {"operation": "set", "key": "b", "value": "1" * 100_000}}
+    refuse(offline, "user", "PATCH", path, change, 422, "metadata")
+    many = {f"key-{number}": "" for number in range(1001)}
+    refuse(offline, "user", "POST", "/v3/images", {"name": "x", "metadata": many}, 422, "metadata")
+    full = offline.request("user", "POST", "/v3/images", {"name": "x", "metadata": dict(list(many.items())[:1000])})
+    more = {"metadata": {"operation": "set", "key": "one-more", "value": ""}}
+    refuse(offline, "user", "PATCH", f"/v3/images/{full.json()['id']}", more, 422, "metadata")
+    again = {"metadata": {"operation": "set", "key": "key-1", "value": "new"}}
+    assert offline.request("user", "PATCH", f"/v3/images/{full.json()['id']}", again).status_code == 200
+
+
+LONG = "x" * 256
+
+
+def variables(*items: dict[str, str]) -> dict[str, Any]:
+    """A recipe with these variables."""
+    return {**RECIPE, "template_dictionary": list(items)}
+
+
+TOO_LONG: dict[str, tuple[str, dict[str, Any], str]] = {
+    "image": ("images", {"name": LONG}, "name"),
+    "recipe": ("recipes", {**RECIPE, "name": LONG}, "name"),
+    "key": ("public-keys", {"name": LONG, "public_key": "x"}, "name"),
+    "job": ("jobs", {"job_type": "create", "image_root_archive_name": LONG}, "image_root_archive_name"),
+    "kernel": ("jobs", {"job_type": "create", "kernel_file_name": LONG}, "kernel_file_name"),
+    "link": ("images", {"name": "x", "link": {"path": f"s3://ims/{LONG * 4}"}}, "link.path"),
+    "variable": ("recipes", variables({"key": LONG, "value": ""}), "template_dictionary.0.key"),
+    "variables": ("recipes", variables(*[{"key": "a", "value": ""}] * 1001), "template_dictionary"),
+}
+
+
+@pytest.mark.parametrize("name", TOO_LONG)
+def test_long_name(offline: Offline, name: str) -> None:
+    """Names and lists have limits."""
+    kind, body, field = TOO_LONG[name]
+    before = offline.everything()
+    with airflow_is_never_asked():
+        answer = offline.request("user", "POST", f"/v3/{kind}", body)
+    assert answer.status_code == 422
+    assert field in answer.json()["errors"]
+    assert offline.everything() == before
+
+
+@contextmanager
+def airflow_is_never_asked() -> Iterator[None]:
+    """The API refuses the request before it starts anything."""
+    overrides: dict[Any, Any] = application().dependency_overrides
+    overrides[AirflowApi] = lambda: None
+    try:
+        yield
+    finally:
+        del overrides[AirflowApi]
+
+
+def test_large_body(offline: Offline) -> None:
+    """A body has at most a MiB."""
+    refuse(offline, "user", "POST", "/v3/images", {"name": "x", "metadata": {"a": "1" * 1024 * 1024}}, 413)
+
+
+FILTERS = {
+    "metadata": "metadata=a%3Db&" * 21,
+    "name": f"name={LONG}",
+    "package_below": f"package=x&package_below={LONG}",
+    "after": f"after={LONG * 5}",
+    "arch": f"arch={LONG}",
+}
+
+
+@pytest.mark.parametrize("field", FILTERS)
+def test_huge_filter(offline: Offline, field: str) -> None:
+    """Filters of lists have limits."""
+    refuse(offline, "viewer", "GET", f"/v3/images?{FILTERS[field]}", None, 422, field)
+
+
+def artifact(**fields: Any) -> dict[str, Any]:
+    """An entry of a manifest."""
+    return {"type": ROOTFS, "link": {"path": "s3://boot-images/x/rootfs"}, **fields}
+
+
+BILLION = b"".join(
+    [b'version: "1.0"\nl0: &l0 [x]\n']
+    + [b"l%d: &l%d [%s]\n" % (n, n, b",".join([b"*l%d" % (n - 1)] * 10)) for n in range(1, 10)]
+)
+BOMBS: dict[str, bytes] = {
+    "many artifacts": json.dumps({"version": "1.0", "artifacts": [artifact()] * 101}).encode(),
+    "long type": json.dumps({"version": "1.0", "artifacts": [artifact(type="x" * 2000)]}).encode(),
+    "long address": json.dumps(
+        {"version": "1.0", "artifacts": [artifact(link={"path": f"s3://boot-images/{'x' * 2000}"})]}
+    ).encode(),
+    "null character": json.dumps({"version": "1.0", "artifacts": [artifact(md5="\0")]}).encode(),
+    "billion laughs as a time": BILLION + b"created: *l9\nartifacts: []\n",
+    "billion laughs as artifacts": BILLION + b"artifacts: *l9\n",
+    "billion laughs as a type": BILLION + b"artifacts: [{type: *l9, link: {path: x}}]\n",
+}
+
+
+@pytest.mark.parametrize("name", BOMBS)
+def test_manifest_bomb(offline: Offline, name: str) -> None:
+    """A manifest of a few bytes fills neither the memory nor the database."""
+    manifest = offline.store.put("s3://boot-images/bomb/manifest.yaml", BOMBS[name])
+    offline.store.put("s3://boot-images/x/rootfs")
+    refuse(offline, "user", "POST", "/v3/images", {"name": "x", "link": {"path": manifest}}, 422, "link")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection, Iterable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, ValidationError
@@ -29,19 +29,28 @@ SBOM = "application/vnd.cyclonedx+json"
 FILES = "application/vnd.ims.image.files"
 
 
+# Users write manifests. Databases cannot store the null character; a key in S3 has at most 1024 bytes.
+_Text = Annotated[str, Field(pattern=r"^[^\x00]*$", max_length=1100)]
+
+
+def _time(value: object) -> object:
+    """YAML parses an unquoted time; this field is text. The text of a nested list could fill the memory."""
+    return str(value) if isinstance(value, date | int | float) else value
+
+
 class Link(BaseModel):
     """The address of an object."""
 
     type: Literal["s3"] = "s3"
-    path: str
-    etag: str = ""
+    path: _Text
+    etag: _Text = ""
 
 
 class Artifact(BaseModel):
     """A file of an image."""
 
-    type: str
-    md5: str = ""
+    type: _Text
+    md5: _Text = ""
     link: Link
 
 
@@ -49,8 +58,7 @@ class Manifest(BaseModel):
     """The manifest of an image."""
 
     version: Literal["1.0"]
-    # YAML parses an unquoted time; this field is text.
-    created: Annotated[str, BeforeValidator(str)] = Field(
+    created: Annotated[_Text, BeforeValidator(_time)] = Field(
         default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
     )
     artifacts: Annotated[list[Artifact], Field(max_length=MAX_ARTIFACTS)]

@@ -6,11 +6,11 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Request, Response
-from pydantic import BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field
 
 from ims.api.catalog.links import Linked, check_image_link, set_link
 from ims.api.catalog.listing import by_packages, page
-from ims.api.errors import ConflictError
+from ims.api.errors import ConflictError, FieldError
 from ims.api.http.auth import may_read, may_write, only_service
 from ims.api.http.lists import PAGE
 from ims.api.http.owners import SERVICE
@@ -27,6 +27,9 @@ router = APIRouter()
 Selected = Annotated[Selection, Depends(by_packages)]
 
 
+MAX_LABELS, MAX_LABELS_SIZE = 1000, 256 * 1024
+
+
 def _pairs(value: Any) -> Any:
     """Accepts metadata as one pair {key, value}, which `cray ims` sends, or as a mapping."""
     if isinstance(value, dict) and set(value) == {"key", "value"} and isinstance(value["key"], str):
@@ -34,7 +37,16 @@ def _pairs(value: Any) -> Any:
     return value
 
 
-Labels = Annotated[dict[Text, Text], BeforeValidator(_pairs), Field(max_length=1000)]
+def check_labels(labels: dict[str, str]) -> dict[str, str]:
+    """Returns the metadata of an image. Raises ValueError if there is too much of it."""
+    size = sum(len(key) + len(value) for key, value in labels.items())
+    if len(labels) > MAX_LABELS or size > MAX_LABELS_SIZE:
+        raise ValueError(f"an image has at most {MAX_LABELS} entries with {MAX_LABELS_SIZE} characters together")
+    return labels
+
+
+Key = Annotated[Text, Field(max_length=255)]
+Labels = Annotated[dict[Key, Text], BeforeValidator(_pairs), AfterValidator(check_labels)]
 
 
 Kernels = Annotated[list[Annotated[Text, Field(max_length=255)]], Field(max_length=100)]
@@ -178,4 +190,9 @@ def _link(image: Image, link: ArtifactLink, linked: Linked) -> None:
 
 def _changed(labels: dict[str, str], change: MetadataChange) -> dict[str, str]:
     rest = {key: value for key, value in labels.items() if key != change.key}
-    return rest if change.operation == "remove" else {**rest, change.key: change.value}
+    if change.operation == "remove":
+        return rest
+    try:
+        return check_labels({**rest, change.key: change.value})
+    except ValueError as error:
+        raise FieldError.of("metadata", str(error)) from None

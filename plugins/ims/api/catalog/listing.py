@@ -20,6 +20,7 @@ from ims.records.models import RecordType
 from ims.records.selection import Selection, position
 from ims.records.store import Records
 
+MAX_FILTERS = 20
 CHUNK = 1000
 """Records that are read at once for a list without a limit."""
 
@@ -48,7 +49,9 @@ def by_arch(base: Annotated[Selection, Depends(by_name)], arch: Annotated[Arch |
 
 def by_labels(
     base: Annotated[Selection, Depends(by_arch)],
-    metadata: Annotated[list[Text] | None, Query(description="key=value; all pairs must match")] = None,
+    metadata: Annotated[
+        list[Text] | None, Query(max_length=MAX_FILTERS, description="key=value; all pairs must match")
+    ] = None,
 ) -> Selection:
     """Filters of records with metadata."""
     pairs = [item.partition("=") for item in metadata or ()]
@@ -63,7 +66,7 @@ def by_packages(
     base: Annotated[Selection, Depends(by_labels)],
     package: Annotated[Name | None, Query(description="the name of a package in the image")] = None,
     package_below: Annotated[
-        Text | None, Query(description="the package is older than this version, as rpm or dpkg compares versions")
+        Name | None, Query(description="the package is older than this version, as rpm or dpkg compares versions")
     ] = None,
 ) -> Selection:
     """Filters of images."""

@@ -19,7 +19,9 @@ from ims.records.selection import Position
 CreatedAfter = Annotated[Moment | None, Query(description="created later than this; UTC unless it has a time zone")]
 CreatedBefore = Annotated[Moment | None, Query(description="created earlier than this; UTC unless it has a time zone")]
 Limit = Annotated[int | None, Query(ge=1, le=1000, description="the most items to return; without it, all")]
-After = Annotated[Text | None, Query(description="the end of the previous page, from its header `Link`")]
+After = Annotated[
+    Text | None, Query(max_length=1024, description="the end of the previous page, from its header `Link`")
+]
 
 LINK = {"Link": {"description": 'the next page, `<…>; rel="next"`, if there is one', "schema": {"type": "string"}}}
 PAGE: dict[int | str, dict[str, object]] = {200: {"headers": LINK}}

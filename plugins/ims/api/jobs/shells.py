@@ -71,7 +71,7 @@ def get_shell(identity: Id, shells: ShellsService) -> Shell:
     return shells.get(identity)
 
 
-@router.put("/{id}/shell", dependencies=[may_write()], response_model=ShellOut)
+@router.put("/{id}/shell", dependencies=only_service("host", "its job opens a shell"), response_model=ShellOut)
 def put_shell(identity: Id, body: ShellIn, shells: ShellsService) -> Shell:
     """Register the shell that the workflow has opened."""
     if job_id(body.dag_run_id) != identity:
