@@ -7,9 +7,11 @@ services, each have a file in `services_folder`.
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from ims.errors import ImsError
@@ -50,6 +52,7 @@ def stop(settings: Settings) -> None:
     """
     pid = _pid(settings)
     if pid is None:
+        end_orphans(settings)
         return
     control(settings, "shutdown")
     deadline = time.monotonic() + 3 * STOP_SECONDS
@@ -57,6 +60,25 @@ def stop(settings: Settings) -> None:
         if time.monotonic() > deadline:
             raise ImsError(f"supervisord ({pid}) does not stop", f"See {settings.home}/logs/supervisord.log")
         time.sleep(0.1)
+
+
+def end_orphans(settings: Settings) -> None:
+    """End the programs of a supervisord that was killed; they still use the ports and the database.
+
+    Whatever does not end within STOP_SECONDS is killed. Raises ImsError if something runs even then.
+    """
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        deadline = time.monotonic() + STOP_SECONDS
+        while left := _descendants(settings):
+            for pid in left:
+                _send(pid, settings, number)
+            if time.monotonic() > deadline:
+                break
+            time.sleep(0.5)
+    if left:
+        raise ImsError(
+            f"processes of an earlier start do not end: {', '.join(map(str, left))}", "End them, then try again"
+        )
 
 
 def is_running(settings: Settings) -> bool:
@@ -78,6 +100,37 @@ def control(settings: Settings, *command: str) -> str:
 def _run_control(settings: Settings, *command: str) -> subprocess.CompletedProcess[str]:
     program: list[str | Path] = [BIN / "supervisorctl", "-c", configuration_path(settings), *command]
     return subprocess.run(program, capture_output=True, text=True, check=False)
+
+
+def _descendants(settings: Settings) -> list[int]:
+    """The processes that this installation's supervisord started, and those that they started."""
+    found = [int(folder.name) for folder in Path("/proc").glob("[0-9]*") if _is_descendant(folder, settings)]
+    return [pid for pid in found if pid != os.getpid()]
+
+
+def _is_descendant(process: Path, settings: Settings) -> bool:
+    mark = f"SUPERVISOR_SERVER_URL=unix://{_socket_path(settings)}"
+    try:
+        return os.fsencode(mark) in (process / "environ").read_bytes().split(b"\0")
+    except OSError:
+        return False
+
+
+def _send(pid: int, settings: Settings, number: signal.Signals) -> None:
+    """Send a signal. PostgreSQL ends its sessions only after SIGINT."""
+    with suppress(ProcessLookupError):
+        descriptor = os.pidfd_open(pid)
+        try:
+            if _is_descendant(Path("/proc", str(pid)), settings):  # the kernel reuses process IDs
+                is_database = Path(f"/proc/{pid}/comm").read_text().strip() == "postgres"
+                soft = number is signal.SIGTERM
+                signal.pidfd_send_signal(descriptor, signal.SIGINT if soft and is_database else number)
+        finally:
+            os.close(descriptor)
+
+
+def _socket_path(settings: Settings) -> Path:
+    return settings.home / "run" / "supervisor.sock"
 
 
 def _pid(settings: Settings) -> int | None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shlex
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from configparser import RawConfigParser
 from pathlib import Path
 
@@ -14,7 +17,7 @@ from pydantic import HttpUrl
 
 from ims import supervisord
 from ims.settings import Settings
-from ims.stack import supervision
+from ims.stack import revival, supervision
 from ims.stack.credentials import Credentials, ensure_credentials
 from ims.stack.environment import process_environment
 
@@ -112,3 +115,68 @@ def test_supervisord_runs_from_start_to_stop(own: Settings) -> None:
     assert {name for name, state in states.items() if state == "STOPPED"} >= AIRFLOW
     assert not supervisord.is_running(other)
     assert not (own.home / "run" / "supervisor.sock").exists()
+
+
+@pytest.fixture
+def supervised(own: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
+    """An installation whose programs are two scripts: one never ends, the other one needs the file `disk`."""
+    stubborn = _script(own, "stubborn", "trap '' TERM; while :; do sleep 1; done")
+    needy = _script(own, "needy", f"test -e {own.home}/disk && exec sleep 300")
+    programs = [
+        supervision.Program("stubborn", stubborn, own.home, ("startsecs=0",)),
+        supervision.Program("needy", needy, own.home, ("startretries=0", "startsecs=1")),
+    ]
+    monkeypatch.setattr(supervision, "programs", lambda _settings: programs)
+    monkeypatch.setattr(revival, "EVENT", "TICK_5")
+    for module in (supervision, supervisord):
+        monkeypatch.setattr(module, "STOP_SECONDS", 2)
+    supervision.start(own, {"PATH": "/usr/bin:/bin"})
+    yield own
+    supervisord.stop(own)
+    supervisord.end_orphans(own)
+
+
+def _script(own: Settings, name: str, text: str) -> tuple[str, ...]:
+    path = own.home / name
+    path.write_text(f"#!/bin/sh\n{text}\n")
+    path.chmod(0o755)
+    return (str(path),)
+
+
+def state_of(own: Settings, program: str, expected: str) -> bool:
+    """Wait until a program has a state."""
+    until = time.monotonic() + 30
+    while supervisord.states(own).get(program) != expected:
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.5)
+    return True
+
+
+@pytest.mark.system
+def test_program_is_started_again_after_a_full_disk(supervised: Settings) -> None:
+    """supervisord gives up on it, but not for good."""
+    assert state_of(supervised, "needy", "FATAL")
+    (supervised.home / "disk").touch()
+    assert state_of(supervised, "needy", "RUNNING")
+
+
+@pytest.mark.system
+def test_orphans_of_a_killed_supervisord_end(supervised: Settings) -> None:
+    """Otherwise they keep their ports, and the next start fails. Processes that ignore the request are killed, too."""
+    assert state_of(supervised, "stubborn", "RUNNING")
+    os.kill(int((supervised.home / "run" / "supervisord.pid").read_text()), signal.SIGKILL)
+    with subprocess.Popen(["sleep", "300"], env={"IMS_HOME": str(supervised.home)}) as stranger:
+        time.sleep(0.5)
+        assert not supervisord.is_running(supervised)
+        assert processes_in(supervised.home)
+        supervisord.end_orphans(supervised)
+        assert not processes_in(supervised.home)
+        assert stranger.poll() is None
+        stranger.kill()
+
+
+def processes_in(home: Path) -> list[str]:
+    """The command lines that contain the path of an installation."""
+    lines = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+    return [line.decode(errors="replace") for line in lines if str(home).encode() in line]

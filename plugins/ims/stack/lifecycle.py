@@ -40,6 +40,7 @@ def up(settings: Settings, say: Say) -> Credentials:
     if supervisord.is_running(settings):
         await_all(settings, credentials, say)
         return credentials
+    supervisord.end_orphans(settings)
     check_ports(settings)
     if settings.s3_endpoint_url is None:
         seaweedfs.configure(settings, credentials)

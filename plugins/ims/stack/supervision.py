@@ -11,7 +11,7 @@ from pathlib import Path
 from ims import supervisord
 from ims.errors import ImsError
 from ims.settings import Settings
-from ims.stack import postgres, seaweedfs
+from ims.stack import postgres, revival, seaweedfs
 from ims.supervisord import BIN, STOP_SECONDS
 
 
@@ -72,6 +72,11 @@ def write_configuration(settings: Settings) -> Path:
         "autorestart=true\nstartretries=3\n" + "\n".join(program.options)
         for program in programs(settings)
     ]
+    names = " ".join(program.name for program in programs(settings))
+    sections.append(
+        f"[eventlistener:revival]\ncommand={BIN / 'python'} -m ims.stack.revival {names}\nevents={revival.EVENT}\n"
+        f"directory={settings.home}\nstderr_logfile={logs}/revival.log\nstderr_logfile_maxbytes=1MB\nautorestart=true"
+    )
     path = supervisord.configuration_path(settings)
     path.write_text("\n\n".join(sections) + "\n")
     return path
