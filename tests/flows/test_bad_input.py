@@ -72,7 +72,12 @@ class Case:
 
 
 CASES = {
-    "not a tar": Case(lambda: b"this is no archive", "fetch_recipe", "is not a gzip tar archive"),
+    "not a tar": Case(
+        lambda: b"this is no archive",
+        "fetch_recipe",
+        "is not a gzip tar archive",
+        fields=(("enable_debug", True),),  # there is nothing that a debug shell could show
+    ),
     "no config.xml": Case(
         lambda: tar({"image/config.xml": CONFIG}), "fetch_recipe", "no config.xml at its root, but image/config.xml"
     ),
@@ -132,7 +137,7 @@ def spoil(service: Service, path: str, metadata: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("name", CASES)
 def test_bad_recipe(name: str, bad_jobs: dict[str, tuple[dict[str, Any], Leftovers]]) -> None:
-    """The job ends in error at the right step, once, with the reason; nothing is left of it."""
+    """The job ends in error at the right step, once, with the reason. No debug shell opens, and nothing is left."""
     job, leftovers = bad_jobs[name]
     assert job["status"] == "error"
     assert job["failed_step"] == CASES[name].step, job["reason"]
@@ -141,4 +146,7 @@ def test_bad_recipe(name: str, bad_jobs: dict[str, tuple[dict[str, Any], Leftove
     failed = next(step for step in job["steps"] if step["name"] == job["failed_step"])
     assert failed["try_number"] == 1, "trying again could not have helped"
     assert failed["log_url"] == job["log_url"]
+    states = {step["name"]: step["state"] for step in job["steps"]}
+    assert (states["start_debug_shell"], states["wait_for_completion"]) == ("skipped", "skipped")
+    assert [shell["status"] for shell in job["ssh_containers"]] == ["pending"] * job["enable_debug"]
     leftovers.assert_none(job["id"])

@@ -1,10 +1,12 @@
-"""The debug shell of `create_image`: a look at what a build left when it failed."""
+"""The debug shell of `create_image`, on the image root of a failed build.
+
+tests/flows/test_bad_input.py tests that no debug shell opens if the job did not ask for it or has no image root.
+"""
 
 from __future__ import annotations
 
 import shutil
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -23,11 +25,6 @@ def broken(service: Service, http_server: RepositoryServer, tmp_path: Path) -> s
     shutil.copytree(RECIPES / "zypper", tmp_path / "recipe")
     (tmp_path / "recipe" / "config.sh").write_text("#!/bin/sh\necho the build was here > /etc/trace\nexit 1\n")
     return str(service.push(tmp_path / "recipe", "sles15", REPOSITORY=http_server.url)["id"])
-
-
-def states(job: dict[str, Any]) -> dict[str, str]:
-    """The state of each of a job's steps."""
-    return {step["name"]: step["state"] for step in job["steps"]}
 
 
 def test_build_that_fails(service: Service, broken: str, key: Key, leftovers: Leftovers) -> None:
@@ -57,24 +54,6 @@ def test_packing_that_fails(service: Service, http_server: RepositoryServer, key
     ended = service.wait(job["id"])
     assert (ended["status"], ended["failed_step"]) == ("error", "package_artifacts")
     leftovers.assert_none(job["id"])
-
-
-def test_not_asked_for(service: Service, broken: str) -> None:
-    """Without `enable_debug` none is opened."""
-    ended = service.wait(service.create(broken)["id"])
-    assert (ended["status"], ended["failed_step"]) == ("error", "build_image")
-    assert states(ended)["start_debug_shell"] == "skipped"
-    assert ended["ssh_containers"] == []
-
-
-def test_nothing_to_look_at(service: Service) -> None:
-    """A job that fails before there is an image root ends at once."""
-    recipe = service.register(service.upload_recipe(b"garbage"))
-    ended = service.wait(service.create(recipe["id"], enable_debug=True)["id"])
-    assert (ended["status"], ended["failed_step"]) == ("error", "fetch_recipe")
-    assert states(ended)["start_debug_shell"] == "skipped"
-    assert states(ended)["wait_for_completion"] == "skipped"
-    assert ended["ssh_containers"][0]["status"] == "pending"
 
 
 def test_cancelled_while_open(service: Service, broken: str, leftovers: Leftovers) -> None:

@@ -96,17 +96,20 @@ def test_s3_away_for_a_while(service: Service, http_server: RepositoryServer, tm
     assert ended["status"] == "success", ended["reason"]
 
 
-def test_restart_of_the_stack(service: Service, http_server: RepositoryServer) -> None:
-    """`down` leaves no process and nothing that listens; after `up` records, objects, runs and logs are there."""
+def test_restart_of_the_stack(service: Service, small: dict[str, Any], http_server: RepositoryServer) -> None:
+    """`down` leaves no process and nothing that listens. After `up`, records, objects and runs are as before.
+
+    A recipe that was pushed before can be built.
+    """
     recipe = service.push(RECIPES / "zypper", "sles15", REPOSITORY=http_server.url)
-    job = service.wait(service.create(recipe["id"])["id"])
+    job = service.wait(service.create(service.register(service.upload_recipe(b"no archive"))["id"])["id"])
     lifecycle.down(service.settings)
     assert started_with(str(service.settings.home)) == set()
     for port in (service.settings.port, service.settings.s3_port):
         with socket.socket() as probe:
             assert probe.connect_ex((service.settings.host, port)) != 0
     lifecycle.up(service.settings, print)
-    assert service.client.get(f"jobs/{job['id']}")["status"] == "success"
-    image = service.client.get(f"images/{job['resultant_image_id']}")
-    assert service.store.stat(ObjectName.parse(image["link"]["path"])).size > 0
+    assert service.client.get(f"jobs/{job['id']}") == job
+    assert service.client.get(f"images/{small['id']}") == small
+    assert service.store.stat(ObjectName.parse(small["link"]["path"])).size > 0
     assert service.wait(service.create(recipe["id"])["id"])["status"] == "success"
