@@ -53,7 +53,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "runtime": {
         *("cache", "cleaning", "files", "removal", "sandbox", "settings", "shell", "steps", "supervisord", "workspace"),
     },
-    "connections": {"client", "storage"},
+    "connections": {"client", "settings", "storage"},
     "triggers": {"client", "connections", "recipes", "runtime"},
     "operators": {
         *("cleaning", "client", "connections", "jobs", "lineage", "nights", "params"),

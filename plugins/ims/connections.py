@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from functools import cache
+from typing import Any
 
 from airflow.sdk import BaseHook
 from airflow.sdk.exceptions import AirflowNotFoundException
 
 from ims.client import ImsClient
 from ims.errors import ConfigurationError
-from ims.storage.objects import ObjectStore
+from ims.settings import settings
+from ims.storage.objects import ObjectStore, client_config
 
 API_CONNECTION = "ims_api"
 S3_CONNECTION = "ims_s3"
@@ -36,4 +38,14 @@ def object_store() -> ObjectStore:
     """The object store."""
     from airflow.providers.amazon.aws.hooks.s3 import S3Hook  # it takes a second to import
 
-    return ObjectStore(S3Hook(aws_conn_id=S3_CONNECTION).get_conn())
+    config = client_config(settings().endpoint_url)
+    return ObjectStore(S3Hook(aws_conn_id=S3_CONNECTION, config=config).get_conn())
+
+
+def token_service() -> Any:
+    """The client of the object store's token service, which issues temporary credentials."""
+    from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
+
+    from ims.storage.sessions import token_config
+
+    return AwsGenericHook(aws_conn_id=S3_CONNECTION, client_type="sts", config=token_config()).get_conn()

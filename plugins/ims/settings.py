@@ -42,10 +42,13 @@ class Settings(BaseSettings):
     )
     recipes_bucket: str = Field("ims", description="Bucket for recipe archives.")
     images_bucket: str = Field("boot-images", description="Bucket for image artifacts.")
-    sts: bool = Field(True, description="Whether `PUT /apis/sts/token` issues temporary S3 credentials.")
+    sts: bool = Field(
+        True, description="Whether steps and the clients of `PUT /apis/sts/token` get temporary S3 credentials."
+    )
     sts_role: str = Field(
         "",
-        description="ARN of the role in `IMS_S3_ENDPOINT_URL` that they assume. The embedded S3 has a role of its own.",
+        description="ARN of the role in `IMS_S3_ENDPOINT_URL` that they assume. The embedded S3 has a role of its own. "
+        "Without a role, steps use the credentials of the service.",
     )
     sts_seconds: int = Field(3600, ge=900, le=43200, description="Lifetime of temporary S3 credentials, in seconds.")
     database_url: str = Field("", description="SQLAlchemy URL of the records database. If empty, SQLite in `IMS_HOME`.")
@@ -64,7 +67,9 @@ class Settings(BaseSettings):
         None, description="Storage class of the volumes of jobs. If empty, the default of the cluster."
     )
     kubernetes_s3_secret: str = Field(
-        "ims-s3", description="Secret with the keys `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY` for the steps."
+        "ims-s3",
+        description="Secret with the keys `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, for steps that get no "
+        "temporary credentials.",
     )
     kubernetes_ca_config_map: str = Field(
         "ims-site-ca", description="ConfigMap with the root CA certificate of the site, in the key `ca.crt`."
@@ -219,6 +224,11 @@ class Settings(BaseSettings):
     def sts_role_arn(self) -> str:
         """ARN of the role that temporary S3 credentials assume; empty if there is none."""
         return EMBEDDED_ROLE if self.s3_endpoint_url is None else self.sts_role
+
+    @property
+    def step_role_arn(self) -> str:
+        """ARN of the role of the credentials of steps; empty if steps use the credentials of the service."""
+        return self.sts_role_arn if self.sts else ""
 
     @property
     def airflow_url(self) -> str:

@@ -1,4 +1,4 @@
-"""Attacks on S3: the internal ports of SeaweedFS."""
+"""Attacks on S3: with the credentials of another job, and on the internal ports of SeaweedFS."""
 
 from __future__ import annotations
 

@@ -23,6 +23,7 @@ VERBS = {
     "events": {"list", "watch"},
     "services": {"create", "get", "list", "delete"},
     "persistentvolumeclaims": {"create", "list", "deletecollection"},
+    "secrets": {"create"},
 }
 
 
@@ -57,7 +58,7 @@ def test_pods_of_steps(name: str) -> None:
 
 
 def test_rights() -> None:
-    """There is one role, in the namespace of the jobs; it grants no secrets, and nothing cluster-wide."""
+    """There is one role, in the namespace of the jobs; it lets nobody read Secrets, and grants nothing cluster-wide."""
     assert documents("ClusterRole", "ClusterRoleBinding") == []
     (role,) = documents("Role")
     rights = {name: set(rule["verbs"]) for rule in role["rules"] for name in rule["resources"]}

@@ -80,7 +80,7 @@ def test_pods_have_what_steps_declare(
     assert service.client.get(f"jobs/{job['id']}")["status"] == "success"
     assert {"fetch_recipe", "build_ca_package", "build_image", "package_artifacts", "upload_artifacts"} <= set(seen)
     for name, pod in seen.items():
-        assert_rights(pod, privileged=load_step(name).privileged, s3=load_step(name).s3)
+        assert_rights(pod, privileged=load_step(name).privileged, s3=load_step(name).s3 is not None)
 
 
 def assert_rights(pod: k8s.V1Pod, *, privileged: bool, s3: bool) -> None:
@@ -101,7 +101,9 @@ def assert_rights(pod: k8s.V1Pod, *, privileged: bool, s3: bool) -> None:
         assert (rights.allow_privilege_escalation, rights.capabilities.drop) == (False, ["ALL"]), name
         assert pod.spec.security_context.seccomp_profile.type == "RuntimeDefault", name
     keys = {variable.name for variable in step.env if variable.value_from is not None}
-    assert keys == ({"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"} if s3 else set()), name
+    assert keys == (set(pods.S3_KEYS) if s3 else set()), name
+    secrets = {variable.value_from.secret_key_ref.name for variable in step.env if variable.value_from is not None}
+    assert all(secret.startswith(pods.volume_name(pod.metadata.labels[pods.JOB])) for secret in secrets), name
     for container in (*pod.spec.containers, *(pod.spec.init_containers or [])):
         assert (
             container.name == pods.CONTAINER or not (container.security_context or k8s.V1SecurityContext()).privileged

@@ -27,7 +27,10 @@ def test_step_runs_with_its_inputs(monkeypatch: pytest.MonkeyPatch, caplog: pyte
     """Each line arrives in the log of the task with its level; the result is that of the task."""
     calls: list[tuple[Any, ...]] = []
 
-    def run(_self: StepProcess, what: Step[Any], data: Any, label: str, on_line: Callable[[str], None]) -> str:
+    def run(
+        _self: StepProcess, what: Step[Any], data: Any, label: str, on_line: Callable[[str], None], credentials: Any
+    ) -> str:
+        assert credentials == {}
         calls.append((what.name, data, label))
         for line in ("unpacking 12 %", "WARNING: no /etc/machine-id", "ERROR: 100% broken", "DEBUG: found rpm"):
             on_line(line)

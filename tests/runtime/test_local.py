@@ -8,7 +8,7 @@ import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ import pytest
 
 from ims.errors import ConfigurationError, StepFailedError
 from ims.runtime.local import process
-from ims.runtime.local.process import StepProcess, step_environment
+from ims.runtime.local.process import StepProcess
 from ims.runtime.local.runtime import LocalRuntime
 from ims.settings import Settings, settings
 from ims.steps.step import Step, StepInput
@@ -54,7 +54,6 @@ class ProbeInput(StepInput):
 
 
 PLAIN = Step("probe", ProbeInput, lambda step: None)
-WITH_S3 = Step("probe", ProbeInput, lambda step: None, s3=True)
 
 
 @dataclass
@@ -66,10 +65,10 @@ class Probe:
     workspace: Path
     lines: list[str] = field(default_factory=list)
 
-    def run(self, code: str, step: Step[ProbeInput] = PLAIN) -> Any:
+    def run(self, code: str, credentials: Mapping[str, str] | None = None) -> Any:
         """Run code as a step; returns the value of its variable `result`."""
         data = {"workspace": str(self.workspace), "code": textwrap.dedent(code)}
-        return self.process.run(step, data, "probe-0", self.lines.append)
+        return self.process.run(PLAIN, data, "probe-0", self.lines.append, credentials)
 
     def start(self, code: str) -> threading.Thread:
         """Run code as a step in the background, until it has printed `ready`."""
@@ -220,14 +219,12 @@ def test_environment(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
     assert seen["IMS_HOME"] == str(probe.own.home)
 
 
-def test_only_steps_that_use_s3_get_its_credentials(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The scripts of a recipe run in a step without S3."""
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://s3.example")
-    code = "result = sorted(name for name in os.environ if name.startswith('AWS_'))"
-    assert probe.run(code, WITH_S3) == ["AWS_ACCESS_KEY_ID", "AWS_ENDPOINT_URL"]
-    assert probe.run(code, PLAIN) == []
-    assert "AWS_ACCESS_KEY_ID" not in step_environment(PLAIN)
+def test_step_gets_only_its_own_credentials(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The scripts of a recipe run in a step without S3, and no step sees the credentials of the service."""
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "of the service")
+    code = "result = {name: value for name, value in os.environ.items() if name.startswith('AWS_')}"
+    assert probe.run(code, {"AWS_SECRET_ACCESS_KEY": "of the step"}) == {"AWS_SECRET_ACCESS_KEY": "of the step"}
+    assert probe.run(code) == {}
 
 
 def test_state_of_the_installation_is_hidden(probe: Probe) -> None:
@@ -273,7 +270,7 @@ def test_input_is_in_no_argument_and_no_file(probe: Probe) -> None:
 def test_modules_are_not_imported_from_the_workspace(probe: Probe) -> None:
     """A script of the recipe could plant one there for a later step that has credentials."""
     (probe.workspace / "json.py").write_text("raise SystemExit('taken over')")
-    assert not probe.run("import json; result = json.__file__", WITH_S3).startswith(str(probe.workspace))
+    assert not probe.run("import json; result = json.__file__").startswith(str(probe.workspace))
 
 
 # What a step leaves behind

@@ -68,7 +68,7 @@ def test_secrets_are_references(name: str, monkeypatch: pytest.MonkeyPatch) -> N
     pod = sent(name)
     assert "very secret" not in json.dumps(pod)
     names = {item["name"] for item in pod["spec"]["containers"][0]["env"]}
-    assert ("AWS_SECRET_ACCESS_KEY" in names) is load_step(name).s3
+    assert ("AWS_SECRET_ACCESS_KEY" in names) is (load_step(name).s3 is not None)
     assert "IMS_DATABASE_URL" not in names
 
 

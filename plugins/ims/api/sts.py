@@ -56,9 +56,8 @@ async def get_token(caller: CurrentCaller) -> dict[str, Any]:
     actions = [*sessions.READ]
     actions += sessions.WRITE if await caller.has(WRITE) else ()
     actions += sessions.DELETE if await caller.has(DELETE) else ()
-    given = await run_in_threadpool(
-        sessions.session_credentials, role, caller.id, settings().sts_seconds, settings().buckets, actions
-    )
+    grants = (sessions.LIST_BUCKETS, sessions.of_buckets(settings().buckets, actions))
+    given = await run_in_threadpool(sessions.session_credentials, role, caller.id, settings().sts_seconds, grants)
     return {"Credentials": {**given, "EndpointURL": settings().endpoint_url}}
 
 

@@ -7,6 +7,7 @@ from typing import Any
 from airflow.sdk import Context
 
 from ims.operators.base import StepTask
+from ims.operators.credentials import service_credentials, temporary_credentials
 from ims.runtime.local.process import StepProcess
 from ims.steps.logs import parse_line
 from ims.steps.step import load_step
@@ -22,7 +23,9 @@ class LocalStepOperator(StepTask):
     def perform(self, context: Context) -> Any:
         """Returns the result of the step."""
         label = f"{self.task_id}-{context['ti'].map_index}"
-        return self._process.run(load_step(self.task_id), self.data, label, self._log_line)
+        step = load_step(self.task_id)
+        credentials = temporary_credentials(step, self.data) or service_credentials(step)
+        return self._process.run(step, self.data, label, self._log_line, credentials)
 
     def on_kill(self) -> None:
         """End the step with the task."""

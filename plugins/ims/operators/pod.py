@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import PurePosixPath
 from typing import Any
 
 from airflow.providers.cncf.kubernetes.kubernetes_helper_functions import PodLaunchFailedException
@@ -18,13 +19,15 @@ from kubernetes.client import models as k8s
 
 from ims.errors import ImsError, StepFailedError, UnavailableError
 from ims.operators.base import StepTask
+from ims.operators.credentials import temporary_credentials
 from ims.operators.errors import out_of_time, task_errors
 from ims.runtime.kubernetes import pods
-from ims.runtime.kubernetes.cluster import GONE, await_cluster, cluster_errors
+from ims.runtime.kubernetes.cluster import GONE, await_cluster, cluster_errors, core_api
+from ims.runtime.kubernetes.credentials import store_credentials
 from ims.runtime.kubernetes.diagnosis import explain, outcome
 from ims.settings import settings
 from ims.steps.logs import parse_line
-from ims.steps.step import load_step
+from ims.steps.step import Step, load_step
 
 LOG_SECONDS = 5
 MARGIN_SECONDS = 300
@@ -59,16 +62,24 @@ class PodStepOperator(StepTask, KubernetesPodOperator):
 
     def perform(self, context: Context) -> Any:
         """Returns the result of the step."""
-        self.full_pod_spec = pods.step_pod(load_step(self.task_id), self.data, self.arch, self.memory_gib)
-        if self.execution_timeout is not None:
-            # The cluster ends the pod, even if Airflow is gone.
-            limit = self.execution_timeout.total_seconds() + MARGIN_SECONDS
-            self.full_pod_spec.spec.active_deadline_seconds = round(limit)
+        step = load_step(self.task_id)
         with cluster_errors():
             await_cluster()
+            secret = self._store_credentials(step)
+            self.full_pod_spec = pods.step_pod(step, self.data, self.arch, self.memory_gib, secret)
+            if self.execution_timeout is not None:
+                # The cluster ends the pod, even if Airflow is gone.
+                limit = self.execution_timeout.total_seconds() + MARGIN_SECONDS
+                self.full_pod_spec.spec.active_deadline_seconds = round(limit)
             result = KubernetesPodOperator.execute(self, context)
         # If the pod has ended already, the base class calls trigger_reentry at once and drops its result.
         return self._result if self.deferrable else result["result"]
+
+    def _store_credentials(self, step: Step[Any]) -> str | None:
+        """Create a Secret with the temporary S3 credentials of the step; returns its name, or None without any."""
+        given = temporary_credentials(step, self.data)
+        job_id = PurePosixPath(self.data["workspace"]).name
+        return store_credentials(core_api(), job_id, step.name, given) if given else None
 
     def await_pod_start(self, pod: k8s.V1Pod) -> None:
         """Wait until the pod runs. Raises AirflowException: its image cannot be pulled, or it takes too long."""

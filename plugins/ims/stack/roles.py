@@ -10,7 +10,7 @@ from pathlib import Path
 from ims.files import write_private
 from ims.settings import EMBEDDED_ROLE, Settings
 from ims.stack.credentials import Credentials
-from ims.storage.sessions import DELETE, READ, WRITE, policy
+from ims.storage.sessions import DELETE, LIST_BUCKETS, READ, WRITE, of_buckets, policy
 
 NAME = EMBEDDED_ROLE.rpartition("/")[2]
 
@@ -37,7 +37,7 @@ def write_roles(settings: Settings, credentials: Credentials) -> None:
             "signingKey": base64.b64encode(key).decode(),
         },
         "policy": {"defaultEffect": "Deny", "storeType": "memory"},
-        "policies": [{"name": NAME, "document": policy(buckets, (*READ, *WRITE, *DELETE))}],
+        "policies": [{"name": NAME, "document": policy((LIST_BUCKETS, of_buckets(buckets, (*READ, *WRITE, *DELETE))))}],
         "roles": [
             {
                 "roleName": NAME,

@@ -12,10 +12,9 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from pydantic import ValidationError
 from pydantic_core import to_jsonable_python
 
-from ims.errors import ImsError, InputError, disk_full
+from ims.errors import ImsError, disk_full
 from ims.files import write_atomically
 from ims.settings import settings
 from ims.steps.logs import LevelFormatter
@@ -53,11 +52,7 @@ def main(arguments: list[str] | None = None) -> int:
 def run(step: Step[Any], data: bytes | str) -> Any:
     """Run a step on its input in JSON; returns its result as JSON can represent it. Raises ImsError."""
     try:
-        return to_jsonable_python(step.run(step.input.model_validate_json(data)))
-    except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise InputError(f"the input of {step.name} is invalid: {where}: {first['msg']}") from None
+        return to_jsonable_python(step.run(step.read_input(data)))
     except OSError as error:
         raise disk_full(error) or error from None
 

@@ -14,6 +14,7 @@ from ims.steps.fetch_recipe import fetch_archive
 from ims.steps.step import Step, StepInput
 from ims.storage.manifest import MAX_BYTES, ROOTFS, Artifact, read_manifest
 from ims.storage.objects import ObjectName, ObjectStore
+from ims.storage.sessions import Grant, reading
 from ims.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -40,13 +41,7 @@ def fetch_rootfs(store: ObjectStore, name: ObjectName, workspace: Workspace) -> 
 
     Raises InputError if the manifest does not list exactly one rootfs, or if the rootfs is damaged.
     """
-    found = read_manifest(store.read_bytes(name, MAX_BYTES), name, settings().buckets).of_type(ROOTFS)
-    if len(found) != 1:
-        raise InputError(
-            f"the manifest {name} lists {len(found)} artifacts of type {ROOTFS}, but must list one",
-            "Correct the manifest, or use another image",
-        )
-    source = found[0]
+    source = read_rootfs(store, name)
     rootfs = cached_path(store, source)
     if cache.claim(rootfs, cache.IMAGES, workspace):
         log.info("%s is in the cache", source.link.path)
@@ -64,6 +59,17 @@ def fetch_rootfs(store: ObjectStore, name: ObjectName, workspace: Workspace) -> 
     return rootfs
 
 
+def read_rootfs(store: ObjectStore, name: ObjectName) -> Artifact:
+    """Returns the rootfs that the manifest `name` lists. Raises InputError unless it lists exactly one."""
+    found = read_manifest(store.read_bytes(name, MAX_BYTES), name, settings().buckets).of_type(ROOTFS)
+    if len(found) != 1:
+        raise InputError(
+            f"the manifest {name} lists {len(found)} artifacts of type {ROOTFS}, but must list one",
+            "Correct the manifest, or use another image",
+        )
+    return found[0]
+
+
 def cached_path(store: ObjectStore, rootfs: Artifact) -> Path:
     """The path of a rootfs in the cache, from its checksum. Without a checksum, address and etag take its place."""
     path = rootfs.link.path
@@ -72,4 +78,15 @@ def cached_path(store: ObjectStore, rootfs: Artifact) -> Path:
     return cache.folder(cache.IMAGES) / hashlib.sha256(identity.encode()).hexdigest()
 
 
-STEP = Step("fetch_image", Input, run, s3=True)
+def grants(step: Input, store: ObjectStore) -> list[Grant]:
+    """The step reads the manifest, its rootfs and the playbook. Raises MissingError or InputError, as the step does."""
+    buckets = settings().buckets
+    manifest = ObjectName.parse(step.path, buckets)
+    names = [ObjectName.parse(read_rootfs(store, manifest).link.path, buckets)]
+    names += [ObjectName.parse(step.playbook, buckets)] if step.playbook is not None else []
+    for name in names:
+        store.stat(name)
+    return [reading([manifest, *names])]
+
+
+STEP = Step("fetch_image", Input, run, s3=grants)

@@ -14,6 +14,7 @@ from ims.recipes.template import render
 from ims.settings import settings
 from ims.steps.step import Step, StepInput
 from ims.storage.objects import ObjectName, ObjectStore
+from ims.storage.sessions import Grant, reading
 from ims.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -82,4 +83,10 @@ def fetch_archive(store: ObjectStore, path: str, packed: Path, folder: Path, ent
     packed.unlink()
 
 
-STEP = Step("fetch_recipe", Input, run, s3=True)
+def grants(step: Input, store: ObjectStore) -> list[Grant]:
+    """The step reads the archive. Raises MissingError, since S3 does not tell a step that an object does not exist."""
+    store.stat(name := ObjectName.parse(step.path, settings().buckets))
+    return [reading([name])]
+
+
+STEP = Step("fetch_recipe", Input, run, s3=grants)

@@ -19,6 +19,7 @@ from ims.steps.step import Step, StepInput
 from ims.storage.manifest import MAX_BYTES as MAX_MANIFEST
 from ims.storage.manifest import PROVENANCE, read_manifest
 from ims.storage.objects import ObjectName, ObjectStore
+from ims.storage.sessions import READ, Grant, of_buckets
 from ims.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -118,4 +119,9 @@ def _inputs_of_newest_image(store: ObjectStore, recipe: RecipeToPlan) -> tuple[B
         return None, f"the build inputs of the newest image cannot be read: {error}"
 
 
-STEP = Step("plan_images", Input, run, s3=True)
+def grants(_step: Input, _store: ObjectStore) -> list[Grant]:
+    """The step reads many recipes, manifests and build inputs: too many to name them in a policy."""
+    return [of_buckets(settings().buckets, READ)]
+
+
+STEP = Step("plan_images", Input, run, s3=grants)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 from ims.errors import InputError
 from ims.workspace import Workspace
+
+if TYPE_CHECKING:
+    from ims.storage.objects import ObjectStore
+    from ims.storage.sessions import Grant
 
 InputType = TypeVar("InputType", bound="StepInput")
 
@@ -33,15 +37,25 @@ class StepInput(BaseModel):
 class Step(Generic[InputType]):
     """Declares a step.
 
-    `run` returns a model, a list of models, a string or None. A step with `s3` gets the credentials of S3. A
-    `privileged` step mounts file systems, changes its root or the owners of files.
+    `run` returns a model, a list of models, a string or None. `s3` returns what a step may do in S3; it runs before the
+    step, with the rights of the service. Without it, the step gets no credentials. A `privileged` step mounts file
+    systems, changes its root or the owners of files.
     """
 
     name: str
     input: type[InputType]
     run: Callable[[InputType], Any]
-    s3: bool = False
+    s3: Callable[[InputType, ObjectStore], Sequence[Grant]] | None = None
     privileged: bool = False
+
+    def read_input(self, data: bytes | str) -> InputType:
+        """Reads the input from JSON. Raises InputError if it is invalid."""
+        try:
+            return self.input.model_validate_json(data)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise InputError(f"the input of {self.name} is invalid: {where}: {first['msg']}") from None
 
 
 def load_step(name: str) -> Step[Any]:

@@ -9,6 +9,7 @@ from ims.steps.artifacts import Batch, PackedArtifact, Upload, UploadedArtifact
 from ims.steps.step import Step, StepInput
 from ims.storage.digests import Digests
 from ims.storage.objects import ObjectName, ObjectStore
+from ims.storage.sessions import Grant, writing
 
 log = logging.getLogger(__name__)
 
@@ -48,4 +49,9 @@ def _upload(store: ObjectStore, artifact: PackedArtifact, image_id: str, labels:
     )
 
 
-STEP = Step("upload_artifacts", Input, run, s3=True)
+def grants(step: Input, _store: ObjectStore) -> list[Grant]:
+    """The step writes the objects of the new image, and reads them back to verify them."""
+    return [writing(settings().images_bucket, step.image_id)]
+
+
+STEP = Step("upload_artifacts", Input, run, s3=grants)

@@ -96,20 +96,8 @@ class ObjectStore:
         *,
         attempts: int = 12,
     ) -> ObjectStore:
-        """Connects to the S3 at `endpoint_url`. Twelve attempts outlast an outage of about a minute."""
-        config = Config(
-            signature_version="s3v4",
-            request_checksum_calculation="when_required",
-            response_checksum_validation="when_required",
-            retries={"mode": "standard", "total_max_attempts": attempts},
-            connect_timeout=5,
-            read_timeout=60,
-            s3={
-                "addressing_style": "path",
-                # TLS protects the content already, and signing it means to hash every byte once more.
-                "payload_signing_enabled": not endpoint_url.startswith("https:"),
-            },
-        )
+        """Connects to the S3 at `endpoint_url`."""
+        config = client_config(endpoint_url, attempts=attempts)
         session = boto3.session.Session(access_key, secret_key, session_token, region_name="us-east-1")
         return cls(session.client("s3", endpoint_url=endpoint_url, config=config))
 
@@ -256,6 +244,23 @@ class ObjectStore:
         """Aborts an upload and deletes its parts."""
         with storage_errors(str(upload.name)):
             self._client.abort_multipart_upload(Bucket=upload.name.bucket, Key=upload.name.key, UploadId=upload.id)
+
+
+def client_config(endpoint_url: str, *, attempts: int = 12) -> Config:
+    """The configuration of a client. Twelve attempts outlast an outage of about a minute."""
+    return Config(
+        signature_version="s3v4",
+        request_checksum_calculation="when_required",
+        response_checksum_validation="when_required",
+        retries={"mode": "standard", "total_max_attempts": attempts},
+        connect_timeout=5,
+        read_timeout=60,
+        s3={
+            "addressing_style": "path",
+            # TLS protects the content already, and signing it means to hash every byte once more.
+            "payload_signing_enabled": not endpoint_url.startswith("https:"),
+        },
+    )
 
 
 def partial_of(path: Path) -> Path:

@@ -27,6 +27,8 @@ CA = "/etc/ims/site-ca.crt"
 USER = 1000
 SHELL_PORT = 2022
 CONTAINER = "step"
+S3_KEYS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+"""The keys of a Secret with S3 credentials."""
 PART_OF = "app.kubernetes.io/part-of"
 JOB = "ims.job"
 """The label with the id of the workspace, which begins with the id of the job."""
@@ -49,11 +51,18 @@ def volume_name(job_id: str) -> str:
     return f"ims-{job_id}"
 
 
-def step_pod(step: Step[Any], data: dict[str, Any], arch: str | None, memory_gib: int | None = None) -> k8s.V1Pod:
+def step_pod(
+    step: Step[Any],
+    data: dict[str, Any],
+    arch: str | None,
+    memory_gib: int | None = None,
+    s3_secret: str | None = None,
+) -> k8s.V1Pod:
     """Returns the pod that runs a step on its input `data`.
 
     `arch` is the architecture that the node must have, or None if every node will do. `memory_gib` overrides the memory
-    limit of the settings.
+    limit of the settings. `s3_secret` is the Secret with the S3 credentials of the step; the default is that of the
+    service.
     """
     own = settings()
     job_id = PurePosixPath(data["workspace"]).name
@@ -72,7 +81,7 @@ def step_pod(step: Step[Any], data: dict[str, Any], arch: str | None, memory_gib
             tolerations=[k8s.V1Toleration(**item) for item in own.kubernetes_tolerations],
             runtime_class_name=own.kubernetes_runtime_class or None,
             init_containers=[] if step.privileged else [_permission_setter(own, job_id)],
-            containers=[_container(own, step, job_id, memory_gib)],
+            containers=[_container(own, step, job_id, memory_gib, s3_secret or own.kubernetes_s3_secret)],
             volumes=_volumes(own, job_id),
             security_context=k8s.V1PodSecurityContext(seccomp_profile=_seccomp(step)),
         ),
@@ -131,13 +140,13 @@ def _seccomp(step: Step[Any]) -> k8s.V1SeccompProfile:
     return k8s.V1SeccompProfile(type="Unconfined" if step.privileged else "RuntimeDefault")
 
 
-def _container(own: Settings, step: Step[Any], job_id: str, memory_gib: int | None) -> k8s.V1Container:
+def _container(own: Settings, step: Step[Any], job_id: str, memory_gib: int | None, s3_secret: str) -> k8s.V1Container:
     return k8s.V1Container(
         name=CONTAINER,
         image=own.kubernetes_image,
         image_pull_policy="IfNotPresent",
         args=[step.name, "--input", str(INPUT), "--result", RESULT, "--outcome", OUTCOME],
-        env=_environment(own, step, job_id),
+        env=_environment(own, step, job_id, s3_secret),
         resources=_resources(own, step, memory_gib),
         security_context=_security(step),
         termination_message_path=OUTCOME,
@@ -145,7 +154,7 @@ def _container(own: Settings, step: Step[Any], job_id: str, memory_gib: int | No
     )
 
 
-def _environment(own: Settings, step: Step[Any], job_id: str) -> list[k8s.V1EnvVar]:
+def _environment(own: Settings, step: Step[Any], job_id: str, s3_secret: str) -> list[k8s.V1EnvVar]:
     values = {f"IMS_{name.upper()}": str(getattr(own, name)) for name in _SETTINGS}
     # The address of S3 is also that of a service, which untrusted code must not reach.
     values |= {"IMS_S3_ENDPOINT_URL": own.endpoint_url}
@@ -155,12 +164,13 @@ def _environment(own: Settings, step: Step[Any], job_id: str) -> list[k8s.V1EnvV
     if step.s3:
         variables.append(k8s.V1EnvVar(name="AWS_ENDPOINT_URL", value=own.endpoint_url))
         variables.append(k8s.V1EnvVar(name="AWS_CA_BUNDLE", value=CA))
-        variables += [_secret(own, name) for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY")]
+        variables += [_secret(s3_secret, name) for name in S3_KEYS]
     return variables
 
 
-def _secret(own: Settings, name: str) -> k8s.V1EnvVar:
-    source = k8s.V1SecretKeySelector(name=own.kubernetes_s3_secret, key=name)
+def _secret(secret: str, name: str) -> k8s.V1EnvVar:
+    # Only temporary credentials have a token.
+    source = k8s.V1SecretKeySelector(name=secret, key=name, optional=name == "AWS_SESSION_TOKEN" or None)
     return k8s.V1EnvVar(name=name, value_from=k8s.V1EnvVarSource(secret_key_ref=source))
 
 

@@ -13,7 +13,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -36,8 +36,17 @@ class StepProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._is_killed = False
 
-    def run(self, step: Step[Any], data: dict[str, Any], label: str, on_line: Callable[[str], None]) -> Any:
+    def run(
+        self,
+        step: Step[Any],
+        data: dict[str, Any],
+        label: str,
+        on_line: Callable[[str], None],
+        credentials: Mapping[str, str] | None = None,
+    ) -> Any:
         """Run a step on its input `data` and return its result; `on_line` receives each line that it prints.
+
+        `credentials` are variables AWS_* for a step that uses S3.
 
         `label` distinguishes the runs in one workspace; a run that an earlier try left under this label is ended first.
         Raises StepFailedError with the step's own reason, or with how it ended.
@@ -47,7 +56,7 @@ class StepProcess:
         end_recorded(pid_file)
         result.unlink(missing_ok=True)
         self._is_killed = False
-        self._process = process = _start(step, data, result)
+        self._process = process = _start(step, data, result, step_environment(credentials))
         pid_file.write_text(str(process.pid))
         assert process.stdout is not None
         last = ""
@@ -85,15 +94,13 @@ def input_descriptor(data: dict[str, Any]) -> int:
     return descriptor
 
 
-def step_environment(step: Step[Any]) -> dict[str, str]:
-    """Returns the environment of a step: nothing of Airflow's, and S3 credentials only if the step declares them."""
+def step_environment(credentials: Mapping[str, str] | None = None) -> dict[str, str]:
+    """Returns the environment of a step: nothing of Airflow's, and of S3 only the `credentials` of the step."""
     environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
     own = {f"IMS_{name.upper()}" for name in Settings.model_fields} - {"IMS_DATABASE_URL"}
     environment |= {name: os.environ[name] for name in own if name in os.environ}
     environment["PYTHONUNBUFFERED"] = "1"
-    if step.s3:
-        environment |= {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
-    return environment
+    return {**environment, **(credentials or {})}
 
 
 def end_recorded(pid_file: Path) -> None:
@@ -110,7 +117,7 @@ def end_recorded(pid_file: Path) -> None:
             os.close(descriptor)
 
 
-def _start(step: Step[Any], data: dict[str, Any], result: Path) -> subprocess.Popen[bytes]:
+def _start(step: Step[Any], data: dict[str, Any], result: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
     descriptor = input_descriptor(data)
     try:
         return subprocess.Popen(
@@ -118,7 +125,7 @@ def _start(step: Step[Any], data: dict[str, Any], result: Path) -> subprocess.Po
             stdin=descriptor,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env=step_environment(step),
+            env=environment,
             cwd=data["workspace"],
             start_new_session=True,
         )

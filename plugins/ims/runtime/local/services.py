@@ -44,7 +44,7 @@ def start(step: Step[Any], data: dict[str, Any]) -> None:
             {
                 "command": step_command(step, workspace.result(step.name)),
                 "input": data,
-                "environment": step_environment(step),
+                "environment": step_environment(),
                 "folder": str(workspace.root),
             }
         )

@@ -1,0 +1,258 @@
+"""Attacks on S3 with the credentials of a step: they reach the objects of its job, and nothing else.
+
+They run on the embedded S3, and on Ceph if IMS_TEST_S3 is `ceph`.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import boto3
+import pytest
+from botocore.config import Config
+from botocore.exceptions import ClientError
+
+from ims.errors import MissingError
+from ims.operators import credentials
+from ims.settings import settings
+from ims.steps.step import load_step
+from ims.storage.manifest import ROOTFS, Artifact, Link, write_manifest
+from ims.storage.objects import ObjectName, ObjectStore
+from tests.ceph import CephGateway
+from tests.seaweedfs import running
+
+OURS, THEIRS = str(uuid4()), str(uuid4())
+PART = b"x" * 5 * 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Login:
+    """The address of a store and the keys of the service."""
+
+    url: str
+    access_key: str
+    secret_key: str
+
+    def client(self, name: str, token: str | None = None) -> Any:
+        """A client of boto3, which has no checks of ours."""
+        clients: Any = boto3
+        return clients.client(
+            name,
+            aws_access_key_id=self.access_key,
+            aws_secret_access_key=self.secret_key,
+            aws_session_token=token,
+            endpoint_url=self.url,
+            region_name="us-east-1",
+            config=Config(request_checksum_calculation="when_required", retries={"total_max_attempts": 1}),
+        )
+
+
+@pytest.fixture(scope="module")
+def login(gateway: CephGateway | None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Login]:
+    """A store that issues temporary credentials; only S3 runs, and nothing else of the stack."""
+    if gateway is not None:
+        yield Login(gateway.url, gateway.access_key, gateway.secret_key)
+        return
+    with running(tmp_path_factory.mktemp("seaweedfs")) as s3:
+        yield Login(s3.settings.endpoint_url, s3.credentials.s3_access_key, s3.credentials.s3_secret_key)
+
+
+@pytest.fixture(autouse=True)
+def store(login: Login, configure: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> ObjectStore:
+    """The store with the rights of the service: it has a recipe, and an image of another job."""
+    if settings().s3_endpoint_url is None:
+        configure(s3_port=login.url.rpartition(":")[2])
+    service = ObjectStore.connect(login.url, login.access_key, login.secret_key)
+    for key in ("rootfs", "kernel"):
+        service.write_bytes(ObjectName("boot-images", f"{THEIRS}/{key}"), b"theirs")
+    service.write_bytes(ObjectName("boot-images", f"{OURS}/source"), b"evil")
+    service.write_bytes(ObjectName("ims", "recipes/ours.tar.gz"), b"ours")
+    service.write_bytes(ObjectName("ims", "recipes/theirs.tar.gz"), b"theirs")
+    monkeypatch.setattr(credentials, "object_store", lambda: service)
+    monkeypatch.setattr(credentials, "token_service", lambda: login.client("sts"))
+    return service
+
+
+def client_of(step: str, **fields: Any) -> Any:
+    """A client of S3 with the credentials that a step gets for its input."""
+    given = credentials.temporary_credentials(load_step(step), {"workspace": "/work", **fields})
+    keys = Login(given["AWS_ENDPOINT_URL"], given["AWS_ACCESS_KEY_ID"], given["AWS_SECRET_ACCESS_KEY"])
+    return keys.client("s3", given["AWS_SESSION_TOKEN"])
+
+
+def uploader() -> Any:
+    """A client with the credentials of the step that uploads our image."""
+    return client_of("upload_artifacts", image_id=OURS, image_name="ours", job_id="1", each={"artifacts": []})
+
+
+def refused(call: Callable[[], Any]) -> bool:
+    """Whether the store refuses a call because of missing rights."""
+    try:
+        call()
+    except ClientError as error:
+        return bool(error.response["ResponseMetadata"]["HTTPStatusCode"] == 403)
+    return False
+
+
+def their(key: str = "rootfs") -> dict[str, str]:
+    """An object of the other image, as boto3 names it."""
+    return {"Bucket": "boot-images", "Key": f"{THEIRS}/{key}"}
+
+
+def test_uploader_can_do_its_work() -> None:
+    """It uploads in one piece and in parts, and reads back what it wrote."""
+    s3, ours = uploader(), {"Bucket": "boot-images", "Key": f"{OURS}/rootfs"}
+    s3.put_object(**ours, Body=b"ours", Metadata={"sha256": "1"})
+    assert s3.get_object(**ours)["Body"].read() == b"ours"
+    upload = s3.create_multipart_upload(**ours)["UploadId"]
+    part = s3.upload_part(**ours, UploadId=upload, PartNumber=1, Body=PART)
+    parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
+    s3.complete_multipart_upload(**ours, UploadId=upload, MultipartUpload=parts)
+    assert s3.head_object(**ours)["ContentLength"] == len(PART)
+
+
+def copy_part(s3: Any) -> Any:
+    """Read another image by copying it into a part of our own upload."""
+    ours = {"Bucket": "boot-images", "Key": f"{OURS}/stolen"}
+    upload = s3.create_multipart_upload(**ours)["UploadId"]
+    return s3.upload_part_copy(**ours, UploadId=upload, PartNumber=1, CopySource=their())
+
+
+ATTACKS: dict[str, Callable[[Any], Any]] = {
+    "read": lambda s3: s3.get_object(**their()),
+    "read the metadata": lambda s3: s3.head_object(**their()),
+    "overwrite": lambda s3: s3.put_object(**their(), Body=b"evil"),
+    "overwrite in parts": lambda s3: s3.create_multipart_upload(**their()),
+    "overwrite by a copy": lambda s3: s3.copy_object(
+        **their(), CopySource={"Bucket": "boot-images", "Key": f"{OURS}/source"}
+    ),
+    "read by a copy": lambda s3: s3.copy_object(Bucket="boot-images", Key=f"{OURS}/stolen", CopySource=their()),
+    "read by copying a part": copy_part,
+    "delete": lambda s3: s3.delete_object(**their()),
+    "change the access": lambda s3: s3.put_object_acl(**their(), ACL="public-read"),
+    "add a manifest": lambda s3: s3.put_object(**their("manifest.yaml"), Body=b"{}"),
+    "write beside the prefix": lambda s3: s3.put_object(Bucket="boot-images", Key=f"{OURS}-evil/rootfs", Body=b"evil"),
+    "list images": lambda s3: s3.list_objects_v2(Bucket="boot-images"),
+    "list uploads": lambda s3: s3.list_multipart_uploads(Bucket="boot-images"),
+    "read a recipe": lambda s3: s3.get_object(Bucket="ims", Key="recipes/ours.tar.gz"),
+    "replace a recipe": lambda s3: s3.put_object(Bucket="ims", Key="recipes/ours.tar.gz", Body=b"evil"),
+    "make the bucket public": lambda s3: s3.put_bucket_policy(
+        Bucket="boot-images",
+        Policy=json.dumps(
+            {
+                "Version": "2012-10-17",
+                "Statement": [
+                    {
+                        "Effect": "Allow",
+                        "Principal": "*",
+                        "Action": "s3:*",
+                        "Resource": "arn:aws:s3:::boot-images/*",
+                    }
+                ],
+            }
+        ),
+    ),
+    "delete the bucket": lambda s3: s3.delete_bucket(Bucket="boot-images"),
+    "let objects expire": lambda s3: s3.put_bucket_lifecycle_configuration(
+        Bucket="boot-images",
+        LifecycleConfiguration={
+            "Rules": [{"ID": "x", "Filter": {"Prefix": ""}, "Status": "Enabled", "Expiration": {"Days": 1}}]
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("attack", ATTACKS)
+def test_uploader(store: ObjectStore, attack: str) -> None:
+    """The credentials of the job that makes one image cannot touch another image, a recipe or a bucket."""
+    assert refused(lambda: ATTACKS[attack](uploader()))
+    for key in ("rootfs", "kernel"):
+        assert store.read_bytes(ObjectName("boot-images", f"{THEIRS}/{key}"), 100) == b"theirs"
+    assert store.read_bytes(ObjectName("ims", "recipes/ours.tar.gz"), 100) == b"ours"
+
+
+def test_delete_many(store: ObjectStore) -> None:
+    """The store refuses the request, or names a reason for each object that stays."""
+    objects = {"Objects": [{"Key": their()["Key"]}]}
+    with suppress(ClientError):
+        answer = uploader().delete_objects(Bucket="boot-images", Delete=objects)
+        assert [item["Code"] for item in answer["Errors"]] == ["AccessDenied"]
+    assert store.read_bytes(ObjectName("boot-images", their()["Key"]), 100) == b"theirs"
+
+
+@pytest.mark.parametrize("key", [f"{OURS}/../{THEIRS}/rootfs", f"{OURS}/%2e%2e/{THEIRS}/rootfs", f"{OURS}//rootfs"])
+def test_climb_out_of_the_prefix(store: ObjectStore, key: str) -> None:
+    """A key is no path: it is refused, or it is another object."""
+    with suppress(ClientError):
+        uploader().put_object(Bucket="boot-images", Key=key, Body=b"evil")
+    assert store.read_bytes(ObjectName("boot-images", their()["Key"]), 100) == b"theirs"
+
+
+def test_fetched_recipe() -> None:
+    """The step reads its archive, no other one, and writes nothing."""
+    s3 = client_of("fetch_recipe", path="s3://ims/recipes/ours.tar.gz")
+    assert s3.get_object(Bucket="ims", Key="recipes/ours.tar.gz")["Body"].read() == b"ours"
+    assert refused(lambda: s3.get_object(Bucket="ims", Key="recipes/theirs.tar.gz"))
+    assert refused(lambda: s3.put_object(Bucket="ims", Key="recipes/ours.tar.gz", Body=b"evil"))
+    assert refused(lambda: s3.get_object(**their()))
+
+
+@pytest.mark.parametrize("key", ["recipes/*", "*", "recipes/????.tar.gz", "recipes/${aws:username}"])
+def test_wildcards(store: ObjectStore, key: str) -> None:
+    """A recipe whose key is a pattern does not open the objects that match it."""
+    store.write_bytes(ObjectName("ims", key), b"x")
+    with pytest.raises(Exception, match="patterns"):
+        client_of("fetch_recipe", path=f"s3://ims/{key}")
+    store.delete(ObjectName("ims", key))
+
+
+def test_fetched_image(store: ObjectStore) -> None:
+    """The step reads the manifest and the rootfs that it names, and nothing else of the image."""
+    manifest = ObjectName("boot-images", f"{THEIRS}/manifest.yaml")
+    rootfs = Artifact(type=ROOTFS, link=Link(path=f"s3://boot-images/{THEIRS}/rootfs"))
+    store.write_bytes(manifest, write_manifest([rootfs]).encode())
+    s3 = client_of("fetch_image", path=str(manifest))
+    assert s3.get_object(**their())["Body"].read() == b"theirs"
+    assert s3.get_object(**their("manifest.yaml"))["Body"].read()
+    assert refused(lambda: s3.get_object(**their("kernel")))
+    assert refused(lambda: s3.put_object(**their(), Body=b"evil"))
+
+
+def test_plan() -> None:
+    """The step that plans reads everything and writes nothing."""
+    s3 = client_of("plan_images", recipes=[], boot_files={})
+    assert s3.get_object(**their())["Body"].read() == b"theirs"
+    assert refused(lambda: s3.put_object(**their(), Body=b"evil"))
+    assert refused(lambda: s3.delete_object(**their()))
+
+
+def test_more_rights() -> None:
+    """The credentials cannot be exchanged for others."""
+    fields = {"image_id": OURS, "image_name": "ours", "job_id": "1", "each": {"artifacts": []}, "workspace": "/work"}
+    given = credentials.temporary_credentials(load_step("upload_artifacts"), fields)
+    keys = Login(given["AWS_ENDPOINT_URL"], given["AWS_ACCESS_KEY_ID"], given["AWS_SECRET_ACCESS_KEY"])
+    tokens = keys.client("sts", given["AWS_SESSION_TOKEN"])
+    role = settings().step_role_arn
+    with pytest.raises(ClientError):
+        tokens.assume_role(RoleArn=role, RoleSessionName="eve")
+    with pytest.raises(ClientError):
+        keys.client("s3").get_object(Bucket="boot-images", Key=f"{OURS}/rootfs")
+
+
+def test_missing_object_is_named() -> None:
+    """S3 answers 403 to a step for an object that does not exist, so the service looks before."""
+    with pytest.raises(MissingError, match="s3://ims/recipes/none"):
+        client_of("fetch_recipe", path="s3://ims/recipes/none.tar.gz")
+
+
+def test_steps_without_s3_get_nothing(tmp_path: Path) -> None:
+    """Those that run untrusted code have no credentials at all."""
+    for name in ("build_image", "run_script", "package_artifacts", "serve_shell", "resolve_packages"):
+        assert load_step(name).s3 is None, name
+        assert credentials.temporary_credentials(load_step(name), {}) == {}
