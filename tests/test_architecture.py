@@ -46,13 +46,14 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("builder", "cache", "files", "images", "programs", "recipes", "removal"),
         *("sandbox", "settings", "shell", "storage", "workspace"),
     },
-    "cli": {"client", "files", "recipes", "settings", "storage"},
     "supervisord": {"settings"},
     "stack": {"client", "files", "pools", "settings", "storage", "supervisord", "workflows"},
-    "demo": {"cli", "client", "files", "recipes", "settings", "stack", "storage"},
     "runtime": {
         *("cache", "cleaning", "files", "removal", "sandbox", "settings", "shell", "steps", "supervisord", "workspace"),
     },
+    "doctor": {"runtime", "sandbox", "settings", "stack", "storage"},
+    "cli": {"client", "doctor", "files", "recipes", "settings", "storage"},
+    "demo": {"cli", "client", "files", "recipes", "settings", "stack", "storage"},
     "connections": {"client", "settings", "storage"},
     "triggers": {"client", "connections", "recipes", "runtime"},
     "operators": {

@@ -13,6 +13,7 @@ import pytest
 
 from ims.settings import Settings
 from ims.stack.certificates import issue, make_ca
+from ims.stack.seaweedfs import EXPECTS_TLS
 from ims.storage.objects import ObjectName
 from tests.seaweedfs import EmbeddedS3, running
 
@@ -45,7 +46,7 @@ def obeys(url: str, method: str, path: str, context: ssl.SSLContext | bool = Tru
             answer = client.request(method, path)
     except httpx.TransportError:
         return False
-    return answer.text != "Client sent an HTTP request to an HTTPS server.\n"
+    return answer.text != EXPECTS_TLS
 
 
 # The port after IMS_S3_INTERNAL_PORT, the method and the path.

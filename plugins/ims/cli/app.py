@@ -51,6 +51,22 @@ def maintenance(
         raise ImsError(f"some items cannot be removed: {', '.join(answer['failed'])}", "See the log of the API server")
 
 
+@app.command()
+def doctor(_format: FormatOption = None) -> None:
+    """Check this machine, its S3 and its cluster, and show what is missing.
+
+    Run it on the machine of the service, as root, with the variables of the service. The service need not run. The exit
+    code is 1 if something is missing; warnings do not count.
+    """
+    from ims.doctor.checks import examine  # takes a second to import
+    from ims.settings import settings
+
+    findings = list(examine(settings()))
+    show_list(findings, ("check", "status", "value", "next_step"))
+    if any(finding["status"] == "missing" for finding in findings):
+        raise typer.Exit(1)
+
+
 def main() -> int:
     """Run a command; returns the exit code. Prints an error as one line that says what to do next."""
     try:

@@ -47,12 +47,23 @@ def ensure_credentials(settings: Settings) -> Credentials:
     """Returns the credentials of the installation; the first call generates them."""
     settings.home.mkdir(parents=True, exist_ok=True)
     settings.secrets.mkdir(mode=0o700, exist_ok=True)
-    path = settings.secrets / "credentials.json"
-    if path.exists():
-        return Credentials.model_validate_json(path.read_text())
-    credentials = Credentials.generate()
-    write_private(path, credentials.model_dump_json(indent=2))
+    credentials = find_credentials(settings)
+    if credentials is None:
+        credentials = Credentials.generate()
+        write_private(_credentials_file(settings), credentials.model_dump_json(indent=2))
     return credentials
+
+
+def find_credentials(settings: Settings) -> Credentials | None:
+    """Returns the credentials of the installation, or None if it has none yet. Raises OSError if this user may not."""
+    try:
+        return Credentials.model_validate_json(_credentials_file(settings).read_text())
+    except FileNotFoundError:
+        return None
+
+
+def _credentials_file(settings: Settings) -> Path:
+    return settings.secrets / "credentials.json"
 
 
 def write_password_file(settings: Settings, credentials: Credentials) -> Path:

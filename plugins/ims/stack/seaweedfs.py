@@ -23,6 +23,8 @@ _COMPONENTS = ("master", "volume", "filer", "admin")
 _GRPC_ONLY = ("s3", "worker", "client", "msg_broker", "msg_agent", "mq")
 _TOKENS = ("signing", "signing.read", "filer_signing", "filer_signing.read")
 _RENEW_DAYS = 365
+EXPECTS_TLS = "Client sent an HTTP request to an HTTPS server.\n"
+"""How a closed port answers a request without TLS."""
 
 
 def folder(settings: Settings) -> Path:

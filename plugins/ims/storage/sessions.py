@@ -81,7 +81,7 @@ def session_credentials(
     # The policy must not contain spaces: a Ceph RADOS Gateway decodes them as plus signs.
     allowed = json.dumps(policy(grants), separators=(",", ":"))
     with storage_errors(f"temporary credentials of {role}"):
-        answer = (client or _client()).assume_role(
+        answer = (client or token_client(os.environ["AWS_ENDPOINT_URL"])).assume_role(
             RoleArn=role,
             RoleSessionName=session_name(user),
             DurationSeconds=seconds,
@@ -90,9 +90,16 @@ def session_credentials(
     return dict(answer["Credentials"])
 
 
-def _client() -> Any:
-    endpoint_url = os.environ["AWS_ENDPOINT_URL"]
-    return boto3.client("sts", endpoint_url=endpoint_url, region_name="us-east-1", config=token_config(attempts=3))
+def token_client(endpoint_url: str, access_key: str | None = None, secret_key: str | None = None) -> Any:
+    """A client of the token service of a store. Without keys, it uses those in the variables AWS_*."""
+    return boto3.client(
+        "sts",
+        endpoint_url=endpoint_url,
+        aws_access_key_id=access_key,
+        aws_secret_access_key=secret_key,
+        region_name="us-east-1",
+        config=token_config(attempts=3),
+    )
 
 
 def token_config(*, attempts: int = 12) -> Config:

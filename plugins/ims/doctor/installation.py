@@ -1,0 +1,69 @@
+"""Checks of the installation: its disk, its CA and its API."""
+
+from __future__ import annotations
+
+import shutil
+from datetime import UTC, datetime
+
+import httpx
+from cryptography import x509
+
+from ims.doctor.finding import Finding, missing, ok, warning
+from ims.settings import Settings
+
+GIB = 1024**3
+CA_WARNING_DAYS = 90
+API_SECONDS = 10
+
+
+def disk(settings: Settings) -> Finding:
+    """Whether there is space for a job."""
+    folder = settings.workspaces
+    while not folder.exists():
+        folder = folder.parent
+    free = shutil.disk_usage(folder).free / GIB
+    value = f"{free:.1f} GiB free in {folder}"
+    if free < settings.build_env_size:
+        return missing(f"{value}, a job needs {settings.build_env_size}", "Free some space: ims maintenance")
+    if free < settings.build_env_size * settings.parallelism:
+        return warning(f"{value}: too little for {settings.parallelism} jobs at once", "Free some space")
+    return ok(value)
+
+
+def ca_certificate(settings: Settings) -> Finding:
+    """Whether the root CA certificate of the site can be used, and for how long."""
+    path = settings.ca_certificate_path
+    if not path.exists():
+        if settings.ca_certificate is None:
+            return warning("there is none yet", "make up creates one")
+        return missing(f"{path} does not exist", "Correct IMS_CA_CERTIFICATE")
+    try:
+        certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    except ValueError as error:
+        return missing(f"{path} is no certificate: {error}", "IMS_CA_CERTIFICATE must name a file in the PEM format")
+    return validity(certificate, datetime.now(UTC))
+
+
+def validity(certificate: x509.Certificate, now: datetime) -> Finding:
+    """Whether a CA certificate is valid, and stays so for a while."""
+    end = certificate.not_valid_after_utc
+    renew = "Create a new one, and build images again: they trust the one that they contain"
+    if now < certificate.not_valid_before_utc:
+        return missing(f"not valid before {certificate.not_valid_before_utc:%Y-%m-%d}", "Is the clock right?")
+    if now > end:
+        return missing(f"expired on {end:%Y-%m-%d}", renew)
+    if (end - now).days < CA_WARNING_DAYS:
+        return warning(f"expires on {end:%Y-%m-%d}", renew)
+    return ok(f"valid until {end:%Y-%m-%d}")
+
+
+def api(settings: Settings) -> Finding:
+    """Whether the API of this machine answers."""
+    url = f"{settings.airflow_url}/apis/ims/healthz/ready"
+    try:
+        answer = httpx.get(url, timeout=API_SECONDS)
+    except httpx.HTTPError:
+        return warning(f"nothing answers at {settings.airflow_url}", "Start the service: make up")
+    if answer.status_code != httpx.codes.OK:
+        return missing(f"{url} answers {answer.status_code}", f"See the logs in {settings.home}/logs")
+    return ok(settings.airflow_url)

@@ -1,0 +1,136 @@
+"""Checks of the object store: what the service may do in it, and what its steps may do."""
+
+from __future__ import annotations
+
+import os
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from uuid import uuid4
+
+import httpx
+
+from ims.doctor.finding import Finding, missing, ok, warning
+from ims.errors import ConfigurationError
+from ims.settings import Settings
+from ims.stack import seaweedfs
+from ims.stack.credentials import find_credentials
+from ims.stack.environment import s3_environment
+from ims.storage.objects import ObjectName, ObjectStore
+from ims.storage.sessions import session_credentials, token_client, writing
+
+UNKNOWN = warning("not checked: S3 does not answer", "")
+ATTEMPTS = 2
+SECONDS = 10
+CLOCK_WARNING, CLOCK_LIMIT = 10, 300
+"""Seconds by which clocks may differ. S3 refuses requests that are 15 minutes old."""
+
+
+def reachable(settings: Settings) -> Finding:
+    """Whether S3 answers."""
+    answer = _answer(settings)
+    return ok(settings.endpoint_url) if answer is not None else _silent(settings)
+
+
+def rights(settings: Settings) -> Finding:
+    """Whether the service may write, read and delete objects in both buckets."""
+    if _answer(settings) is None:
+        return UNKNOWN
+    store = _store(settings)
+    for bucket in settings.buckets:
+        name = ObjectName(bucket, f".doctor/{uuid4()}")
+        store.write_bytes(name, b"doctor")
+        store.read_bytes(name, limit=100)
+        store.delete(name)
+    return ok(f"read, write and delete in {' and '.join(settings.buckets)}")
+
+
+def rights_of_steps(settings: Settings) -> Finding:
+    """Whether steps get credentials for only what they need, and whether S3 enforces the limits."""
+    role = settings.step_role_arn
+    if not role:
+        return warning(
+            "steps use the credentials of the service", "Set IMS_STS_ROLE to a role that the service may assume"
+        )
+    if _answer(settings) is None:
+        return UNKNOWN
+    keys = _keys(settings)
+    tokens = token_client(settings.endpoint_url, keys["AWS_ACCESS_KEY_ID"], keys["AWS_SECRET_ACCESS_KEY"])
+    prefix = f".doctor/{uuid4()}"
+    grant = writing(settings.images_bucket, prefix)
+    given = session_credentials(role, "doctor", 900, [grant], tokens)
+    secrets = given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"]
+    step = ObjectStore.connect(settings.endpoint_url, *secrets, attempts=ATTEMPTS)
+    return _try_rights(_store(settings), step, ObjectName(settings.images_bucket, prefix))
+
+
+def _try_rights(service: ObjectStore, step: ObjectStore, folder: ObjectName) -> Finding:
+    own, other = (ObjectName(folder.bucket, f"{key}/object") for key in (folder.key, f"{folder.key}-other"))
+    service.write_bytes(other, b"doctor")
+    try:
+        step.write_bytes(own, b"doctor")
+        step.read_bytes(other, limit=100)
+    except ConfigurationError as error:
+        if str(own) in error.reason:
+            return missing(f"a step cannot write its own objects: {error.reason}", "Correct the policy of the role")
+        return ok("only the objects of their job, for a limited time")
+    finally:
+        for name in (own, other):
+            service.delete(name)
+    return missing("S3 ignores the policy of temporary credentials", "Set IMS_STS=false, or use another S3 service")
+
+
+def internal_ports(settings: Settings) -> Finding:
+    """Whether the internal ports of the embedded S3 require a certificate."""
+    if settings.s3_endpoint_url is not None:
+        return ok("not embedded")
+    try:
+        answer = httpx.get(f"http://{settings.host}:{settings.s3_internal_port}/dir/status", timeout=SECONDS)
+    except httpx.HTTPError:
+        return UNKNOWN
+    if answer.text == seaweedfs.EXPECTS_TLS:
+        return ok("closed")
+    return missing("open for every program of this machine", "Restart the service: make down up")
+
+
+def clock(settings: Settings) -> Finding:
+    """Whether the clock of this machine agrees with that of S3."""
+    answer = _answer(settings)
+    if answer is None or "Date" not in answer.headers:
+        return UNKNOWN
+    seconds = round(abs((datetime.now(UTC) - parsedate_to_datetime(answer.headers["Date"])).total_seconds()))
+    value = f"{seconds} s from that of S3"
+    if seconds > CLOCK_LIMIT:
+        return missing(value, "Synchronize the clock: S3 refuses requests whose time is wrong")
+    return warning(value, "Synchronize the clock") if seconds > CLOCK_WARNING else ok(value)
+
+
+def _silent(settings: Settings) -> Finding:
+    if settings.s3_endpoint_url is None:
+        return warning(f"the embedded S3 does not answer at {settings.endpoint_url}", "Start the service: make up")
+    return missing(f"nothing answers at {settings.endpoint_url}", "Check IMS_S3_ENDPOINT_URL and AWS_CA_BUNDLE")
+
+
+def _answer(settings: Settings) -> httpx.Response | None:
+    """The answer of S3 to a request without credentials; None if there is none."""
+    try:
+        return httpx.get(settings.endpoint_url, timeout=SECONDS, verify=os.environ.get("AWS_CA_BUNDLE") or True)
+    except (httpx.HTTPError, OSError):
+        return None
+
+
+def _store(settings: Settings) -> ObjectStore:
+    keys = _keys(settings)
+    secrets = keys["AWS_ACCESS_KEY_ID"], keys["AWS_SECRET_ACCESS_KEY"], keys.get("AWS_SESSION_TOKEN")
+    return ObjectStore.connect(settings.endpoint_url, *secrets, attempts=ATTEMPTS)
+
+
+def _keys(settings: Settings) -> dict[str, str]:
+    """The credentials of the service. Raises ConfigurationError if they are not known here."""
+    if "AWS_ACCESS_KEY_ID" in os.environ:
+        return dict(os.environ)
+    found = find_credentials(settings) if settings.s3_endpoint_url is None else None
+    if found is None:
+        raise ConfigurationError(
+            "the S3 credentials of the service are not known here", 'Run eval "$(make -s env)" first'
+        )
+    return s3_environment(settings, found)

@@ -1,0 +1,189 @@
+"""The checks of `ims doctor`."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+from pydantic import HttpUrl
+
+from ims.doctor import checks, cluster, installation, machine, s3
+from ims.doctor.finding import Finding, ok
+from ims.errors import ConfigurationError
+from ims.settings import Settings
+from ims.stack.certificates import make_ca
+
+IMS = Path(sys.executable).parent / "ims"
+
+
+def test_every_check_has_a_finding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A check that fails is a finding, too, and the others go on."""
+
+    def breaks(_settings: Settings) -> Finding:
+        raise ConfigurationError("it is broken", "Mend it")
+
+    def forbidden(_settings: Settings) -> Finding:
+        raise PermissionError(13, "Permission denied", "/var/lib/ims/secrets")
+
+    table = (
+        checks.Check("a", breaks),
+        checks.Check("b", forbidden),
+        checks.Check("c", lambda _: ok("fine")),
+        checks.Check("d", lambda _: ok("fine"), "kubernetes"),
+    )
+    monkeypatch.setattr(checks, "CHECKS", table)
+    a, b, c = checks.examine(Settings(home=tmp_path))
+    assert a == {"check": "a", "status": "missing", "value": "it is broken", "next_step": "Mend it"}
+    assert (b["status"], "/var/lib/ims/secrets" in b["value"]) == ("missing", True)
+    assert c["status"] == "ok"
+
+
+@pytest.mark.parametrize(
+    ("release", "status"), [("6.1.0-18-amd64", "ok"), ("6.18.44-x", "ok"), ("5.15.0-91-generic", "missing")]
+)
+def test_kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, release: str, status: str) -> None:
+    """Debian 12 has the oldest one."""
+    monkeypatch.setattr(platform, "release", lambda: release)
+    assert machine.kernel(Settings(home=tmp_path)).status == status
+
+
+@pytest.mark.parametrize(
+    ("controllers", "folders", "status", "value"),
+    [
+        ("cpu memory pids", (), "ok", "v2: memory, pids"),
+        ("cpu pids", (), "warning", "v2 without memory"),
+        (None, ("memory", "pids"), "ok", "v1: memory, pids"),
+        (None, ("memory",), "warning", "v1 without pids"),
+        (None, (), "warning", "none"),
+    ],
+)
+def test_cgroups(tmp_path: Path, controllers: str | None, folders: tuple[str, ...], status: str, value: str) -> None:
+    """The version is reported; without controllers only rlimits are left."""
+    if controllers is not None:
+        (tmp_path / "cgroup.controllers").write_text(controllers)
+    for name in folders:
+        (tmp_path / name).mkdir()
+    found = machine.cgroups(Settings(home=tmp_path), tmp_path)
+    assert found.status == status
+    assert found.value.startswith(value)
+
+
+def test_missing_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is named."""
+    monkeypatch.setattr(machine, "PROGRAMS", ("sh", "no-such-program"))
+    found = machine.programs(Settings(home=tmp_path))
+    assert (found.status, found.value) == ("missing", "there is no no-such-program")
+
+
+def test_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Less space than one job needs is missing, less than all of them need is a warning."""
+    for free, status in ((1, "missing"), (10, "warning"), (100, "ok")):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: SimpleNamespace(free=free * 1024**3))
+        own = Settings(home=tmp_path / "none", build_env_size=4, parallelism=4)
+        assert installation.disk(own).status == status, free
+
+
+@pytest.mark.parametrize(("days", "status"), [(-1, "missing"), (0, "ok"), (3600, "warning"), (3660, "missing")])
+def test_ca_certificate(days: int, status: str) -> None:
+    """It is not valid yet, valid, ends soon, or has ended."""
+    now = datetime.now(UTC) + timedelta(days=days)
+    assert installation.validity(make_ca("site").certificate, now).status == status
+
+
+def test_no_ca_certificate(tmp_path: Path) -> None:
+    """`make up` creates one, unless the settings name another file."""
+    assert installation.ca_certificate(Settings(home=tmp_path, ca_certificate=None)).status == "warning"
+    path = tmp_path / "ca.pem"
+    assert installation.ca_certificate(Settings(home=tmp_path, ca_certificate=path)).status == "missing"
+    path.write_text("no certificate")
+    assert installation.ca_certificate(Settings(home=tmp_path, ca_certificate=path)).status == "missing"
+
+
+@pytest.mark.parametrize(("seconds", "status"), [(0, "ok"), (60, "warning"), (3600, "missing"), (-3600, "missing")])
+def test_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, seconds: int, status: str) -> None:
+    """S3 says what time it is."""
+    date = format_datetime(datetime.now(UTC) + timedelta(seconds=seconds), usegmt=True)
+    monkeypatch.setattr(s3, "_answer", lambda _: httpx.Response(200, headers={"Date": date}))
+    assert s3.clock(Settings(home=tmp_path)).status == status
+
+
+def test_s3_of_the_site_is_away(tmp_path: Path) -> None:
+    """That is worse than an embedded S3 that does not run yet."""
+    own = Settings(home=tmp_path, s3_endpoint_url=HttpUrl("http://127.0.0.1:1"))
+    assert s3.reachable(own).status == "missing"
+    assert s3.reachable(Settings(home=tmp_path, s3_port=1, s3_endpoint_url=None)).status == "warning"
+
+
+def test_store_without_token_service(tmp_path: Path) -> None:
+    """Steps then have all rights of the service, which is a warning."""
+    own = Settings(home=tmp_path, s3_endpoint_url=HttpUrl("http://127.0.0.1:1"), sts_role="")
+    assert s3.rights_of_steps(own).status == "warning"
+
+
+@pytest.mark.parametrize(("forbidden", "status"), [((), "ok"), ((("secrets", "create"),), "missing")])
+def test_rights_in_the_cluster(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, forbidden: tuple[tuple[str, str], ...], status: str
+) -> None:
+    """What the service may not do is named."""
+    monkeypatch.setattr(cluster, "core_api", lambda: SimpleNamespace(api_client=None))
+    monkeypatch.setattr(cluster, "_may", lambda _api, _settings, kind, verb: (kind, verb) not in forbidden)
+    found = cluster.rights(Settings(home=tmp_path))
+    assert found.status == status
+    assert all(f"{verb} {kind}" in found.value for kind, verb in forbidden)
+
+
+def run_doctor(home: Path, **more: str) -> tuple[int, list[dict[str, Any]]]:
+    """Run the command; returns its exit code and its findings."""
+    environment = {name: os.environ[name] for name in ("PATH", "HOME")}
+    environment |= {"IMS_HOME": str(home), "IMS_PORT": "1", "IMS_S3_PORT": "1", **more}
+    command = [str(IMS), "doctor", "--format", "json"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    return done.returncode, json.loads(done.stdout)
+
+
+def test_without_a_running_service(tmp_path: Path) -> None:
+    """The command says what does not run, and that is no failure."""
+    _, findings = run_doctor(tmp_path)
+    found = {finding["check"]: finding for finding in findings}
+    assert found["API"]["status"] == "warning"
+    assert found["S3"]["next_step"] == "Start the service: make up"
+    assert set(found) == {check.name for check in checks.CHECKS if check.runtime != "kubernetes"}
+
+
+def test_exit_code(tmp_path: Path) -> None:
+    """It is 1 if something is missing."""
+    code, findings = run_doctor(tmp_path, IMS_CA_CERTIFICATE=str(tmp_path / "none.pem"))
+    assert "missing" in {finding["status"] for finding in findings}
+    assert code == 1
+
+
+@pytest.fixture
+def served(tmp_path: Path) -> Callable[[], Any]:
+    """The embedded S3, running."""
+    from tests.seaweedfs import running
+
+    return lambda: running(tmp_path)
+
+
+@pytest.mark.system
+def test_embedded_s3(served: Callable[[], Any]) -> None:
+    """All checks of the S3 that `make up` starts are good, and leave nothing."""
+    with served() as embedded:
+        own = embedded.settings
+        names = ("reachable", "rights", "rights_of_steps", "internal_ports", "clock")
+        assert {name: getattr(s3, name)(own).status for name in names} == dict.fromkeys(names, "ok")
+        keys = [item.name.key for bucket in own.buckets for item in embedded.store.objects(bucket)]
+        assert keys == [".ready"]
