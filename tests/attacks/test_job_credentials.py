@@ -20,8 +20,12 @@ from botocore.exceptions import ClientError
 
 from ims.errors import MissingError
 from ims.operators import credentials
+from ims.runtime.local.process import StepProcess
 from ims.settings import settings
+from ims.stack.credentials import Credentials
+from ims.stack.environment import s3_connection
 from ims.steps.step import load_step
+from ims.storage.digests import digest
 from ims.storage.manifest import ROOTFS, Artifact, Link, write_manifest
 from ims.storage.objects import ObjectName, ObjectStore
 from tests.ceph import CephGateway
@@ -38,6 +42,11 @@ class Login:
     url: str
     access_key: str
     secret_key: str
+
+    @property
+    def credentials(self) -> dict[str, str]:
+        """The keys under their names in the credentials of an installation."""
+        return {"s3_access_key": self.access_key, "s3_secret_key": self.secret_key}
 
     def client(self, name: str, token: str | None = None) -> Any:
         """A client of boto3, which has no checks of ours."""
@@ -74,8 +83,10 @@ def store(login: Login, configure: Callable[..., None], monkeypatch: pytest.Monk
     service.write_bytes(ObjectName("boot-images", f"{OURS}/source"), b"evil")
     service.write_bytes(ObjectName("ims", "recipes/ours.tar.gz"), b"ours")
     service.write_bytes(ObjectName("ims", "recipes/theirs.tar.gz"), b"theirs")
-    monkeypatch.setattr(credentials, "object_store", lambda: service)
-    monkeypatch.setattr(credentials, "token_service", lambda: login.client("sts"))
+    for name, value in (("AWS_ACCESS_KEY_ID", login.access_key), ("AWS_SECRET_ACCESS_KEY", login.secret_key)):
+        monkeypatch.setenv(name, value)
+    connection = s3_connection(settings(), Credentials.generate().model_copy(update=login.credentials))
+    monkeypatch.setenv("AIRFLOW_CONN_IMS_S3", json.dumps(connection))
     return service
 
 
@@ -115,6 +126,24 @@ def test_uploader_can_do_its_work() -> None:
     parts = {"Parts": [{"PartNumber": 1, "ETag": part["ETag"]}]}
     s3.complete_multipart_upload(**ours, UploadId=upload, MultipartUpload=parts)
     assert s3.head_object(**ours)["ContentLength"] == len(PART)
+
+
+@pytest.mark.system
+def test_upload(store: ObjectStore, configure: Callable[..., None], tmp_path: Path) -> None:
+    """The step itself works with its credentials, which reach it in its environment."""
+    configure(home=tmp_path)
+    workspace, digests = tmp_path / "workspaces" / "1", digest(iter([PART]))
+    (workspace / "run").mkdir(parents=True)
+    rootfs = workspace / "rootfs"
+    rootfs.write_bytes(PART)
+    artifact = {"name": "rootfs", "type": ROOTFS, "path": str(rootfs), "size": len(PART)}
+    batch = {"artifacts": [{**artifact, "md5": digests.md5, "sha256": digests.sha256}]}
+    data = {"workspace": str(workspace), "image_id": OURS, "image_name": "ours", "job_id": "1", "each": batch}
+    step = load_step("upload_artifacts")
+    given = credentials.temporary_credentials(step, data)
+    result = StepProcess().run(step, data, "upload", print, given)
+    assert result["artifacts"][0]["path"] == f"s3://boot-images/{OURS}/rootfs"
+    assert store.stat(ObjectName("boot-images", f"{OURS}/rootfs")).metadata["sha256"] == digests.sha256
 
 
 def copy_part(s3: Any) -> Any:
