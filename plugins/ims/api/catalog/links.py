@@ -99,4 +99,4 @@ def _stat(store: ObjectStore, link: ArtifactLink) -> None:
     except (InputError, MissingError) as error:
         raise FieldError.of("link", str(error)) from None
     if link.etag and link.etag.strip('"') != stored.etag:
-        log.warning("%s has the etag %s, its record says %s", link.path, stored.etag, link.etag)
+        log.warning("%r has the etag %s, its record says %r", link.path, stored.etag, link.etag)

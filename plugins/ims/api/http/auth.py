@@ -170,6 +170,12 @@ async def authenticate(request: Request) -> Caller | None:
     return caller
 
 
+def path_below_root(scope: Scope) -> str:
+    """Returns the path that an application sees if it is served below another path."""
+    root, path = str(scope.get("root_path", "")), str(scope["path"])
+    return path.removeprefix(root) if path.startswith(f"{root}/") else path
+
+
 class AuthMiddleware:
     """Answers 401 unless a request carries a valid token; keeps the caller in the request's state."""
 
@@ -178,7 +184,7 @@ class AuthMiddleware:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Passes the request on or answers it."""
-        if scope["type"] == "http" and scope["path"].removeprefix(scope.get("root_path", "")) not in PUBLIC_PATHS:
+        if scope["type"] == "http" and path_below_root(scope) not in PUBLIC_PATHS:
             request = Request(scope)
             caller = await authenticate(request)
             if caller is None:

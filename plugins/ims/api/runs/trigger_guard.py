@@ -3,7 +3,7 @@
 Airflow checks params against their schemas, but accepts unknown keys and ids of records that do not exist. The guard
 refuses both before Airflow creates a run, by the same rules as `POST /jobs`. It also refuses ids that another run of
 any of our workflows has, because everything that a job leaves is found by that id, and changes of XComs, by which the
-tasks of a job tell each other which files and objects are theirs.
+tasks of a job tell each other which files and objects are theirs, and the deletion of a whole workflow.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ims.api.errors import ConflictError, FieldError
-from ims.api.http.auth import authenticate, run_permission
+from ims.api.http.auth import authenticate, path_below_root, run_permission
 from ims.api.http.body import read_body, replay
 from ims.api.http.problems import Problem, error_response, problem_response
 from ims.api.http.services import object_store, records
@@ -33,12 +33,22 @@ from ims.jobs import is_derived_id
 from ims.params import JobParams, NightParams
 from ims.workflows import Workflow, find_workflow
 
-_TRIGGER = re.compile(r"/api/v2/dags/(?P<dag_id>[^/]+)/dagRuns/?")
-_XCOM = re.compile(
-    r"/api/v2/dags/(?P<dag_id>[^/]+)/dagRuns/[^/]+/taskInstances/[^/]+/(xcomEntries|state-store)(/.*)?", re.DOTALL
+_DAG = r"/api/v2/dags/(?P<dag_id>[^/]+)"
+_TASK = rf"{_DAG}/dagRuns/[^/]+/taskInstances/[^/]+"
+_TRIGGER = re.compile(rf"{_DAG}/dagRuns/?")
+_FORBIDDEN = (
+    (
+        re.compile(rf"{_TASK}/(xcomEntries|state-store)(/.*)?", re.DOTALL),
+        ("POST", "PUT", "PATCH", "DELETE"),
+        "only the tasks of a job write its XComs; start another job instead",
+    ),
+    (
+        re.compile(rf"{_DAG}/?"),
+        ("DELETE",),
+        "the service needs its workflows, whose runs are its jobs; delete single jobs instead",
+    ),
 )
-
-
+"""Requests that nobody may send, with the reasons: paths and methods."""
 MAX_RUN_ID = 200
 
 
@@ -67,10 +77,10 @@ class TriggerGuard:
 
     async def _checked(self, scope: Scope, receive: Receive) -> bytes | None:
         """Returns the body for Airflow, or None if nobody has read it. Raises Problem or ImsError."""
-        if (workflow := _found(_XCOM, scope)) is not None:
-            if await _may_run(workflow, scope):
-                raise Problem(403, "only the tasks of a job write its XComs; start another job instead")
-            return None
+        for pattern, methods, reason in _FORBIDDEN:
+            is_forbidden = scope["method"] in methods and _found(pattern, scope) is not None
+            if is_forbidden and await authenticate(Request(scope)) is not None:
+                raise Problem(403, reason)
         if scope["method"] != "POST" or (workflow := _found(_TRIGGER, scope)) is None:
             return None
         body = await read_body(receive)
@@ -80,7 +90,7 @@ class TriggerGuard:
 
 def _found(pattern: re.Pattern[str], scope: Scope) -> Workflow | None:
     """Returns our workflow that the path of a request names, or None."""
-    match = pattern.fullmatch(scope.get("path", ""))
+    match = pattern.fullmatch(path_below_root(scope))
     return find_workflow(match["dag_id"]) if match is not None else None
 
 
@@ -103,7 +113,7 @@ def check_trigger(workflow: Workflow, body: bytes) -> bytes:
         return body
     check_conf(workflow, request.get("conf"))
     run_id = request.get("dag_run_id")
-    if run_id is not None:
+    if run_id not in (None, ""):
         check_run_id(run_id)
         return body
     # Airflow would derive an id from the times in the body, which could be that of a run of another workflow.
