@@ -47,20 +47,21 @@ def running(home: Path) -> Iterator[EmbeddedS3]:
         )
     store = ObjectStore.connect(own.endpoint_url, credentials.s3_access_key, credentials.s3_secret_key, attempts=1)
     try:
-        _await(own, store)
+        await_s3(store)
         yield EmbeddedS3(own, credentials, store, process.pid)
     finally:
         process.kill()
         process.wait()
 
 
-def _await(own: Settings, store: ObjectStore) -> None:
+def await_s3(store: ObjectStore) -> None:
+    """Wait until an object can be written. Raises TimeoutError."""
     deadline = time.monotonic() + START_SECONDS
     while True:
         try:
-            store.write_bytes(ObjectName(own.recipes_bucket, ".ready"), b"ready")
+            store.write_bytes(ObjectName("ims", ".ready"), b"ready")
             return
         except ImsError:
             if time.monotonic() > deadline:
-                raise TimeoutError(f"SeaweedFS does not answer; see {own.home}/s3.log") from None
+                raise TimeoutError("SeaweedFS does not answer") from None
             time.sleep(0.1)

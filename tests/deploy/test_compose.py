@@ -3,16 +3,26 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
+import sys
 from pathlib import Path
+from secrets import token_hex
 from typing import Any
 
+import httpx
 import pytest
 import yaml
 
 from ims import __version__
-from ims.settings import Settings
+from ims.errors import ConfigurationError
+from ims.settings import EMBEDDED_ROLE, Settings
+from ims.stack.seaweedfs import EXPECTS_TLS
+from ims.storage.objects import ObjectName, ObjectStore
+from ims.storage.sessions import session_credentials, token_client, writing
+from ims.supervisord import BIN
+from tests.seaweedfs import await_s3
 
 ROOT = Path(__file__).parents[2]
 TEXT = (ROOT / "docker-compose.yaml").read_text()
@@ -61,6 +71,7 @@ def test_rights(name: str) -> None:
     assert service.get("privileged", False) is (name == "k3s")
     if "ims-airflow" in service["image"]:
         assert service["cap_drop"] == ["ALL"]
+        assert service["security_opt"] == ["no-new-privileges"]
     if name != "k3s":
         assert all(port.startswith("127.0.0.1:") for port in service.get("ports", []))
 
@@ -85,10 +96,43 @@ def test_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     assert kubernetes["kube_config_path"] == str(settings.kubernetes_config)
     assert kubernetes["xcom_sidecar_container_image"] == settings.kubernetes_image
     addresses = {service["networks"]["ims"]["ipv4_address"] for service in (SERVICES["s3"],)}
+    assert settings.step_role_arn == EMBEDDED_ROLE
     assert settings.endpoint_url in {f"http://{address}:8333" for address in addresses}
 
 
-@pytest.mark.parametrize("name", sorted(ONCE))
+@pytest.mark.system
+def test_s3(tmp_path: Path) -> None:
+    """S3 issues temporary credentials, and nobody can use its internal ports."""
+    address, home = "127.0.0.77", tmp_path / "config"
+    keys = {"AWS_ACCESS_KEY_ID": token_hex(32), "AWS_SECRET_ACCESS_KEY": token_hex(32)}
+    init = {**os.environ, **keys, "IMS_HOME": str(home), "IMS_HOST": address}
+    home.mkdir()
+    subprocess.run([sys.executable, *SERVICES["s3-init"]["command"][1:]], env=init, check=True)
+    options = [
+        option.replace("172.30.0.10", address).replace("/data", str(tmp_path)).replace("/config", str(home))
+        for option in SERVICES["s3"]["command"]
+    ]
+    with (tmp_path / "log").open("wb") as log:
+        process = subprocess.Popen(
+            [BIN / "weed", *options], cwd=home / "s3", env={**os.environ, **keys}, stdout=log, stderr=log
+        )
+    try:
+        url, secrets = f"http://{address}:8333", tuple(keys.values())
+        await_s3(ObjectStore.connect(url, *secrets, attempts=1))
+        role = SERVICES["worker"]["environment"]["IMS_STS_ROLE"]
+        given = session_credentials(role, "step", 900, [writing("boot-images", "a")], token_client(url, *secrets))
+        step = ObjectStore.connect(url, given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"])
+        step.write_bytes(ObjectName("boot-images", "a/b"), b"x")
+        with pytest.raises(ConfigurationError, match="refuses access"):
+            step.write_bytes(ObjectName("boot-images", "b/b"), b"x")
+        for port in (9333, 8888, 9340):
+            assert httpx.get(f"http://{address}:{port}/").text == EXPECTS_TLS
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("name", sorted(name for name in ONCE if name != "s3-init"))
 def test_script(name: str) -> None:
     """The set-up scripts have valid syntax."""
     script = SERVICES[name]["command"][-1].replace("$$", "$")

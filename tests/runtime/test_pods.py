@@ -23,6 +23,7 @@ from ims.errors import ConfigurationError, ImsError, InputError, UnavailableErro
 from ims.runtime.base import ShellRequest
 from ims.runtime.kubernetes import pods
 from ims.runtime.kubernetes.cluster import await_cluster, cluster_errors, core_api
+from ims.runtime.kubernetes.credentials import store_credentials
 from ims.runtime.kubernetes.diagnosis import explain, outcome
 from ims.steps.step import load_step
 
@@ -103,6 +104,30 @@ def test_input_is_a_file(name: str) -> None:
     assert volume[0]["fieldRef"]["fieldPath"] == f"metadata.annotations['{pods.INPUT_ANNOTATION}']"
     (mount,) = [item for item in container["volumeMounts"] if item["name"] == "input"]
     assert container["args"][1:3] == ["--input", f"{mount['mountPath']}/{volume[0]['path']}"]
+
+
+def test_credentials_are_removed_with_the_job() -> None:
+    """The volume of the job owns the Secret, which nothing needs to read or delete."""
+    made: list[k8s.V1Secret] = []
+
+    class Core:
+        def list_namespaced_persistent_volume_claim(self, _namespace: str, label_selector: str) -> Any:
+            claim = k8s.V1PersistentVolumeClaim(metadata=k8s.V1ObjectMeta(name=pods.volume_name(JOB), uid="1234"))
+            return k8s.V1PersistentVolumeClaimList(items=[claim] if label_selector == f"ims.job={JOB}" else [])
+
+        def create_namespaced_secret(self, _namespace: str, secret: k8s.V1Secret) -> Any:
+            made.append(secret)
+            return k8s.V1Secret(metadata=k8s.V1ObjectMeta(name="given"))
+
+    core: Any = Core()
+    variables = {**dict.fromkeys(pods.S3_KEYS, "temporary"), "AWS_ENDPOINT_URL": "https://s3.example"}
+    assert store_credentials(core, JOB, "upload_artifacts", variables) == "given"
+    (secret,) = made
+    assert set(secret.string_data) == set(pods.S3_KEYS)
+    (owner,) = secret.metadata.owner_references
+    assert (owner.kind, owner.name, owner.uid) == ("PersistentVolumeClaim", pods.volume_name(JOB), "1234")
+    with pytest.raises(UnavailableError, match="is gone"):
+        store_credentials(core, "other", "upload_artifacts", variables)
 
 
 def test_resources(configure: Callable[..., None]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
@@ -128,6 +129,9 @@ def _keys(settings: Settings) -> dict[str, str]:
     """The credentials of the service. Raises ConfigurationError if they are not known here."""
     if "AWS_ACCESS_KEY_ID" in os.environ:
         return dict(os.environ)
+    if "AIRFLOW_CONN_IMS_S3" in os.environ:  # all that the containers of tasks have
+        connection = json.loads(os.environ["AIRFLOW_CONN_IMS_S3"])
+        return {"AWS_ACCESS_KEY_ID": connection["login"], "AWS_SECRET_ACCESS_KEY": connection["password"]}
     found = find_credentials(settings) if settings.s3_endpoint_url is None else None
     if found is None:
         raise ConfigurationError(

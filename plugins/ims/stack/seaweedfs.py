@@ -8,14 +8,15 @@ this process has.
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from cryptography import x509
 
 from ims.files import write_private
-from ims.settings import Settings
+from ims.settings import Settings, settings
 from ims.stack import certificates
-from ims.stack.credentials import Credentials
+from ims.stack.credentials import Credentials, ensure_credentials
 from ims.stack.roles import roles_file, write_roles
 from ims.supervisord import BIN
 
@@ -66,6 +67,13 @@ def configure(settings: Settings, credentials: Credentials) -> None:
     write_roles(settings, credentials)
 
 
+def configure_container() -> None:
+    """Write the configuration below IMS_HOME for a SeaweedFS that runs elsewhere, with the keys in AWS_*."""
+    keys = {"s3_access_key": os.environ["AWS_ACCESS_KEY_ID"], "s3_secret_key": os.environ["AWS_SECRET_ACCESS_KEY"]}
+    own = settings()
+    configure(own, ensure_credentials(own).model_copy(update=keys))
+
+
 def _ensure_certificates(settings: Settings) -> dict[str, Path]:
     """Make the certificate of all components, unless it exists. Nobody keeps the key of the CA that signs it."""
     files = {name: settings.secrets / f"s3-{name}.pem" for name in ("ca", "cert", "key")}
@@ -98,3 +106,7 @@ def _security(files: dict[str, Path], token_key: str) -> str:
         f"[{name}]\n" + "".join(f"{key} = {json.dumps(value)}\n" for key, value in values.items())
         for name, values in sections.items()
     )
+
+
+if __name__ == "__main__":
+    configure_container()
