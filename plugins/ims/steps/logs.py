@@ -8,17 +8,15 @@ from __future__ import annotations
 import logging
 import re
 
-from ims.masking import masked
-
 _PREFIX = re.compile(r"(DEBUG|WARNING|ERROR|CRITICAL): ")
 
 
 class LevelFormatter(logging.Formatter):
-    """Writes the message without secrets, after its level if that is not INFO."""
+    """Writes the message, after its level if that is not INFO."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The lines of a record. Each line of a message gets the prefix."""
-        text = masked(super().format(record))
+        text = super().format(record)
         if record.levelno == logging.INFO:
             return text
         return "\n".join(f"{record.levelname}: {line}" for line in text.splitlines())
