@@ -40,7 +40,7 @@ with DAG(
         task_id="fetch_recipe",
         multiple_outputs=True,
         arch=arch,
-        inputs={**workspace, "path": XComArg(job, "path"), "variables": XComArg(job, "variables")},
+        inputs={**workspace, "recipe_id": dag.param("artifact_id"), "path": XComArg(job, "path")},
     )
     repositories = RepositoriesSensor(
         task_id="wait_for_repositories",

@@ -1,11 +1,12 @@
-"""The services that tasks use, from the Airflow connections `ims_api` and `ims_s3`."""
+"""The services that tasks use, from the Airflow connections `ims_api` and `ims_s3`, and the secrets of recipes."""
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from functools import cache
 from typing import Any
 
-from airflow.sdk import BaseHook
+from airflow.sdk import BaseHook, Variable
 from airflow.sdk.exceptions import AirflowNotFoundException
 
 from ims.client import ImsClient
@@ -49,3 +50,30 @@ def token_service() -> Any:
     from ims.storage.sessions import token_config
 
     return AwsGenericHook(aws_conn_id=S3_CONNECTION, client_type="sts", config=token_config()).get_conn()
+
+
+RECIPE_PREFIX = "ims_secret_"
+"""Recipes may use only the Airflow Variables and connections whose names start like this."""
+
+
+def recipe_secrets(names: Iterable[str]) -> dict[str, str]:
+    """The values of those secrets that exist: of the Airflow Variable `ims_secret_NAME` for each name.
+
+    The names `X.login` and `X.password` may also be parts of the connection `ims_secret_X`. Airflow masks the values in
+    the log of the task.
+    """
+    return {name: value for name in names if (value := _recipe_secret(name)) is not None}
+
+
+def _recipe_secret(name: str) -> str | None:
+    value = Variable.get(RECIPE_PREFIX + name, default=None)
+    if value is not None:
+        return str(value)
+    connection, _, part = name.rpartition(".")
+    if not connection or part not in ("login", "password"):
+        return None
+    try:
+        found = getattr(BaseHook.get_connection(RECIPE_PREFIX + connection), part)
+    except AirflowNotFoundException:
+        return None
+    return str(found) if found else None

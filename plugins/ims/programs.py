@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from ims.masking import masked
 from ims.recipes import kiwi_log
 
 log = logging.getLogger(__name__)
@@ -32,7 +33,8 @@ def run_logged(
     """Run a program and log each line of its output; returns its exit code and its last lines.
 
     All lines are also appended to the file `copy`. `parse` returns the level and the text with which a line is logged.
-    After `seconds` the program is killed, and its exit code is negative. The program inherits `descriptors`.
+    Secrets are masked. After `seconds` the program is killed, and its exit code is negative. The program inherits
+    `descriptors`.
     """
     last: collections.deque[str] = collections.deque(maxlen=KEPT_LINES)
     with (
@@ -54,7 +56,7 @@ def run_logged(
             timer.daemon = True
             timer.start()
         while raw := process.stdout.readline(LINE_LENGTH):
-            for line in kiwi_log.clean(raw):
+            for line in map(masked, kiwi_log.clean(raw)):
                 level, text = parse(line)
                 log.log(level, "%s", text)
                 file.write(line + "\n")

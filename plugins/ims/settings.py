@@ -71,6 +71,10 @@ class Settings(BaseSettings):
         description="Secret with the keys `AWS_ACCESS_KEY_ID` and `AWS_SECRET_ACCESS_KEY`, for steps that get no "
         "temporary credentials.",
     )
+    kubernetes_recipe_secret: str = Field(
+        "ims-recipe-secrets",
+        description="Secret that recipes may use: each key is the name of a `secret:NAME`. It need not exist.",
+    )
     kubernetes_ca_config_map: str = Field(
         "ims-site-ca", description="ConfigMap with the root CA certificate of the site, in the key `ca.crt`."
     )

@@ -63,6 +63,11 @@ class Workspace:
         return self.root / "recipe.tar.gz"
 
     @property
+    def secrets(self) -> Path:
+        """The secrets of the recipe, which the steps of the job hide in what they print, as JSON."""
+        return self.root / "secrets.json"
+
+    @property
     def recipe(self) -> Path:
         """The recipe with its templates rendered. `build_image` clamps the times of its files."""
         return self.root / "recipe"

@@ -17,6 +17,7 @@ import stat
 import tempfile
 import threading
 import time
+from base64 import b64encode
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -405,11 +406,12 @@ def address() -> str:
 class RepositoryServer:
     """Serves a folder on a free port, over https if it has a certificate, and simulates faults.
 
-    `requests` lists the requests, each as "METHOD path status".
+    `requests` lists the requests, each as "METHOD path status". With a `login`, it refuses all others.
     """
 
-    def __init__(self, folder: Path, certificate: ServerCertificate | None = None) -> None:
+    def __init__(self, folder: Path, certificate: ServerCertificate | None = None, login: str | None = None) -> None:
         self.folder = folder
+        self.authorization = login and f"Basic {b64encode(login.encode()).decode()}"
         self.requests: list[str] = []
         self._faults: list[Fault] = []
         self._lock = threading.Lock()
@@ -512,6 +514,13 @@ class _Handler(SimpleHTTPRequestHandler):
         """Log nothing, because `requests` lists the requests."""
 
     def _spoiled(self) -> bool:
+        wanted = self.server.owner.authorization
+        if wanted is not None and self.headers["Authorization"] != wanted:
+            self.send_response(HTTPStatus.UNAUTHORIZED)
+            self.send_header("WWW-Authenticate", 'Basic realm="test"')
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+            return True
         fault = self.server.owner.fault_for(self.path)
         if fault is None:
             return False

@@ -71,7 +71,6 @@ def test_open_workspace() -> None:
         "image_name": "site-1",
         "path": "s3://recipes/r1.tar.gz",
         "arch": "x86_64",
-        "variables": {"RELEASE": "15"},
     }
 
 

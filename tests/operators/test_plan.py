@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -143,4 +144,4 @@ def test_newest_image(
     (chosen,) = choose(monkeypatch, recipe("a"), image=image)
     assert (chosen["image_id"], chosen["manifest"]) == expected
     assert chosen["path"] == "s3://recipes/a"
-    assert chosen["variables"] == {"RELEASE": "15"}
+    assert "15" not in json.dumps(chosen)  # viewers read results of tasks

@@ -99,6 +99,16 @@ def test_password_is_not_in_the_error(server: RepositoryServer) -> None:
     assert "secret" not in str(caught.value)
 
 
+def test_repository_whose_login_is_elsewhere(server: RepositoryServer) -> None:
+    """Without the login of the recipe, a refusal says that the server is there; with it, the login is wrong."""
+    server.fail(401)
+    url = server.url.replace("://", "://user:secret@")
+    whole = Repository(f"{url}/one", f"{url}/one/{INDEX}", needs_login=True)
+    wait(whole.without_login(), seconds=0)
+    with pytest.raises(InputError, match="refuse access"):
+        wait(whole, seconds=0)
+
+
 @pytest.mark.parametrize("status", [401, 403])
 def test_refusal_is_final(server: RepositoryServer, status: int) -> None:
     """Waiting does not help if access is denied."""

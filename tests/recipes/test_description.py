@@ -230,3 +230,23 @@ def test_name_of_a_repository_has_no_password(tmp_path: Path) -> None:
     text = description('<repository><source path="http://user:secret@h/repo"/></repository>')
     (repository,) = read_description(write(tmp_path, text)).repositories
     assert repository.name == "http://h/repo"
+
+
+LOGINS = {
+    "in the address": ("", "http://u:pass%2Fword@h/repo"),
+    "in attributes": ('username="u" password="pass/word"', "http://h/repo"),
+    "a token": ("", "http://pass%2Fword@h/repo"),
+}
+
+
+@pytest.mark.parametrize(("attributes", "url"), LOGINS.values(), ids=LOGINS)
+def test_repository_without_its_login(tmp_path: Path, attributes: str, url: str) -> None:
+    """It is stored without user and password, but known to need them; the passwords can be hidden."""
+    text = description(f'<repository {attributes}><source path="{url}"/></repository>')
+    found = read_description(write(tmp_path, text))
+    (repository,) = found.repositories
+    assert repository.needs_login
+    assert not repository.lacks_login
+    assert repository.without_login().lacks_login
+    assert "pass" not in str(repository.without_login())
+    assert "pass/word" in found.logins

@@ -83,6 +83,17 @@ def test_rules_for_addresses_are_those_of_the_service(name: str, configure: Call
 
 
 @pytest.mark.parametrize("name", STEPS)
+def test_secrets_of_recipes(name: str) -> None:
+    """Only the pods that render templates mount the Secret of recipes, which need not exist."""
+    pod = sent(name)
+    mounted = [item["secret"] for item in pod["spec"]["volumes"] if "secret" in item]
+    renders = name in ("fetch_recipe", "plan_images")
+    assert mounted == ([{"secretName": "ims-recipe-secrets", "optional": True}] if renders else [])
+    paths = [item["mountPath"] for item in pod["spec"]["containers"][0]["volumeMounts"]]
+    assert ("/etc/ims/recipe-secrets" in paths) is renders
+
+
+@pytest.mark.parametrize("name", STEPS)
 def test_input_is_a_file(name: str) -> None:
     """A step reads its input from a file: everybody on the node can read arguments."""
     pod = sent(name)

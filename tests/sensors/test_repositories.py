@@ -52,6 +52,13 @@ def test_one_is_not_available(monkeypatch: pytest.MonkeyPatch) -> None:
     assert 50 < trigger.until - time.time() <= 60
 
 
+def test_login_is_unknown() -> None:
+    """A repository that wants the login of the recipe is available: only steps of the job have the login."""
+    repository = Repository(URL, f"{URL}/repodata/repomd.xml", needs_login=True)
+    assert repository.lacks_login
+    assert not Repository(URL, URL).lacks_login
+
+
 def test_one_refuses_access(monkeypatch: pytest.MonkeyPatch) -> None:
     """Waiting cannot help."""
     reason = wait(monkeypatch, ready=False, text="401", final=True)

@@ -8,6 +8,7 @@ from airflow.sdk import Context
 
 from ims.operators.base import StepTask
 from ims.operators.credentials import service_credentials, temporary_credentials
+from ims.operators.templates import with_templates
 from ims.runtime.local.process import StepProcess
 from ims.steps.logs import parse_line
 from ims.steps.step import load_step
@@ -25,7 +26,7 @@ class LocalStepOperator(StepTask):
         label = f"{self.task_id}-{context['ti'].map_index}"
         step = load_step(self.task_id)
         credentials = temporary_credentials(step, self.data) or service_credentials(step)
-        return self._process.run(step, self.data, label, self._log_line, credentials)
+        return self._process.run(step, with_templates(step, self.data), label, self._log_line, credentials)
 
     def on_kill(self) -> None:
         """End the step with the task."""

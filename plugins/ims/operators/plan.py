@@ -81,7 +81,6 @@ def _to_plan(client: ImsClient, recipe: dict[str, Any]) -> RecipeToPlan:
         recipe_id=recipe["id"],
         name=recipe["name"],
         path=recipe["link"]["path"],
-        variables={item["key"]: item["value"] for item in recipe["template_dictionary"]},
         arch=recipe["arch"],
         image_id=image["id"] if image is not None else None,
         manifest=image["link"]["path"] if image is not None and image["link"] is not None else None,

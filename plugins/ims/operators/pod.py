@@ -21,6 +21,7 @@ from ims.errors import ImsError, StepFailedError, UnavailableError
 from ims.operators.base import StepTask
 from ims.operators.credentials import temporary_credentials
 from ims.operators.errors import out_of_time, task_errors
+from ims.operators.templates import no_secrets, with_templates
 from ims.runtime.kubernetes import pods
 from ims.runtime.kubernetes.cluster import GONE, await_cluster, cluster_errors, core_api
 from ims.runtime.kubernetes.credentials import store_credentials
@@ -63,10 +64,11 @@ class PodStepOperator(StepTask, KubernetesPodOperator):
     def perform(self, context: Context) -> Any:
         """Returns the result of the step."""
         step = load_step(self.task_id)
+        data = with_templates(step, self.data, no_secrets)
         with cluster_errors():
             await_cluster()
             secret = self._store_credentials(step)
-            self.full_pod_spec = pods.step_pod(step, self.data, self.arch, self.memory_gib, secret)
+            self.full_pod_spec = pods.step_pod(step, data, self.arch, self.memory_gib, secret)
             if self.execution_timeout is not None:
                 # The cluster ends the pod, even if Airflow is gone.
                 limit = self.execution_timeout.total_seconds() + MARGIN_SECONDS

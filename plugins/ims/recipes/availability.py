@@ -70,7 +70,10 @@ async def ask(client: httpx.AsyncClient, repository: Repository) -> Answer:
         return _no_answer(repository, error)
     except (httpx.InvalidURL, httpx.TooManyRedirects, ValueError) as error:
         return Answer(repository, ready=False, text=str(error), final=True)
-    return Answer(repository, ready=code == 200, text=text, final=code in _REFUSED)
+    refused = code in _REFUSED
+    # Who asks without the recipe's login only learns that the server is there and wants one.
+    is_ready = code == 200 or (refused and repository.lacks_login)
+    return Answer(repository, ready=is_ready, text=text, final=refused and not is_ready)
 
 
 async def ask_all(repositories: Sequence[Repository], ca_certificate: Path) -> list[Answer]:

@@ -6,11 +6,12 @@ import platform
 import subprocess
 import sys
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any
-from urllib.parse import quote, urlsplit, urlunsplit
+from typing import Self
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from lxml import etree
 
@@ -30,15 +31,25 @@ CHECK_SECONDS = 120
 
 @dataclass(frozen=True)
 class Repository:
-    """A package repository of a recipe."""
+    """A package repository of a recipe. `needs_login` states whether the recipe has a login for it."""
 
     url: str
     metadata_url: str
+    needs_login: bool = False
 
     @property
     def name(self) -> str:
         """The address without a login, for messages."""
         return redact(self.url)
+
+    @property
+    def lacks_login(self) -> bool:
+        """Whether the repository needs a login that was removed from its address."""
+        return self.needs_login and redact(self.metadata_url) == self.metadata_url
+
+    def without_login(self) -> Self:
+        """The repository without user and password, for everything that is stored."""
+        return replace(self, url=redact(self.url), metadata_url=redact(self.metadata_url))
 
 
 @dataclass(frozen=True)
@@ -50,10 +61,8 @@ class Description:
     package_manager: str
     repositories: tuple[Repository, ...]
     packages: tuple[str, ...]
-
-    def as_dict(self) -> dict[str, Any]:
-        """The description as a dictionary."""
-        return asdict(self)
+    logins: tuple[str, ...] = ()
+    """The passwords of the repositories, which must not be stored or printed."""
 
 
 def redact(url: str) -> str:
@@ -98,6 +107,7 @@ def read_description(folder: Path) -> Description:
         package_manager=manager,
         repositories=tuple(repository for _, repository in machine_repositories(root, manager) if repository),
         packages=tuple(element.get("name", "") for element in root.iterfind("packages/package")),
+        logins=tuple(filter(None, _passwords(root))),
     )
     _check_size(description)
     return description
@@ -149,9 +159,11 @@ def machine_repositories(root: etree._Element, manager: str) -> Iterator[tuple[e
             continue
         try:
             remote = urlsplit(url).scheme in ("http", "https")
-            yield element, Repository(url, _metadata_url(url, manager, element)) if remote else None
+            index = _metadata_url(url, manager, element)
+            yield element, Repository(url, index, redact(index) != index) if remote else None
         except ValueError as error:
-            raise InputError(f"{CONFIG} has a repository whose address is invalid: {url}: {error}") from None
+            shown = url.rpartition("@")[2]
+            raise InputError(f"{CONFIG} has a repository whose address is invalid: {shown}: {error}") from None
 
 
 def _is_used(repository: etree._Element) -> bool:
@@ -178,3 +190,14 @@ def _with_login(url: str, repository: etree._Element) -> str:
         return url
     parts = urlsplit(url)
     return urlunsplit(parts._replace(netloc=f"{quote(user, safe='')}:{quote(password, safe='')}@{parts.netloc}"))
+
+
+def _passwords(root: etree._Element) -> Iterator[str]:
+    """The passwords of all repositories, as they are and as the recipe writes them."""
+    for repository in root.iterfind("repository"):
+        yield repository.get("password", "")
+        for source in repository.iterfind("source"):
+            with suppress(ValueError):
+                parts = urlsplit(source.get("path", "").strip())
+                password = parts.password or parts.username or ""  # a user without a password is a token
+                yield from (password, unquote(password))

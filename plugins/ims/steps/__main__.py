@@ -10,15 +10,17 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from pydantic_core import to_jsonable_python
 
+from ims import masking
 from ims.errors import ImsError, disk_full
 from ims.files import write_atomically
 from ims.settings import settings
 from ims.steps.logs import LevelFormatter
-from ims.steps.step import Step, load_step
+from ims.steps.step import Step, StepInput, load_step
 
 log = logging.getLogger("ims")
 
@@ -52,9 +54,16 @@ def main(arguments: list[str] | None = None) -> int:
 def run(step: Step[Any], data: bytes | str) -> Any:
     """Run a step on its input in JSON; returns its result as JSON can represent it. Raises ImsError."""
     try:
-        return to_jsonable_python(step.run(step.read_input(data)))
+        return to_jsonable_python(step.run(_parse_input(step, data)))
     except OSError as error:
         raise disk_full(error) or error from None
+
+
+def _parse_input(step: Step[Any], data: bytes | str) -> StepInput:
+    """Check the input; from then on the secrets of its job are hidden."""
+    found: StepInput = step.read_input(data)
+    masking.hide(masking.load(found.workspace.secrets))
+    return found
 
 
 def _read_input(path: Path | None) -> bytes:
@@ -71,11 +80,17 @@ def _configure_logging() -> None:
     handler = logging.StreamHandler(sys.stdout)
     handler.setFormatter(LevelFormatter())
     logging.basicConfig(level=settings().log_level, handlers=[handler], force=True)
+    sys.excepthook = _log_bug
+
+
+def _log_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Log an error that is no ImsError with its traceback, in which secrets are masked."""
+    log.critical("%s", kind.__name__, exc_info=(kind, error, trace))
 
 
 def _fail(name: str, error: ImsError, result: Path, outcome: Path | None) -> int:
     log.error("%s failed: %s", name, error)
-    content = {"error": error.reason, "hint": error.hint}
+    content = {"error": masking.masked(error.reason), "hint": masking.masked(error.hint)}
     with suppress(OSError):  # the disk may be full; the error is in the log
         write_atomically(result, json.dumps(content))
     if outcome is not None:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pydantic import BaseModel, Field
 
+from ims.masking import hide, load, masked, save
 from ims.recipes import archive
+from ims.recipes.availability import ask_all, missing, not_available
 from ims.recipes.description import Repository, check_description, read_description
+from ims.recipes.secrets import TemplateValues
 from ims.recipes.template import render
 from ims.settings import settings
 from ims.steps.step import Step, StepInput
@@ -21,14 +25,18 @@ log = logging.getLogger(__name__)
 
 
 class Input(StepInput):
-    """`path` is the S3 address of the recipe archive. `variables` is the template dictionary of the recipe's record."""
+    """`path` is the S3 address of the recipe archive."""
 
+    recipe_id: str
     path: str
-    variables: dict[str, str] = Field(default_factory=dict)
+    templates: TemplateValues = Field(default_factory=TemplateValues)
 
 
 class FetchedRecipe(BaseModel):
-    """The digest of a recipe archive, and what its description says."""
+    """The digest of a recipe archive, and what its description says, without secrets.
+
+    `repositories` are those to wait for: repositories that were available with their login are not among them.
+    """
 
     digest: str
     name: str
@@ -39,9 +47,10 @@ class FetchedRecipe(BaseModel):
 
 
 def run(step: Input) -> FetchedRecipe:
-    """Leaves the rendered recipe in `recipe/`."""
+    """Leaves the rendered recipe in `recipe/`, and the secrets in it in `secrets.json`."""
     folder = step.workspace.recipe
-    digest, templates = fetch(ObjectStore.from_environment(), step.path, step.variables, step.workspace)
+    variables = use_secrets(step.templates, step.recipe_id, step.workspace)
+    digest, templates = fetch(ObjectStore.from_environment(), step.path, variables, step.workspace)
     description = read_description(folder)
     check_description(folder)
     log.info(
@@ -54,7 +63,40 @@ def run(step: Input) -> FetchedRecipe:
         len(description.packages),
         ", ".join(templates) or "none",
     )
-    return FetchedRecipe(digest=digest, **description.as_dict())
+    return FetchedRecipe(
+        digest=digest,
+        name=masked(description.name),
+        version=masked(description.version),
+        package_manager=masked(description.package_manager),
+        repositories=repositories_to_wait_for(description.repositories),
+        packages=[masked(name) for name in description.packages],
+    )
+
+
+def use_secrets(templates: TemplateValues, recipe_id: str, workspace: Workspace) -> dict[str, str]:
+    """Returns the template variables of a recipe with their secrets, which this step and later ones hide from now on.
+
+    Raises InputError if a secret is unknown.
+    """
+    variables, secrets = templates.resolve(recipe_id)
+    hide(secrets)
+    save(workspace.secrets, secrets)
+    return variables
+
+
+def repositories_to_wait_for(repositories: Sequence[Repository]) -> list[Repository]:
+    """Ask the repositories with a secret once, since only this step has it; returns the others without secrets.
+
+    Those that do not answer yet are returned without their login, unless the secret is elsewhere in the address.
+    Raises InputError if a repository refuses the login, UnavailableError if nobody else can wait for it.
+    """
+    secret = [item for item in repositories if item.needs_login or masked(item.metadata_url) != item.metadata_url]
+    answers = asyncio.run(ask_all(secret, settings().ca_certificate_path))
+    later = missing(answers)
+    pending = [answer.repository.without_login() for answer in answers if not answer.ready]
+    if any(masked(item.metadata_url) != item.metadata_url for item in pending):
+        raise not_available(later)
+    return [item for item in repositories if item not in secret] + pending
 
 
 def fetch(store: ObjectStore, path: str, variables: Mapping[str, str], workspace: Workspace) -> tuple[str, list[str]]:
@@ -66,7 +108,11 @@ def fetch(store: ObjectStore, path: str, variables: Mapping[str, str], workspace
     folder = workspace.recipe
     fetch_archive(store, path, workspace.recipe_archive, folder)
     digest = archive.digest(folder)
-    return digest, render(folder, variables)
+    rendered = render(folder, variables)
+    logins = read_description(folder).logins
+    hide(logins)
+    save(workspace.secrets, [*load(workspace.secrets), *logins])
+    return digest, rendered
 
 
 def fetch_archive(store: ObjectStore, path: str, packed: Path, folder: Path, entry: str = archive.CONFIG) -> None:
@@ -89,4 +135,4 @@ def grants(step: Input, store: ObjectStore) -> list[Grant]:
     return [reading([name])]
 
 
-STEP = Step("fetch_recipe", Input, run, s3=grants)
+STEP = Step("fetch_recipe", Input, run, s3=grants, renders=True)

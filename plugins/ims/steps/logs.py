@@ -8,15 +8,17 @@ from __future__ import annotations
 import logging
 import re
 
+from ims.masking import masked
+
 _PREFIX = re.compile(r"(DEBUG|WARNING|ERROR|CRITICAL): ")
 
 
 class LevelFormatter(logging.Formatter):
-    """Writes the message, after its level if that is not INFO."""
+    """Writes the message without secrets, after its level if that is not INFO."""
 
     def format(self, record: logging.LogRecord) -> str:
         """The lines of a record. Each line of a message gets the prefix."""
-        text = super().format(record)
+        text = masked(super().format(record))
         if record.levelno == logging.INFO:
             return text
         return "\n".join(f"{record.levelname}: {line}" for line in text.splitlines())

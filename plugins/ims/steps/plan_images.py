@@ -6,15 +6,17 @@ import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from ims.builder import inputs
 from ims.errors import ImsError, InputError
+from ims.masking import masked
 from ims.recipes.build_inputs import MAX_BYTES, BuildInputs, Package
 from ims.recipes.plan import Decision, decide
+from ims.recipes.secrets import TemplateValues
 from ims.removal import remove
 from ims.settings import settings
-from ims.steps.fetch_recipe import fetch
+from ims.steps.fetch_recipe import fetch, use_secrets
 from ims.steps.step import Step, StepInput
 from ims.storage.manifest import MAX_BYTES as MAX_MANIFEST
 from ims.storage.manifest import PROVENANCE, read_manifest
@@ -35,7 +37,6 @@ class RecipeToPlan(BaseModel):
     recipe_id: str
     name: str
     path: str
-    variables: dict[str, str]
     arch: str
     image_id: str | None = None
     manifest: str | None = None
@@ -55,6 +56,7 @@ class Input(StepInput):
     recipes: list[RecipeToPlan]
     boot_files: dict[str, str | None]
     force: bool = False
+    templates: TemplateValues = Field(default_factory=TemplateValues)
 
 
 def run(step: Input) -> list[Plan]:
@@ -64,13 +66,13 @@ def run(step: Input) -> list[Plan]:
         return [_plan(recipe, Decision(verdict="build", reason="the build was forced")) for recipe in step.recipes]
     workspaces = [step.workspace.plan(number) for number in range(len(step.recipes))]
     with ThreadPoolExecutor(CONCURRENT_PLANS) as pool:
-        return list(pool.map(_planner(store, step.boot_files), step.recipes, workspaces))
+        return list(pool.map(_planner(store, step), step.recipes, workspaces))
 
 
-def _planner(store: ObjectStore, boot_files: dict[str, str | None]) -> Callable[[RecipeToPlan, Workspace], Plan]:
+def _planner(store: ObjectStore, step: Input) -> Callable[[RecipeToPlan, Workspace], Plan]:
     def plan(recipe: RecipeToPlan, workspace: Workspace) -> Plan:
         try:
-            decision = _decide(store, recipe, boot_files, workspace)
+            decision = _decide(store, recipe, step, workspace)
             remove(workspace.root)
         except Exception as error:  # whatever one recipe causes, the others are planned
             why = str(error) if isinstance(error, ImsError) else repr(error)
@@ -84,19 +86,18 @@ def _planner(store: ObjectStore, boot_files: dict[str, str | None]) -> Callable[
 
 
 def _plan(recipe: RecipeToPlan, decision: Decision) -> Plan:
+    decision = decision.model_copy(update={"reason": masked(decision.reason)})
     return Plan(recipe_id=recipe.recipe_id, name=recipe.name, image_id=recipe.image_id, **decision.model_dump())
 
 
-def _decide(
-    store: ObjectStore, recipe: RecipeToPlan, boot_files: dict[str, str | None], workspace: Workspace
-) -> Decision:
+def _decide(store: ObjectStore, recipe: RecipeToPlan, step: Input, workspace: Workspace) -> Decision:
     before, reason = _inputs_of_newest_image(store, recipe)
     if before is None:
         return Decision(verdict="build", reason=reason)
     remove(workspace.root)
     workspace.root.mkdir(parents=True)
-    fetch(store, recipe.path, recipe.variables, workspace)
-    now = inputs.collect(workspace, recipe.arch, boot_files)
+    fetch(store, recipe.path, use_secrets(step.templates, recipe.recipe_id, workspace), workspace)
+    now = inputs.collect(workspace, recipe.arch, step.boot_files)
 
     def resolve() -> Sequence[Package]:
         return inputs.predict_packages(workspace, now)
@@ -124,4 +125,4 @@ def grants(_step: Input, _store: ObjectStore) -> list[Grant]:
     return [of_buckets(settings().buckets, READ)]
 
 
-STEP = Step("plan_images", Input, run, s3=grants)
+STEP = Step("plan_images", Input, run, s3=grants, renders=True)

@@ -39,7 +39,8 @@ class Step(Generic[InputType]):
 
     `run` returns a model, a list of models, a string or None. `s3` returns what a step may do in S3; it runs before the
     step, with the rights of the service. Without it, the step gets no credentials. A `privileged` step mounts file
-    systems, changes its root or the owners of files.
+    systems, changes its root or the owners of files. A step that `renders` templates gets their values in the field
+    `templates` of its input when it starts, see `ims.recipes.secrets.TemplateValues`.
     """
 
     name: str
@@ -47,6 +48,7 @@ class Step(Generic[InputType]):
     run: Callable[[InputType], Any]
     s3: Callable[[InputType, ObjectStore], Sequence[Grant]] | None = None
     privileged: bool = False
+    renders: bool = False
 
     def read_input(self, data: bytes | str) -> InputType:
         """Reads the input from JSON. Raises InputError if it is invalid."""

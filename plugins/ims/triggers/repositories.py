@@ -16,7 +16,7 @@ from ims.recipes.description import Repository
 class RepositoriesTrigger(BaseTrigger):
     """Fires when all repositories are available, or with the reason why one is not."""
 
-    def __init__(self, repositories: list[dict[str, str]], ca_certificate: str, until: float, interval: float) -> None:
+    def __init__(self, repositories: list[dict[str, Any]], ca_certificate: str, until: float, interval: float) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.repositories = repositories
         self.ca_certificate = ca_certificate

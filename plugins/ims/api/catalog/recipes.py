@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Request, Response
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from ims.api.catalog.images import ImageOut
 from ims.api.catalog.links import check_recipe_link, set_link
@@ -16,6 +16,8 @@ from ims.api.http.lists import PAGE
 from ims.api.http.owners import SERVICE
 from ims.api.http.schemas import Arch, ArtifactLink, Id, LinkOut, Name, PatchBody, RecordOut, RequestBody, Text
 from ims.api.http.services import RecordsService, StoreService
+from ims.errors import InputError
+from ims.recipes.secrets import has_login, secret_name
 from ims.records.models import Image, Recipe
 from ims.records.selection import Selection
 
@@ -40,11 +42,22 @@ Distribution = Literal[
 ]
 
 
+def _without_secrets(value: str) -> str:
+    """Check a value: every user may read it, so it must not contain a password."""
+    try:
+        secret_name(value)
+    except InputError as error:
+        raise ValueError(str(error)) from None
+    if has_login(value):
+        raise ValueError("the value contains a URL with a password: store the password as a secret, and refer to it")
+    return value
+
+
 class TemplateVariable(RequestBody):
-    """A variable of the templates of a recipe."""
+    """A variable of the templates of a recipe. The value `secret:NAME` refers to a secret of the site."""
 
     key: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$", max_length=255)]
-    value: Annotated[Text, Field(max_length=65536)]
+    value: Annotated[Text, Field(max_length=65536), AfterValidator(_without_secrets)]
 
 
 FailedNights = Annotated[int, Field(ge=0, le=1_000_000)]

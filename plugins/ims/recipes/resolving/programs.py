@@ -6,6 +6,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ims.masking import masked
 from ims.network.policy import service_policy
 from ims.network.process import local_proxy
 from ims.recipes.package_request import UnknownPackagesError
@@ -46,5 +47,5 @@ def run(command: Sequence[str], folder: Path, data: str = "", variables: Mapping
     if done.returncode != 0:
         lines = [line for line in done.stderr.splitlines() if line.strip()] or ["it printed no error"]
         message = next((line for line in lines if line.startswith("E: ")), lines[-1])
-        raise UnknownPackagesError(message.removeprefix("E: ")[:300])
+        raise UnknownPackagesError(masked(message.removeprefix("E: "))[:300])
     return done.stdout

@@ -9,6 +9,7 @@ from typing import Any
 
 from kubernetes.client import models as k8s
 
+from ims.recipes.secrets import MOUNTED
 from ims.runtime.base import SHELL_STEP, ShellRequest
 from ims.settings import Settings, settings
 from ims.steps.step import Step
@@ -82,7 +83,7 @@ def step_pod(
             runtime_class_name=own.kubernetes_runtime_class or None,
             init_containers=[] if step.privileged else [_permission_setter(own, job_id)],
             containers=[_container(own, step, job_id, memory_gib, s3_secret or own.kubernetes_s3_secret)],
-            volumes=_volumes(own, job_id),
+            volumes=_volumes(own, step, job_id),
             security_context=k8s.V1PodSecurityContext(seccomp_profile=_seccomp(step)),
         ),
     )
@@ -150,7 +151,7 @@ def _container(own: Settings, step: Step[Any], job_id: str, memory_gib: int | No
         resources=_resources(own, step, memory_gib),
         security_context=_security(step),
         termination_message_path=OUTCOME,
-        volume_mounts=_mounts(job_id),
+        volume_mounts=_mounts(step, job_id),
     )
 
 
@@ -213,8 +214,10 @@ def _permission_setter(own: Settings, job_id: str) -> k8s.V1Container:
     )
 
 
-def _mounts(job_id: str) -> list[k8s.V1VolumeMount]:
+def _mounts(step: Step[Any], job_id: str) -> list[k8s.V1VolumeMount]:
+    secrets = [k8s.V1VolumeMount(name="recipe-secrets", mount_path=str(MOUNTED), read_only=True)]
     return [
+        *(secrets if step.renders else []),
         k8s.V1VolumeMount(name="workspace", mount_path=str(workspace(job_id))),
         k8s.V1VolumeMount(name="tmp", mount_path="/tmp"),  # noqa: S108
         k8s.V1VolumeMount(name="tmp", mount_path="/var/tmp"),  # noqa: S108
@@ -223,11 +226,13 @@ def _mounts(job_id: str) -> list[k8s.V1VolumeMount]:
     ]
 
 
-def _volumes(own: Settings, job_id: str) -> list[k8s.V1Volume]:
+def _volumes(own: Settings, step: Step[Any], job_id: str) -> list[k8s.V1Volume]:
+    recipe_secrets = k8s.V1SecretVolumeSource(secret_name=own.kubernetes_recipe_secret, optional=True)
     claim = k8s.V1PersistentVolumeClaimVolumeSource(claim_name=volume_name(job_id))
     annotation = k8s.V1ObjectFieldSelector(field_path=f"metadata.annotations['{INPUT_ANNOTATION}']")
     step_input = k8s.V1DownwardAPIVolumeFile(path=INPUT.name, field_ref=annotation)
     return [
+        *([k8s.V1Volume(name="recipe-secrets", secret=recipe_secrets)] if step.renders else []),
         k8s.V1Volume(name="workspace", persistent_volume_claim=claim),
         k8s.V1Volume(name="tmp", empty_dir=k8s.V1EmptyDirVolumeSource()),
         k8s.V1Volume(name="site-ca", config_map=k8s.V1ConfigMapVolumeSource(name=own.kubernetes_ca_config_map)),
