@@ -40,7 +40,7 @@ def pools(own: Settings) -> tuple[Pool, ...]:
     """Returns all pools of an installation."""
     tasks = own.parallelism
     return (
-        Pool(DEFAULT, tasks, "Tasks that take seconds"),
+        Pool(DEFAULT, max(2, tasks // 2), "Tasks that take seconds"),
         Pool(BUILDS, tasks, "Building, packing and uploading images"),
         Pool(SCRIPTS, max(1, tasks // 2), "Scripts and playbooks of customize jobs"),
         Pool(SHELLS, tasks, "Fetching images and opening shells"),

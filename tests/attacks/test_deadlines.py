@@ -4,20 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from airflow.sdk.bases.operator import ExecutorSafeguard
+from airflow.sdk.exceptions import AirflowException
+from airflow.sdk.execution_time.timeout import timeout
 
 from ims import client
 from ims.client import ImsClient
 from ims.errors import UnavailableError
+from ims.operators.local import LocalStepOperator
 from ims.recipes import availability, metadata
 from ims.recipes.availability import ask_all, wait_for_all
 from ims.recipes.description import Repository
 from ims.recipes.metadata import index_digests
+from ims.runtime.local import process
+from ims.runtime.local.runtime import LocalRuntime
+from ims.sandbox import namespaces
 from tests.dripping import HEAD, dripping_server
+from tests.operators.fakes import RUN_ID, make_context, xcoms
 
 NO_CA = Path("/nonexistent/ca.pem")
 LIMIT = 1
@@ -90,3 +99,53 @@ def test_service_answers_without_end(
         pytest.raises(UnavailableError, match="takes"),
     ):
         ImsClient(url).get("recipes")
+
+
+# Programs
+
+MARK = "98765.4321"
+"""How long the programs of these attacks sleep; the number identifies them."""
+ENDLESS = f"""
+trap '' TERM INT HUP
+setsid sh -c 'trap "" TERM; while :; do sleep {MARK}; done' >/dev/null 2>&1 &
+while :; do sleep {MARK}; done
+"""
+
+
+def sleeping() -> list[str]:
+    """The programs of these attacks that still run."""
+    commands = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            commands.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
+    return [command for command in commands if MARK in command]
+
+
+@pytest.mark.system
+def test_step_sleeps_forever(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, configure: Callable[..., None]) -> None:
+    """It ignores signals and hides a process in a session of its own. All its processes end with the limit."""
+    configure(home=tmp_path)
+    workspace = LocalRuntime().open_workspace(RUN_ID, 1)
+    command = [*namespaces.STEP, "sh", "-c", ENDLESS]
+    monkeypatch.setattr(process, "step_command", lambda *_: command)
+    monkeypatch.setattr(ExecutorSafeguard, "test_mode", True)
+    task = LocalStepOperator(
+        task_id="build_ca_package",
+        inputs={"workspace": str(workspace), "package_manager": "apt"},
+        execution_timeout=timedelta(seconds=LIMIT),
+    )
+    context = make_context("create_image")
+    with within(20), pytest.raises(AirflowException, match="longer than its limit of 1 s"), timeout(LIMIT):
+        task.execute(context)
+    wait_until(lambda: not sleeping())
+    assert sleeping() == []
+    assert xcoms(context)["failure"].endswith("IMS_STEP_SECONDS sets the limits of tasks")
+    LocalRuntime().close_workspace(RUN_ID)
+    assert not workspace.exists()
+
+
+def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
+    """Wait until a condition is true, or the time is over."""
+    until = time.monotonic() + seconds
+    while not condition() and time.monotonic() < until:
+        time.sleep(0.05)

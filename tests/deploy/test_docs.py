@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 
 from cryptography.fernet import Fernet
 
+from ims.workflows import WORKFLOWS
+
 ROOT = Path(__file__).parents[2]
 BLOCKS: list[str] = re.findall(r"```bash\n(.*?)```", (ROOT / "docs" / "deploy.md").read_text(), re.DOTALL)
 
@@ -67,3 +69,14 @@ def test_compose(tmp_path: Path) -> None:
     assert len(made) > 5
     assert {len(value) for value in made.values()} == {64}
     assert len(set(made.values())) == len(made)
+
+
+def test_time_limits() -> None:
+    """The page has the limit of every task."""
+    page = (ROOT / "docs" / "deploy.md").read_text()
+    rows = re.findall(r"(?m)^\| (`\w+`(?:, `\w+`)*|all others) \| (\d+)", page)
+    limits = {task.strip("`"): int(limit) for tasks, limit in rows for task in tasks.split(", ")}
+    others = limits.pop("all others")
+    tasks = {task.id: task.seconds for workflow in WORKFLOWS for task in workflow.tasks}
+    assert tasks == {task: limits.get(task, others) for task in tasks}
+    assert limits.keys() <= tasks.keys()
