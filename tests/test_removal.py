@@ -60,7 +60,7 @@ def make_wide(folder: Path) -> None:
 
 TREES: dict[str, Callable[[Path], None]] = {
     "5,000 nested folders": make_deep,
-    "a path of a megabyte": lambda folder: make_deep(folder, name="n" * 200),
+    "a long path": lambda folder: make_deep(folder, 100, "n" * 200),
     "odd names": make_odd_names,
     "no permission": make_closed,
     "pipes, sockets and links": make_special,

@@ -131,6 +131,9 @@ class Settings(BaseSettings):
     )
     recipe_max_mib: int = Field(1024, ge=1, description="Maximum size of an unpacked recipe, in MiB.")
     recipe_max_files: int = Field(20000, ge=1, description="Maximum number of files in a recipe.")
+    image_max_gib: int = Field(
+        64, ge=1, description="Maximum size of the rootfs of an image that a job customizes, in GiB."
+    )
     repository_timeout: int = Field(500, ge=1, description="Time to wait for the repositories of a recipe, in seconds.")
     repository_poll: float = Field(
         10, gt=0, description="Interval between two requests to a repository that is not ready, in seconds."

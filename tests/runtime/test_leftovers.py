@@ -19,10 +19,12 @@ from ims.runtime.local import caches
 from ims.runtime.local.runtime import LocalRuntime
 from ims.settings import settings
 from ims.workspace import Workspace
-from tests.test_removal import DEPTH, make_deep
+from tests.test_removal import make_deep
 
 DAY = 86400
 MIB = 1024**2
+DEPTH = 2100
+"""More nested folders than Python recurses, and than a path can have."""
 
 
 @pytest.fixture(autouse=True)
@@ -105,7 +107,7 @@ def test_workspaces_of_ended_jobs_are_swept(folders: list[Path]) -> None:
 def test_deep_workspace_is_swept() -> None:
     """A recipe can make folders that are nested deeper than Python recurses and than a path can be long."""
     folder = workspace(2)
-    make_deep(folder / "recipe")
+    make_deep(folder / "recipe", DEPTH)
     aged(folder, 2)
     (found,) = [item for item in runtime().leftovers(set, 24) if item.kind == "workspaces"]
     assert found.size > MIB + DEPTH * 4096
@@ -115,7 +117,7 @@ def test_deep_workspace_is_swept() -> None:
 
 def test_deep_cache_entry_is_removed() -> None:
     """Scripts of a recipe write to its package cache."""
-    make_deep(cached("packages/a", 2) / "deep")
+    make_deep(cached("packages/a", 2) / "deep", DEPTH)
     (found,) = caches.excess(0)
     assert found.remove()
     assert list(caches.entries()) == []

@@ -10,7 +10,8 @@ from uuid import uuid4
 
 import pytest
 
-from ims.errors import ImsError
+from ims.errors import ImsError, InputError
+from ims.settings import settings
 from ims.steps.fetch_image import fetch_rootfs
 from ims.storage import manifest
 from ims.storage.objects import ObjectName
@@ -63,3 +64,28 @@ def test_wrong_checksum(service: Service, rootfs: Rootfs, md5: str, tmp_path: Pa
     with pytest.raises(ImsError, match="is damaged: its md5 is"):
         fetch_rootfs(service.store, write(service, rootfs[0], md5=md5), Workspace(tmp_path))
     assert {path.name for path in set(kept.glob("*")) - before} <= {f"{tmp_path.name}.fetched"}
+
+
+@pytest.mark.parametrize("damage", [b"evil", b""], ids=["other content", "empty"])
+def test_damaged_cache(service: Service, rootfs: Rootfs, tmp_path: Path, damage: bytes) -> None:
+    """A cached file that is not what was fetched is not used, but fetched again."""
+    name, md5, content = rootfs
+    image = write(service, name, md5=md5)
+    first = fetch_rootfs(service.store, image, Workspace(tmp_path))
+    first.write_bytes(damage)
+    assert fetch_rootfs(service.store, image, Workspace(tmp_path)).read_bytes() == content
+
+
+def test_large_rootfs_is_not_downloaded(
+    service: Service, rootfs: Rootfs, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The error names the size and the limit."""
+    monkeypatch.setattr("ims.steps.fetch_image.GIB", 1)
+    monkeypatch.setenv("IMS_IMAGE_MAX_GIB", "15")
+    settings.cache_clear()
+    try:
+        with pytest.raises(InputError, match=r"rootfs has 16 bytes, more than the 15 that are allowed"):
+            fetch_rootfs(service.store, write(service, rootfs[0]), Workspace(tmp_path))
+    finally:
+        monkeypatch.undo()
+        settings.cache_clear()

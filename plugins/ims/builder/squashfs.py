@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ims.errors import ImsError
-from ims.images.changes import VOLATILE
 from ims.images.reproducible import files_with_acls, lost_acls
+from ims.images.tree import VOLATILE
 from ims.settings import settings
 
 log = logging.getLogger(__name__)

@@ -8,15 +8,15 @@ import stat
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from pydantic import BaseModel
 
 from ims.images.overlay import OVERLAY_PREFIX, extended_attributes
 from ims.images.packages import DPKG, RPM, Packages, installed_packages
 from ims.images.root import printable
+from ims.images.tree import VOLATILE, names, walk
 
-VOLATILE = frozenset({"dev", "proc", "run", "sys", "tmp"})
-"""The folders whose content exists only while a system runs. It is not part of an image."""
 FIRST = 20
 """How many names a summary lists."""
 
@@ -69,32 +69,43 @@ def compare(lower: Path, upper: Path, merged: Path) -> Difference:
     in it changed.
     """
     found = Difference()
-    for name in _names(upper):
+    for name in names(upper):
         if name in VOLATILE:
             # The folder itself may have changed. Its content does not count.
             _compare_folder_only(found, lower / name, upper / name, f"/{name}")
         else:
-            _compare(found, _present(lower / name), upper / name, f"/{name}", hidden=False)
+            _run(_compare(found, _present(lower / name), upper / name, f"/{name}", hidden=False))
     if any(os.path.lexists(upper / path) for path in (DPKG, *RPM)):
         _compare_packages(found, installed_packages(lower), installed_packages(merged))
     return found
-
-
-def _names(folder: Path) -> list[str]:
-    return sorted(path.name for path in folder.iterdir())
 
 
 def _present(path: Path) -> Path | None:
     return path if os.path.lexists(path) else None
 
 
-def _compare(found: Difference, lower: Path | None, upper: Path, name: str, hidden: bool) -> None:
+_Comparison = Iterator[Any]
+"""Compares a path, and yields the comparison of each path in it. Folders can be nested deeper than Python recurses."""
+
+
+def _run(comparison: _Comparison) -> None:
+    """Compare a path and everything in it."""
+    running = [comparison]
+    while running:
+        below = next(running[-1], None)
+        if below is None:
+            running.pop()
+        else:
+            running.append(below)
+
+
+def _compare(found: Difference, lower: Path | None, upper: Path, name: str, hidden: bool) -> _Comparison:
     """Compare one path. `hidden` states that its folder hides the content of the folder below it."""
     now = upper.lstat()
     if stat.S_ISCHR(now.st_mode) and now.st_rdev == 0:
         found.files_removed.extend(_tree(lower, name))
     elif stat.S_ISDIR(now.st_mode):
-        _compare_folder(found, lower, upper, name, hidden)
+        yield _compare_folder(found, lower, upper, name, hidden)
     elif lower is None:
         found.files_added.append(printable(name))
     elif stat.S_ISDIR(lower.lstat().st_mode):
@@ -104,7 +115,7 @@ def _compare(found: Difference, lower: Path | None, upper: Path, name: str, hidd
         found.files_changed.append(printable(name))
 
 
-def _compare_folder(found: Difference, lower: Path | None, upper: Path, name: str, hidden: bool) -> None:
+def _compare_folder(found: Difference, lower: Path | None, upper: Path, name: str, hidden: bool) -> _Comparison:
     if lower is not None and not stat.S_ISDIR(lower.lstat().st_mode):
         found.files_removed.append(printable(name))
         lower = None
@@ -113,12 +124,12 @@ def _compare_folder(found: Difference, lower: Path | None, upper: Path, name: st
     elif _attributes(lower) != _attributes(upper):
         found.files_changed.append(printable(name) + "/")
     hidden = hidden or _is_opaque(upper)
-    names = _names(upper)
-    for child in names:
+    children = names(upper)
+    for child in children:
         below = None if lower is None else _present(lower / child)
-        _compare(found, below, upper / child, f"{name}/{child}", hidden)
+        yield _compare(found, below, upper / child, f"{name}/{child}", hidden)
     if hidden and lower is not None:
-        for child in sorted(set(_names(lower)) - set(names)):
+        for child in sorted(set(names(lower)) - set(children)):
             found.files_removed.extend(_tree(lower / child, f"{name}/{child}"))
 
 
@@ -133,12 +144,14 @@ def _tree(path: Path | None, name: str) -> Iterator[str]:
     """The path of a file, or the paths of a folder and everything in it."""
     if path is None:
         return
-    if path.is_symlink() or not path.is_dir():
-        yield printable(name)
-        return
-    yield printable(name) + "/"
-    for child in _names(path):
-        yield from _tree(path / child, f"{name}/{child}")
+    yield printable(name) + ("/" if _is_folder(path) else "")
+    if _is_folder(path):
+        for child in walk(path):
+            yield printable(f"{name}/{child.relative_to(path)}") + ("/" if _is_folder(child) else "")
+
+
+def _is_folder(path: Path) -> bool:
+    return path.is_dir() and not path.is_symlink()
 
 
 def _is_opaque(folder: Path) -> bool:

@@ -16,8 +16,8 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from ims.errors import InputError
-from ims.images.changes import VOLATILE
 from ims.images.root import printable
+from ims.images.tree import walk
 
 LIST = "files.jsonl.gz"
 MAX_LINE = 64 * 1024  # path and target have up to 4096 bytes each; a byte takes up to four characters of two bytes
@@ -49,10 +49,13 @@ class File(BaseModel):
 
 
 def write_files(root: Path, target: Path, excluded: Collection[str]) -> None:
-    """List the files of an image root, except the top-level ones in `excluded`. Equal trees give equal bytes."""
+    """List the files of an image root, except the top-level ones in `excluded`. Equal trees give equal bytes.
+
+    Raises InputError if a path is too long.
+    """
     buffer = memoryview(bytearray(_CHUNK))
     with target.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed:
-        for path in _walk(root, excluded):
+        for path in walk(root, excluded, volatile=False):
             file = _describe(path, f"/{path.relative_to(root)}", buffer)
             packed.write(file.model_dump_json(exclude_defaults=True).encode() + b"\n")
 
@@ -66,21 +69,6 @@ def read_lines(chunks: Iterable[bytes], name: object) -> Iterator[bytes]:
         if size > MAX_BYTES or len(rest) > MAX_LINE:
             raise InputError(f"the list of files {name} is too long")
         yield from lines
-
-
-def _walk(root: Path, excluded: Collection[str]) -> Iterator[Path]:
-    """Everything below a root, without the content of its volatile folders."""
-    pending = [path for path in _names(root) if path.name not in excluded]
-    while pending:
-        path = pending.pop()
-        yield path
-        if not path.is_symlink() and path.is_dir() and not (path.parent == root and path.name in VOLATILE):
-            pending.extend(_names(path))
-
-
-def _names(folder: Path) -> list[Path]:
-    """The files of a folder in reverse order, because `_walk` takes them from the end of its list."""
-    return sorted(folder.iterdir(), key=lambda path: printable(path.name), reverse=True)
 
 
 def _describe(path: Path, name: str, buffer: memoryview) -> File:

@@ -12,13 +12,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+from ims.errors import InputError
 from ims.images.root import read_inside, resolve_inside
 
 log = logging.getLogger(__name__)
 
 DPKG = "var/lib/dpkg/status"
 RPM = ("usr/lib/sysimage/rpm", "var/lib/rpm")
-MAX_STATUS = 256 * 1024 * 1024
+MAX_STATUS = 64 * 1024 * 1024
+MAX_RPM = 1024**3
+"""Bytes of the database of rpm."""
+MAX_QUERY = 256 * 1024 * 1024
+"""Bytes that rpm may print or write."""
+QUERY_SECONDS = 300
+MAX_PACKAGES = 20_000
 MAX_COPYRIGHT = 1024 * 1024
 MAX_LICENSE = 4096
 
@@ -42,8 +49,14 @@ class Package(NamedTuple):
 
 
 def read_packages(root: Path) -> list[Package]:
-    """All packages of an image root, sorted. Returns an empty list if it has no package manager."""
-    return sorted({*_dpkg(root), *_rpm(root)})
+    """All packages of an image root, sorted. Returns an empty list if it has no package manager.
+
+    Raises InputError if there are too many.
+    """
+    found = sorted({*_dpkg(root), *_rpm(root)})
+    if len(found) > MAX_PACKAGES:
+        raise InputError(f"the image has {len(found)} packages, more than {MAX_PACKAGES}")
+    return found
 
 
 def installed_packages(root: Path) -> Packages:
@@ -89,19 +102,35 @@ def _rpm(root: Path) -> Iterator[Package]:
         return
     # SQLite writes even when it only reads, so rpm gets a copy.
     with tempfile.TemporaryDirectory() as copy:
-        for file in folder.iterdir():
-            if file.is_file() and not file.is_symlink():
-                shutil.copy(file, copy)
-        query = ["rpm", "--dbpath", copy, "--query", "--all", "--queryformat", _FORM]
-        done = subprocess.run(query, capture_output=True, text=True, errors="replace", check=False)
-    if done.returncode != 0:
-        log.warning("the image's rpm database cannot be read: %s", done.stderr.strip())
-        return
-    for line in done.stdout.split("\n"):
+        files = [file for file in folder.iterdir() if file.is_file() and not file.is_symlink()]
+        if (size := sum(file.stat().st_size for file in files)) > MAX_RPM:
+            raise InputError(f"the image's rpm database has {size} bytes, more than {MAX_RPM}")
+        for file in files:
+            shutil.copy(file, copy)
+        output = _query(copy)
+    for line in output.split("\n"):
         fields = line.split("\t", maxsplit=4)
         if len(fields) == 5 and all(fields[:3]) and fields[0] != "gpg-pubkey":
             name, version, arch, source, license_text = fields
             yield Package(name, version, arch, "rpm", source.rsplit("-", 2)[0], license_text[:MAX_LICENSE])
+
+
+def _query(database: str) -> str:
+    """What rpm says about the packages of a database. Logs a warning and returns nothing if rpm fails."""
+    query = ["rpm", "--dbpath", database, "--query", "--all", "--queryformat", _FORM]
+    with tempfile.TemporaryFile() as output:
+        # The limit of file sizes ends rpm if a hostile database makes it print without end.
+        limited = ["prlimit", f"--fsize={MAX_QUERY}", "--", *query]
+        try:
+            done = subprocess.run(limited, stdout=output, stderr=subprocess.PIPE, check=False, timeout=QUERY_SECONDS)
+        except subprocess.TimeoutExpired:
+            log.warning("the image's rpm database cannot be read within %d s", QUERY_SECONDS)
+            return ""
+        if done.returncode != 0:
+            log.warning("the image's rpm database cannot be read: %s", done.stderr.decode(errors="replace").strip())
+            return ""
+        output.seek(0)
+        return output.read().decode(errors="replace")
 
 
 def _non_empty_folder(root: Path, name: str) -> Path | None:

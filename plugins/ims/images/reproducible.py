@@ -7,13 +7,14 @@ import os
 import re
 import sqlite3
 import stat
-from collections.abc import Collection, Iterator
+import time
+from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from ims.images.changes import VOLATILE
 from ims.images.overlay import extended_attributes
 from ims.images.root import resolve_inside
+from ims.images.tree import VOLATILE, walk
 
 log = logging.getLogger(__name__)
 
@@ -34,6 +35,10 @@ DATABASES = ("usr/lib/sysimage/rpm/rpmdb.sqlite", "var/lib/rpm/rpmdb.sqlite")
 DNF_HISTORY = ("usr/lib/sysimage/dnf/history.sqlite", "var/lib/dnf/history.sqlite")
 AUTO_INSTALLED = "var/lib/zypp/AutoInstalled"
 """The packages that zypper installed because others require them, below a line with the date."""
+MAX_AUTO_INSTALLED = 16 * 1024 * 1024
+MAX_DATABASE = 1024**3
+DATABASE_SECONDS = 120
+"""How long SQLite may work on a database of the image."""
 _SHOWN = 20
 """How many files a message names."""
 _GENERATED = re.compile(rb"\A(# AutoInstalled generated) [^\n]*")
@@ -52,14 +57,13 @@ def normalize(root: Path, started: float, timestamp: int, workspace: Path) -> No
                 path.unlink()
     for name in (*DATABASES, *DNF_HISTORY):
         found = resolve_inside(root, name)
-        # SQLite would follow links at the paths of its journals.
-        if found is not None and found.is_file() and not _has_linked_journal(found):
+        if found is not None and found.is_file() and _is_safe(found):
             _normalize_database(found, timestamp if name in DNF_HISTORY else None, workspace)
     auto = resolve_inside(root, AUTO_INSTALLED)
-    if auto is not None and auto.is_file():
+    if auto is not None and auto.is_file() and auto.stat().st_size <= MAX_AUTO_INSTALLED:
         auto.write_bytes(_GENERATED.sub(rb"\1", auto.read_bytes(), count=1))
     without_acls = []
-    for path in (root, *_files(root, VOLATILE)):
+    for path in (root, *walk(root, VOLATILE)):
         if _drop_acls(path):
             without_acls.append(path)
         _clamp_time(path, started, timestamp)
@@ -67,14 +71,21 @@ def normalize(root: Path, started: float, timestamp: int, workspace: Path) -> No
         log.warning(lost_acls(root, without_acls))
 
 
-def _has_linked_journal(database: Path) -> bool:
-    return any(Path(f"{database}-{suffix}").is_symlink() for suffix in _SIDE_FILES)
+def _is_safe(database: Path) -> bool:
+    """Whether SQLite may open a database: it is not huge, and no journal is a link, which SQLite would follow."""
+    if any(Path(f"{database}-{suffix}").is_symlink() for suffix in _SIDE_FILES):
+        return False
+    return database.stat().st_size <= MAX_DATABASE
 
 
 def _normalize_database(path: Path, timestamp: int | None, workspace: Path) -> None:
     """Merge SQLite's journal into the database. With a `timestamp`, also set the times in dnf's history to it."""
     try:
         with closing(sqlite3.connect(path, isolation_level=None)) as database:
+            # A trigger of the image could compute forever.
+            until = time.monotonic() + DATABASE_SECONDS
+            database.set_progress_handler(lambda: time.monotonic() > until, 100_000)
+            database.execute("PRAGMA trusted_schema = OFF")
             if timestamp is not None:
                 database.execute("UPDATE trans SET dt_begin = ?, dt_end = ?", (timestamp, timestamp))
                 database.execute("UPDATE trans SET cmdline = replace(cmdline, ?, '')", (str(workspace),))
@@ -86,7 +97,7 @@ def _normalize_database(path: Path, timestamp: int | None, workspace: Path) -> N
 
 def files_with_acls(root: Path) -> Iterator[Path]:
     """The files of an image that have a POSIX ACL, except those in its volatile folders."""
-    yield from (path for path in _files(root, VOLATILE) if _acls(path))
+    yield from (path for path in walk(root, VOLATILE) if _acls(path))
 
 
 def _acls(path: Path) -> list[str]:
@@ -109,7 +120,7 @@ def lost_acls(root: Path, files: list[Path]) -> str:
 
 def clamp_times(folder: Path, timestamp: int) -> None:
     """Give files that are newer than `timestamp` that time. When a recipe was checked out does not matter."""
-    for path in (folder, *_files(folder)):
+    for path in (folder, *walk(folder)):
         _clamp_time(path, timestamp, timestamp)
 
 
@@ -118,12 +129,3 @@ def _clamp_time(path: Path, since: float, timestamp: int) -> None:
     status = path.lstat()
     if status.st_mtime >= since and not stat.S_ISSOCK(status.st_mode):
         os.utime(path, (timestamp, timestamp), follow_symlinks=False)
-
-
-def _files(root: Path, excluded: Collection[str] = ()) -> Iterator[Path]:
-    """Everything below a folder except the subfolders `excluded`."""
-    for place, folders, files in os.walk(root):
-        if place == str(root):
-            folders[:] = [name for name in folders if name not in excluded]
-        folders.sort()
-        yield from (Path(place, name) for name in sorted(folders + files))

@@ -90,15 +90,31 @@ def down(settings: Settings) -> None:
 def prepare_home(settings: Settings) -> Credentials:
     """Create folders, credentials and the database; returns the credentials."""
     os.umask(0o022)  # PostgreSQL's user must be able to read its programs; secrets have their own modes
-    for name in ("airflow", "cache", "logs", "run", "s3", "workspaces"):
-        (settings.home / name).mkdir(parents=True, exist_ok=True)
-    settings.home.chmod(0o755)
-    seaweedfs.folder(settings).chmod(0o700)
+    close_home(settings)
     credentials = ensure_credentials(settings)
     write_password_file(settings, credentials)
     ensure_ca(settings)
     postgres.prepare(settings)
     return credentials
+
+
+def close_home(settings: Settings) -> None:
+    """Create the folders of the state, and keep the users of this machine out of it.
+
+    A program with a set-id bit in an image root would otherwise be theirs to run. Only PostgreSQL's group may pass
+    through the home, on the way to its own folder.
+    """
+    settings.home.mkdir(parents=True, exist_ok=True)
+    shutil.chown(settings.home, group=postgres.group())
+    settings.home.chmod(0o710)
+    for name in ("airflow", "cache", "logs", "run", "s3", "secrets", "workspaces"):
+        folder = settings.home / name
+        folder.mkdir(mode=0o700, exist_ok=True)
+        folder.chmod(0o700)
+    if not settings.database_url:
+        (settings.home / "ims.db").touch(mode=0o600)
+    for database in settings.home.glob("ims.db*"):
+        database.chmod(0o600)
 
 
 def migrate(settings: Settings, environment: Mapping[str, str]) -> None:

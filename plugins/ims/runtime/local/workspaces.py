@@ -21,14 +21,15 @@ def open_workspace(job_id: str, size_gib: int) -> Path:
     close_workspace(job_id)
     workspace = workspace_of(job_id)
     disk = workspace.root.parent
-    disk.mkdir(parents=True, exist_ok=True)
+    disk.mkdir(mode=0o700, parents=True, exist_ok=True)
     free = shutil.disk_usage(disk).free / _GIB
     if free < size_gib:
         raise ConfigurationError(
             f"the job needs {size_gib} GiB of space, {disk} has {free:.1f} GiB free",
             "Free some, or set build_env_size",
         )
-    workspace.run.mkdir(parents=True)
+    workspace.root.mkdir(mode=0o700)
+    workspace.run.mkdir()
     return workspace.root
 
 
