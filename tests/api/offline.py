@@ -6,6 +6,7 @@ import json
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import Any
 from uuid import uuid4
@@ -24,7 +25,7 @@ from ims.records.objects import ObjectReferences
 from ims.records.shells import Shells
 from ims.records.store import Records
 from ims.storage.manifest import ROOTFS
-from ims.storage.objects import ObjectName, StoredObject
+from ims.storage.objects import ListedObject, ObjectName, StoredObject, UnfinishedUpload
 from ims.ui import api_docs, images
 
 TASKS = "ims-tasks"
@@ -61,7 +62,7 @@ class MemoryStore:
     """The objects of an S3, by address."""
 
     def __init__(self) -> None:
-        self.objects: dict[str, bytes] = {}
+        self.content: dict[str, bytes] = {}
         self.asked: list[str] = []
 
     def stat(self, name: ObjectName) -> StoredObject:
@@ -71,13 +72,27 @@ class MemoryStore:
     def read_bytes(self, name: ObjectName, limit: int) -> bytes:
         """Returns an object. Raises MissingError."""
         self.asked.append(str(name))
-        if str(name) not in self.objects:
+        if str(name) not in self.content:
             raise MissingError(f"there is no object {name}")
-        return self.objects[str(name)]
+        return self.content[str(name)]
+
+    def delete(self, name: ObjectName) -> None:
+        """Removes an object."""
+        del self.content[str(name)]
+
+    def objects(self, bucket: str) -> list[ListedObject]:
+        """The objects of a bucket, all an hour old."""
+        names = [ObjectName.parse(address) for address in self.content]
+        modified = datetime.now(UTC) - timedelta(hours=1)
+        return [ListedObject(name, 1, modified) for name in names if name.bucket == bucket]
+
+    def uploads(self, _bucket: str) -> list[UnfinishedUpload]:
+        """No upload is unfinished."""
+        return []
 
     def put(self, address: str, data: bytes = b"data") -> str:
         """Creates an object; returns its address."""
-        self.objects[address] = data
+        self.content[address] = data
         return address
 
     def put_image(self, *artifacts: str, bucket: str = "boot-images") -> str:
@@ -111,7 +126,7 @@ class Offline:
         paths = [f"/v3/{prefix}{kind}" for prefix in ("", "deleted/") for kind in kinds]
         shown = [self.request("admin", "GET", path).json() for path in paths]
         shells = [(shell.job_id, shell.run_url, shell.operation) for shell in self.shells.list_open()]
-        return shown, shells, sorted(self.store.objects)
+        return shown, shells, sorted(self.store.content)
 
 
 @cache

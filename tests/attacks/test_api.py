@@ -5,12 +5,15 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from ims.api.retention import maintenance, usage
 from ims.api.runs.airflow import AirflowApi
+from ims.api.runs.runs import Run
 from ims.storage.manifest import ROOTFS
 from tests.api.offline import TASKS, Offline, application, offline_api
 from tests.api.test_owners import SHELL
@@ -129,7 +132,7 @@ def test_manifest_that_changes_after_it_was_checked(offline: Offline) -> None:
     manifest = offline.store.put_image()
     image = offline.request("user", "POST", "/v3/images", {"name": "x", "link": {"path": manifest}}).json()
     secret = offline.store.put("s3://secrets/key")
-    offline.store.put(manifest, offline.store.objects[offline.store.put_image(secret)])
+    offline.store.put(manifest, offline.store.content[offline.store.put_image(secret)])
     offline.store.asked.clear()
     answer = offline.request("user", "GET", f"/v3/images/{image['id']}/diff/{image['id']}")
     assert answer.status_code == 422
@@ -242,3 +245,32 @@ def test_manifest_bomb(offline: Offline, name: str) -> None:
     manifest = offline.store.put("s3://boot-images/bomb/manifest.yaml", BOMBS[name])
     offline.store.put("s3://boot-images/x/rootfs")
     refuse(offline, "user", "POST", "/v3/images", {"name": "x", "link": {"path": manifest}}, 422, "link")
+
+
+def test_clean_up_by_somebody_who_sees_no_jobs(offline: Offline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The clean-up of a user who may not read customize_image spares the uploads and the inputs of its jobs."""
+    image = offline.request("user", "POST", "/v3/images", {"name": "in use"}).json()
+    job = Run(
+        dag_id="customize_image",
+        run_id=str(uuid4()),
+        state="running",
+        created=datetime.now(UTC),
+        started=None,
+        ended=None,
+        conf={"artifact_id": image["id"]},
+        note=None,
+    )
+    new_image = str(uuid4())
+    monkeypatch.setattr(maintenance, "unfinished_runs", lambda: [job])
+    monkeypatch.setattr(usage, "unfinished_runs", lambda: [job])
+    monkeypatch.setattr(maintenance, "images_in_progress", lambda runs: {new_image} if runs == [job] else set())
+    kept = offline.store.put(f"s3://boot-images/{new_image}/rootfs")
+    orphan = offline.store.put(f"s3://boot-images/{uuid4()}/rootfs")
+    with airflow_is_never_asked():
+        answer = offline.request("user", "POST", "/v3/maintenance", {"dry_run": False, "orphan_hours": 0})
+        running = offline.request("user", "GET", "/v3/maintenance").json()
+        refuse(offline, "user", "DELETE", f"/v2/images/{image['id']}", None, 409)
+    assert answer.status_code == 200, answer.text
+    assert kept in offline.store.content
+    assert orphan not in offline.store.content
+    assert running == {"jobs": [job.job_id], "workspaces": [f"{job.job_id}-customize-image"]}
