@@ -10,7 +10,7 @@ from __future__ import annotations
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-FLOWS = "tests/flows/test_"
+FLOWS, ATTACKS = "tests/flows/test_", "tests/attacks/test_"
 # The longest units come first, so that no worker starts one of them when the others are almost done.
 UNITS: dict[str, tuple[str, ...]] = {
     # The tests with the fixture `debian`. The plan comes before the pages: these make another image of the recipe.
@@ -26,7 +26,7 @@ UNITS: dict[str, tuple[str, ...]] = {
     "lint": ("tests/test_lint", "tests/test_architecture", "tests/steps/test_build_image"),
     "nights": (f"{FLOWS}nightly", f"{FLOWS}interrupted"),
     "cli": ("tests/cli/",),
-    "api": ("tests/api/", "tests/storage/", "tests/steps/test_fetch_image"),
+    "api": ("tests/api/", "tests/storage/", "tests/steps/test_fetch_image", f"{ATTACKS}api", f"{ATTACKS}runs"),
     "scripted": (f"{FLOWS}customize_scripted",),
     "flows": (FLOWS,),
     "shell": ("tests/shell/",),
