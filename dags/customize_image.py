@@ -48,7 +48,13 @@ with DAG(
         retries=0,
         arch=arch,
         lease=dag.param("lease"),
-        inputs={**workspace, **rootfs, "script": dag.param("script"), "seconds": dag.param("lease")},
+        inputs={
+            **workspace,
+            **rootfs,
+            "script": dag.param("script"),
+            "seconds": dag.param("lease"),
+            "network": dag.param("network"),
+        },
     )
     shell = StartShellOperator(
         task_id="start_shell",
@@ -59,6 +65,7 @@ with DAG(
         public_key_id=dag.param("public_key_id"),
         name=dag.param("shell_name"),
         jail=dag.param("jail"),
+        network=dag.param("network"),
         lease=dag.param("lease"),
     )
     wait = CompletionSensor(task_id="wait_for_completion")

@@ -41,10 +41,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "programs": {"masking", "recipes"},
     "sandbox": {"network", "programs"},
     "images": {"sandbox"},
-    "shell": {"files", "images", "removal", "sandbox"},
+    "shell": {"files", "images", "network", "removal", "sandbox"},
     "builder": {"cache", "files", "images", "programs", "recipes", "removal", "sandbox", "settings", "workspace"},
     "steps": {
-        *("builder", "cache", "files", "images", "masking", "programs", "recipes", "removal"),
+        *("builder", "cache", "files", "images", "masking", "network", "programs", "recipes", "removal"),
         *("sandbox", "settings", "shell", "storage", "workspace"),
     },
     "supervisord": {"settings"},

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Self
+from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -157,6 +157,13 @@ class CustomizeParams(JobParams):
         "Jail",
         False,
         "Show only the image, as the root. Otherwise the image is at /mnt/image/image-root, with tools around it.",
+    )
+    network: Literal["open", "repositories", "none"] = _field(
+        "Build",
+        "Network",
+        "open",
+        "What the shell, the script or the playbook may reach: `open`, everything but the service and its machine; "
+        "`repositories`, the package sources of the image; or `none`.",
     )
     script: str | None = _field(
         "Script",

@@ -105,6 +105,7 @@ REFUSED = {
     "initrd null": Refused({"initrd_file_name": None}, 422),
     "parameters dot": Refused({"kernel_parameters_file_name": ".."}, 422),
     "dkms word": Refused({"require_dkms": "perhaps"}, 422),
+    "network of a build": Refused({"network": "none"}, 422),
     "timeout zero": Refused({"repository_timeout": 0}, 422),
 }
 

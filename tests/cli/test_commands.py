@@ -157,7 +157,7 @@ def test_create_a_job(program: Program, fake: FakeService, tmp_path: Path) -> No
         *("--public-key-id", "me", "--enable-debug", "FALSE", "--build-env-size", "20", "--job-mem-size", "4"),
         *("--kernel-file-name", "k", "--initrd-file-name", "i", "--kernel-parameters-file-name", "p"),
         *("--require-dkms", "true", "--ssh-containers-name", "s", "--ssh-containers-jail", "True", "--lease", "60"),
-        *("--script", script, "--playbook", "s3://a/b"),
+        *("--script", script, "--playbook", "s3://a/b", "--network", "none"),
     )
     assert fake.sent("POST") == [
         {
@@ -174,6 +174,7 @@ def test_create_a_job(program: Program, fake: FakeService, tmp_path: Path) -> No
             "require_dkms": True,
             "ssh_containers": [{"name": "s", "jail": True}],
             "lease": 60,
+            "network": "none",
             "script": "true\n",
             "playbook": "s3://a/b",
         }

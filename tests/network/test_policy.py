@@ -10,7 +10,8 @@ import pytest
 from ims.errors import InputError
 from ims.network.addresses import parse
 from ims.network.permissions import Permissions, UndeclaredError
-from ims.network.policy import Policy, endpoint_of, policy_of, service_policy
+from ims.network.policy import Policy, endpoint_of
+from ims.network.site import policy_of, service_policy
 
 
 @pytest.mark.parametrize(

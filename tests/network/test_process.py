@@ -120,6 +120,12 @@ def test_proxy_is_unprivileged() -> None:
 
 def test_programs_find_the_proxy() -> None:
     """Whatever the case of the variable that they read."""
-    environment = proxy_environment("127.0.0.1:3128")
+    environment = proxy_environment(Policy("open"), "127.0.0.1:3128")
     assert environment["https_proxy"] == environment["HTTPS_PROXY"] == "http://127.0.0.1:3128"
     assert set(environment) == {*environment, *map(str.upper, environment)}
+
+
+def test_loopback_needs_no_proxy_unless_it_is_that_of_the_machine() -> None:
+    """A site may allow repositories on its own loopback addresses, which only the proxy reaches."""
+    assert "127.0.0.1" in proxy_environment(Policy("open"), "127.0.0.1:3128")["no_proxy"]
+    assert proxy_environment(allowing("open"), "127.0.0.1:3128")["no_proxy"] == ""

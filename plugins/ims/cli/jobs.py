@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 app = group("jobs", "Manage jobs, which create and customize images.")
 
 JobType = Literal["create", "customize"]
+Network = Literal["open", "repositories", "none"]
 
 
 @dataclass(frozen=True)
@@ -59,6 +60,9 @@ class JobOptions:
         Truth | None, typer.Option(help="Whether the shell shows the image root as /.", case_sensitive=False)
     ] = None
     lease: Annotated[int | None, typer.Option(help="Seconds after which an unfinished shell is closed.")] = None
+    network: Annotated[
+        Network | None, typer.Option(help="What a shell or script of a customization may reach.", case_sensitive=False)
+    ] = None
     script: Annotated[typer.FileText | None, typer.Option(help="Script to run in the image instead of a shell.")] = None
     playbook: Annotated[
         str | None,
@@ -77,6 +81,7 @@ class JobOptions:
             require_dkms=truth(self.require_dkms),
             ssh_containers=self._ssh_containers(),
             lease=self.lease,
+            network=self.network,
             script=self.script.read() if self.script is not None else None,
             playbook=self.playbook,
         )

@@ -7,8 +7,9 @@ import ssl
 import httpx
 
 from ims.network.addresses import AddressRules
-from ims.network.policy import DEFAULT_PORTS, service_policy
+from ims.network.policy import DEFAULT_PORTS
 from ims.network.resolution import Endpoint, in_brackets, resolve
+from ims.network.site import service_policy
 from ims.network.upstream import SiteProxy, site_proxy
 
 MAX_REDIRECTS = 10

@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
-import socket
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from ipaddress import ip_network
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from ims.errors import InputError
-from ims.network.addresses import Address, AddressRules, parse
+from ims.network.addresses import AddressRules, parse
 from ims.network.resolution import in_brackets
 from ims.network.routes import is_local
-from ims.settings import Settings, settings
 
 Access = Literal["none", "repositories", "open"]
 """What a program may reach: nothing, the repositories of its recipe, or every address that is not refused."""
@@ -59,29 +55,6 @@ class Policy:
         )
 
 
-def policy_of(access: Access, urls: Iterable[str] = (), hosts: Iterable[str] = ()) -> Policy:
-    """The policy for a recipe with repositories at `urls`, which may also reach `hosts`, with this site's settings.
-
-    A host is HOST:PORT, or HOST for the ports of http and https. Raises InputError if one of them is invalid.
-    """
-    if access not in get_args(Access):
-        raise InputError(f"the network access {access!r} is unknown", f"Use {', '.join(get_args(Access))}")
-    endpoints = {endpoint_of(url) for url in urls} | {name for host in hosts for name in _endpoints_of(host)}
-    if len(endpoints) > MAX_ENDPOINTS:
-        raise InputError(f"the recipe names {len(endpoints)} hosts", f"At most {MAX_ENDPOINTS} are allowed")
-    return replace(service_policy(), access=access, endpoints=tuple(sorted(endpoints)))
-
-
-def service_policy() -> Policy:
-    """The policy for requests of the service itself: everything but the addresses that are refused."""
-    own = settings()
-    return Policy(
-        "open",
-        allowed_networks=tuple(map(str, own.networks)),
-        services=tuple(sorted({str(address) for url in _service_urls(own) for address in _addresses(url)})),
-    )
-
-
 def endpoint_of(url: str) -> str:
     """The HOST:PORT of an http or https URL. Raises InputError if it is invalid."""
     try:
@@ -99,28 +72,10 @@ def join(host: str, port: int) -> str:
     return f"{in_brackets(host.lower().rstrip('.'))}:{port}"
 
 
-def _endpoints_of(host: str) -> list[str]:
+def endpoints_of(host: str) -> list[str]:
+    """The HOST:PORT that a HOST with or without a port stands for. Raises InputError if it is invalid."""
     if not (match := _HOST.fullmatch(host)):
         raise InputError(f"{host[:255]!r} is not a host", "Use HOST or HOST:PORT")
     if match["port"]:
         return [endpoint_of(f"http://{host}")]
     return [endpoint_of(f"{scheme}://{host}") for scheme in DEFAULT_PORTS]
-
-
-def _service_urls(own: Settings) -> list[str]:
-    """The addresses of the components of the service, on whatever machine they run."""
-    urls = [own.airflow_url, own.ui_url, own.endpoint_url, own.records_url]
-    if "KUBERNETES_SERVICE_HOST" in os.environ:
-        urls.append(f"https://{os.environ['KUBERNETES_SERVICE_HOST']}")
-    return urls
-
-
-def _addresses(url: str) -> set[Address]:
-    """The addresses of the host of a URL; empty if it has none now."""
-    host = urlsplit(url).hostname
-    if not host:
-        return set()
-    try:
-        return {parse(str(entry[4][0])) for entry in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)}
-    except (OSError, UnicodeError):
-        return set()

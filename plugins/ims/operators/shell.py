@@ -25,7 +25,7 @@ class StartShellOperator(ImsOperator):
 
     template_fields = (
         *ImsOperator.template_fields,
-        *("workspace", "arch", "rootfs", "public_key_id", "name", "jail", "lease"),
+        *("workspace", "arch", "rootfs", "public_key_id", "name", "jail", "network", "lease"),
     )
 
     def __init__(
@@ -37,6 +37,7 @@ class StartShellOperator(ImsOperator):
         public_key_id: Any,
         name: Any,
         jail: Any,
+        network: Any = "open",
         lease: Any,
         **arguments: Any,
     ) -> None:
@@ -47,6 +48,7 @@ class StartShellOperator(ImsOperator):
         self.public_key_id = public_key_id
         self.name = name
         self.jail = jail
+        self.network = network
         self.lease = lease
 
     def perform(self, context: Context) -> dict[str, Any]:
@@ -72,6 +74,7 @@ class StartShellOperator(ImsOperator):
             rootfs=self.rootfs,
             public_key=public_key,
             jail=self.jail,
+            network=self.network,
             name=self.name,
             arch=self.arch,
         )

@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from ims.network.policy import DEFAULT_PORTS, Policy, policy_of
+from ims.network.policy import DEFAULT_PORTS, Policy
+from ims.network.site import policy_of
 from ims.recipes.description import read_description, read_xml
 from ims.recipes.registration import read_registration
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Callable, Collection
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict
 
@@ -29,6 +29,7 @@ class ShellRequest(BaseModel):
     jail: bool
     name: str
     arch: str | None
+    network: Literal["open", "repositories", "none"] = "open"
 
     @property
     def job_id(self) -> str:

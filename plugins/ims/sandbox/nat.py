@@ -26,7 +26,7 @@ from ims.sandbox.network import PROXY, SandboxNetwork, enter, in_thread, listen
 INTERFACE = "net0"
 START_SECONDS = 10
 # An address that no network has (RFC 7600): pasta sends what it receives there to the name server of this machine.
-_NAME_SERVER = "192.0.0.8"
+NAME_SERVER = "192.0.0.8"
 # Addresses of the namespace that no other network has (RFC 7335). Those of this machine would be local there.
 _ADDRESS = ("--address", "192.0.0.2", "--netmask", "255.255.255.248", "--gateway", "192.0.0.1")
 _NO_PORTS = ("--tcp-ports", "none", "--udp-ports", "none", "--tcp-ns", "none", "--udp-ns", "none", "--no-map-gw")
@@ -55,8 +55,8 @@ def provide_nat(policy: Policy) -> Iterator[SandboxNetwork]:
         _load_filter(namespace, filter_rules(policy.rules, local_addresses()))
         listener = in_thread(lambda: _listen_in(namespace))
         with run_proxy(policy, listener) as report, _connected(process, namespace):
-            environment = proxy_environment(":".join(map(str, PROXY)))
-            yield SandboxNetwork(namespace, environment, report, f"nameserver {_NAME_SERVER}\n")
+            environment = proxy_environment(policy, ":".join(map(str, PROXY)))
+            yield SandboxNetwork(namespace, environment, report, f"nameserver {NAME_SERVER}\n")
 
 
 def filter_rules(rules: AddressRules, own: Iterable[Address]) -> str:
@@ -66,7 +66,7 @@ def filter_rules(rules: AddressRules, own: Iterable[Address]) -> str:
     """
     decisions = [*_decide(rules.allowed, "accept")]
     decisions += _decide(refused_networks(rules, own), "reject with icmpx type admin-prohibited")
-    return _FILTER.format(name_server=_NAME_SERVER, rules="\n".join(f"    {line}" for line in decisions))
+    return _FILTER.format(name_server=NAME_SERVER, rules="\n".join(f"    {line}" for line in decisions))
 
 
 def _decide(networks: Iterable[Network], verdict: str) -> Iterator[str]:
@@ -120,7 +120,7 @@ def _listen_in(namespace: int) -> socket.socket:
 def _connected(process: int, namespace: int) -> Iterator[None]:
     """Connect the network namespace of a process until the context ends. Raises ConfigurationError if pasta fails."""
     options = ("--foreground", "--quiet", "--stderr", "--config-net", "--ns-ifname", INTERFACE)
-    command = [*_AS_USER, "pasta", *options, *_ADDRESS, *_NO_PORTS, "--dns-forward", _NAME_SERVER, str(process)]
+    command = [*_AS_USER, "pasta", *options, *_ADDRESS, *_NO_PORTS, "--dns-forward", NAME_SERVER, str(process)]
     try:
         pasta = subprocess.Popen(command, env=_ENVIRONMENT, stdin=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     except FileNotFoundError:

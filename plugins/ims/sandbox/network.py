@@ -52,7 +52,7 @@ def provide(policy: Policy) -> Iterator[SandboxNetwork]:
     namespace, listener = in_thread(_enter_new_namespace)
     try:
         with run_proxy(policy, listener) as report:
-            yield SandboxNetwork(namespace, proxy_environment(":".join(map(str, PROXY))), report)
+            yield SandboxNetwork(namespace, proxy_environment(policy, ":".join(map(str, PROXY))), report)
     finally:
         os.close(namespace)
 

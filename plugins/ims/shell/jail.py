@@ -4,7 +4,7 @@
     unjailed    /             the host's programs, read-only; none of its data, secrets and processes
                 /mnt/image    the folder image-root, and next to it the markers
 
-Both have private /proc, /dev and /sys, the host's network and name resolution, and few capabilities.
+Both have private /proc, /dev and /sys, the network of `ims.shell.network`, and few capabilities.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from ims.shell import paths
 
 MOUNT_POINTS = ("dev", "proc", "run", "sys")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
-_PROXIES = ("http_proxy", "https_proxy", "no_proxy")
+_PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
 _NO_SHELLS = ("false", "nologin")
 
 # The files of /etc that the host's tools read. Everything else is hidden, above all files that may hold passwords.

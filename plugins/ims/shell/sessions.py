@@ -13,13 +13,25 @@ from ims.errors import ImsError, InputError
 from ims.images.overlay import mount
 from ims.sandbox import seccomp
 from ims.sandbox.bubblewrap import BWRAP
+from ims.sandbox.network import enter_command
 from ims.shell import paths
 
 DESCRIPTORS = {"7": paths.FILTER, "8": paths.ARGUMENTS, "9": paths.PROCESSES}
 """The files that bubblewrap reads, by the number of the descriptor that it expects."""
-COMMAND = [BWRAP, "--args", "8", "--seccomp", "7", "--pidns", "9", "--", str(paths.ENTER)]
+COMMAND = [
+    *enter_command(paths.NETWORK),
+    BWRAP,
+    "--args",
+    "8",
+    "--seccomp",
+    "7",
+    "--pidns",
+    "9",
+    "--",
+    str(paths.ENTER),
+]
 """The command that sshd runs for a session."""
-_NEW_NAMESPACE = [BWRAP, "--args", "8", "--seccomp", "7", "--unshare-pid"]
+_NEW_NAMESPACE = [*enter_command(paths.NETWORK), BWRAP, "--args", "8", "--seccomp", "7", "--unshare-pid"]
 STANDALONE = [*_NEW_NAMESPACE, "--die-with-parent", "--", str(paths.ENTER)]
 """The command that runs one command without sshd. All its processes end with that command."""
 

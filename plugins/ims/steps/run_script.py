@@ -9,10 +9,13 @@ from pydantic import Field
 
 from ims.errors import PermanentError
 from ims.images.overlay import mount_image
+from ims.network.policy import Access
 from ims.programs import run_logged
 from ims.removal import remove
 from ims.sandbox.bubblewrap import isolation
+from ims.sandbox.network import enter
 from ims.shell import ansible, host_mounts, jail, sessions, tools
+from ims.shell.network import session_network
 from ims.steps.step import Step, StepInput
 
 log = logging.getLogger(__name__)
@@ -24,12 +27,13 @@ MAX_REASON = 300
 class Input(StepInput):
     """`rootfs` is the squashfs of the image. Without a `script`, the fetched playbook runs.
 
-    The script or playbook is killed after `seconds`.
+    The script or playbook is killed after `seconds`. It reaches what `network` allows.
     """
 
     rootfs: Path
     script: str | None
     seconds: int = Field(ge=1)
+    network: Access = "open"
 
 
 def run(step: Input) -> None:
@@ -41,13 +45,16 @@ def run(step: Input) -> None:
     remove(workspace.changes)
     mount_image(step.rootfs, workspace.changes, workspace.image_root)
     host_mounts.prepare()
-    jail.prepare(workspace.image_root)
-    sessions.configure([*isolation("script"), *jail.jailed(workspace.image_root)])
-    if step.script is None:
-        _run_playbook(step)
-    else:
-        script = tools.add_script("script", step.script)
-        _run("the script", sessions.STANDALONE, {"SSH_ORIGINAL_COMMAND": str(script)}, step)
+    with session_network(step.network, workspace.image_root) as network:
+        # Ansible reaches the SSH server of the jail by loopback, so both are in the same network.
+        enter(network.namespace)
+        jail.prepare(workspace.image_root)
+        sessions.configure([*isolation("script"), *jail.jailed(workspace.image_root)])
+        if step.script is None:
+            _run_playbook(step)
+        else:
+            script = tools.add_script("script", step.script)
+            _run("the script", sessions.STANDALONE, {"SSH_ORIGINAL_COMMAND": str(script)}, step)
 
 
 def _run_playbook(step: Input) -> None:

@@ -14,9 +14,11 @@ from ims.builder import package_root
 from ims.errors import ImsError, MissingError
 from ims.files import write_atomically
 from ims.images.overlay import mount_image
+from ims.network.policy import Access
 from ims.sandbox.bubblewrap import isolation
 from ims.shell import host_mounts, jail, paths, sessions, sshd
 from ims.shell.markers import read_marker
+from ims.shell.network import session_network
 from ims.steps.step import Step, StepInput
 
 log = logging.getLogger(__name__)
@@ -29,8 +31,8 @@ GRACE_SECONDS = 0.5
 class Input(StepInput):
     """`rootfs` is the squashfs of the image. Without it, the shell shows the image root of a failed build.
 
-    The shell listens on `host` and `port`, and its prompt shows `name`. The step ends when the
-    user creates a marker.
+    The shell listens on `host` and `port`, and its prompt shows `name`. Sessions reach what `network` allows. The step
+    ends when the user creates a marker.
     """
 
     rootfs: Path | None
@@ -39,6 +41,7 @@ class Input(StepInput):
     host: str
     port: int = Field(ge=1, le=65535)
     name: str
+    network: Access = "open"
 
 
 def run(step: Input) -> str:
@@ -53,6 +56,12 @@ def run(step: Input) -> str:
     workspace.shell.mkdir(mode=0o700, exist_ok=True)
     _mount_image_root(step)
     host_mounts.prepare()
+    with session_network(step.network, workspace.image_root):
+        return _serve(step)
+
+
+def _serve(step: Input) -> str:
+    workspace = step.workspace
     processes = _prepare_sessions(step)
     sessions.check_shell()
     fingerprint = sshd.make_key(workspace.host_key)

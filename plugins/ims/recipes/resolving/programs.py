@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ims.masking import masked
-from ims.network.policy import service_policy
 from ims.network.process import local_proxy
+from ims.network.site import service_policy
 from ims.recipes.package_request import UnknownPackagesError
 
 PROGRAM_TIMEOUT_SECONDS = 300
