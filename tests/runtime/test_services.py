@@ -27,7 +27,7 @@ STEP = Step("no_step", StepInput, never)
 
 @pytest.fixture
 def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Settings]:
-    """An installation in which only supervisord runs."""
+    """An installation in which only supervisord and its listener `revival` run."""
     for name in ("run", "logs", "workspaces"):
         (tmp_path / name).mkdir()
     installation = Settings(home=tmp_path, s3_endpoint_url=HttpUrl("https://s3.example"))
@@ -52,13 +52,13 @@ def test_removed_workspace_stops_nothing_else(own: Settings) -> None:
         path.rmdir() if path.is_dir() else path.unlink()
     (own.workspaces / "first").rmdir()
     start(own, "second")
-    assert set(supervisord.states(own)) == {"no_step-first", "no_step-second"}
+    assert set(supervisord.states(own)) == {"revival", "no_step-first", "no_step-second"}
     supervisord.stop(own)
     supervision.start(own, {"PATH": "/usr/bin:/bin"})
-    assert set(supervisord.states(own)) == {"no_step-first", "no_step-second"}
+    assert set(supervisord.states(own)) == {"revival", "no_step-first", "no_step-second"}
     for job in ("first", "second"):
         services.stop("no_step", job)
-    assert supervisord.states(own) == {}
+    assert set(supervisord.states(own)) == {"revival"}
     assert list(supervisord.services_folder(own).iterdir()) == []
 
 
