@@ -14,14 +14,16 @@ from ims.images.sbom import read_sbom
 from ims.records.models import Image, Recipe
 from ims.settings import settings
 from ims.storage.manifest import MAX_BYTES, ROOTFS, SBOM, Manifest, read_manifest
-from ims.storage.objects import ObjectName, ObjectStore
+from ims.storage.objects import ObjectName, ObjectStore, StoredObject
 
 log = logging.getLogger(__name__)
 
 
 def check_recipe_link(store: ObjectStore, link: ArtifactLink) -> None:
-    """Raises FieldError if the archive does not exist."""
-    _stat(store, link)
+    """Raises FieldError if the archive does not exist, or is larger than what it may unpack to."""
+    size, limit = _stat(store, link).size, settings().recipe_max_mib * 1024 * 1024
+    if size > limit:
+        raise FieldError.of("link", f"{link.path} has {size} bytes, more than the {limit} of IMS_RECIPE_MAX_MIB")
 
 
 @dataclass(frozen=True)
@@ -93,10 +95,11 @@ def _objects(link: ArtifactLink, manifest: Manifest) -> set[str]:
     return {link.path, *(artifact.link.path for artifact in manifest.artifacts)}
 
 
-def _stat(store: ObjectStore, link: ArtifactLink) -> None:
+def _stat(store: ObjectStore, link: ArtifactLink) -> StoredObject:
     try:
         stored = store.stat(ObjectName.parse(link.path, settings().buckets))
     except (InputError, MissingError) as error:
         raise FieldError.of("link", str(error)) from None
     if link.etag and link.etag.strip('"') != stored.etag:
         log.warning("%r has the etag %s, its record says %r", link.path, stored.etag, link.etag)
+    return stored
