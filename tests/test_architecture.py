@@ -26,6 +26,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "workspace": set(),
     "cleaning": set(),
     "settings": set(),
+    "logs": {"masking", "settings"},
     "network": {"settings"},
     "cache": {"settings", "workspace"},
     "jobs": set(),
@@ -39,18 +40,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "nights": {"lineage", "settings"},
     "client": set(),
     "programs": {"masking", "recipes"},
-    "sandbox": {"network", "programs"},
+    "sandbox": {"logs", "masking", "network", "programs"},
     "images": {"sandbox"},
     "shell": {"files", "images", "network", "removal", "sandbox"},
     "builder": {"cache", "files", "images", "programs", "recipes", "removal", "sandbox", "settings", "workspace"},
     "steps": {
-        *("builder", "cache", "files", "images", "masking", "network", "programs", "recipes", "removal"),
+        *("builder", "cache", "files", "images", "logs", "masking", "network", "programs", "recipes", "removal"),
         *("sandbox", "settings", "shell", "storage", "workspace"),
     },
     "supervisord": {"settings"},
     "stack": {"client", "files", "pools", "settings", "storage", "supervisord", "workflows"},
     "runtime": {
-        *("cache", "cleaning", "files", "recipes", "removal", "sandbox"),
+        *("cache", "cleaning", "files", "logs", "recipes", "removal", "sandbox"),
         *("settings", "shell", "steps", "supervisord", "workspace"),
     },
     "doctor": {"runtime", "sandbox", "settings", "stack", "storage"},
@@ -59,7 +60,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "connections": {"client", "settings", "storage"},
     "triggers": {"client", "connections", "recipes", "runtime"},
     "operators": {
-        *("cleaning", "client", "connections", "jobs", "lineage", "nights", "params"),
+        *("cleaning", "client", "connections", "jobs", "lineage", "logs", "nights", "params"),
         *("recipes", "runtime", "settings", "steps", "storage", "workflows"),
     },
     "sensors": {"jobs", "operators", "recipes", "settings", "triggers"},
@@ -87,7 +88,7 @@ MAY_USE: dict[str, set[str]] = {
 }
 
 # Programs that only one room may start: they make namespaces or change the root.
-FENCED_PROGRAMS = {"unshare": "sandbox", "chroot": "sandbox", "bwrap": "sandbox", "nsenter": "sandbox"}
+FENCED_PROGRAMS = dict.fromkeys(("unshare", "chroot", "bwrap", "nsenter", "mount", "umount"), "sandbox")
 
 MAX_LINES = 300
 MAX_MODULES = 25
@@ -233,7 +234,7 @@ def strings(path: Path) -> set[str]:
 def test_fenced_programs_are_found() -> None:
     """The search of the previous test finds the programs where they are started."""
     found = set().union(*(strings(path) for path in MODULES if part_of(path) == "sandbox"))
-    assert {"unshare", "chroot", "bwrap"} <= found
+    assert {"unshare", "chroot", "bwrap", "mount"} <= found
 
 
 def test_modules_and_packages_are_small() -> None:

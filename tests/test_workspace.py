@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ims.images.overlay import UPPER
+from ims.sandbox.overlay import UPPER
 from ims.workspace import Workspace
 
 WORKSPACE = Workspace(Path("/workspaces/a-job"))
@@ -41,6 +41,7 @@ def test_run_files_and_claims(tmp_path: Path) -> None:
     """Process IDs and claims can be listed."""
     workspace = Workspace(tmp_path)
     workspace.run.mkdir()
+    workspace.notes.mkdir()
     for path in (workspace.pid_file("step-0"), workspace.result("step-0"), workspace.claim("roots")):
         path.touch()
     assert list(workspace.pid_files()) == [workspace.pid_file("step-0")]

@@ -29,7 +29,8 @@ def claim(path: Path, kind: str, workspace: Workspace) -> bool:
     Returns whether the file exists. If it does not, the claim protects it as soon as it is created.
     """
     link = workspace.claim(kind)
-    path.parent.mkdir(parents=True, exist_ok=True)
+    for folder in (path.parent, link.parent):
+        folder.mkdir(parents=True, exist_ok=True)
     with locked():
         link.unlink(missing_ok=True)
         link.symlink_to(path)

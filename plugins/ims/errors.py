@@ -91,6 +91,13 @@ class StepFailedError(ImsError):
         self.exit_code = exit_code
 
 
+def error_of(exit_code: int, reason: str, hint: str) -> ImsError:
+    """The error that a program reports with its exit code."""
+    classes = (UnavailableError, PermanentError, MissingError, ConfigurationError, LoginError)
+    kind = next((kind for kind in classes if kind.exit_code == exit_code), ImsError)
+    return kind(reason, hint)
+
+
 def disk_full(error: OSError) -> ImsError | None:
     """The error to report for a full disk; None if the operating system reports something else."""
     if error.errno not in (errno.ENOSPC, errno.EDQUOT):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,3 +29,19 @@ def write_atomically(path: Path, text: str, mode: int | None = None) -> None:
 def write_private(path: Path, text: str) -> None:
     """Write `text` to `path` in one step, readable only by its owner."""
     write_atomically(path, text, mode=0o600)
+
+
+def is_plain(path: Path) -> bool:
+    """Whether a path is a regular file, not a link, and the only name of this file."""
+    status = path.lstat()
+    return stat.S_ISREG(status.st_mode) and status.st_nlink == 1
+
+
+def move_untrusted(source: Path, target: Path) -> None:
+    """Move a file that a program in a sandbox made out of the reach of that program, which must have ended.
+
+    Raises OSError if it is not a plain file, or has another name by which the program's successors could change it.
+    """
+    if not is_plain(source):
+        raise OSError(f"{source.name} is not a plain file with one name")
+    shutil.move(source, target)

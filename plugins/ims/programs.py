@@ -29,12 +29,13 @@ def run_logged(
     parse: Callable[[str], tuple[int, str]] = lambda line: (logging.INFO, line),
     seconds: float | None = None,
     descriptors: Iterable[int] = (),
+    kill: Callable[[], None] | None = None,
 ) -> tuple[int, collections.deque[str]]:
     """Run a program and log each line of its output; returns its exit code and its last lines.
 
     All lines are also appended to the file `copy`. `parse` returns the level and the text with which a line is logged.
-    Secrets are masked. After `seconds` the program is killed, and its exit code is negative. The program inherits
-    `descriptors`.
+    Secrets are masked. After `seconds` the program is killed, and its exit code is negative; `kill` also ends the
+    processes that it started, which may keep the output open. The program inherits `descriptors`.
     """
     last: collections.deque[str] = collections.deque(maxlen=KEPT_LINES)
     with (
@@ -51,7 +52,7 @@ def run_logged(
         (copy or Path(os.devnull)).open("a") as file,
     ):
         assert process.stdout is not None
-        timer = threading.Timer(seconds, process.kill) if seconds is not None else None
+        timer = threading.Timer(seconds, kill or process.kill) if seconds is not None else None
         if timer is not None:
             timer.daemon = True
             timer.start()

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from ims.errors import PermanentError
+
 
 @dataclass(frozen=True)
 class Workspace:
@@ -21,6 +23,14 @@ class Workspace:
     def job_id(self) -> str:
         """The job that the workspace belongs to."""
         return self.root.name
+
+    def refuse_links(self) -> None:
+        """Raises PermanentError if a link is directly in the workspace. We make none; a program of the job could."""
+        linked = [path.name for path in self.root.iterdir() if path.is_symlink()] if self.root.is_dir() else []
+        if linked:
+            raise PermanentError(
+                f"{linked[0]} in the workspace of the job is a link", "A script of the recipe or the image made it"
+            )
 
     # Written by the runtime.
 
@@ -45,15 +55,20 @@ class Workspace:
         """The command line and the input of a step that runs as a service, as JSON."""
         return self.run / f"{step_name}.service.json"
 
+    @property
+    def notes(self) -> Path:
+        """What steps note for later steps. Programs in a sandbox cannot change it."""
+        return self.root / "notes"
+
     # Written by ims.cache.
 
     def claim(self, kind: str) -> Path:
         """A link to the cached file of a kind that this job uses. See `ims.cache`."""
-        return self.root / f"{kind}.claim"
+        return self.notes / f"{kind}.claim"
 
     def claims(self) -> Iterator[Path]:
         """All claims of this job."""
-        return self.root.glob("*.claim")
+        return self.notes.glob("*.claim")
 
     # Written by fetch_recipe.
 
@@ -77,7 +92,7 @@ class Workspace:
     @property
     def build_inputs(self) -> Path:
         """What decides the image, as `resolve_packages` predicts it."""
-        return self.root / "provenance.json"
+        return self.notes / "provenance.json"
 
     @property
     def resolving(self) -> Path:
@@ -128,6 +143,11 @@ class Workspace:
         return self.root / "image-root.changes"
 
     @property
+    def packed_root(self) -> Path:
+        """The package root as a squashfs, on its way to the cache."""
+        return self.root / "package-root.squashfs"
+
+    @property
     def package_mismatch(self) -> Path:
         """Why the installed packages are not those that `resolve_packages` predicted. Absent if they are."""
         return self.root / "package-mismatch.txt"
@@ -141,11 +161,6 @@ class Workspace:
     def package_cache(self) -> Path:
         """Downloaded packages, if another job uses the cache of the lineage."""
         return self.root / "cache"
-
-    @property
-    def certificates(self) -> Path:
-        """The certificates that kiwi and the package managers trust."""
-        return self.root / "certificates"
 
     @property
     def replaced_files(self) -> Path:
@@ -190,6 +205,11 @@ class Workspace:
     def changes(self) -> Path:
         """The overlay on the image that is customized."""
         return self.root / "changes"
+
+    @property
+    def base(self) -> Path:
+        """The image that is customized, read-only, while the overlay is mounted."""
+        return self.changes / "lower"
 
     @property
     def changed_files(self) -> Path:

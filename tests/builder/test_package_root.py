@@ -26,7 +26,14 @@ pytestmark = pytest.mark.system
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A package root with files of every type."""
-    return write_root(tmp_path / "root")
+    return write_root(tmp_path / "image-root")
+
+
+def save(recipe_id: str, key: str, root: Path) -> None:
+    """Pack a package root and keep it, like a build does."""
+    workspace = Workspace(root.parent)
+    assert package_root.pack(workspace)
+    package_root.save(recipe_id, key, workspace)
 
 
 @pytest.fixture
@@ -42,8 +49,11 @@ class Job(NamedTuple):
     root: Path
 
     def restore(self, key: str) -> bool:
-        """Restore a package root like a build does."""
-        return package_root.restore(key, self.workspace)
+        """Restore and mount a package root like a build does."""
+        found = package_root.restore(key, self.workspace)
+        if found:
+            self.mount()
+        return found
 
     def mount(self) -> None:
         """Mount the image root like the steps after the build do."""
@@ -71,14 +81,14 @@ def cached_files(recipe_id: str) -> list[Path]:
 
 def test_restored_root_is_identical(recipe_id: str, root: Path, job: Job) -> None:
     """Owners, times, links, attributes and devices are the same."""
-    package_root.save(recipe_id, recipe_id, root)
+    save(recipe_id, recipe_id, root)
     assert job.restore(recipe_id)
     assert snapshot(job.root) == snapshot(root)
 
 
 def test_changes_stay_with_the_job(recipe_id: str, root: Path, job: Job) -> None:
     """The next step of the job sees them, the next build does not."""
-    package_root.save(recipe_id, recipe_id, root)
+    save(recipe_id, recipe_id, root)
     for _try in range(2):
         assert job.restore(recipe_id)
         assert snapshot(job.root) == snapshot(root)
@@ -99,9 +109,9 @@ def test_other_key_finds_nothing(recipe_id: str, root: Path, job: Job) -> None:
     """A package root with another key replaces the last one."""
     one, two = f"{recipe_id}-1", f"{recipe_id}-2"
     assert not job.restore(one)
-    package_root.save(recipe_id, one, root)
+    save(recipe_id, one, root)
     assert not job.restore(one[:-1])
-    package_root.save(recipe_id, two, root)
+    save(recipe_id, two, root)
     assert not job.restore(one)
     assert len(cached_files(recipe_id)) == 1
     assert not job.root.exists()
@@ -109,19 +119,19 @@ def test_other_key_finds_nothing(recipe_id: str, root: Path, job: Job) -> None:
 
 def test_claimed_root_is_kept(recipe_id: str, root: Path, job: Job) -> None:
     """Between two steps only the claim protects it, both from newer package roots and from the sweep."""
-    package_root.save(recipe_id, "one", root)
+    save(recipe_id, "one", root)
     (entry,) = [entry for entry in caches.entries() if entry.path.name == recipe_id]
     assert not caches.is_in_use(entry)
     assert job.restore("one")
     job.unmount()
     assert not caches.remove(entry)
-    package_root.save(recipe_id, "two", root)
+    save(recipe_id, "two", root)
     assert len(cached_files(recipe_id)) == 2
     job.mount()
     assert snapshot(job.root) == snapshot(root)
     job.unmount()
     LocalRuntime().close_workspace(job.workspace.job_id)
-    package_root.save(recipe_id, "three", root)
+    save(recipe_id, "three", root)
     assert len(cached_files(recipe_id)) == 1
     assert caches.remove(entry)
 
@@ -131,7 +141,7 @@ def test_damaged_root_is_not_used(
     recipe_id: str, root: Path, job: Job, damage: object, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It is removed, and the log says so."""
-    package_root.save(recipe_id, recipe_id, root)
+    save(recipe_id, recipe_id, root)
     (path,) = cached_files(recipe_id)
     assert callable(damage)
     path.write_bytes(damage(path.read_bytes()))
@@ -147,7 +157,7 @@ def test_removed_before_it_is_claimed(
     recipe_id: str, root: Path, job: Job, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """The build and the steps after it work without it."""
-    package_root.save(recipe_id, recipe_id, root)
+    save(recipe_id, recipe_id, root)
     (path,) = cached_files(recipe_id)
     monkeypatch.setattr(Path, "glob", lambda _folder, _pattern: iter([path.with_name("gone.squashfs")]))
     with caplog.at_level(logging.WARNING):
@@ -157,23 +167,21 @@ def test_removed_before_it_is_claimed(
     assert not job.root.exists()
 
 
-def test_machine_that_cannot_mount_it(
-    recipe_id: str, root: Path, job: Job, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+@pytest.mark.parametrize("trick", ["link", "second name"])
+def test_packed_root_that_others_can_reach_is_not_kept(
+    recipe_id: str, root: Path, job: Job, trick: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Packages are installed again, and the package root is kept for other machines."""
-    package_root.save(recipe_id, recipe_id, root)
-    (job.workspace.root / "no mount").mkdir()
-    (job.workspace.root / "no mount/mount").write_text(
-        "#!/bin/sh\necho 'mount: failed to set up a loop device' >&2\nexit 32\n"
-    )
-    (job.workspace.root / "no mount/mount").chmod(0o755)
-    monkeypatch.setenv("PATH", f"{job.workspace.root / 'no mount'}:{os.environ['PATH']}")
-    with caplog.at_level(logging.WARNING):
-        assert not job.restore(recipe_id)
-    assert "failed to set up a loop device" in caplog.text
-    assert len(cached_files(recipe_id)) == 1
-    job.mount()
-    assert not job.root.exists()
+    """A script of the recipe could change it later, or have it refer to a file of the host."""
+    workspace, other = Workspace(root.parent), root.parent / "other"
+    assert package_root.pack(workspace)
+    if trick == "link":
+        workspace.packed_root.rename(other)
+        workspace.packed_root.symlink_to(other)
+    else:
+        os.link(workspace.packed_root, other)
+    package_root.save(recipe_id, "key", workspace)
+    assert "is not a plain file" in caplog.text
+    assert not job.restore("key")
 
 
 def test_root_that_cannot_be_kept(recipe_id: str, root: Path, job: Job, caplog: pytest.LogCaptureFixture) -> None:
@@ -182,7 +190,7 @@ def test_root_that_cannot_be_kept(recipe_id: str, root: Path, job: Job, caplog: 
     folder.mkdir(parents=True, exist_ok=True)
     (folder / recipe_id).write_text("in the way")
     with caplog.at_level(logging.WARNING):
-        package_root.save(recipe_id, recipe_id, root)
+        save(recipe_id, recipe_id, root)
     assert "is not kept" in caplog.text
     assert not job.restore(recipe_id)
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ims import supervisord
-from ims.images.overlay import mount
+from ims.sandbox.overlay import mount
 from tests.flows.artifacts import fetch, unpack
 from tests.flows.leftovers import Leftovers
 from tests.flows.shells import Key, address, customize, options, ssh, try_ssh

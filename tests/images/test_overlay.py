@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from ims.errors import ConfigurationError, InputError
-from ims.images import overlay
 from ims.images.changes import Difference, compare
-from ims.images.overlay import mount_image
 from ims.images.packages import installed_packages
+from ims.sandbox import overlay
+from ims.sandbox.overlay import mount_image
 from tests.images.trees import unmount
 
 pytestmark = pytest.mark.system

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ims.images import reproducible
-from ims.images.overlay import extended_attributes
+from ims.images.attributes import extended_attributes
 
 MOMENT = 1_700_000_000
 STARTED = 1_800_000_000

@@ -6,20 +6,21 @@ It runs as a program inside the namespaces that a build of Debian packages needs
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import boto3
 
-from ims.builder.host import isolate
+from ims.builder.host import BUNDLE, prepare
 from ims.builder.squashfs import squashfs_command
-from ims.workspace import Workspace
 
 
 def build(workspace: Path, bucket: str) -> None:
     """Build the rendered recipe in `recipe/`, pack its image root and upload kernel, initrd and rootfs."""
-    isolate("apt", Workspace(workspace))
+    _hide_the_host(workspace)
+    prepare("apt")
     root, cache = workspace / "image-root", workspace / "cache"
     environment = {"PATH": os.environ["PATH"], "HOME": str(workspace), "LANG": "C.UTF-8"}
     command: list[str | Path] = [
@@ -36,6 +37,15 @@ def build(workspace: Path, bucket: str) -> None:
         "initrd": (root / "boot/initrd").resolve(),
     }.items():
         client.upload_file(str(path), bucket, f"bare/{name}")
+
+
+def _hide_the_host(workspace: Path) -> None:
+    """Mount empty folders where a build in the sandbox has its own."""
+    certificates, copy = BUNDLE.parent, workspace / "certificates"
+    shutil.copytree(certificates, copy, symlinks=True)
+    subprocess.run(["mount", "--bind", copy, certificates], check=True)
+    for folder in ("/var/log", "/var/lib/dpkg", "/etc/apt"):
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", folder], check=True)
 
 
 if __name__ == "__main__":

@@ -21,10 +21,10 @@ import pytest
 
 from ims.errors import StepFailedError
 from ims.images.changes import Difference, compare
-from ims.images.overlay import mount
 from ims.runtime.local.process import StepProcess
 from ims.sandbox import seccomp
 from ims.sandbox.nat import NAME_SERVER
+from ims.sandbox.overlay import mount
 from ims.settings import settings
 from ims.shell import cleanup
 from ims.steps.serve_shell import STEP
@@ -651,4 +651,4 @@ def test_image_that_cannot_be_served(key: Path, root: Path, spoil: str, reason: 
 
 def test_filter_is_one_program() -> None:
     """It consists of complete instructions, as the kernel requires."""
-    assert len(seccomp.no_user_namespaces()) % 8 == 0
+    assert len(seccomp.sandbox()) % 8 == 0

@@ -7,15 +7,25 @@ from __future__ import annotations
 
 import json
 import logging
+import os
 import shutil
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from ims.builder import kiwi
+from ims.sandbox.call import call
+from ims.sandbox.view import View
 from ims.settings import settings
 from ims.steps import build_image
+from ims.steps.build_image import Work
 
 LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
+PROJECT = Path(__file__).parents[2]
+PREFIX = "LATER_"
+"""Of the variables that only the programs in the sandbox get."""
 
 
 def main(hours: str, step: build_image.Input) -> None:
@@ -23,14 +33,36 @@ def main(hours: str, step: build_image.Input) -> None:
     folder = settings().home / "cache" / "packages" / step.lineage
     folder.mkdir(parents=True, exist_ok=True)
     library = str(shutil.copy(LIBRARY, folder))
-    kiwi.ENVIRONMENT |= {
-        "LD_PRELOAD": library,
-        "FAKETIME": f"+{hours}h",
-        "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-    }
+    clock = {"LD_PRELOAD": library, "FAKETIME": f"+{hours}h", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    os.environ |= {"PYTHONPATH": str(PROJECT)} | {f"{PREFIX}{name}": value for name, value in clock.items()}
+    vars(build_image).update(call=_call, install_packages=install_packages, finish=finish)
     build_image.run(step)
+
+
+def _call(function: Callable[[Work], Any], work: Work, view: View) -> Any:
+    return call(function, work, replace(view, readable=(*view.readable, PROJECT)))
+
+
+def install_packages(work: Work) -> bool:
+    """In the sandbox."""
+    _set_clock()
+    return build_image.install_packages(work)
+
+
+def finish(work: Work) -> None:
+    """In the sandbox."""
+    _set_clock()
+    build_image.finish(work)
+
+
+def _set_clock() -> None:
+    for name, value in os.environ.items():
+        if name.startswith(PREFIX):
+            kiwi.ENVIRONMENT[name.removeprefix(PREFIX)] = value
 
 
 if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
-    main(sys.argv[1], build_image.Input(**json.loads(sys.argv[2])))
+    from tests.steps.build_later import main as run
+
+    run(sys.argv[1], build_image.Input(**json.loads(sys.argv[2])))

@@ -55,8 +55,13 @@ class Builder:
         self.recipe, self.manager, self.folder = recipe, manager, folder
         self._count = 0
 
-    def build(self, packages: str | None = None, hours: int | None = None, predicted: bool = True) -> Built:
-        """Run the step with a digest of its `packages`, which were `predicted` or not, `hours` later."""
+    def build(
+        self, packages: str | None = None, hours: int | None = None, predicted: bool = True, path: str = ""
+    ) -> Built:
+        """Run the step with a digest of its `packages`, which were `predicted` or not, `hours` later.
+
+        It finds programs in the folder `path` first.
+        """
         self._count += 1
         packages = packages and f"{packages} {self.folder}"
         workspace = self.folder / f"job-{self._count}"
@@ -72,6 +77,7 @@ class Builder:
         command = [*namespaces.STEP, sys.executable, "-m", *program]
         done = subprocess.run(
             command,
+            env=os.environ | {"PATH": f"{path}:{os.environ['PATH']}"},
             input=json.dumps(data),
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -97,6 +103,11 @@ def builder(request: pytest.FixtureRequest, server: RepositoryServer, tmp_path: 
 
 
 REUSED = "using the package root of an earlier build"
+NO_SQUASHFS = """\
+#!/bin/sh
+case "$*" in *squashfs*) echo "mount: failed to set up a loop device" >&2; exit 32;; esac
+exec /usr/bin/mount "$@"
+"""
 
 
 def test_same_bytes_later_and_from_a_cached_package_root(builder: Builder) -> None:
@@ -119,6 +130,13 @@ def test_same_bytes_later_and_from_a_cached_package_root(builder: Builder) -> No
     assert (again.root / "etc/issue").read_text() == "welcome\n"
     assert (again.root / "etc/hosts").read_text() == HOSTS
     assert again.rootfs == cold.rootfs != first.rootfs
+    # Without loop devices, the package root is unpacked.
+    (builder.folder / "bin").mkdir()
+    (builder.folder / "bin/mount").write_text(NO_SQUASHFS)
+    (builder.folder / "bin/mount").chmod(0o755)
+    unpacked = builder.build(packages="known", path=str(builder.folder / "bin"))
+    assert "failed to set up a loop device" in unpacked.log
+    assert unpacked.rootfs == cold.rootfs
 
 
 @pytest.mark.parametrize("builder", ["zypper"], indirect=True)

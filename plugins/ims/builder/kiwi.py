@@ -9,17 +9,16 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from ims.builder.host import kernel_file_systems
 from ims.errors import PermanentError
-from ims.images.overlay import mount
 from ims.images.root import resolve_inside
 from ims.programs import run_logged
 from ims.recipes import kiwi_log, phases
-from ims.sandbox.image_programs import chroot_command
+from ims.sandbox.image_programs import run_in_image
+from ims.sandbox.overlay import mount
 from ims.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -33,6 +32,8 @@ SOURCE_DATE_EPOCH = 1700000000
 DPKG_FORCE = "security-mac,downgrade,unsafe-io"
 # kiwi replaces these files with the host's during a build.
 HOST_FILES = (("etc", "resolv.conf"), ("etc", "hosts"), ("etc/sysconfig", "proxy"))
+# kiwi unpacks the first Debian package with tar. In the sandbox, tar cannot change the owner and mode of these folders.
+_PACKAGE_TAR_OPTIONS = "--exclude=./proc --exclude=./sys"
 LOGGED_ON_FAILURE = 500
 """How many of kiwi's last lines are logged if it fails, whatever their level."""
 _PROFILE_LINE = re.compile(r"(?:export )?(?P<name>\w+)='(?P<value>.*)'")
@@ -43,7 +44,13 @@ def install_packages(workspace: Workspace, package_cache: Path, package: str) ->
 
     Raises ImsError, PermanentError or UnavailableError with the reason from kiwi's log.
     """
-    _prepare(workspace, workspace.package_description, package_cache, "--add-bootstrap-package", package)
+    _prepare(
+        workspace,
+        workspace.package_description,
+        package_cache,
+        *("--add-bootstrap-package", package),
+        environment={"TAR_OPTIONS": _PACKAGE_TAR_OPTIONS},
+    )
     # kiwi's copy of the description, for scripts that come later: the image description brings its own.
     shutil.rmtree(workspace.image_root / "image")
 
@@ -71,6 +78,7 @@ def _prepare(
     package_cache: Path,
     *options: str,
     kiwi_options: tuple[str | Path, ...] = (),
+    environment: Mapping[str, str] | None = None,
 ) -> None:
     """Run `kiwi-ng system prepare` with `options`, and with the global options `kiwi_options`."""
     for folder in (workspace.kiwi_temporary, workspace.kiwi_home, package_cache):
@@ -84,8 +92,8 @@ def _prepare(
         *("system", "prepare", "--description", description, "--root", workspace.image_root),
         *options,
     ]
-    environment = {**ENVIRONMENT, "HOME": str(workspace.kiwi_home)}
-    code, last = run_logged(command, environment, copy=workspace.kiwi_log, parse=kiwi_log.LineParser())
+    variables = {**ENVIRONMENT, "HOME": str(workspace.kiwi_home), **(environment or {})}
+    code, last = run_logged(command, variables, copy=workspace.kiwi_log, parse=kiwi_log.LineParser())
     if code != 0:
         log.info("kiwi-ng failed. The last lines of its log are:")
         for line in list(last)[-LOGGED_ON_FAILURE:]:
@@ -127,8 +135,7 @@ def run_images_script(root: Path) -> None:
     program = ["/image/images.sh"] if os.access(script, os.X_OK) else ["bash", "/image/images.sh"]
     environment = {**ENVIRONMENT, "HOME": "/root", "SOURCE_DATE_EPOCH": str(SOURCE_DATE_EPOCH), **read_profile(root)}
     log.info("running images.sh")
-    with kernel_file_systems(root):
-        code, last = run_logged(chroot_command(root, program), environment)
+    code, last = run_in_image(root, program, environment)
     if code != 0:
         raise PermanentError(
             f"the recipe's images.sh ended with exit code {code}: {last[-1] if last else 'it printed nothing'}",

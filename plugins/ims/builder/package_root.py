@@ -18,21 +18,25 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
+from pydantic import BaseModel
+
 from ims import cache
 from ims.errors import ImsError
-from ims.images.overlay import mount_image
+from ims.files import move_untrusted
 from ims.recipes.archive import digest
 from ims.recipes.build_inputs import file_digest
 from ims.recipes.description import APT
 from ims.removal import remove
+from ims.sandbox.overlay import Layers, mount_image
 from ims.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
-PROCEDURE = 1
+PROCEDURE = 2
 """The version of the procedure that installs packages. Raise it to make all cached package roots obsolete."""
 _PROGRAMS = {APT: ("apt-get", "dpkg")}
 _SUFFIX = ".squashfs"
+_NOT_KEPT = "the package root is not kept for the next build: %s"
 
 
 def compute_key(description: Path, package_manager: str, packages_digest: str, ca_package: Path) -> str:
@@ -43,10 +47,9 @@ def compute_key(description: Path, package_manager: str, packages_digest: str, c
 
 
 def restore(key: str, workspace: Workspace) -> bool:
-    """Mount the cached package root with this key as the image root, writable.
+    """Claim the cached package root with this key for a job, see `layers`.
 
-    Changes to it are kept in the workspace, see `mount`. Returns False if there is no such package root or it is
-    damaged.
+    Returns False if there is no such package root or it is damaged.
     """
     discard(workspace)
     path = next(cache.folder(cache.ROOTS).glob(f"*/{key}.*{_SUFFIX}"), None)
@@ -58,13 +61,23 @@ def restore(key: str, workspace: Workspace) -> bool:
         if file_digest(path) != path.name.split(".")[1]:
             path.unlink(missing_ok=True)
             raise OSError("it is damaged: its digest is not that of its file name")
-        mount(workspace)
-    except (OSError, ImsError) as error:
+    except OSError as error:
         log.warning("the cached package root cannot be used, packages are installed again: %s", error)
         discard(workspace)
         return False
     log.info("using the package root of an earlier build: the packages are the same")
     return True
+
+
+def layers(workspace: Workspace) -> Layers | None:
+    """The image root of a job that uses a cached package root; None if its image root is a plain folder.
+
+    The changes of the job are kept in the workspace.
+    """
+    path = cache.claimed_by(cache.ROOTS, workspace)
+    if path is None:
+        return None
+    return Layers(path, workspace.image_root_changes, workspace.image_root, redirect=True)
 
 
 def mount(workspace: Workspace) -> None:
@@ -73,8 +86,23 @@ def mount(workspace: Workspace) -> None:
     Does nothing if the image root was built without a cached package root: it is a plain folder then.
     Raises the errors of `mount_image`.
     """
-    if (path := cache.claimed_by(cache.ROOTS, workspace)) is not None:
-        mount_image(path, workspace.image_root_changes, workspace.image_root, redirect=True)
+    if (found := layers(workspace)) is not None:
+        mount_image(found.rootfs, found.changes, found.target, redirect=found.redirect)
+
+
+class Packed(BaseModel):
+    """A cached package root and where to unpack it."""
+
+    rootfs: Path
+    root: Path
+
+
+def unpack(packed: Packed) -> None:
+    """Unpack a package root to a folder; in the sandbox. Raises ImsError if that fails."""
+    command = ["unsquashfs", "-quiet", "-no-progress", "-dest", str(packed.root), str(packed.rootfs)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise ImsError(f"the package root cannot be unpacked: {(done.stderr or done.stdout).strip()[-500:]}")
 
 
 def discard(workspace: Workspace) -> None:
@@ -84,17 +112,31 @@ def discard(workspace: Workspace) -> None:
         remove(workspace.image_root_changes)
 
 
-def save(lineage: str, key: str, root: Path) -> None:
-    """Keep a package root for later builds, in place of the unclaimed ones of the lineage. Logs failures."""
+def pack(workspace: Workspace) -> bool:
+    """Pack a package root for `save`; returns False, and logs the reason, if that fails."""
+    target = workspace.packed_root
+    target.unlink(missing_ok=True)
+    options = ("-quiet", "-no-progress", "-comp", "zstd", "-Xcompression-level", "1")
+    done = subprocess.run(
+        ["mksquashfs", workspace.image_root, target, *options], capture_output=True, text=True, check=False
+    )
+    if done.returncode != 0:
+        output = (done.stderr or done.stdout).strip()[-500:]
+        log.warning(_NOT_KEPT, f"mksquashfs ended with exit code {done.returncode}: {output}")
+    return done.returncode == 0
+
+
+def save(lineage: str, key: str, workspace: Workspace) -> None:
+    """Keep the packed root for later builds, in place of the unclaimed ones of the lineage. Logs failures."""
     folder = cache.folder(cache.ROOTS) / lineage
     partial = folder / f"{key}.{uuid4().hex}.partial"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        _run("mksquashfs", root, partial, "-quiet", "-no-progress", "-comp", "zstd", "-Xcompression-level", "1")
+        move_untrusted(workspace.packed_root, partial)
         saved = partial.with_name(f"{key}.{file_digest(partial)}{_SUFFIX}")
         partial.rename(saved)
     except OSError as error:
-        log.warning("the package root is not kept for the next build: %s", error)
+        log.warning(_NOT_KEPT, error)
         with suppress(OSError):
             partial.unlink()
         return
@@ -108,11 +150,3 @@ def _versions(package_manager: str) -> list[str]:
     names = _PROGRAMS.get(package_manager, (package_manager.rstrip("4"), "rpm"))
     found = filter(None, map(shutil.which, names))
     return [subprocess.run([name, "--version"], capture_output=True, text=True, check=True).stdout for name in found]
-
-
-def _run(*command: str | Path) -> None:
-    """Run a program. Raises OSError with the end of its output if it fails."""
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        output = (done.stderr or done.stdout).strip()[-500:]
-        raise OSError(f"{command[0]} ended with exit code {done.returncode}: {output}")

@@ -22,6 +22,8 @@ KIWI_FILES = ("image", ".profile", ".kconfig")
 EXCLUDED = (*KIWI_FILES, *(f"{folder}/{names}" for folder in sorted(VOLATILE) for names in ("*", ".*")))
 # mksquashfs does not name the file.
 _LOST_ACL = "Unrecognised xattr prefix system.posix_acl_"
+# mksquashfs goes on without the content of the file.
+_LOST_FILE = "Failed to read file"
 _PERCENT = re.compile(r"\[.*\]\s+\d+/\d+\s+(?P<percent>\d+)%")
 _PROGRESS_SECONDS = 2
 
@@ -33,12 +35,14 @@ def make_rootfs(root: Path, rootfs: Path) -> None:
     """
     process = subprocess.Popen(squashfs_command(root, rootfs), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     assert process.stdout is not None
-    last, logged, has_acls = "", 0.0, False
+    last, lost, logged, has_acls = "", "", 0.0, False
     for line in _lines(process.stdout.fileno()):
         last = line or last
         percent = _PERCENT.search(line)
         if _LOST_ACL in line:
             has_acls = True
+        elif _LOST_FILE in line:
+            lost = line
         elif percent is None:
             log.info("mksquashfs: %s", line)
         elif time.monotonic() - logged > _PROGRESS_SECONDS:
@@ -46,6 +50,8 @@ def make_rootfs(root: Path, rootfs: Path) -> None:
             log.info("packing the rootfs: %s %%", percent["percent"])
     if process.wait() != 0:
         raise ImsError(f"mksquashfs ended with exit code {process.returncode}: {last}", "See the log above")
+    if lost:
+        raise ImsError(f"mksquashfs could not read all files: {lost}", "See the log above")
     if has_acls:
         log.warning(lost_acls(root, list(files_with_acls(root))))
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from ims.images.overlay import OVERLAY_PREFIX, extended_attributes
+from ims.images.attributes import OVERLAY_PREFIX, extended_attributes
 from ims.images.packages import DPKG, RPM, Packages, installed_packages
 from ims.images.root import printable
 from ims.images.tree import VOLATILE, names, walk
@@ -65,6 +65,8 @@ class Difference:
 def compare(lower: Path, upper: Path, merged: Path) -> Difference:
     """The changes that lead from the image root `lower` to `merged`, as recorded in `upper`.
 
+    A folder of `upper` may hide the one below it, which only the kernel can tell; `merged` shows it.
+
     A file whose content and attributes are the same as before did not change. Neither did a folder only because files
     in it changed.
     """
@@ -74,7 +76,7 @@ def compare(lower: Path, upper: Path, merged: Path) -> Difference:
             # The folder itself may have changed. Its content does not count.
             _compare_folder_only(found, lower / name, upper / name, f"/{name}")
         else:
-            _run(_compare(found, _present(lower / name), upper / name, f"/{name}", hidden=False))
+            _run(_compare(found, _present(lower / name), upper / name, merged / name, f"/{name}"))
     if any(os.path.lexists(upper / path) for path in (DPKG, *RPM)):
         _compare_packages(found, installed_packages(lower), installed_packages(merged))
     return found
@@ -99,13 +101,13 @@ def _run(comparison: _Comparison) -> None:
             running.append(below)
 
 
-def _compare(found: Difference, lower: Path | None, upper: Path, name: str, hidden: bool) -> _Comparison:
-    """Compare one path. `hidden` states that its folder hides the content of the folder below it."""
+def _compare(found: Difference, lower: Path | None, upper: Path, merged: Path, name: str) -> _Comparison:
+    """Compare one path."""
     now = upper.lstat()
     if stat.S_ISCHR(now.st_mode) and now.st_rdev == 0:
         found.files_removed.extend(_tree(lower, name))
     elif stat.S_ISDIR(now.st_mode):
-        yield _compare_folder(found, lower, upper, name, hidden)
+        yield _compare_folder(found, lower, upper, merged, name)
     elif lower is None:
         found.files_added.append(printable(name))
     elif stat.S_ISDIR(lower.lstat().st_mode):
@@ -115,7 +117,7 @@ def _compare(found: Difference, lower: Path | None, upper: Path, name: str, hidd
         found.files_changed.append(printable(name))
 
 
-def _compare_folder(found: Difference, lower: Path | None, upper: Path, name: str, hidden: bool) -> _Comparison:
+def _compare_folder(found: Difference, lower: Path | None, upper: Path, merged: Path, name: str) -> _Comparison:
     if lower is not None and not stat.S_ISDIR(lower.lstat().st_mode):
         found.files_removed.append(printable(name))
         lower = None
@@ -123,13 +125,12 @@ def _compare_folder(found: Difference, lower: Path | None, upper: Path, name: st
         found.files_added.append(printable(name) + "/")
     elif _attributes(lower) != _attributes(upper):
         found.files_changed.append(printable(name) + "/")
-    hidden = hidden or _is_opaque(upper)
     children = names(upper)
     for child in children:
         below = None if lower is None else _present(lower / child)
-        yield _compare(found, below, upper / child, f"{name}/{child}", hidden)
-    if hidden and lower is not None:
-        for child in sorted(set(names(lower)) - set(children)):
+        yield _compare(found, below, upper / child, merged / child, f"{name}/{child}")
+    if lower is not None:
+        for child in sorted(set(names(lower)) - set(children) - set(names(merged))):
             found.files_removed.extend(_tree(lower / child, f"{name}/{child}"))
 
 
@@ -152,10 +153,6 @@ def _tree(path: Path | None, name: str) -> Iterator[str]:
 
 def _is_folder(path: Path) -> bool:
     return path.is_dir() and not path.is_symlink()
-
-
-def _is_opaque(folder: Path) -> bool:
-    return extended_attributes(folder).get(f"{OVERLAY_PREFIX}opaque") == b"y"
 
 
 def _attributes(path: Path) -> tuple[object, ...]:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 
-from ims.images.overlay import extended_attributes
+from ims.images.attributes import extended_attributes
 from ims.images.root import resolve_inside
 from ims.images.tree import VOLATILE, walk
 

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 
 from ims.images.root import resolve_inside
-from ims.sandbox.image_programs import run_isolated
+from ims.sandbox.image_programs import run_in_image
 
 log = logging.getLogger(__name__)
 
@@ -21,6 +21,7 @@ ANCHORS = ("usr/local/share/ca-certificates", "etc/pki/trust/anchors", "etc/pki/
 RPM_ANCHORS = "usr/share/pki/trust/anchors"
 UPDATERS = ("usr/sbin/update-ca-certificates", "usr/bin/update-ca-trust")
 UPDATE_SECONDS = 300
+_ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 
 
 def add(root: Path, certificate: Path) -> None:
@@ -40,7 +41,7 @@ def add(root: Path, certificate: Path) -> None:
     if not folders or updater is None:
         log.warning("the image does not trust the site's CA: it has no trust store of a known kind")
         return
-    code, last = run_isolated(root, updater, UPDATE_SECONDS)
+    code, last = run_in_image(root, [updater], _ENVIRONMENT, UPDATE_SECONDS)
     if code < 0:
         log.warning("%s in the image was killed after %d s", updater, UPDATE_SECONDS)
     elif code > 0:

@@ -6,11 +6,11 @@ from typing import Any
 
 from airflow.sdk import Context
 
+from ims.logs import parse_line
 from ims.operators.base import StepTask
 from ims.operators.credentials import service_credentials, temporary_credentials
 from ims.operators.templates import with_templates
 from ims.runtime.local.process import StepProcess
-from ims.steps.logs import parse_line
 from ims.steps.step import load_step
 
 

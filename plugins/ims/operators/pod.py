@@ -18,6 +18,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowTaskTimeout
 from kubernetes.client import models as k8s
 
 from ims.errors import ImsError, StepFailedError, UnavailableError
+from ims.logs import parse_line
 from ims.operators.base import StepTask
 from ims.operators.credentials import temporary_credentials
 from ims.operators.errors import out_of_time, task_errors
@@ -27,7 +28,6 @@ from ims.runtime.kubernetes.cluster import GONE, await_cluster, cluster_errors, 
 from ims.runtime.kubernetes.credentials import store_credentials
 from ims.runtime.kubernetes.diagnosis import explain, outcome
 from ims.settings import settings
-from ims.steps.logs import parse_line
 from ims.steps.step import Step, load_step
 
 LOG_SECONDS = 5

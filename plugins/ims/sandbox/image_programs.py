@@ -1,55 +1,44 @@
-"""Runs the programs of an image. Whoever made the image chose them, so they count as hostile."""
+"""Runs the programs of an image, in a box. Whoever made the image chose them, so they count as hostile."""
 
 from __future__ import annotations
 
 import os
+import signal
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from ims.programs import run_logged
-from ims.sandbox import bubblewrap, seccomp
-
-PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
+from ims.sandbox.overlay import mount, unmount
 
 
-def run_isolated(root: Path, program: str, seconds: float) -> tuple[int, deque[str]]:
-    """Run a program of the image root `root` in a sandbox without network; returns its exit code and its last lines.
+def run_in_image(
+    root: Path, program: Sequence[str], environment: Mapping[str, str], seconds: float | None = None
+) -> tuple[int, deque[str]]:
+    """Run a program of the image root `root`, which sees /dev, /proc and /sys; returns its exit code and last lines.
 
-    The program may write to the image root. After `seconds` it is killed with all processes that it started, and the
-    exit code is negative. Raises ConfigurationError if bubblewrap is missing.
+    After `seconds` it is killed, and the exit code is negative. Processes that it started end with the box. Must be
+    called in a box: chroot alone keeps nobody in.
     """
-    bubblewrap.check_installed()
-    with _seccomp_filter() as descriptor:
-        command = [
-            *(bubblewrap.BWRAP, "--die-with-parent", "--new-session", "--unshare-pid", "--unshare-net"),
-            *bubblewrap.isolation("image"),
-            *("--seccomp", str(descriptor), "--bind", str(root), "/"),
-            # In the image, bubblewrap would create a folder that is missing and follow a link.
-            *(bubblewrap.private_proc() if _is_folder(root / "proc") else ()),
-            *(bubblewrap.private_dev() if _is_folder(root / "dev") else ()),
-            *("--", program),
-        ]
-        return run_logged(command, {"PATH": PATH, "LANG": "C.UTF-8"}, seconds=seconds, descriptors=[descriptor])
+    with _kernel_file_systems(root):
+        return run_logged(["chroot", str(root), *program], environment, seconds=seconds, kill=_kill_all)
 
 
-def chroot_command(root: Path, program: Iterable[str]) -> list[str]:
-    """The command line that runs a program of the image root with all rights of the step."""
-    return ["chroot", str(root), *program]
-
-
-def _is_folder(path: Path) -> bool:
-    return path.is_dir() and not path.is_symlink()
+def _kill_all() -> None:
+    """End all processes of the box except this one, which is the first."""
+    assert os.getpid() == 1, "outside of a box, this would end all processes of the machine"
+    os.kill(-1, signal.SIGKILL)
 
 
 @contextmanager
-def _seccomp_filter() -> Iterator[int]:
-    """The descriptor of a file in memory from which bubblewrap reads the filter."""
-    descriptor = os.memfd_create("seccomp")
+def _kernel_file_systems(root: Path) -> Iterator[None]:
+    """Mount /dev, /proc and /sys in an image root. Without them, `>/dev/null` in a script would create a plain file."""
+    names = [name for name in ("dev", "proc", "sys") if (root / name).is_dir() and not (root / name).is_symlink()]
+    for name in names:
+        mount("--rbind", f"/{name}", root / name)
     try:
-        os.write(descriptor, seccomp.no_user_namespaces())
-        os.lseek(descriptor, 0, os.SEEK_SET)
-        yield descriptor
+        yield
     finally:
-        os.close(descriptor)
+        for name in names:
+            unmount(root / name)

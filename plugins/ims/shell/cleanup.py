@@ -6,7 +6,7 @@ import os
 import stat
 from pathlib import Path
 
-from ims.images.overlay import OVERLAY_PREFIX, extended_attributes
+from ims.images.attributes import OVERLAY_PREFIX, extended_attributes
 from ims.removal import remove
 from ims.shell.jail import MOUNT_POINTS, find_resolv_conf
 

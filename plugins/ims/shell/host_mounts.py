@@ -7,8 +7,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ims.images.overlay import mount
 from ims.sandbox import bubblewrap
+from ims.sandbox.overlay import mount
 from ims.shell import paths, tools
 
 _ROOT_ENTRY = "root:x:0:0:root:/root:/bin/sh"

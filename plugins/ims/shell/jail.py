@@ -15,10 +15,10 @@ from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 
 from ims.errors import InputError
-from ims.images.overlay import mount
 from ims.images.packages import RPM
 from ims.images.root import follow_links, resolve_inside
 from ims.sandbox.bubblewrap import private_dev, private_proc
+from ims.sandbox.overlay import mount
 from ims.shell import paths
 
 MOUNT_POINTS = ("dev", "proc", "run", "sys")

@@ -10,10 +10,10 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from ims.errors import ImsError, InputError
-from ims.images.overlay import mount
 from ims.sandbox import seccomp
 from ims.sandbox.bubblewrap import BWRAP
 from ims.sandbox.network import enter_command
+from ims.sandbox.overlay import mount, unmount
 from ims.shell import paths
 
 DESCRIPTORS = {"7": paths.FILTER, "8": paths.ARGUMENTS, "9": paths.PROCESSES}
@@ -39,7 +39,7 @@ STANDALONE = [*_NEW_NAMESPACE, "--die-with-parent", "--", str(paths.ENTER)]
 def configure(arguments: list[str]) -> None:
     """Store the arguments of bubblewrap and the seccomp filter for all sessions."""
     paths.ARGUMENTS.write_bytes(b"".join(os.fsencode(argument) + b"\0" for argument in arguments))
-    paths.FILTER.write_bytes(seccomp.no_user_namespaces())
+    paths.FILTER.write_bytes(seccomp.sandbox())
 
 
 class SharedProcesses:
@@ -61,7 +61,7 @@ class SharedProcesses:
 
     def restart(self) -> None:
         """Make a new namespace. The first process of the old one must have ended."""
-        subprocess.run(["umount", "--lazy", paths.PROCESSES], check=True)
+        unmount(paths.PROCESSES)
         self._process = self._start()
 
     def _start(self) -> subprocess.Popen[bytes]:

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 from ims.errors import ConfigurationError
-from ims.images.overlay import mount
+from ims.sandbox.overlay import mount
 from ims.shell import paths
 
 BASH = Path("/usr/bin/bash")

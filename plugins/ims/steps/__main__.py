@@ -10,7 +10,6 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from pydantic_core import to_jsonable_python
@@ -18,8 +17,7 @@ from pydantic_core import to_jsonable_python
 from ims import masking
 from ims.errors import ImsError, disk_full
 from ims.files import write_atomically
-from ims.settings import settings
-from ims.steps.logs import LevelFormatter
+from ims.logs import configure_logging
 from ims.steps.step import Step, StepInput, load_step
 
 log = logging.getLogger("ims")
@@ -38,7 +36,7 @@ def main(arguments: list[str] | None = None) -> int:
         "--outcome", type=Path, help="file for an error or a result of one word, as JSON of at most 4096 bytes"
     )
     options = parser.parse_args(arguments)
-    _configure_logging()
+    configure_logging()
     started = time.monotonic()
     try:
         result = run(load_step(options.name), _read_input(options.input))
@@ -62,6 +60,7 @@ def run(step: Step[Any], data: bytes | str) -> Any:
 def _parse_input(step: Step[Any], data: bytes | str) -> StepInput:
     """Check the input; from then on the secrets of its job are hidden."""
     found: StepInput = step.read_input(data)
+    found.workspace.refuse_links()
     masking.hide(masking.load(found.workspace.secrets))
     return found
 
@@ -74,18 +73,6 @@ def _read_input(path: Path | None) -> bytes:
     with open(os.devnull) as nothing:  # noqa: PTH123
         os.dup2(nothing.fileno(), 0)
     return data
-
-
-def _configure_logging() -> None:
-    handler = logging.StreamHandler(sys.stdout)
-    handler.setFormatter(LevelFormatter())
-    logging.basicConfig(level=settings().log_level, handlers=[handler], force=True)
-    sys.excepthook = _log_bug
-
-
-def _log_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
-    """Log an error that is no ImsError with its traceback, in which secrets are masked."""
-    log.critical("%s", kind.__name__, exc_info=(kind, error, trace))
 
 
 def _fail(name: str, error: ImsError, result: Path, outcome: Path | None) -> int:

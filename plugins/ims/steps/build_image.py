@@ -18,13 +18,14 @@ from pathlib import Path
 
 from ims import cache
 from ims.builder import host, inputs, kiwi, package_root
+from ims.errors import ConfigurationError
 from ims.images import reproducible
 from ims.images.tree import VOLATILE
 from ims.recipes import phases
 from ims.recipes.description import APT
-from ims.removal import remove
+from ims.sandbox.call import call
 from ims.steps.step import Step, StepInput
-from ims.workspace import Workspace
+from ims.steps.views import view_of
 
 log = logging.getLogger(__name__)
 
@@ -43,19 +44,19 @@ class Input(StepInput):
 
 
 def run(step: Input) -> str:
-    """Builds the root in `image-root/`, with kiwi's log in `kiwi.log`; returns the path of the root."""
-    workspace, started = step.workspace, int(time.time())
-    remove(workspace.image_root)
+    """Builds the root in `image-root/`, with kiwi's log in `kiwi.log`; returns the path of the root.
+
+    Whatever runs programs of the recipe or of its packages, or reads the files that they made, does so in a sandbox.
+    """
+    workspace = step.workspace
     for path in (workspace.kiwi_log, workspace.package_mismatch):
         path.unlink(missing_ok=True)
     reproducible.clamp_times(workspace.recipe, kiwi.SOURCE_DATE_EPOCH)
-    host.isolate(step.package_manager, workspace)
     with package_cache(step) as packages:
-        install_packages(step, packages, started)
+        work = Work(**step.model_dump(), packages_folder=packages, started=int(time.time()))
+        prepare_root(work)
         phases.write_image_part(workspace.recipe, workspace.image_description)
-        kiwi.finish(workspace, packages)
-    kiwi.run_images_script(workspace.image_root)
-    normalize(workspace, started)
+        finish_root(work)
     return str(workspace.image_root)
 
 
@@ -70,34 +71,80 @@ def package_cache(step: Input) -> Iterator[Path]:
     with cache.try_lock(shared.with_suffix(".lock")) as is_locked:
         if not is_locked:
             log.info("another job uses the package cache of this recipe: all packages are downloaded again")
-        yield shared if is_locked else step.workspace.package_cache
+        folder = shared if is_locked else step.workspace.package_cache
+        folder.mkdir(parents=True, exist_ok=True)
+        yield folder
 
 
-def install_packages(step: Input, packages: Path, started: int) -> None:
+class Work(Input):
+    """The input of the functions that run in the sandbox.
+
+    Package managers keep downloaded packages in `packages_folder`. `started` is when this build began.
+    """
+
+    packages_folder: Path
+    started: int
+
+
+def prepare_root(work: Work) -> None:
     """Make a package root, or use the one of an earlier build. Raises the errors of `kiwi.install_packages`."""
-    workspace, key = step.workspace, None
+    workspace, key = work.workspace, None
+    shutil.rmtree(workspace.image_root, ignore_errors=True)
+    package_root.discard(workspace)
     phases.write_package_part(workspace.recipe, workspace.package_description)
-    if step.packages is not None:
+    if work.packages is not None:
         key = package_root.compute_key(
-            workspace.package_description, step.package_manager, step.packages, step.ca_package
+            workspace.package_description, work.package_manager, work.packages, work.ca_package
         )
         if package_root.restore(key, workspace):
             return
-    packages.mkdir(parents=True, exist_ok=True)
-    package = f"file://{step.ca_package}"
-    if step.package_manager == APT:
+    # Later, programs of this recipe could change the package root, and other recipes have the same key.
+    if call(install_packages, work, view_of(workspace, work.packages_folder)) and key is not None:
+        package_root.save(work.lineage, key, workspace)
+
+
+def install_packages(work: Work) -> bool:
+    """Make a package root; in the sandbox. Returns whether it was packed: whether it has the predicted packages."""
+    workspace, packages = work.workspace, work.packages_folder
+    host.prepare(work.package_manager)
+    package = f"file://{work.ca_package}"
+    if work.package_manager == APT:
         # kiwi mounts the cache at the same path in the root, so apt-get finds the file there, too.
-        package = str(shutil.copy(step.ca_package, packages))
+        package = str(shutil.copy(work.ca_package, packages))
     kiwi.install_packages(workspace, packages, package)
-    normalize(workspace, started)
-    if inputs.check_installed(workspace) and key is not None:
-        package_root.save(step.lineage, key, workspace.image_root)
+    normalize(work)
+    return inputs.check_installed(workspace) and package_root.pack(workspace)
 
 
-def normalize(workspace: Workspace, started: int) -> None:
-    """Remove what differs between equal builds from the image root. `started` is when this build began."""
-    root = workspace.image_root
-    reproducible.normalize(root, started, kiwi.SOURCE_DATE_EPOCH, workspace.root)
+def finish_root(work: Work) -> None:
+    """Make the image root from the package root, which is mounted or, where that is impossible, unpacked."""
+    workspace, folder = work.workspace, work.packages_folder
+    if (layers := package_root.layers(workspace)) is not None:
+        try:
+            call(finish, work, view_of(workspace, folder, image=layers))
+        except ConfigurationError as error:
+            log.warning("the package root is unpacked, since it cannot be mounted: %s", error)
+        else:
+            return
+        package_root.discard(workspace)
+        shutil.rmtree(workspace.image_root, ignore_errors=True)
+        packed = package_root.Packed(rootfs=layers.rootfs, root=workspace.image_root)
+        call(package_root.unpack, packed, view_of(workspace, readable=[layers.rootfs]))
+    call(finish, work, view_of(workspace, folder))
+
+
+def finish(work: Work) -> None:
+    """Make the image root from the package root; in the sandbox."""
+    host.prepare(work.package_manager)
+    kiwi.finish(work.workspace, work.packages_folder)
+    kiwi.run_images_script(work.workspace.image_root)
+    normalize(work)
+
+
+def normalize(work: Work) -> None:
+    """Remove what differs between equal builds from the image root."""
+    root = work.workspace.image_root
+    reproducible.normalize(root, work.started, kiwi.SOURCE_DATE_EPOCH, work.workspace.root)
     for name in VOLATILE:
         # The image does not contain what was mounted or written here, but the time of the folder would show it.
         os.utime(root / name, (kiwi.SOURCE_DATE_EPOCH,) * 2, follow_symlinks=False)

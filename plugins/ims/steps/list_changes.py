@@ -6,9 +6,11 @@ import logging
 from pathlib import Path
 
 from ims.images.changes import Changes, compare
-from ims.images.overlay import mount_image, mount_lower
+from ims.sandbox.call import call
+from ims.sandbox.overlay import Layers, mount_lower
 from ims.shell.cleanup import remove_traces
 from ims.steps.step import Step, StepInput
+from ims.steps.views import view_of
 
 log = logging.getLogger(__name__)
 
@@ -25,8 +27,14 @@ def run(step: Input) -> Changes:
     lower = mount_lower(step.rootfs, workspace.changes)
     removed = remove_traces(workspace.changed_files, lower)
     log.info("removed traces of the shell: %s", ", ".join(removed) or "none")
-    mount_image(step.rootfs, workspace.changes, workspace.image_root)
-    found = compare(lower, workspace.changed_files, workspace.image_root)
+    image = Layers(step.rootfs, workspace.changes, workspace.image_root)
+    return call(list_all, step, view_of(workspace, image=image, everyone=True))
+
+
+def list_all(step: Input) -> Changes:
+    """Write all changes to `changes.txt`; in the sandbox. Returns their summary."""
+    workspace = step.workspace
+    found = compare(workspace.base, workspace.changed_files, workspace.image_root)
     workspace.change_list.write_text("".join(f"{line}\n" for line in found.lines()))
     summary = found.summary()
     for name, names in summary:

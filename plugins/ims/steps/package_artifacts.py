@@ -10,18 +10,21 @@ from pathlib import Path
 
 from ims.builder import inputs, package_root
 from ims.builder.squashfs import KIWI_FILES, make_rootfs
-from ims.errors import InputError
+from ims.errors import InputError, PermanentError
+from ims.files import is_plain
 from ims.images import site_ca
 from ims.images.files import LIST as FILES
 from ims.images.files import write_files
 from ims.images.inventory import read_inventory
-from ims.images.overlay import mount_image
 from ims.images.root import resolve_inside
 from ims.images.sbom import SBOM, write_sbom
 from ims.removal import remove
+from ims.sandbox.call import call
+from ims.sandbox.overlay import Layers
 from ims.settings import settings
 from ims.steps.artifacts import Batch, PackedArtifact
 from ims.steps.step import Step, StepInput
+from ims.steps.views import view_of
 from ims.storage import manifest
 from ims.storage.digests import digest_file
 from ims.workspace import Workspace
@@ -47,10 +50,41 @@ class Input(StepInput):
 def run(step: Input) -> list[Batch]:
     """Writes the artifacts to `artifacts/`.
 
-    Returns two batches, which are uploaded in parallel: the rootfs, and all small artifacts.
+    Returns two batches, which are uploaded in parallel: the rootfs, and all small artifacts. Raises PermanentError if
+    the sandbox returns others than it may.
     """
+    image = layers(step)
+    if step.rootfs is not None:
+        call(trust_site_ca, step, view_of(step.workspace, image=image))
+    batches = call(pack, step, view_of(step.workspace, image=image, everyone=True))
+    _check(batches, step.workspace)
+    return batches
+
+
+def layers(step: Input) -> Layers | None:
+    """The image root as the steps before left it; None if it is a plain folder."""
+    if step.rootfs is None:
+        return package_root.layers(step.workspace)
+    return Layers(step.rootfs, step.workspace.changes, step.workspace.image_root)
+
+
+def _check(batches: list[Batch], workspace: Workspace) -> None:
+    """Later steps upload these files with the rights of the service."""
+    for artifact in (artifact for batch in batches for artifact in batch.artifacts):
+        path = workspace.artifacts / artifact.name
+        is_known = _media_types(workspace).get(path) == artifact.type and artifact.path == path
+        if not is_known or not is_plain(path) or path.stat().st_size != artifact.size:
+            raise PermanentError(f"the sandbox returned an artifact that it did not make: {artifact.path}")
+
+
+def trust_site_ca(step: Input) -> None:
+    """Add the site's CA certificate to an image that was customized; in the sandbox."""
+    site_ca.add(step.workspace.image_root, settings().ca_certificate_path)
+
+
+def pack(step: Input) -> list[Batch]:
+    """Make the artifacts; in the sandbox."""
     workspace = step.workspace
-    mount_image_root(step)
     remove(workspace.artifacts)
     workspace.artifacts.mkdir()
     for name, source in boot_files(workspace.image_root, step).items():
@@ -79,16 +113,6 @@ def _media_types(workspace: Workspace) -> dict[Path, str]:
         FILES: manifest.FILES,
     }
     return {workspace.artifacts / name: kind for name, kind in names.items()}
-
-
-def mount_image_root(step: Input) -> None:
-    """Mount the image root as the steps before left it. A customized image gets the site's CA certificate."""
-    if step.rootfs is None:
-        package_root.mount(step.workspace)
-        return
-    root = step.workspace.image_root
-    mount_image(step.rootfs, step.workspace.changes, root)
-    site_ca.add(root, settings().ca_certificate_path)
 
 
 def boot_files(root: Path, step: Input) -> dict[str, Path]:

@@ -25,6 +25,7 @@ def run(step: Input) -> str | None:
     No problem here fails the job: if the build inputs are unknown, the next plan decides to build the image.
     """
     path = step.workspace.build_inputs
+    path.parent.mkdir(exist_ok=True)
     path.unlink(missing_ok=True)
     try:
         found = inputs.collect(step.workspace, step.arch, step.boot_files)

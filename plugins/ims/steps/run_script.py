@@ -8,12 +8,12 @@ from pathlib import Path
 from pydantic import Field
 
 from ims.errors import PermanentError
-from ims.images.overlay import mount_image
 from ims.network.policy import Access
 from ims.programs import run_logged
 from ims.removal import remove
 from ims.sandbox.bubblewrap import isolation
 from ims.sandbox.network import enter
+from ims.sandbox.overlay import mount_image
 from ims.shell import ansible, host_mounts, jail, sessions, tools
 from ims.shell.network import session_network
 from ims.steps.step import Step, StepInput

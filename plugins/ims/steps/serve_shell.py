@@ -13,9 +13,9 @@ from pydantic import Field
 from ims.builder import package_root
 from ims.errors import ImsError, MissingError
 from ims.files import write_atomically
-from ims.images.overlay import mount_image
 from ims.network.policy import Access
 from ims.sandbox.bubblewrap import isolation
+from ims.sandbox.overlay import mount_image
 from ims.shell import host_mounts, jail, paths, sessions, sshd
 from ims.shell.markers import read_marker
 from ims.shell.network import session_network

@@ -7,10 +7,10 @@ no S3 data and no workspace of another job.
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 from pathlib import Path
 
+from ims.sandbox.overlay import mount
 from ims.settings import Settings, settings
 from ims.steps.__main__ import main
 
@@ -22,18 +22,14 @@ def hide(own: Settings, workspace: Path) -> None:
     kept = os.open(workspace, os.O_PATH)
     for folder in (*(own.home / name for name in HIDDEN), own.workspaces):
         if folder.is_dir():
-            _mount("-t", "tmpfs", "-o", "mode=0700,size=1m", "tmpfs", folder)
+            mount("-t", "tmpfs", "-o", "mode=0700,size=1m", "tmpfs", folder)
     workspace.mkdir()
     # The descriptor still refers to the folder below the cover. Without -c, mount would resolve its path again.
-    _mount("-c", "--bind", f"/proc/{os.getpid()}/fd/{kept}", workspace)
+    mount("-c", "--bind", f"/proc/{os.getpid()}/fd/{kept}", workspace)
     os.close(kept)
     os.chdir(workspace)
     for database in own.home.glob("*.db*"):
-        _mount("--bind", "/dev/null", database)
-
-
-def _mount(*arguments: str | Path) -> None:
-    subprocess.run(["mount", *arguments], check=True)
+        mount("--bind", "/dev/null", database)
 
 
 if __name__ == "__main__":

@@ -19,9 +19,9 @@ from pathlib import Path
 from typing import Any
 
 from ims.errors import StepFailedError
+from ims.logs import parse_line
 from ims.sandbox import namespaces
 from ims.settings import Settings
-from ims.steps.logs import parse_line
 from ims.steps.step import Step
 from ims.workspace import Workspace
 

@@ -6,12 +6,12 @@ import json
 import time
 
 from ims.errors import ImsError, MissingError
+from ims.logs import parse_line
 from ims.runtime.base import SHELL_STEP, ShellAddress, ShellRequest
 from ims.runtime.local import services
 from ims.runtime.local.workspaces import workspace_of
 from ims.settings import settings
 from ims.shell import sshd
-from ims.steps.logs import parse_line
 from ims.steps.step import load_step
 from ims.workspace import Workspace
 

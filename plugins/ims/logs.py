@@ -7,8 +7,13 @@ from __future__ import annotations
 
 import logging
 import re
+import sys
+from types import TracebackType
 
 from ims.masking import masked
+from ims.settings import settings
+
+log = logging.getLogger("ims")
 
 _PREFIX = re.compile(r"(DEBUG|WARNING|ERROR|CRITICAL): ")
 
@@ -22,6 +27,19 @@ class LevelFormatter(logging.Formatter):
         if record.levelno == logging.INFO:
             return text
         return "\n".join(f"{record.levelname}: {line}" for line in text.splitlines())
+
+
+def configure_logging() -> None:
+    """Log to standard output, from the level of the settings on."""
+    handler = logging.StreamHandler(sys.stdout)
+    handler.setFormatter(LevelFormatter())
+    logging.basicConfig(level=settings().log_level, handlers=[handler], force=True)
+    sys.excepthook = _log_bug
+
+
+def _log_bug(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    """Log an error that is no ImsError with its traceback, in which secrets are masked."""
+    log.critical("%s", kind.__name__, exc_info=(kind, error, trace))
 
 
 def parse_line(line: str) -> tuple[int, str]:

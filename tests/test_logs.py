@@ -6,7 +6,7 @@ import logging
 
 import pytest
 
-from ims.steps.logs import LevelFormatter, parse_line
+from ims.logs import LevelFormatter, parse_line
 
 
 def written(level: int, message: str) -> list[str]:

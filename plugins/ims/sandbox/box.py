@@ -1,0 +1,116 @@
+"""Makes a box and runs a program in it: `python -m ims.sandbox.box VIEW -- PROGRAM…`.
+
+A box is a user namespace whose root may do what package managers need, and in which nothing of the machine is visible
+but what its view names. The order of the steps is the security; docs/adr/0016-sandbox.md explains it.
+
+The program inherits the environment, the descriptors and the output of this process. The exit code is that of the
+program. If the box cannot be made, it is that of ConfigurationError, and the reason is on standard error.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from ims.errors import ConfigurationError, ImsError
+from ims.sandbox import kernel, seccomp, users
+from ims.sandbox.view import View, make
+
+# The capabilities that package managers and kiwi need, with their numbers.
+CAPABILITIES = {
+    "CHOWN": 0,
+    "DAC_OVERRIDE": 1,
+    "DAC_READ_SEARCH": 2,
+    "FOWNER": 3,
+    "FSETID": 4,
+    "KILL": 5,
+    "SETGID": 6,
+    "SETUID": 7,
+    "SETPCAP": 8,
+    "SYS_CHROOT": 18,
+    "SYS_ADMIN": 21,
+    "AUDIT_WRITE": 29,
+    "SETFCAP": 31,
+}
+_NO_MORE_NAMESPACES = ("user", "net", "pid", "uts", "ipc", "cgroup", "time")
+_HOSTNAME = "build"
+_SAFE = kernel.NO_SETUID | kernel.NO_DEVICES | kernel.NO_EXECUTION
+
+
+def command(view: View, program: Sequence[str]) -> list[str]:
+    """The command line that runs a program in a box."""
+    return [sys.executable, "-P", "-m", "ims.sandbox.box", view.to_json(), "--", *program]
+
+
+def run(view: View, program: Sequence[str]) -> int:
+    """Run a program in a box; returns its exit code, which is negative if a signal killed it. Raises OSError."""
+    kernel.die_with_parent(signal.SIGKILL)
+    folder = Path.cwd()
+    with users.reserved_range() as owner:
+        kernel.unshare(kernel.NEWNS)
+        kernel.make_mounts_private()
+        user_namespace = users.user_namespace(owner, everyone=view.everyone)
+        root = make(view, owner, user_namespace)
+        kernel.unshare(kernel.NEWPID | kernel.NEWIPC | kernel.NEWUTS | kernel.NEWCGROUP)
+        pid = os.fork()
+        if pid == 0:
+            _enter_or_exit(root, folder, user_namespace, program)
+        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+
+
+def _enter_or_exit(root: Path, folder: Path, user_namespace: int, program: Sequence[str]) -> None:
+    try:
+        _enter(root, user_namespace)
+        os.chdir(folder)
+        os.execvp(program[0], list(program))  # noqa: S606
+    except OSError as error:
+        print(f"the sandbox cannot start {program[0]}: {error}", file=sys.stderr, flush=True)
+    finally:
+        os._exit(ConfigurationError.exit_code)
+
+
+def _enter(root: Path, user_namespace: int) -> None:
+    """Become root of the box, in the first process of its PID namespace."""
+    kernel.mount("proc", root / "proc", "proc", _SAFE)
+    kernel.mount("sysfs", root / "sys", "sysfs", _SAFE | kernel.READ_ONLY)
+    kernel.pivot_root(root)
+    kernel.set_hostname(_HOSTNAME)
+    os.setgroups([])
+    kernel.setns(user_namespace, kernel.NEWUSER)
+    os.close(user_namespace)
+    os.setresgid(0, 0, 0)
+    os.setresuid(0, 0, 0)
+    # In a mount namespace that the box owns, all mounts so far are locked: it cannot remove or change them.
+    kernel.unshare(kernel.NEWNS)
+    options = "newinstance,ptmxmode=0666,mode=0620,gid=5"
+    kernel.mount("devpts", Path("/dev/pts"), "devpts", kernel.NO_SETUID | kernel.NO_EXECUTION, options)
+    for name in _NO_MORE_NAMESPACES:
+        Path(f"/proc/sys/user/max_{name}_namespaces").write_text("0")
+    os.umask(0o022)
+    kernel.keep_capabilities(set(CAPABILITIES.values()))
+    kernel.forbid_new_privileges()
+    # The kernel forgot this when the user changed.
+    kernel.die_with_parent(signal.SIGKILL)
+    kernel.filter_calls(seccomp.sandbox())
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Run the program that the command line names; returns the exit code."""
+    view, _, *program = arguments
+    try:
+        code = run(View.from_json(view), program)
+    except (OSError, ImsError) as error:
+        print(f"the sandbox cannot be made: {error}", file=sys.stderr)
+        return ConfigurationError.exit_code
+    if code < 0:
+        # End like the program, so that whoever waits sees the signal.
+        signal.signal(-code, signal.SIG_DFL) if -code != signal.SIGKILL else None
+        os.kill(os.getpid(), -code)
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

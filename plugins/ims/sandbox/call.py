@@ -1,0 +1,153 @@
+"""Runs a function of this project in a box, because it handles what strangers made or starts their programs.
+
+The caller keeps its rights, and treats the result as if a stranger had written it: it is bounded and must fit the type
+that the function declares. The function gets a Pydantic model. Its environment has no credentials.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, TypeVar, get_type_hints
+
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from ims.errors import ConfigurationError, ImsError, PermanentError, error_of
+from ims.masking import masked
+from ims.sandbox import box
+from ims.sandbox.view import View, program_folders
+
+Argument = TypeVar("Argument", bound=BaseModel)
+Result = TypeVar("Result")
+
+MAX_RESULT = 4 * 1024 * 1024
+"""Bytes of a result."""
+MAX_OUTPUT = 256 * 1024 * 1024
+"""Characters of output that are passed on."""
+LINE_LENGTH = 65536
+"""Characters. Longer lines are split."""
+MAX_REASON = 2000
+"""Characters of an error."""
+_SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+
+
+def call(
+    function: Callable[[Argument], Result],
+    argument: Argument,
+    view: View,
+    environment: Mapping[str, str] | None = None,
+    seconds: float | None = None,
+) -> Result:
+    """Run `function(argument)` in a box that sees `view`; returns its result.
+
+    `function` is defined at the top of a module. Its output becomes output of this process. After `seconds` the box is
+    killed. Raises the ImsError that the function raises, PermanentError if it ends without a result or takes too long,
+    and ConfigurationError if the box cannot be made.
+    """
+    reader, writer = os.pipe()
+    name = f"{function.__module__}:{function.__qualname__}"
+    program = [sys.executable, "-P", "-m", "ims.sandbox.inside", name, str(writer)]
+    whole = replace(view, readable=(*view.readable, *program_folders()))
+    values = {name: value for name, value in os.environ.items() if name not in _SECRETS}
+    with subprocess.Popen(
+        box.command(whole, program),
+        env={**values, **(environment or {})},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+        pass_fds=[writer],
+    ) as process:
+        os.close(writer)
+        answer = _Reader(reader)
+        timer = threading.Timer(seconds or 0, process.kill)
+        timer.daemon = True
+        if seconds is not None:
+            timer.start()
+        last = _talk(process, argument.model_dump_json())
+        code = process.wait()
+        timer.cancel()
+    return _result(function, code, answer.content(), last)
+
+
+class _Reader(threading.Thread):
+    """Reads a pipe until it is closed, so that the writer never waits. Keeps the first bytes."""
+
+    def __init__(self, descriptor: int) -> None:
+        super().__init__(daemon=True)
+        self._descriptor, self._content = descriptor, b""
+        self.start()
+
+    def run(self) -> None:
+        """Read to the end."""
+        with os.fdopen(self._descriptor, "rb") as file:
+            self._content = file.read(MAX_RESULT + 1)
+            while file.read(65536):
+                pass
+
+    def content(self) -> bytes:
+        """What was read."""
+        self.join()
+        return self._content
+
+
+def _talk(process: subprocess.Popen[str], data: str) -> str:
+    """Send the argument and pass on the output; returns the last line of it."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    try:
+        process.stdin.write(data)
+        process.stdin.close()
+    except BrokenPipeError:
+        pass  # the exit code tells more
+    passed, last = 0, ""
+    while line := masked(process.stdout.readline(LINE_LENGTH)):
+        last = line.strip() or last
+        passed += len(line)
+        if passed <= MAX_OUTPUT:
+            sys.stdout.write(line if line.endswith("\n") else f"{line}\n")
+            sys.stdout.flush()
+    return last
+
+
+def _result(function: Callable[[Argument], Result], code: int, content: bytes, last: str) -> Result:
+    """Returns the result that `inside` wrote. Raises the errors of `call`."""
+    name = function.__name__
+    try:
+        if len(content) > MAX_RESULT:
+            raise ValueError("it is too long")
+        answer = _Answer.model_validate_json(content) if content else _Answer()
+        if answer.error is not None:
+            raise error_of(answer.code, answer.error[:MAX_REASON], answer.hint[:MAX_REASON])
+        if code == 0:
+            return TypeAdapter[Result](get_type_hints(function)["return"]).validate_python(answer.result)
+    except (ValidationError, ValueError) as error:
+        raise PermanentError(f"{name} gave an invalid result: {str(error)[:MAX_REASON]}") from None
+    if code == ConfigurationError.exit_code:
+        raise ConfigurationError(last[:MAX_REASON], "Run: ims doctor")
+    how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
+    raise ImsError(f"{name} {how} without giving a reason", "See its log")
+
+
+class _Answer(BaseModel):
+    """What `inside` writes: a result, or an error with its hint and the exit code of its class."""
+
+    result: Any = None
+    error: str | None = None
+    hint: str = ""
+    code: int = os.EX_SOFTWARE
+
+
+def write_answer(descriptor: int, result: Any = None, error: ImsError | None = None) -> None:
+    """Write the outcome of a function for `call`."""
+    answer = (
+        {"result": result} if error is None else {"error": error.reason, "hint": error.hint, "code": error.exit_code}
+    )
+    with os.fdopen(descriptor, "w") as file:
+        json.dump(answer, file)

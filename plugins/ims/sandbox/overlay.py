@@ -1,0 +1,195 @@
+"""Mounts an image root so that it can be changed: an overlay over the read-only squashfs takes the changes."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ims.errors import ConfigurationError, ImsError, InputError
+from ims.sandbox import kernel
+
+LOWER, UPPER, WORK = "lower", "upper", "work"
+
+# index=on: hard links stay linked when a file is changed, and the mount fails if the upper folder is still mounted
+# elsewhere. metacopy=off: the upper folder contains complete files.
+_OPTIONS = f"lowerdir={LOWER},upperdir={UPPER},workdir={WORK},index=on,metacopy=off"
+_SQUASHFS_MAGIC = b"hsqs"
+_UNMOUNT_SECONDS = 15.0
+"""How many seconds the kernel may take to remove the mounts of a process that was just killed."""
+
+
+@dataclass(frozen=True)
+class Layers:
+    """An image that is mounted writable at `target`; see `mount_image` for the fields."""
+
+    rootfs: Path
+    changes: Path
+    target: Path
+    redirect: bool = False
+
+    @classmethod
+    def from_dict(cls, data: dict[str, Any]) -> Layers:
+        """The layers with these fields, whose paths are texts."""
+        return cls(Path(data["rootfs"]), Path(data["changes"]), Path(data["target"]), data["redirect"])
+
+    def open(self, owner: int, user_namespace: int) -> list[tuple[Path, int]]:
+        """Mount the layers for the box whose first user is `owner`.
+
+        Returns the mounts that the box sees: descriptors of detached mounts, with their paths. On the disk, changed
+        files have their true owners. Raises the errors of `mount_image`, and OSError.
+        """
+        lower = _prepare(self.rootfs, self.changes, self.target)
+        mapped = kernel.clone_mount(lower, kernel.READ_ONLY | kernel.NO_DEVICES, user_namespace)
+        changes = kernel.clone_mount(self.changes, kernel.NO_DEVICES, user_namespace)
+        kernel.attach_mount(changes, self.changes)
+        kernel.attach_mount(mapped, lower)
+        _mount_as(owner, self.changes, self.target, _options(redirect=self.redirect))
+        return [
+            (lower, kernel.clone_mount(lower, kernel.READ_ONLY | kernel.NO_DEVICES)),
+            (self.target, kernel.clone_mount(self.target, kernel.NO_DEVICES)),
+        ]
+
+
+def _mount_as(owner: int, changes: Path, target: Path, options: str) -> None:
+    """Mount the overlay as a user of the box. The host's root is no user of the box, so it can own no file there.
+
+    Raises BusyError or OSError.
+    """
+    reader, writer = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        code = 0
+        try:
+            os.chdir(changes)
+            kernel.access_files_as(owner)
+            _retry_while_busy(lambda: kernel.mount("overlay", target, "overlay", kernel.NO_DEVICES, options))
+        except OSError as error:
+            os.write(writer, str(error.strerror).encode())
+            code = error.errno or errno.EINVAL
+        finally:
+            os._exit(code)
+    os.close(writer)
+    with os.fdopen(reader) as file:
+        reason = file.read()
+    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    if code != 0:
+        raise OSError(code, reason or f"the overlay on {target} was not mounted")
+
+
+def _retry_while_busy(mount_once: Callable[[], None]) -> None:
+    deadline = time.monotonic() + _PATIENCE
+    while True:
+        try:
+            return mount_once()
+        except OSError as error:
+            if error.errno != errno.EBUSY or time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+
+
+def mount_image(rootfs: Path, changes: Path, target: Path, *, redirect: bool = False) -> None:
+    """Mount the squashfs `rootfs` writable at `target`. Changed files are stored in `changes/upper` under their paths.
+
+    The process must have a mount namespace of its own. If `changes` has changes of an earlier mount, they are visible
+    again. With `redirect`, the folders of the squashfs can be renamed; `changes/upper` then only refers to their
+    content.
+
+    Raises InputError if `rootfs` is not a squashfs, ConfigurationError if this machine cannot mount it, and ImsError
+    if the changes are in use.
+    """
+    _prepare(rootfs, changes, target)
+    if not os.path.ismount(target):
+        # The three folders are relative to the working directory, so no path has to be quoted.
+        _mount_or_explain("overlay", "overlay", "-o", _options(redirect=redirect), "overlay", target, folder=changes)
+
+
+def _prepare(rootfs: Path, changes: Path, target: Path) -> Path:
+    """Mount the squashfs and make the folders of the overlay; returns the mount point of the squashfs."""
+    lower, upper = mount_lower(rootfs, changes), changes / UPPER
+    _refuse_links(upper, changes / WORK, target)
+    if not upper.exists():
+        # The attributes of the upper folder become those of /.
+        partial = upper.with_suffix(".partial")
+        _refuse_links(partial)
+        partial.mkdir(exist_ok=True)
+        os.chown(partial, lower.stat().st_uid, lower.stat().st_gid)
+        shutil.copystat(lower, partial)
+        partial.rename(upper)
+    for folder in (changes / WORK, target):
+        folder.mkdir(parents=True, exist_ok=True)
+    return lower
+
+
+def _refuse_links(*paths: Path) -> None:
+    """Raises InputError if one of the paths is a link. Programs of a job could write to the folder that contains it."""
+    if linked := next((path for path in paths if path.is_symlink()), None):
+        raise InputError(f"{linked} is a link", "A script of the recipe or the image made it")
+
+
+def _options(*, redirect: bool) -> str:
+    return f"{_OPTIONS},redirect_dir={'on' if redirect else 'off'}"
+
+
+def mount_lower(rootfs: Path, changes: Path) -> Path:
+    """Mount only the squashfs, read-only, unless it is mounted; returns the mount point.
+
+    Raises the errors of `mount_image`.
+    """
+    with rootfs.open("rb") as file:
+        if file.read(len(_SQUASHFS_MAGIC)) != _SQUASHFS_MAGIC:
+            raise InputError(f"{rootfs.name} is not a squashfs", "Use an image whose rootfs is a squashfs")
+    lower = changes / LOWER
+    _refuse_links(changes, lower)
+    lower.mkdir(parents=True, exist_ok=True)
+    if not os.path.ismount(lower):
+        _mount_or_explain("squashfs", "loop devices", "-o", "loop,ro", rootfs, lower)
+    return lower
+
+
+def _mount_or_explain(kind: str, feature: str, *arguments: str | Path, folder: Path | None = None) -> None:
+    deadline = time.monotonic() + _UNMOUNT_SECONDS
+    while True:
+        try:
+            return mount("-t", kind, *arguments, folder=folder)
+        except BusyError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.1)
+        except ImsError as error:
+            hint = (
+                f"Use a machine with {feature} and the {kind} file system, and a disk whose file system supports them"
+            )
+            raise ConfigurationError(error.reason, hint) from None
+
+
+class BusyError(ImsError):
+    """Another process has mounted the same folder."""
+
+
+def unmount(path: Path) -> None:
+    """Detach a mount and those in it, also while they are in use."""
+    subprocess.run(["umount", "--recursive", "--lazy", path], check=True)
+
+
+def mount(*arguments: str | Path, folder: Path | None = None) -> None:
+    """Run mount(8) with the working directory `folder`. Raises BusyError or ImsError with the message of mount."""
+    done = subprocess.run(
+        ["mount", *arguments],
+        cwd=folder,
+        env=os.environ | {"LC_ALL": "C"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode == 0:
+        return
+    reason = (done.stderr.splitlines() or [f"mount ended with exit code {done.returncode}"])[0].removeprefix("mount: ")
+    kind = BusyError if "already mounted" in reason or "busy" in reason else ImsError
+    raise kind(f"cannot mount {reason}", "See the kernel's log (dmesg)")
