@@ -43,7 +43,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sandbox": {"logs", "masking", "network", "programs"},
     "images": {"sandbox"},
     "shell": {"files", "images", "network", "removal", "sandbox"},
-    "builder": {"cache", "files", "images", "programs", "recipes", "removal", "sandbox", "settings", "workspace"},
+    "builder": {
+        *("cache", "files", "images", "network", "programs"),
+        *("recipes", "removal", "sandbox", "settings", "workspace"),
+    },
     "steps": {
         *("builder", "cache", "files", "images", "logs", "masking", "network", "programs", "recipes", "removal"),
         *("sandbox", "settings", "shell", "storage", "workspace"),

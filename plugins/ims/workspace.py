@@ -155,7 +155,7 @@ class Workspace:
     @property
     def fetched_hosts(self) -> Path:
         """The hosts that the build reached, as JSON."""
-        return self.root / "fetched-hosts.json"
+        return self.notes / "fetched-hosts.json"
 
     @property
     def package_cache(self) -> Path:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 
@@ -40,7 +39,7 @@ def run_script(root: Path, script: str, seconds: float = 60) -> Ended:
     """Run a shell script as a program of the image."""
     write_updater(root, script)
     argument = ImageScript(root=root, program=f"/{UPDATER}", seconds=seconds)
-    return call(run_image_script, argument, View((root,), (PROJECT,)), {"PYTHONPATH": str(PROJECT)})
+    return call(run_image_script, argument, View((root,), (PROJECT,)), environment={"PYTHONPATH": str(PROJECT)})
 
 
 def test_program_changes_its_image(root: Path) -> None:
@@ -91,7 +90,7 @@ def test_update_of_the_site_ca_is_isolated(root: Path, capfd: pytest.CaptureFixt
     secret.write_text("the host's secret")
     write_updater(root, f"cat {secret} /proc/1/root{secret} > /stolen; chroot /proc/1/root cat {secret} >> /stolen")
     argument, view = Trust(root=root, certificate=certificate), View((root,), (PROJECT, certificate))
-    call(trust, argument, view, os.environ | {"PYTHONPATH": str(PROJECT)})
+    call(trust, argument, view, environment={"PYTHONPATH": str(PROJECT)})
     assert (root / "usr/local/share/ca-certificates/site-root-ca.crt").read_text() == "certificate\n"
     assert (root / "stolen").read_text() == ""
     assert "ended with exit code" in capfd.readouterr().out

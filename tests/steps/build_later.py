@@ -17,6 +17,7 @@ from typing import Any
 
 from ims.builder import kiwi
 from ims.sandbox.call import call
+from ims.sandbox.network import SandboxNetwork
 from ims.sandbox.view import View
 from ims.settings import settings
 from ims.steps import build_image
@@ -39,8 +40,8 @@ def main(hours: str, step: build_image.Input) -> None:
     build_image.run(step)
 
 
-def _call(function: Callable[[Work], Any], work: Work, view: View) -> Any:
-    return call(function, work, replace(view, readable=(*view.readable, PROJECT)))
+def _call(function: Callable[[Work], Any], work: Work, view: View, network: SandboxNetwork) -> Any:
+    return call(function, work, replace(view, readable=(*view.readable, PROJECT)), network)
 
 
 def install_packages(work: Work) -> bool:

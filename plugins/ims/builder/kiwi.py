@@ -15,6 +15,7 @@ from pathlib import Path
 
 from ims.errors import PermanentError
 from ims.images.root import resolve_inside
+from ims.network.process import proxy_environment
 from ims.programs import run_logged
 from ims.recipes import kiwi_log, phases
 from ims.sandbox.image_programs import run_in_image
@@ -92,7 +93,7 @@ def _prepare(
         *("system", "prepare", "--description", description, "--root", workspace.image_root),
         *options,
     ]
-    variables = {**ENVIRONMENT, "HOME": str(workspace.kiwi_home), **(environment or {})}
+    variables = {**ENVIRONMENT, **proxies(), "HOME": str(workspace.kiwi_home), **(environment or {})}
     code, last = run_logged(command, variables, copy=workspace.kiwi_log, parse=kiwi_log.LineParser())
     if code != 0:
         log.info("kiwi-ng failed. The last lines of its log are:")
@@ -133,7 +134,13 @@ def run_images_script(root: Path) -> None:
     if script is None:
         return
     program = ["/image/images.sh"] if os.access(script, os.X_OK) else ["bash", "/image/images.sh"]
-    environment = {**ENVIRONMENT, "HOME": "/root", "SOURCE_DATE_EPOCH": str(SOURCE_DATE_EPOCH), **read_profile(root)}
+    environment = {
+        **ENVIRONMENT,
+        **proxies(),
+        "HOME": "/root",
+        "SOURCE_DATE_EPOCH": str(SOURCE_DATE_EPOCH),
+        **read_profile(root),
+    }
     log.info("running images.sh")
     code, last = run_in_image(root, program, environment)
     if code != 0:
@@ -141,6 +148,11 @@ def run_images_script(root: Path) -> None:
             f"the recipe's images.sh ended with exit code {code}: {last[-1] if last else 'it printed nothing'}",
             "See its output in the log above",
         )
+
+
+def proxies() -> dict[str, str]:
+    """The variables by which programs find the proxy of the sandbox."""
+    return {name: os.environ[name] for name in proxy_environment("") if name in os.environ}
 
 
 def read_profile(root: Path) -> dict[str, str]:

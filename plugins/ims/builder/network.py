@@ -18,6 +18,7 @@ def build_network(workspace: Workspace) -> Iterator[SandboxNetwork]:
 
     Raises InputError like `read_policy`. Errors that leave the context name the connections that were refused.
     """
+    workspace.notes.mkdir(exist_ok=True)
     workspace.fetched_hosts.unlink(missing_ok=True)
     with provide(read_policy(workspace.recipe)) as network:
         yield network

@@ -54,6 +54,11 @@ def run(view: View, program: Sequence[str]) -> int:
         kernel.make_mounts_private()
         user_namespace = users.user_namespace(owner, everyone=view.everyone)
         root = make(view, owner, user_namespace)
+        if view.network is None:
+            kernel.unshare(kernel.NEWNET)
+        else:
+            kernel.setns(view.network, kernel.NEWNET)
+            os.close(view.network)
         kernel.unshare(kernel.NEWPID | kernel.NEWIPC | kernel.NEWUTS | kernel.NEWCGROUP)
         pid = os.fork()
         if pid == 0:

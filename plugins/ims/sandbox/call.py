@@ -20,6 +20,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from ims.errors import ConfigurationError, ImsError, PermanentError, error_of
 from ims.masking import masked
 from ims.sandbox import box
+from ims.sandbox.network import SandboxNetwork
 from ims.sandbox.view import View, program_folders
 
 Argument = TypeVar("Argument", bound=BaseModel)
@@ -40,29 +41,37 @@ def call(
     function: Callable[[Argument], Result],
     argument: Argument,
     view: View,
+    network: SandboxNetwork | None = None,
     environment: Mapping[str, str] | None = None,
     seconds: float | None = None,
 ) -> Result:
-    """Run `function(argument)` in a box that sees `view`; returns its result.
+    """Run `function(argument)` in a box that sees `view` and has a network or none; returns its result.
 
-    `function` is defined at the top of a module. Its output becomes output of this process. After `seconds` the box is
-    killed. Raises the ImsError that the function raises, PermanentError if it ends without a result or takes too long,
-    and ConfigurationError if the box cannot be made.
+    `function` is defined at the top of a module. Its output becomes output of this process. It gets the environment of
+    this process, except credentials, with the variables `environment`. After `seconds` the box is killed.
+
+    Raises the ImsError that the function raises, PermanentError if its result is invalid, ConfigurationError if the box
+    cannot be made, and ImsError if it ends otherwise.
     """
     reader, writer = os.pipe()
     name = f"{function.__module__}:{function.__qualname__}"
     program = [sys.executable, "-P", "-m", "ims.sandbox.inside", name, str(writer)]
     whole = replace(view, readable=(*view.readable, *program_folders()))
-    values = {name: value for name, value in os.environ.items() if name not in _SECRETS}
+    values = {name: value for name, value in os.environ.items() if name not in _SECRETS} | dict(environment or {})
+    descriptors = [writer]
+    if network is not None:
+        whole = replace(whole, network=network.namespace, resolv_conf=network.resolv_conf)
+        values |= network.environment
+        descriptors.append(network.namespace)
     with subprocess.Popen(
         box.command(whole, program),
-        env={**values, **(environment or {})},
+        env=values,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
-        pass_fds=[writer],
+        pass_fds=descriptors,
     ) as process:
         os.close(writer)
         answer = _Reader(reader)

@@ -84,7 +84,7 @@ def _mount_as(owner: int, changes: Path, target: Path, options: str) -> None:
 
 
 def _retry_while_busy(mount_once: Callable[[], None]) -> None:
-    deadline = time.monotonic() + _PATIENCE
+    deadline = time.monotonic() + _UNMOUNT_SECONDS
     while True:
         try:
             return mount_once()

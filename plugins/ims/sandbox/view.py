@@ -45,7 +45,8 @@ class View:
     `writable` folders have their true owners on the disk. Folders in `hidden` appear empty, those in `readable` cannot
     be changed, even if they are part of a writable folder. `image` is mounted at its target, which is a writable folder
     or part of one. With `everyone`, the files of all users can be read, not only those of the first 16 million users;
-    this is for programs that run no programs of strangers.
+    this is for programs that run no programs of strangers. `network` is the descriptor of a network namespace, which
+    `resolv_conf` fits; None: there is no network.
     """
 
     writable: tuple[Path, ...]
@@ -53,6 +54,8 @@ class View:
     hidden: tuple[Path, ...] = ()
     image: Layers | None = None
     everyone: bool = False
+    network: int | None = None
+    resolv_conf: str = ""
 
     def to_json(self) -> str:
         """The view as text, for the program that makes the box."""
@@ -64,7 +67,7 @@ class View:
         data = json.loads(text)
         folders = {name: tuple(map(Path, data[name])) for name in ("writable", "readable", "hidden")}
         image = Layers.from_dict(data["image"]) if data["image"] else None
-        return cls(**folders, image=image, everyone=data["everyone"])
+        return cls(**{**data, **folders, "image": image})
 
 
 def program_folders() -> tuple[Path, ...]:
@@ -82,7 +85,7 @@ def make(view: View, owner: int, user_namespace: int) -> Path:
     sources = _clone(view, user_namespace)
     layers = [] if view.image is None else view.image.open(owner, user_namespace)
     kernel.mount("tmpfs", root, "tmpfs", kernel.NO_SETUID, f"mode=755,size={_SIZE},nr_inodes=200k")
-    _fill(root)
+    _fill(root, view.resolv_conf)
     for path, _ in sources:
         target = root / path.relative_to("/")
         if not os.path.lexists(target):
@@ -119,7 +122,7 @@ def _clone(view: View, user_namespace: int) -> list[tuple[Path, int]]:
     return sorted(found, key=lambda item: len(item[0].parts))  # a folder comes before what is mounted in it
 
 
-def _fill(root: Path) -> None:
+def _fill(root: Path, resolv_conf: str) -> None:
     """Make the folders and files of the root that are not mounts."""
     for name in (*_FOLDERS, *_PACKAGE_DATABASES):
         (root / name).mkdir(parents=True)
@@ -132,8 +135,7 @@ def _fill(root: Path) -> None:
     for name in _ETC:
         _copy(Path("/etc", name), root / "etc" / name)
     (root / "etc/mtab").symlink_to("/proc/self/mounts")
-    resolver = Path("/etc/resolv.conf")
-    (root / "etc/resolv.conf").write_bytes(resolver.read_bytes() if resolver.is_file() else b"")
+    (root / "etc/resolv.conf").write_text(resolv_conf)
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -18,12 +18,14 @@ from pathlib import Path
 
 from ims import cache
 from ims.builder import host, inputs, kiwi, package_root
+from ims.builder.network import build_network
 from ims.errors import ConfigurationError
 from ims.images import reproducible
 from ims.images.tree import VOLATILE
 from ims.recipes import phases
 from ims.recipes.description import APT
 from ims.sandbox.call import call
+from ims.sandbox.network import SandboxNetwork
 from ims.steps.step import Step, StepInput
 from ims.steps.views import view_of
 
@@ -52,11 +54,11 @@ def run(step: Input) -> str:
     for path in (workspace.kiwi_log, workspace.package_mismatch):
         path.unlink(missing_ok=True)
     reproducible.clamp_times(workspace.recipe, kiwi.SOURCE_DATE_EPOCH)
-    with package_cache(step) as packages:
+    with package_cache(step) as packages, build_network(workspace) as network:
         work = Work(**step.model_dump(), packages_folder=packages, started=int(time.time()))
-        prepare_root(work)
+        prepare_root(work, network)
         phases.write_image_part(workspace.recipe, workspace.image_description)
-        finish_root(work)
+        finish_root(work, network)
     return str(workspace.image_root)
 
 
@@ -86,7 +88,7 @@ class Work(Input):
     started: int
 
 
-def prepare_root(work: Work) -> None:
+def prepare_root(work: Work, network: SandboxNetwork) -> None:
     """Make a package root, or use the one of an earlier build. Raises the errors of `kiwi.install_packages`."""
     workspace, key = work.workspace, None
     shutil.rmtree(workspace.image_root, ignore_errors=True)
@@ -99,7 +101,7 @@ def prepare_root(work: Work) -> None:
         if package_root.restore(key, workspace):
             return
     # Later, programs of this recipe could change the package root, and other recipes have the same key.
-    if call(install_packages, work, view_of(workspace, work.packages_folder)) and key is not None:
+    if call(install_packages, work, view_of(workspace, work.packages_folder), network) and key is not None:
         package_root.save(work.lineage, key, workspace)
 
 
@@ -116,12 +118,12 @@ def install_packages(work: Work) -> bool:
     return inputs.check_installed(workspace) and package_root.pack(workspace)
 
 
-def finish_root(work: Work) -> None:
+def finish_root(work: Work, network: SandboxNetwork) -> None:
     """Make the image root from the package root, which is mounted or, where that is impossible, unpacked."""
     workspace, folder = work.workspace, work.packages_folder
     if (layers := package_root.layers(workspace)) is not None:
         try:
-            call(finish, work, view_of(workspace, folder, image=layers))
+            call(finish, work, view_of(workspace, folder, image=layers), network)
         except ConfigurationError as error:
             log.warning("the package root is unpacked, since it cannot be mounted: %s", error)
         else:
@@ -130,7 +132,7 @@ def finish_root(work: Work) -> None:
         shutil.rmtree(workspace.image_root, ignore_errors=True)
         packed = package_root.Packed(rootfs=layers.rootfs, root=workspace.image_root)
         call(package_root.unpack, packed, view_of(workspace, readable=[layers.rootfs]))
-    call(finish, work, view_of(workspace, folder))
+    call(finish, work, view_of(workspace, folder), network)
 
 
 def finish(work: Work) -> None:
