@@ -17,6 +17,7 @@ from pathlib import Path
 
 from ims.errors import ConfigurationError, ImsError
 from ims.sandbox import kernel, seccomp, users
+from ims.sandbox.limits import Limits, control_groups, limit_resources
 from ims.sandbox.view import View, make
 
 # The capabilities that package managers and kiwi need, with their numbers.
@@ -49,10 +50,10 @@ def run(view: View, program: Sequence[str]) -> int:
     """Run a program in a box; returns its exit code, which is negative if a signal killed it. Raises OSError."""
     kernel.die_with_parent(signal.SIGKILL)
     folder = Path.cwd()
-    with users.reserved_range() as owner:
+    with users.reserved_range() as owner, control_groups(view.limits) as groups:
         kernel.unshare(kernel.NEWNS)
         kernel.make_mounts_private()
-        user_namespace = users.user_namespace(owner, everyone=view.everyone)
+        user_namespace = users.user_namespace(owner, view.limits, everyone=view.everyone)
         root = make(view, owner, user_namespace)
         if view.network is None:
             kernel.unshare(kernel.NEWNET)
@@ -62,12 +63,17 @@ def run(view: View, program: Sequence[str]) -> int:
         kernel.unshare(kernel.NEWPID | kernel.NEWIPC | kernel.NEWUTS | kernel.NEWCGROUP)
         pid = os.fork()
         if pid == 0:
-            _enter_or_exit(root, folder, user_namespace, program)
+            _enter_or_exit(view.limits, groups, root, folder, user_namespace, program)
         return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
 
 
-def _enter_or_exit(root: Path, folder: Path, user_namespace: int, program: Sequence[str]) -> None:
+def _enter_or_exit(
+    limits: Limits, groups: Sequence[Path], root: Path, folder: Path, user_namespace: int, program: Sequence[str]
+) -> None:
     try:
+        for group in groups:
+            group.write_text("0")  # this process
+        limit_resources(limits)
         _enter(root, user_namespace)
         os.chdir(folder)
         os.execvp(program[0], list(program))  # noqa: S606

@@ -92,9 +92,14 @@ def set_hostname(name: str) -> None:
     _check(_libc.sethostname(name.encode(), len(name)), "sethostname")
 
 
+def keep_capabilities_of_root() -> None:
+    """Keep all capabilities when this process changes its users."""
+    _check(_libc.prctl(_PR_SET_SECUREBITS, _NO_SETUID_FIXUP, 0, 0, 0), "PR_SET_SECUREBITS")
+
+
 def access_files_as(user: int) -> None:
     """Access files as this user and group, and keep all capabilities."""
-    _check(_libc.prctl(_PR_SET_SECUREBITS, _NO_SETUID_FIXUP, 0, 0, 0), "PR_SET_SECUREBITS")
+    keep_capabilities_of_root()
     _libc.setfsgid(user)
     _libc.setfsuid(user)
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ims.sandbox import kernel
+from ims.sandbox.limits import Limits, limit_resources
 
 COUNT = 1 << 24
 """How many users and groups a box has for itself."""
@@ -48,11 +49,11 @@ def reserved_range() -> Iterator[int]:
     raise OSError("all ranges of users are in use")
 
 
-def user_namespace(first: int, *, everyone: bool = False) -> int:
+def user_namespace(first: int, limits: Limits, *, everyone: bool = False) -> int:
     """A new user namespace, in which user and group 0 are `first`; returns its descriptor.
 
     With `everyone`, it also has the users of this machine with higher numbers, except those of other boxes.
-    No process is in it yet. Raises OSError.
+    No process is in it yet. All its users together have at most as many processes as `limits` says. Raises OSError.
     """
     ranges = [(0, first, COUNT)]
     if everyone:
@@ -61,6 +62,11 @@ def user_namespace(first: int, *, everyone: bool = False) -> int:
     pid = os.fork()
     if pid == 0:
         try:
+            # The kernel remembers the limit of an ordinary user who makes a namespace, and applies it to the whole.
+            kernel.keep_capabilities_of_root()
+            os.setresgid(first, first, first)
+            os.setresuid(first, first, first)
+            limit_resources(limits)
             kernel.unshare(kernel.NEWUSER)
             os.write(writer, b"x")
             signal.pause()

@@ -11,11 +11,12 @@ import shutil
 import stat
 import sys
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import ims
 from ims.sandbox import kernel
+from ims.sandbox.limits import Limits
 from ims.sandbox.overlay import Layers
 
 # What programs read of /etc. All else is absent: files that may contain passwords, and settings of the machine.
@@ -56,6 +57,7 @@ class View:
     everyone: bool = False
     network: int | None = None
     resolv_conf: str = ""
+    limits: Limits = field(default_factory=Limits)
 
     def to_json(self) -> str:
         """The view as text, for the program that makes the box."""
@@ -67,7 +69,7 @@ class View:
         data = json.loads(text)
         folders = {name: tuple(map(Path, data[name])) for name in ("writable", "readable", "hidden")}
         image = Layers.from_dict(data["image"]) if data["image"] else None
-        return cls(**{**data, **folders, "image": image})
+        return cls(**{**data, **folders, "image": image, "limits": Limits(**data["limits"])})
 
 
 def program_folders() -> tuple[Path, ...]:

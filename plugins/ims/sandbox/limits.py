@@ -1,0 +1,105 @@
+"""How much of the machine a box may use: processes, memory, open files and core dumps.
+
+Processes and memory are limited by a control group, of version 2 or 1. Where there is none to write to, as in many
+containers, the limits of the container remain, and those that need no control group.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+CONTROL_GROUPS = Path("/sys/fs/cgroup")
+OPEN_FILES = 65536
+_PREFIX = "ims-box-"
+_REMOVAL_SECONDS = 5.0
+
+
+@dataclass(frozen=True)
+class Limits:
+    """The processes of a box, and its memory in bytes; None: as much as there is."""
+
+    processes: int = 8192
+    memory: int | None = None
+
+
+@contextmanager
+def control_groups(limits: Limits, folder: Path = CONTROL_GROUPS) -> Iterator[list[Path]]:
+    """Make a control group with the limits; yields the files that take the ID of a process that joins it.
+
+    Yields an empty list if this machine lets us make none. At the end, the processes in the group must have ended.
+    """
+    groups = []
+    for parent, values in _hierarchies(limits, folder):
+        _remove_old(parent)
+        group = parent / f"{_PREFIX}{os.getpid()}"
+        try:
+            group.mkdir()
+            for name, value in values.items():
+                (group / name).write_text(str(value))
+        except OSError:
+            with suppress(OSError):
+                group.rmdir()
+        else:
+            groups.append(group)
+    try:
+        yield [group / "cgroup.procs" for group in groups]
+    finally:
+        for group in groups:
+            _remove(group)
+
+
+def version(folder: Path = CONTROL_GROUPS) -> int | None:
+    """The version of the control groups that limit processes and memory, or None if there are none to write to."""
+    hierarchies = [parent for parent, _ in _hierarchies(Limits(memory=1), folder) if os.access(parent, os.W_OK)]
+    if not hierarchies:
+        return None
+    return 2 if hierarchies == [folder] else 1
+
+
+def limit_resources(limits: Limits) -> None:
+    """Set the limits of this process that need no control group. Its children inherit them."""
+    for kind, value in (
+        (resource.RLIMIT_NOFILE, OPEN_FILES),
+        (resource.RLIMIT_NPROC, limits.processes),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        present = resource.getrlimit(kind)[1]
+        allowed = value if present == resource.RLIM_INFINITY else min(value, present)
+        resource.setrlimit(kind, (allowed, allowed))
+
+
+def _hierarchies(limits: Limits, folder: Path) -> list[tuple[Path, dict[str, int]]]:
+    """The folders in which a group is made, with the content of its files."""
+    memory = {} if limits.memory is None else {"memory.max": limits.memory}
+    with suppress(OSError):
+        if {"memory", "pids"} <= set((folder / "cgroup.subtree_control").read_text().split()):
+            return [(folder, {"pids.max": limits.processes, **memory})]
+    found = [(folder / "pids", {"pids.max": limits.processes})]
+    if limits.memory is not None:
+        found.append((folder / "memory", {"memory.limit_in_bytes": limits.memory}))
+    return [(parent, values) for parent, values in found if (parent / "cgroup.procs").exists()]
+
+
+def _remove(group: Path) -> None:
+    """Remove a group, whose last processes may take a moment to disappear."""
+    deadline = time.monotonic() + _REMOVAL_SECONDS
+    while True:
+        try:
+            return group.rmdir()
+        except OSError:
+            if time.monotonic() > deadline:
+                return None  # the next box tries again
+            time.sleep(0.02)
+
+
+def _remove_old(parent: Path) -> None:
+    """Remove the groups of boxes that were killed. Those in use cannot be removed."""
+    for group in parent.glob(f"{_PREFIX}*"):
+        with suppress(OSError):
+            group.rmdir()
