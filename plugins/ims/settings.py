@@ -148,6 +148,16 @@ class Settings(BaseSettings):
         6, ge=1, le=22, description="zstd compression level of the rootfs. Lower is faster, higher is smaller."
     )
     squashfs_processors: int = Field(0, ge=0, description="Number of processors that mksquashfs uses; 0 means all.")
+    sandbox_memory_percent: int = Field(
+        80,
+        ge=1,
+        le=100,
+        description="Part of the machine's memory that the sandbox of one step may use, in percent. On Kubernetes, the "
+        "limits of the pod apply too.",
+    )
+    sandbox_processes: int = Field(
+        8192, ge=100, description="Number of processes that may exist in the sandbox of one step."
+    )
     squashfs_memory_mib: int = Field(256, ge=64, description="Memory that mksquashfs uses, in MiB.")
     retention_keep_last: int = Field(
         0, ge=0, description="Number of images kept for each lineage, whatever their age; 0 keeps all images."

@@ -10,14 +10,16 @@ import os
 import resource
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from uuid import uuid4
 
 CONTROL_GROUPS = Path("/sys/fs/cgroup")
 OPEN_FILES = 65536
 _PREFIX = "ims-box-"
 _REMOVAL_SECONDS = 5.0
+_NEW_SECONDS = 3600
 
 
 @dataclass(frozen=True)
@@ -34,24 +36,18 @@ def control_groups(limits: Limits, folder: Path = CONTROL_GROUPS) -> Iterator[li
 
     Yields an empty list if this machine lets us make none. At the end, the processes in the group must have ended.
     """
-    groups = []
-    for parent, values in _hierarchies(limits, folder):
-        _remove_old(parent)
-        group = parent / f"{_PREFIX}{os.getpid()}"
-        try:
-            group.mkdir()
-            for name, value in values.items():
-                (group / name).write_text(str(value))
-        except OSError:
+    groups: list[Path] = []
+    with ExitStack() as cleanup:
+        for parent, values in _hierarchies(limits, folder):
+            _remove_old(parent)
+            group = parent / f"{_PREFIX}{uuid4().hex}"
             with suppress(OSError):
-                group.rmdir()
-        else:
-            groups.append(group)
-    try:
+                group.mkdir()
+                cleanup.callback(_remove, group.name, cleanup.enter_context(_opened(parent)))
+                for name, value in values.items():
+                    (group / name).write_text(str(value))
+                groups.append(group)
         yield [group / "cgroup.procs" for group in groups]
-    finally:
-        for group in groups:
-            _remove(group)
 
 
 def version(folder: Path = CONTROL_GROUPS) -> int | None:
@@ -86,12 +82,22 @@ def _hierarchies(limits: Limits, folder: Path) -> list[tuple[Path, dict[str, int
     return [(parent, values) for parent, values in found if (parent / "cgroup.procs").exists()]
 
 
-def _remove(group: Path) -> None:
-    """Remove a group, whose last processes may take a moment to disappear."""
+@contextmanager
+def _opened(folder: Path) -> Iterator[int]:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    yield descriptor
+    os.close(descriptor)
+
+
+def _remove(name: str, parent: int) -> None:
+    """Remove a group, whose last processes may take a moment to disappear.
+
+    `parent` is a descriptor: while a box runs, the process that made it sees the files of the box.
+    """
     deadline = time.monotonic() + _REMOVAL_SECONDS
     while True:
         try:
-            return group.rmdir()
+            return os.rmdir(name, dir_fd=parent)
         except OSError:
             if time.monotonic() > deadline:
                 return None  # the next box tries again
@@ -99,7 +105,8 @@ def _remove(group: Path) -> None:
 
 
 def _remove_old(parent: Path) -> None:
-    """Remove the groups of boxes that were killed. Those in use cannot be removed."""
+    """Remove the groups of boxes that were killed. Those in use cannot be removed; a new one may still be empty."""
     for group in parent.glob(f"{_PREFIX}*"):
         with suppress(OSError):
-            group.rmdir()
+            if time.time() - group.stat().st_mtime > _NEW_SECONDS:
+                group.rmdir()

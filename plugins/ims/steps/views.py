@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from ims.sandbox.limits import Limits
 from ims.sandbox.overlay import Layers
 from ims.sandbox.view import View
 from ims.settings import settings
@@ -27,5 +29,15 @@ def view_of(
     for folder in (*hidden, notes):
         folder.mkdir(exist_ok=True)
     return View(
-        (workspace.root, *writable), (notes, settings().ca_certificate_path, *readable), hidden, image, everyone
+        (workspace.root, *writable),
+        (notes, settings().ca_certificate_path, *readable),
+        hidden,
+        image,
+        everyone,
+        limits=Limits(settings().sandbox_processes, _memory()),
     )
+
+
+def _memory() -> int:
+    """How many bytes of memory a box may use. The machine needs the rest."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * settings().sandbox_memory_percent // 100
