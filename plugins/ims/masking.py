@@ -61,6 +61,7 @@ def _base64(secret: bytes, offset: int) -> str:
 
 def save(path: Path, secrets: Iterable[str]) -> None:
     """Write secrets to a file that only its owner can read."""
+    path.parent.mkdir(exist_ok=True)
     write_private(path, json.dumps(sorted(set(secrets))))
 
 

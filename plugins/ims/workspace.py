@@ -80,7 +80,7 @@ class Workspace:
     @property
     def secrets(self) -> Path:
         """The secrets of the recipe, which the steps of the job hide in what they print, as JSON."""
-        return self.root / "secrets.json"
+        return self.notes / "secrets.json"
 
     @property
     def recipe(self) -> Path:
