@@ -15,7 +15,7 @@ from pathlib import Path
 
 from ims.errors import PermanentError
 from ims.images.root import resolve_inside
-from ims.network.process import proxy_environment
+from ims.network.process import VARIABLES
 from ims.programs import run_logged
 from ims.recipes import kiwi_log, phases
 from ims.sandbox.image_programs import run_in_image
@@ -152,7 +152,8 @@ def run_images_script(root: Path) -> None:
 
 def proxies() -> dict[str, str]:
     """The variables by which programs find the proxy of the sandbox."""
-    return {name: os.environ[name] for name in proxy_environment("") if name in os.environ}
+    names = (*VARIABLES, *map(str.upper, VARIABLES))
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def read_profile(root: Path) -> dict[str, str]:

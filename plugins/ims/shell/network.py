@@ -11,12 +11,12 @@ from itertools import islice
 from pathlib import Path
 
 from ims.errors import InputError
-from ims.images.overlay import mount
 from ims.images.root import read_inside, resolve_inside
 from ims.network.policy import JOB_HINT, Access, endpoint_of
 from ims.network.site import policy_of
 from ims.sandbox.nat import provide_nat
 from ims.sandbox.network import SandboxNetwork, provide
+from ims.sandbox.overlay import mount
 from ims.shell import paths
 
 _SOURCES = "etc/apt/sources.list"
