@@ -220,9 +220,9 @@ def test_steps_are_named_like_their_modules(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("program", FENCED_PROGRAMS)
 def test_program_is_started_in_its_room(program: str) -> None:
-    """Only one part contains the name of the program as a word of a command line."""
+    """Only one part contains the name of the program as a word of a command line; `ims doctor` looks for some."""
     rooms = {part_of(path) for path in MODULES if program in strings(path)}
-    assert rooms <= {FENCED_PROGRAMS[program]}
+    assert rooms - {"doctor"} <= {FENCED_PROGRAMS[program]}
 
 
 def strings(path: Path) -> set[str]:
