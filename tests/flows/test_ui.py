@@ -158,7 +158,8 @@ def test_open_shells(service: Service, page: Page, small: dict[str, Any], key: K
 
     shell = f"jobs/{finished['id']}/shell"
     before = service.client.get(shell)["until"]
-    row.get_by_role("button", name="Keep a day more").click()
+    with page.expect_response("**/apis/ims/overview"):  # a page that loads again closes the dialog
+        row.get_by_role("button", name="Keep a day more").click()
     wait_for(lambda: service.client.get(shell)["until"] > before)
 
     question = frame.get_by_role("dialog")

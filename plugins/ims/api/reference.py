@@ -17,10 +17,10 @@ INTRODUCTION = """\
 
 {description}
 Every path except `/version` and `/healthz/*` answers 401 without a valid token, 403 without the
-permission, 400 for an unknown query parameter or an empty body, 413 for a body of more than 1 MiB,
-415 for a body that is not JSON, and 503 while S3 or the database does not answer. The operations
-below do not repeat these answers. Of version 2, only the operations that differ from version 3 are
-listed. `*` marks required fields.
+permission or for a field that only the service sets, 400 for an unknown query parameter or an empty
+body, 413 for a body of more than 1 MiB, 415 for a body that is not JSON, and 503 while S3 or the
+database does not answer. The operations below do not repeat these answers. Of version 2, only the
+operations that differ from version 3 are listed. `*` marks required fields.
 
 `PUT /apis/sts/token` is another service: see [Coming from IMS](coming-from-ims.md).
 """
