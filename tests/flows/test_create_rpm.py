@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
+from typing import Any
 from uuid import uuid4
 
 import pytest
@@ -13,6 +13,7 @@ from tests.flows.artifacts import fetch, unpack
 from tests.flows.conftest import RECIPES
 from tests.flows.leftovers import Leftovers
 from tests.flows.rpm_repository import KERNEL_VERSION, PrivateCA, RepositoryServer, address, build_stand_in
+from tests.flows.waiting import wait_for
 from tests.service import Service
 
 pytestmark = pytest.mark.kubernetes
@@ -44,7 +45,11 @@ def check_image(service: Service, job_id: str, folder: Path, site_ca: PrivateCA)
 def test_zypper_over_http_by_the_rest_api(
     service: Service, http_server: RepositoryServer, tmp_path: Path, site_ca: PrivateCA, leftovers: Leftovers
 ) -> None:
-    """A run that Airflow's API starts is a job. Both scripts of the recipe run, and only the image is left."""
+    """A run that Airflow's API starts is a job. Both scripts of the recipe run, and only the image is left.
+
+    The job waits for a Nexus that answers 503 while it starts. Meanwhile, it occupies no worker.
+    """
+    http_server.fail(503)
     recipe = service.push(RECIPES / "zypper", "sles15", REPOSITORY=http_server.url)
     run_id = f"by-hand-{uuid4()}"
     answer = service.http.post(
@@ -53,6 +58,8 @@ def test_zypper_over_http_by_the_rest_api(
     )
     assert answer.status_code == 200, answer.text
     job = next(job for job in service.client.get("jobs") if job["dag_run_id"] == run_id)
+    assert await_deferral(service, job["id"])["status"] == "waiting_for_repos"
+    http_server.recover()
     root = check_image(service, job["id"], tmp_path, site_ca)
     assert (root / "etc/flow-test-config").read_text() == "config.sh\n"
     assert (root / "etc/flow-test-images").read_text() == "images.sh\n"
@@ -60,6 +67,16 @@ def test_zypper_over_http_by_the_rest_api(
     assert after["mounts"] == leftovers.before["mounts"]
     assert after["processes"] == set()
     assert after["uploads"] == set()
+
+
+def await_deferral(service: Service, job_id: str) -> dict[str, Any]:
+    """Wait until a step of a job waits without a worker; returns the job."""
+
+    def deferred() -> dict[str, Any] | None:
+        job: dict[str, Any] = service.client.get(f"jobs/{job_id}")
+        return job if any(step["state"] == "deferred" for step in job["steps"]) else None
+
+    return dict(wait_for(deferred))
 
 
 def test_dnf_over_https_by_post_jobs(
@@ -81,17 +98,3 @@ def test_the_shipped_sles_recipe(
     with RepositoryServer(build_stand_in(tmp_path_factory.mktemp("nexus"), tmp_path), certificate) as nexus:
         recipe = service.push(SHIPPED, "sles15", NEXUS_URL=nexus.url)
         check_image(service, service.create(recipe["id"])["id"], tmp_path, site_ca)
-
-
-def test_repositories_are_waited_for(service: Service, http_server: RepositoryServer) -> None:
-    """A job waits for a Nexus that answers 503 while it starts. Meanwhile, it occupies no worker."""
-    http_server.fail(503)
-    recipe = service.push(RECIPES / "zypper", "sles15", REPOSITORY=http_server.url)
-    job = service.create(recipe["id"])
-    deadline = time.monotonic() + 120
-    while not any(step["state"] == "deferred" for step in service.client.get(f"jobs/{job['id']}")["steps"]):
-        assert time.monotonic() < deadline
-        time.sleep(0.5)
-    assert service.client.get(f"jobs/{job['id']}")["status"] == "waiting_for_repos"
-    http_server.recover()
-    assert service.wait(job["id"])["status"] == "success"

@@ -62,31 +62,30 @@ def test_cancelled_in_the_ui(
     leftovers.assert_none(job["id"])
 
 
-def test_worker_killed(service: Service, http_server: RepositoryServer, tmp_path: Path, leftovers: Leftovers) -> None:
-    """If the process of the task is killed, its build ends, the task is tried again, and the job succeeds."""
-    recipe = push(service, http_server.url, tmp_path / "recipe", "sleep 5")
-    job = service.create(recipe["id"])
-    wait_for(lambda: builds(service))
+def kill_worker(job_id: str) -> None:
+    """Kill the process of the task that builds the image of a job."""
     launcher = next(
         int(path.parent.name)
         for path in Path("/proc").glob("[0-9]*/cmdline")
-        if (command := path.read_bytes()).startswith(b"unshare") and STEP in command and job["id"].encode() in command
+        if (command := path.read_bytes()).startswith(b"unshare") and STEP in command and job_id.encode() in command
     )
     worker = int(Path(f"/proc/{launcher}/stat").read_text().rpartition(")")[2].split()[1])
     os.kill(worker, signal.SIGKILL)
-    wait_for(lambda: not builds(service), 3)
-    ended = service.wait(job["id"])
-    assert ended["status"] == "success", ended["reason"]
-    assert next(step for step in ended["steps"] if step["name"] == "build_image")["try_number"] == 2
-    after = Leftovers(service).before
-    for kind in ("mounts", "loop devices", "processes", "uploads"):
-        assert after[kind] == leftovers.before[kind]
 
 
-def test_s3_away_for_a_while(service: Service, http_server: RepositoryServer, tmp_path: Path) -> None:
-    """If S3 is stopped when the artifacts must be uploaded, the job waits for it and succeeds."""
+def test_worker_killed_and_s3_away(
+    service: Service, http_server: RepositoryServer, tmp_path: Path, leftovers: Leftovers
+) -> None:
+    """A job survives both.
+
+    If the process of the task is killed, its build ends and the task is tried again. If S3 is stopped when the
+    artifacts must be uploaded, the job waits for it.
+    """
     recipe = push(service, http_server.url, tmp_path / "recipe", "sleep 5")
     job = service.create(recipe["id"])
+    wait_for(lambda: builds(service))
+    kill_worker(job["id"])
+    wait_for(lambda: not builds(service), 3)
     wait_for(lambda: builds(service))
     supervisord.control(service.settings, "stop", "s3")
     wait_for(lambda: service.client.get(f"jobs/{job['id']}")["status"] == "packaging_artifacts")
@@ -94,6 +93,10 @@ def test_s3_away_for_a_while(service: Service, http_server: RepositoryServer, tm
     supervisord.control(service.settings, "start", "s3")
     ended = service.wait(job["id"])
     assert ended["status"] == "success", ended["reason"]
+    assert next(step for step in ended["steps"] if step["name"] == "build_image")["try_number"] == 2
+    after = Leftovers(service).before
+    for kind in ("mounts", "loop devices", "processes", "uploads"):
+        assert after[kind] == leftovers.before[kind]
 
 
 def test_restart_of_the_stack(service: Service, small: dict[str, Any], http_server: RepositoryServer) -> None:
