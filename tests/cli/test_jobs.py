@@ -16,6 +16,7 @@ from uuid import uuid4
 import pytest
 
 from ims.cli import ssh
+from ims.cli.progress import earlier_job
 from ims.errors import ImsError, UnavailableError
 from tests.cli.conftest import IMS, Cli, Key
 from tests.flows.conftest import RECIPES
@@ -51,6 +52,13 @@ def test_create_and_follow(cli: Cli, followed: subprocess.CompletedProcess[str],
     for step in done:
         assert re.search(rf"^{re.escape(step['name'])} +success +[\d.]+ s$", followed.stderr, re.MULTILINE)
     assert "\x1b" not in followed.stderr
+
+
+def test_earlier_job(service: Service, image: dict[str, Any]) -> None:
+    """The next build of the recipe is estimated from this one."""
+    job = service.client.get(f"jobs/{image['job_id']}")
+    assert earlier_job(service.client, job) is None
+    assert earlier_job(service.client, {**job, "id": "the-next"}) == job
 
 
 def test_follow_shows_the_log(followed: subprocess.CompletedProcess[str]) -> None:

@@ -76,7 +76,7 @@ def await_deferral(service: Service, job_id: str) -> dict[str, Any]:
         job: dict[str, Any] = service.client.get(f"jobs/{job_id}")
         return job if any(step["state"] == "deferred" for step in job["steps"]) else None
 
-    return dict(wait_for(deferred))
+    return dict(wait_for(deferred, pause=1))
 
 
 def test_dnf_over_https_by_post_jobs(

@@ -63,12 +63,12 @@ def test_as_cfs_does(service: Service, small: dict[str, Any], tmp_path: Path) ->
     asked = {"public_key_id": registered, "artifact_id": small["id"], "image_root_archive_name": name}
     shell = {"name": "customize", "jail": True}
     path = f"jobs/{call('POST', 'jobs', job_type='customize', **asked, ssh_containers=[shell])['id']}"
-    wait_for(lambda: call("GET", path)["status"] == "waiting_on_user", 600)
+    wait_for(lambda: call("GET", path)["status"] == "waiting_on_user", 600, pause=1)
     call("DELETE", f"public-keys/{registered}")
     job, key = call("GET", path), Key(tmp_path / "id", registered)
     ssh(job, key, "echo by cfs > /etc/motd")
     ssh(job, key, "touch /tmp/complete")
-    wait_for(lambda: call("GET", path)["resultant_image_id"], 600)
+    wait_for(lambda: call("GET", path)["resultant_image_id"], 600, pause=1)
     ended = service.wait(job["id"])
     assert ended["status"] == "success", ended["reason"]
     made = call("GET", f"images/{ended['resultant_image_id']}")
