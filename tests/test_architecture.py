@@ -54,7 +54,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "supervisord": {"settings"},
     "stack": {"client", "files", "pools", "settings", "storage", "supervisord", "workflows"},
     "runtime": {
-        *("cache", "cleaning", "files", "logs", "recipes", "removal", "sandbox"),
+        *("cache", "cleaning", "files", "logs", "programs", "recipes", "removal", "sandbox"),
         *("settings", "shell", "steps", "supervisord", "workspace"),
     },
     "doctor": {"runtime", "sandbox", "settings", "stack", "storage"},

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from ims import programs
+from ims.errors import PermanentError
 from ims.programs import run_logged
 from ims.recipes.kiwi_log import LineParser
 
@@ -47,6 +49,18 @@ def test_other_programs_are_logged_as_they_are(caplog: pytest.LogCaptureFixture)
         code, last = run_logged(["sh", "-c", "echo out; echo err >&2; exit 3"], ENVIRONMENT)
     assert (code, list(last)) == (3, ["out", "err"])
     assert {record.levelname for record in caplog.records} == {"INFO"}
+
+
+def test_program_that_prints_without_end_is_killed(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Neither the memory nor the disk fills up, whether it prints lines or not."""
+    monkeypatch.setattr(programs, "MAX_OUTPUT", 1_000_000)
+    for endless in ("while true; do echo aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa; done", "exec cat /dev/zero"):
+        caplog.clear()
+        with pytest.raises(PermanentError, match="sh printed more than 1000000 characters"):
+            run_logged(["sh", "-c", endless], ENVIRONMENT, copy=tmp_path / "log")
+    assert (tmp_path / "log").stat().st_size < 3_000_000
 
 
 def test_program_is_killed_when_its_time_is_over() -> None:

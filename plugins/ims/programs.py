@@ -10,6 +10,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
+from ims.errors import PermanentError
 from ims.masking import masked
 from ims.recipes import kiwi_log
 
@@ -17,6 +18,8 @@ log = logging.getLogger(__name__)
 
 KEPT_LINES = 4000
 """How many of its last lines `run_logged` returns."""
+MAX_OUTPUT = 256 * 1024 * 1024
+"""Characters that a program may print. A long build prints ten million."""
 LINE_LENGTH = 65536
 """Characters. Longer lines of a program are split, so that no program fills the memory."""
 
@@ -35,12 +38,14 @@ def run_logged(
 
     All lines are also appended to the file `copy`. `parse` returns the level and the text with which a line is logged.
     Secrets are masked. After `seconds` the program is killed, and its exit code is negative; `kill` also ends the
-    processes that it started, which may keep the output open. The program inherits `descriptors`.
+    processes that it started, which may keep the output open. The program inherits `descriptors`. Raises PermanentError
+    if the program prints more than MAX_OUTPUT characters.
     """
     last: collections.deque[str] = collections.deque(maxlen=KEPT_LINES)
+    arguments = [str(part) for part in command]
     with (
         subprocess.Popen(
-            list(command),
+            arguments,
             env=dict(environment),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -56,7 +61,11 @@ def run_logged(
         if timer is not None:
             timer.daemon = True
             timer.start()
+        size = 0
         while raw := process.stdout.readline(LINE_LENGTH):
+            if (size := size + len(raw)) > MAX_OUTPUT:
+                (kill or process.kill)()
+                raise PermanentError(f"{arguments[0]} printed more than {MAX_OUTPUT} characters", "See the log")
             for line in map(masked, kiwi_log.clean(raw)):
                 level, text = parse(line)
                 log.log(level, "%s", text)

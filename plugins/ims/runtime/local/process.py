@@ -20,6 +20,7 @@ from typing import Any
 
 from ims.errors import StepFailedError
 from ims.logs import parse_line
+from ims.programs import LINE_LENGTH
 from ims.sandbox import namespaces
 from ims.settings import Settings
 from ims.steps.step import Step
@@ -60,7 +61,7 @@ class StepProcess:
         pid_file.write_text(str(process.pid))
         assert process.stdout is not None
         last = ""
-        for line in process.stdout:
+        while line := process.stdout.readline(LINE_LENGTH):
             on_line(last := line.decode(errors="replace").rstrip())
         code = process.wait()
         # Whoever else ends a step removes its PID file first.
