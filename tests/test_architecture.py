@@ -52,7 +52,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("sandbox", "settings", "shell", "storage", "workspace"),
     },
     "supervisord": {"settings"},
-    "stack": {"client", "files", "pools", "settings", "storage", "supervisord", "workflows"},
+    "stack": {"client", "files", "removal", "pools", "settings", "storage", "supervisord", "workflows"},
     "runtime": {
         *("cache", "cleaning", "files", "logs", "programs", "recipes", "removal", "sandbox"),
         *("settings", "shell", "steps", "supervisord", "workspace"),

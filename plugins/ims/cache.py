@@ -8,7 +8,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ims.settings import settings
@@ -53,8 +53,12 @@ def claimed_by(kind: str, workspace: Workspace) -> Path | None:
 
 def claimed() -> set[Path]:
     """The files that any workspace claims."""
-    workspaces = map(Workspace, settings().workspaces.glob("*/"))
-    return {link.readlink() for workspace in workspaces for link in workspace.claims() if link.is_symlink()}
+    found = set()
+    for folder in settings().workspaces.glob("*/"):
+        for link in Workspace(folder).claims():
+            with suppress(OSError):  # it is no link, or the workspace was just closed
+                found.add(link.readlink())
+    return found
 
 
 @contextmanager

@@ -102,7 +102,7 @@ ATTACKS = {
     ),
     "a hard link to the secrets": Attack(
         lambda: archive({"config.xml": CONFIG}, entry("k", tarfile.LNKTYPE, "../../../secrets/credentials.json")),
-        "'k' cannot be unpacked safely: the name ../../../secrets/credentials.json leads out of the archive",
+        "'k' cannot be unpacked safely: the name '../../../secrets/credentials.json' leads out of the archive",
     ),
     "a file in place of a link": Attack(
         lambda: archive({"config.xml": CONFIG}, entry("d", tarfile.SYMTYPE, "."), entry("d", tarfile.REGTYPE)),

@@ -18,6 +18,7 @@ from ims.images.root import resolve_inside
 from ims.network.process import VARIABLES
 from ims.programs import run_logged
 from ims.recipes import kiwi_log, phases
+from ims.removal import remove
 from ims.sandbox.image_programs import run_in_image
 from ims.sandbox.overlay import mount
 from ims.workspace import Workspace
@@ -53,7 +54,7 @@ def install_packages(workspace: Workspace, package_cache: Path, package: str) ->
         environment={"TAR_OPTIONS": _PACKAGE_TAR_OPTIONS},
     )
     # kiwi's copy of the description, for scripts that come later: the image description brings its own.
-    shutil.rmtree(workspace.image_root / "image")
+    remove(workspace.image_root / "image")
 
 
 def finish(workspace: Workspace, package_cache: Path) -> None:

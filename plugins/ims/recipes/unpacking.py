@@ -108,7 +108,7 @@ class _Target:
                 name, target = _checked_name(member.name), posixpath.normpath(member.linkname)
                 _check_length(target, "target")
                 if target.startswith("/") or posixpath.normpath(name.parent / target).split("/")[0] == "..":
-                    raise ValueError(f"it leads out of the archive, to {member.linkname[:_SHOWN]}")
+                    raise ValueError(f"it leads out of the archive, to {member.linkname[:_SHOWN]!r}")
                 (self._folder / name).symlink_to(target)
 
     def _count_bytes(self, member: tarfile.TarInfo) -> None:
@@ -169,7 +169,7 @@ def _checked_name(name: str) -> PurePosixPath:
     """The name of an entry as a path in the archive. Raises ValueError if it leads out of it or is too long."""
     path = PurePosixPath(name)
     if name.startswith("/") or ".." in path.parts:
-        raise ValueError(f"the name {name[:_SHOWN]} leads out of the archive")
+        raise ValueError(f"the name {name[:_SHOWN]!r} leads out of the archive")
     _check_length(name, "name")
     if len(path.parts) > MAX_DEPTH + 1:
         raise ValueError(f"it is in {len(path.parts) - 1} nested folders, more than {MAX_DEPTH}")

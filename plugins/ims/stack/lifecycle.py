@@ -15,6 +15,7 @@ from ims import supervisord
 from ims.client import ImsClient
 from ims.errors import ConfigurationError, ImsError, UnavailableError
 from ims.pools import DEFAULT, Pool, pools
+from ims.removal import remove
 from ims.settings import Settings
 from ims.stack import postgres, seaweedfs, supervision
 from ims.stack.credentials import Credentials, ensure_ca, ensure_credentials, write_password_file
@@ -193,7 +194,7 @@ def _dead(settings: Settings) -> list[str]:
 def reset(settings: Settings) -> None:
     """Stop the stack and remove all its data."""
     down(settings)
-    shutil.rmtree(settings.home, ignore_errors=True)
+    remove(settings.home)
 
 
 def _s3_works(settings: Settings, credentials: Credentials) -> bool:
