@@ -76,12 +76,16 @@ rgw_s3_auth_use_sts = true
 rgw_sts_key = {session_key}
 """
 ROLE = "arn:aws:iam:::role/ims"
+READ_ROLE = "arn:aws:iam:::role/ims-read"
 # A client with the role still counts as the user that assumed it, so the role must not be allowed to assume itself.
 _TRUST = [
     {"Effect": "Allow", "Principal": {"AWS": ["arn:aws:iam:::user/ims"]}, "Action": ["sts:AssumeRole"]},
-    {"Effect": "Deny", "Principal": {"AWS": [ROLE]}, "Action": ["sts:AssumeRole"]},
+    {"Effect": "Deny", "Principal": {"AWS": [ROLE, READ_ROLE]}, "Action": ["sts:AssumeRole"]},
 ]
-_RIGHTS = [{"Effect": "Allow", "Action": ["s3:*"], "Resource": ["arn:aws:s3:::*"]}]
+_RIGHTS = {
+    "ims": ["s3:*"],
+    "ims-read": ["s3:GetObject", "s3:ListBucket", "s3:GetBucketLocation", "s3:ListAllMyBuckets"],
+}
 
 
 class CephGateway:
@@ -158,14 +162,19 @@ class CephGateway:
         self._wait("the disk", lambda: "1 up" in self._says("osd", "stat"))
         keys = (f"--access-key={self.access_key}", f"--secret-key={self.secret_key}")
         self._ceph("radosgw-admin", "user", "create", "--uid=ims", "--display-name=ims", *keys)
-        self._make_role()
+        self._make_roles()
         self.start()
 
-    def _make_role(self) -> None:
-        """Create the role of temporary credentials. Only the user of the service may assume it."""
-        name = "--role-name=ims"
-        self._ceph("radosgw-admin", "role", "create", name, f"--assume-role-policy-doc={_policy(_TRUST)}")
-        self._ceph("radosgw-admin", "role-policy", "put", name, "--policy-name=ims", f"--policy-doc={_policy(_RIGHTS)}")
+    def _make_roles(self) -> None:
+        """Create the roles of temporary credentials. Only the user of the service may assume them."""
+        for role, actions in _RIGHTS.items():
+            name, rights = (
+                f"--role-name={role}",
+                [{"Effect": "Allow", "Action": actions, "Resource": ["arn:aws:s3:::*"]}],
+            )
+            self._ceph("radosgw-admin", "role", "create", name, f"--assume-role-policy-doc={_policy(_TRUST)}")
+            policy = ("--policy-name=ims", f"--policy-doc={_policy(rights)}")
+            self._ceph("radosgw-admin", "role-policy", "put", name, *policy)
 
     def _ceph(self, program: str, *arguments: str | Path) -> str:
         return quietly([program, "--conf", self.folder / "ceph.conf", *arguments])

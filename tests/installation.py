@@ -14,6 +14,7 @@ from ims.stack import lifecycle
 from ims.stack.credentials import Credentials
 from tests import guard
 from tests.ceph import ADDRESS as CEPH_ADDRESS
+from tests.ceph import READ_ROLE as CEPH_READ_ROLE
 from tests.ceph import ROLE as CEPH_ROLE
 from tests.ceph import CephGateway
 from tests.flows.rpm_repository import PrivateCA
@@ -76,6 +77,7 @@ class Installation:
         os.environ |= {
             "IMS_S3_ENDPOINT_URL": gateway.url,
             "IMS_STS_ROLE": CEPH_ROLE,
+            "IMS_STS_READ_ROLE": CEPH_READ_ROLE,
             "AWS_ACCESS_KEY_ID": gateway.access_key,
             "AWS_SECRET_ACCESS_KEY": gateway.secret_key,
             "AWS_CA_BUNDLE": str(self.site_ca.certificate),

@@ -16,6 +16,7 @@ from pydantic_core import PydanticUndefined
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 EMBEDDED_ROLE = "arn:aws:iam::role/ims"
+EMBEDDED_READ_ROLE = "arn:aws:iam::role/ims-read"
 _CRON = r"^(none|@(hourly|daily|weekly|monthly)|[^\s]+( [^\s]+){4})$"
 
 
@@ -49,6 +50,11 @@ class Settings(BaseSettings):
         "",
         description="ARN of the role in `IMS_S3_ENDPOINT_URL` that they assume. The embedded S3 has a role of its own. "
         "Without a role, steps use the credentials of the service.",
+    )
+    sts_read_role: str = Field(
+        "",
+        description="ARN of a role that can only read. Callers who may not write get their credentials from it, and so "
+        "do steps that only read. On Ceph, a caller can remove the limits of a session, but not those of its role.",
     )
     sts_seconds: int = Field(3600, ge=900, le=43200, description="Lifetime of temporary S3 credentials, in seconds.")
     database_url: str = Field("", description="SQLAlchemy URL of the records database. If empty, SQLite in `IMS_HOME`.")
@@ -241,6 +247,11 @@ class Settings(BaseSettings):
     def sts_role_arn(self) -> str:
         """ARN of the role that temporary S3 credentials assume; empty if there is none."""
         return EMBEDDED_ROLE if self.s3_endpoint_url is None else self.sts_role
+
+    @property
+    def sts_read_role_arn(self) -> str:
+        """ARN of the role of temporary S3 credentials that can only read; empty if there is none."""
+        return EMBEDDED_READ_ROLE if self.s3_endpoint_url is None else self.sts_read_role
 
     @property
     def step_role_arn(self) -> str:

@@ -6,6 +6,8 @@ They run on the embedded S3, and on Ceph if IMS_TEST_S3 is `ceph`.
 from __future__ import annotations
 
 import json
+import os
+import ssl
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,10 +16,12 @@ from typing import Any
 from uuid import uuid4
 
 import boto3
+import httpx
 import pytest
 from botocore.config import Config
 from botocore.exceptions import ClientError
 
+from ims.doctor.s3 import altered
 from ims.errors import MissingError
 from ims.operators import credentials
 from ims.runtime.local.process import StepProcess
@@ -32,6 +36,7 @@ from tests.ceph import CephGateway
 from tests.seaweedfs import running
 
 OURS, THEIRS = str(uuid4()), str(uuid4())
+OUR_RECIPE = ObjectName("ims", "recipes/ours.tar.gz")
 PART = b"x" * 5 * 1024 * 1024
 
 
@@ -225,7 +230,7 @@ def test_climb_out_of_the_prefix(store: ObjectStore, key: str) -> None:
 
 def test_fetched_recipe() -> None:
     """The step reads its archive, no other one, and writes nothing."""
-    s3 = client_of("fetch_recipe", path="s3://ims/recipes/ours.tar.gz")
+    s3 = client_of("fetch_recipe", recipe_id="1", path="s3://ims/recipes/ours.tar.gz")
     assert s3.get_object(Bucket="ims", Key="recipes/ours.tar.gz")["Body"].read() == b"ours"
     assert refused(lambda: s3.get_object(Bucket="ims", Key="recipes/theirs.tar.gz"))
     assert refused(lambda: s3.put_object(Bucket="ims", Key="recipes/ours.tar.gz", Body=b"evil"))
@@ -237,7 +242,7 @@ def test_wildcards(store: ObjectStore, key: str) -> None:
     """A recipe whose key is a pattern does not open the objects that match it."""
     store.write_bytes(ObjectName("ims", key), b"x")
     with pytest.raises(Exception, match="patterns"):
-        client_of("fetch_recipe", path=f"s3://ims/{key}")
+        client_of("fetch_recipe", recipe_id="1", path=f"s3://ims/{key}")
     store.delete(ObjectName("ims", key))
 
 
@@ -274,10 +279,56 @@ def test_more_rights() -> None:
         keys.client("s3").get_object(Bucket="boot-images", Key=f"{OURS}/rootfs")
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda given: {**given, "AWS_SESSION_TOKEN": None},
+        lambda given: {**given, "AWS_SECRET_ACCESS_KEY": "0" * 40},
+        lambda given: {**given, "AWS_ACCESS_KEY_ID": "AKIA0000000000000000"},
+    ],
+    ids=["no token", "wrong secret", "unknown key"],
+)
+def test_forged(change: Callable[[dict[str, Any]], dict[str, Any]]) -> None:
+    """Credentials that were changed are worth nothing, not even for the prefix of the job."""
+    fields = {"image_id": OURS, "image_name": "ours", "job_id": "1", "each": {"artifacts": []}, "workspace": "/work"}
+    given = change(credentials.temporary_credentials(load_step("upload_artifacts"), fields))
+    keys = Login(given["AWS_ENDPOINT_URL"], given["AWS_ACCESS_KEY_ID"], given["AWS_SECRET_ACCESS_KEY"])
+    s3 = keys.client("s3", given["AWS_SESSION_TOKEN"])
+    with pytest.raises(ClientError):
+        s3.get_object(Bucket="boot-images", Key=f"{OURS}/source")
+    with pytest.raises(ClientError):
+        s3.put_object(Bucket="boot-images", Key=f"{OURS}/rootfs", Body=b"evil")
+
+
+def test_altered_tokens(store: ObjectStore) -> None:
+    """Altering a token gives no right to write: Ceph may drop the limits of the session, but not those of the role."""
+    given = credentials.temporary_credentials(
+        load_step("fetch_recipe"), {"workspace": "/work", "recipe_id": "1", "path": str(OUR_RECIPE)}
+    )
+    keys = Login(given["AWS_ENDPOINT_URL"], given["AWS_ACCESS_KEY_ID"], given["AWS_SECRET_ACCESS_KEY"])
+    token = given["AWS_SESSION_TOKEN"]
+    for place in range(0, len(token), 10):
+        s3 = keys.client("s3", altered(token, place))
+        with pytest.raises(ClientError):
+            s3.put_object(**their(), Body=b"evil")
+        with pytest.raises(ClientError):
+            s3.put_object(Bucket="ims", Key=OUR_RECIPE.key, Body=b"evil")
+    assert store.read_bytes(ObjectName("boot-images", their()["Key"]), 100) == b"theirs"
+
+
+@pytest.mark.parametrize(("method", "path"), [("GET", ""), ("GET", "?list-type=2"), ("PUT", "/x"), ("DELETE", "/x")])
+def test_anonymous(login: Login, store: ObjectStore, method: str, path: str) -> None:
+    """Without credentials, S3 answers nothing."""
+    trusted = ssl.create_default_context(cafile=os.environ.get("AWS_CA_BUNDLE"))
+    answer = httpx.request(method, f"{login.url}/boot-images{path}", verify=trusted)
+    assert answer.status_code == 403
+    assert store.read_bytes(ObjectName("boot-images", f"{THEIRS}/rootfs"), 100) == b"theirs"
+
+
 def test_missing_object_is_named() -> None:
     """S3 answers 403 to a step for an object that does not exist, so the service looks before."""
     with pytest.raises(MissingError, match="s3://ims/recipes/none"):
-        client_of("fetch_recipe", path="s3://ims/recipes/none.tar.gz")
+        client_of("fetch_recipe", recipe_id="1", path="s3://ims/recipes/none.tar.gz")
 
 
 def test_steps_without_s3_get_nothing(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -22,8 +22,10 @@ from pydantic import HttpUrl
 from ims.doctor import checks, cluster, installation, machine, s3
 from ims.doctor.finding import Finding, ok
 from ims.errors import ConfigurationError
-from ims.settings import Settings
+from ims.settings import Settings, settings
 from ims.stack.certificates import make_ca
+from tests.ceph import CephGateway
+from tests.seaweedfs import running
 
 IMS = Path(sys.executable).parent / "ims"
 
@@ -171,19 +173,19 @@ def test_exit_code(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def served(tmp_path: Path) -> Callable[[], Any]:
-    """The embedded S3, running."""
-    from tests.seaweedfs import running
+def s3_settings(gateway: CephGateway | None, tmp_path: Path) -> Iterator[Settings]:
+    """The settings of an installation whose S3 runs: the embedded one, or Ceph if IMS_TEST_S3 is `ceph`."""
+    if gateway is not None:
+        yield settings()
+        return
+    with running(tmp_path) as embedded:
+        yield embedded.settings
 
-    return lambda: running(tmp_path)
 
-
-@pytest.mark.system
-def test_embedded_s3(served: Callable[[], Any]) -> None:
-    """All checks of the S3 that `make up` starts are good, and leave nothing."""
-    with served() as embedded:
-        own = embedded.settings
-        names = ("reachable", "rights", "rights_of_steps", "internal_ports", "clock")
-        assert {name: getattr(s3, name)(own).status for name in names} == dict.fromkeys(names, "ok")
-        keys = [item.name.key for bucket in own.buckets for item in embedded.store.objects(bucket)]
-        assert keys == [".ready"]
+def test_s3(s3_settings: Settings) -> None:
+    """All checks of an S3 that is set up as the documentation says are good, and leave nothing."""
+    names = ("reachable", "rights", "rights_of_steps", "internal_ports", "clock")
+    assert {name: getattr(s3, name)(s3_settings).status for name in names} == dict.fromkeys(names, "ok")
+    assert s3.session_tokens(s3_settings).status == ("ok" if s3_settings.s3_endpoint_url is None else "warning")
+    left = [item for bucket in s3_settings.buckets for item in s3._store(s3_settings).objects(bucket, ".doctor/")]
+    assert left == []

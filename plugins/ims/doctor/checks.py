@@ -36,6 +36,7 @@ CHECKS = (
     Check("S3", s3.reachable),
     Check("S3 rights", s3.rights),
     Check("S3 rights of steps", s3.rights_of_steps),
+    Check("S3 session tokens", s3.session_tokens),
     Check("S3 internal ports", s3.internal_ports),
     Check("clock", s3.clock),
     Check("Kubernetes", cluster.version, "kubernetes"),

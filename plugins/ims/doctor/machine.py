@@ -16,7 +16,7 @@ from ims.settings import Settings
 OLDEST_KERNEL = (6, 1)
 IDMAPPED_OVERLAY = (5, 19)
 PROGRAMS = (
-    *(BWRAP, "setpriv", "mount", "umount", "mksquashfs", "unsquashfs", "kiwi-ng", "sshd", "ssh-keygen"),
+    *(BWRAP, "setpriv", "mksquashfs", "unsquashfs", "kiwi-ng", "sshd", "ssh-keygen"),
     *("rpm", "rpmbuild", "dpkg-deb", "dnf", "zypper", "apt-get"),
 )
 _CONTROLLERS = ("memory", "pids")

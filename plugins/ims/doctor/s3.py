@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import ssl
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from uuid import uuid4
@@ -11,7 +12,7 @@ from uuid import uuid4
 import httpx
 
 from ims.doctor.finding import Finding, missing, ok, warning
-from ims.errors import ConfigurationError
+from ims.errors import ConfigurationError, ImsError
 from ims.settings import Settings
 from ims.stack import seaweedfs
 from ims.stack.credentials import find_credentials
@@ -21,6 +22,8 @@ from ims.storage.sessions import session_credentials, token_client, writing
 
 UNKNOWN = warning("not checked: S3 does not answer", "")
 ATTEMPTS = 2
+ALTER_EVERY = 10
+"""At each so many characters, a session token is altered."""
 SECONDS = 10
 CLOCK_WARNING, CLOCK_LIMIT = 10, 300
 """Seconds by which clocks may differ. S3 refuses requests that are 15 minutes old."""
@@ -54,14 +57,54 @@ def rights_of_steps(settings: Settings) -> Finding:
         )
     if _answer(settings) is None:
         return UNKNOWN
+    folder = ObjectName(settings.images_bucket, f".doctor/{uuid4()}")
+    key, secret, token = _session(settings, folder)
+    step = ObjectStore.connect(settings.endpoint_url, key, secret, token, attempts=ATTEMPTS)
+    return _try_rights(_store(settings), step, folder)
+
+
+def session_tokens(settings: Settings) -> Finding:
+    """Whether S3 notices that somebody altered a session token. Ceph drops the limits of a session it cannot read."""
+    if not settings.step_role_arn:
+        return ok("not used")
+    if _answer(settings) is None:
+        return UNKNOWN
+    service, folder = _store(settings), ObjectName(settings.images_bucket, f".doctor/{uuid4()}")
+    key, secret, token = _session(settings, ObjectName(folder.bucket, f"{folder.key}/own"))
+    other = ObjectName(folder.bucket, f"{folder.key}/other")
+    service.write_bytes(other, b"doctor")
+    try:
+        tokens = (altered(token, place) for place in range(0, len(token), ALTER_EVERY))
+        stores = (ObjectStore.connect(settings.endpoint_url, key, secret, text, attempts=1) for text in tokens)
+        is_fooled = any(_may_read(store, other) for store in stores)
+    finally:
+        service.delete(other)
+    if not is_fooled:
+        return ok("altered ones are refused")
+    limits = "IMS_STS_ROLE may have rights only in the two buckets"
+    if settings.sts_read_role_arn:
+        return warning("whoever has one can remove its limits, but not those of the role", limits)
+    return warning("whoever has one can remove its limits", f"Set IMS_STS_READ_ROLE; {limits}")
+
+
+def altered(token: str, place: int) -> str:
+    """The token with one character replaced."""
+    return token[:place] + ("A" if token[place] != "A" else "B") + token[place + 1 :]
+
+
+def _may_read(store: ObjectStore, name: ObjectName) -> bool:
+    try:
+        return bool(store.read_bytes(name, limit=100))
+    except ImsError:
+        return False
+
+
+def _session(settings: Settings, folder: ObjectName) -> tuple[str, str, str]:
+    """Temporary credentials that may write below a folder: access key, secret key and token."""
     keys = _keys(settings)
     tokens = token_client(settings.endpoint_url, keys["AWS_ACCESS_KEY_ID"], keys["AWS_SECRET_ACCESS_KEY"])
-    prefix = f".doctor/{uuid4()}"
-    grant = writing(settings.images_bucket, prefix)
-    given = session_credentials(role, "doctor", 900, [grant], tokens)
-    secrets = given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"]
-    step = ObjectStore.connect(settings.endpoint_url, *secrets, attempts=ATTEMPTS)
-    return _try_rights(_store(settings), step, ObjectName(settings.images_bucket, prefix))
+    given = session_credentials(settings.step_role_arn, "doctor", 900, [writing(folder.bucket, folder.key)], tokens)
+    return given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"]
 
 
 def _try_rights(service: ObjectStore, step: ObjectStore, folder: ObjectName) -> Finding:
@@ -114,7 +157,8 @@ def _silent(settings: Settings) -> Finding:
 def _answer(settings: Settings) -> httpx.Response | None:
     """The answer of S3 to a request without credentials; None if there is none."""
     try:
-        return httpx.get(settings.endpoint_url, timeout=SECONDS, verify=os.environ.get("AWS_CA_BUNDLE") or True)
+        trusted = ssl.create_default_context(cafile=os.environ.get("AWS_CA_BUNDLE"))
+        return httpx.get(settings.endpoint_url, timeout=SECONDS, verify=trusted)
     except (httpx.HTTPError, OSError):
         return None
 

@@ -23,6 +23,8 @@ def temporary_credentials(step: Step[Any], data: dict[str, Any]) -> dict[str, st
     from ims.storage.sessions import session_credentials  # slow to import
 
     grants = step.s3(step.read_input(json.dumps(data)), object_store())
+    if all(grant.only_reads for grant in grants):
+        role = settings().sts_read_role_arn or role
     given = session_credentials(role, step.name, settings().sts_seconds, grants, token_service())
     return {
         "AWS_ENDPOINT_URL": settings().endpoint_url,

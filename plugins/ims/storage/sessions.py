@@ -42,6 +42,11 @@ class Grant:
         resources = [f"arn:aws:s3:::{resource}" if resource != "*" else resource for resource in self.resources]
         return {"Effect": "Allow", "Action": list(self.actions), "Resource": resources}
 
+    @property
+    def only_reads(self) -> bool:
+        """Whether the actions change nothing."""
+        return set(self.actions) <= {*READ, *LIST_BUCKETS.actions}
+
 
 LIST_BUCKETS = Grant(("s3:ListAllMyBuckets",), ("*",))
 
