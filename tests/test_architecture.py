@@ -44,7 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "images": {"sandbox"},
     "shell": {"files", "images", "network", "removal", "sandbox"},
     "builder": {
-        *("cache", "files", "images", "network", "programs"),
+        *("cache", "files", "images", "masking", "network", "programs"),
         *("recipes", "removal", "sandbox", "settings", "workspace"),
     },
     "steps": {

@@ -13,7 +13,7 @@ import pytest
 
 from ims import masking
 from ims.errors import InputError
-from ims.masking import MASK, hide, load, masked, save
+from ims.masking import MASK, Secrets, hide, load, masked, save
 
 SECRET = 'pl4n+ed/"s3cret"&x'
 
@@ -55,9 +55,9 @@ def test_short_secrets_are_not_hidden() -> None:
 def test_file_of_secrets(tmp_path: Path) -> None:
     """Only its owner reads it; without it there are no secrets."""
     path = tmp_path / "secrets.json"
-    assert load(path) == []
-    save(path, ["two", "one", "two"])
-    assert load(path) == ["one", "two"]
+    assert load(path) == Secrets()
+    save(path, Secrets(passwords=["planted"], users=["user"]))
+    assert load(path) == Secrets(passwords=["planted"], users=["user"])
     assert path.stat().st_mode & 0o777 == 0o600
 
 
@@ -67,7 +67,7 @@ def test_file_that_a_script_replaced(tmp_path: Path, kind: str, monkeypatch: pyt
     path = tmp_path / "secrets.json"
     monkeypatch.setattr(masking, "MAX_FILE", 100)
     other = tmp_path / "other"
-    save(other, ["secret"])
+    save(other, Secrets(passwords=["planted"]))
     match kind:
         case "a link":
             path.symlink_to(other)
@@ -76,6 +76,6 @@ def test_file_that_a_script_replaced(tmp_path: Path, kind: str, monkeypatch: pyt
         case "a folder":
             path.mkdir()
         case _:
-            path.write_text({"no JSON": "x", "no list": '{"a": 1}', "too large": f'["{"x" * 100}"]'}[kind])
+            path.write_text({"no JSON": "x", "no list": "[]", "too large": f'{{"users": ["{"x" * 100}"]}}'}[kind])
     with pytest.raises(InputError, match="does not list the secrets"):
         load(path)

@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from pathlib import Path
 from urllib.parse import quote, quote_plus
 
-from pydantic import TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ims.errors import InputError
 from ims.files import write_private
@@ -23,6 +23,21 @@ MASK = "***"
 MIN_LENGTH = 5
 """Characters. A shorter secret is not hidden: it would hide parts of ordinary words, too."""
 MAX_FILE = 4 * 1024 * 1024
+
+
+class Secrets(BaseModel):
+    """The secrets of a job. `users` are the names in logins: they are hidden, but may occur in an image."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    passwords: list[str] = Field(default_factory=list)
+    users: list[str] = Field(default_factory=list)
+
+    def hide(self) -> None:
+        """Make `masked` hide them from now on, in this process."""
+        hide([*self.passwords, *self.users])
+
+
 _hidden: list[str] = []
 _lock = threading.Lock()
 
@@ -59,18 +74,18 @@ def _base64(secret: bytes, offset: int) -> str:
     return text[start : (offset + len(secret)) * 8 // 6]
 
 
-def save(path: Path, secrets: Iterable[str]) -> None:
+def save(path: Path, secrets: Secrets) -> None:
     """Write secrets to a file that only its owner can read."""
     path.parent.mkdir(exist_ok=True)
-    write_private(path, json.dumps(sorted(set(secrets))))
+    write_private(path, secrets.model_dump_json())
 
 
-def load(path: Path) -> list[str]:
+def load(path: Path) -> Secrets:
     """The secrets in a file that `save` wrote; none if there is no file. Raises InputError if it is something else."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
     except FileNotFoundError:
-        return []
+        return Secrets()
     except OSError as error:
         raise _damaged(path) from error
     try:
@@ -78,7 +93,7 @@ def load(path: Path) -> list[str]:
             raise _damaged(path)
         with open(descriptor, "rb", closefd=False) as file:
             data = file.read(MAX_FILE)
-        return TypeAdapter(list[str]).validate_json(data)
+        return Secrets.model_validate_json(data)
     except ValidationError:
         raise _damaged(path) from None
     finally:

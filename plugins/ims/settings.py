@@ -78,8 +78,7 @@ class Settings(BaseSettings):
         "temporary credentials.",
     )
     kubernetes_recipe_secret: str = Field(
-        "ims-recipe-secrets",
-        description="Secret that recipes may use: each key is the name of a `secret:NAME`. It need not exist.",
+        "ims-recipe-secrets", description="Secret with the secrets that recipes may use. It need not exist."
     )
     kubernetes_ca_config_map: str = Field(
         "ims-site-ca", description="ConfigMap with the root CA certificate of the site, in the key `ca.crt`."
@@ -134,6 +133,10 @@ class Settings(BaseSettings):
         "",
         description="Networks that recipes and jobs may reach although they are loopback, link-local, or have addresses"
         " of this machine or of the service, separated by commas: `192.0.2.10/32,10.1.0.0/16`.",
+    )
+    image_secrets: Literal["remove", "refuse", "keep"] = Field(
+        "remove",
+        description="What a job does with host keys, machine ids, histories and logins in an image; `keep` only warns.",
     )
     recipe_max_mib: int = Field(1024, ge=1, description="Maximum size of an unpacked recipe, in MiB.")
     recipe_max_files: int = Field(20000, ge=1, description="Maximum number of files in a recipe.")

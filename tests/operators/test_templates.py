@@ -42,7 +42,8 @@ def test_a_job() -> None:
     """The step gets the dictionary of its recipe and the secrets in it."""
     found = with_templates(FETCH, {"workspace": "/w", "recipe_id": "r1", "path": "s3://a/b"}, lookup)
     assert found["templates"] == {"dictionaries": {"r1": {"TOKEN": "secret:token", "A": "1"}}, "secrets": SECRETS}
-    assert FETCH.input.model_validate(found).templates.resolve("r1") == ({"TOKEN": "planted", "A": "1"}, ["planted"])
+    variables, secrets = FETCH.input.model_validate(found).templates.resolve("r1")
+    assert (variables, secrets.passwords) == ({"TOKEN": "planted", "A": "1"}, ["planted"])
 
 
 def test_recipe_of_a_job_is_gone() -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from ims.errors import InputError
+from ims.masking import Secrets
 from ims.recipes import secrets
 from ims.recipes.secrets import TemplateValues, has_login, secret_name, secret_names
 
@@ -17,8 +18,9 @@ def test_references_are_resolved() -> None:
         dictionaries={"r1": {"URL": "http://h", "USER": "secret:nexus.login", "PASSWORD": "secret:nexus.password"}},
         secrets={"nexus.login": "ci", "nexus.password": "planted"},
     )
-    assert values.resolve("r1") == ({"URL": "http://h", "USER": "ci", "PASSWORD": "planted"}, ["ci", "planted"])
-    assert values.resolve("r2") == ({}, [])
+    variables = {"URL": "http://h", "USER": "ci", "PASSWORD": "planted"}
+    assert values.resolve("r1") == (variables, Secrets(passwords=["planted"], users=["ci"]))
+    assert values.resolve("r2") == ({}, Secrets())
     assert "planted" not in repr(values)
 
 
@@ -36,7 +38,7 @@ def test_mounted_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None
     monkeypatch.setattr(secrets, "MOUNTED", tmp_path)
     (tmp_path / "token").write_text("planted\n")
     values = TemplateValues(dictionaries={"r1": {"TOKEN": "secret:token"}})
-    assert values.resolve("r1") == ({"TOKEN": "planted"}, ["planted"])
+    assert values.resolve("r1") == ({"TOKEN": "planted"}, Secrets(passwords=["planted"]))
 
 
 @pytest.mark.parametrize("name", ["", " ", "a b", "../ims_s3", "a/b", ".hidden", "a\n", "x" * 201])

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from ims.builder import logins
 from ims.errors import PermanentError
 from ims.images.root import resolve_inside
 from ims.network.process import VARIABLES
@@ -95,7 +96,11 @@ def _prepare(
         *options,
     ]
     variables = {**ENVIRONMENT, **proxies(), "HOME": str(workspace.kiwi_home), **(environment or {})}
-    code, last = run_logged(command, variables, copy=workspace.kiwi_log, parse=kiwi_log.LineParser())
+    try:
+        code, last = run_logged(command, variables, copy=workspace.kiwi_log, parse=kiwi_log.LineParser())
+    finally:
+        logins.remove_from_cache(package_cache)
+        logins.remove_from_root(workspace.image_root, workspace.kiwi_home)
     if code != 0:
         log.info("kiwi-ng failed. The last lines of its log are:")
         for line in list(last)[-LOGGED_ON_FAILURE:]:

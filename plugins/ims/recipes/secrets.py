@@ -14,6 +14,7 @@ from pathlib import Path
 from pydantic import BaseModel, Field
 
 from ims.errors import InputError
+from ims.masking import Secrets
 
 PREFIX = "secret:"
 MOUNTED = Path("/etc/ims/recipe-secrets")
@@ -60,17 +61,17 @@ class TemplateValues(BaseModel):
     dictionaries: dict[str, dict[str, str]] = Field(default_factory=dict)
     secrets: dict[str, str] = Field(default_factory=dict, repr=False)
 
-    def resolve(self, recipe_id: str) -> tuple[dict[str, str], list[str]]:
+    def resolve(self, recipe_id: str) -> tuple[dict[str, str], Secrets]:
         """The variables of a recipe with all references resolved, and the secrets among them.
 
         Raises InputError if a secret is unknown.
         """
         variables = dict(self.dictionaries.get(recipe_id, {}))
-        secrets = []
+        secrets = Secrets()
         for key, value in variables.items():
             if (name := secret_name(value)) is not None:
                 variables[key] = found = self._find(key, name)
-                secrets.append(found)
+                (secrets.users if name.endswith(".login") else secrets.passwords).append(found)
         return variables, secrets
 
     def _find(self, key: str, name: str) -> str:

@@ -31,7 +31,7 @@ def main(name: str, descriptor: int) -> int:
     model = next(iter(get_type_hints(function).values()))
     argument = model.model_validate_json(data)
     if (workspace := getattr(argument, "workspace", None)) is not None:
-        masking.hide(masking.load(workspace.secrets))
+        masking.load(workspace.secrets).hide()
     try:
         result = to_jsonable_python(function(argument))
     except ImsError as error:

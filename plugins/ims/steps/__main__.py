@@ -61,7 +61,7 @@ def _parse_input(step: Step[Any], data: bytes | str) -> StepInput:
     """Check the input; from then on the secrets of its job are hidden."""
     found: StepInput = step.read_input(data)
     found.workspace.refuse_links()
-    masking.hide(masking.load(found.workspace.secrets))
+    masking.load(found.workspace.secrets).hide()
     return found
 
 

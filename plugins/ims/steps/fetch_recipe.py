@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, Field
 
-from ims.masking import hide, load, masked, save
+from ims.masking import load, masked, save
 from ims.recipes import archive
 from ims.recipes.availability import ask_all, missing, not_available
 from ims.recipes.description import Repository, check_description, read_description
@@ -79,7 +79,7 @@ def use_secrets(templates: TemplateValues, recipe_id: str, workspace: Workspace)
     Raises InputError if a secret is unknown.
     """
     variables, secrets = templates.resolve(recipe_id)
-    hide(secrets)
+    secrets.hide()
     save(workspace.secrets, secrets)
     return variables
 
@@ -109,9 +109,10 @@ def fetch(store: ObjectStore, path: str, variables: Mapping[str, str], workspace
     fetch_archive(store, path, workspace.recipe_archive, folder)
     digest = archive.digest(folder)
     rendered = render(folder, variables)
-    logins = read_description(folder).logins
-    hide(logins)
-    save(workspace.secrets, [*load(workspace.secrets), *logins])
+    secrets = load(workspace.secrets)
+    secrets.passwords.extend(read_description(folder).logins)
+    secrets.hide()
+    save(workspace.secrets, secrets)
     return digest, rendered
 
 

@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
-from ims.builder import inputs, package_root
+from ims.builder import image_secrets, inputs, package_root
 from ims.builder.squashfs import KIWI_FILES, make_rootfs
 from ims.errors import InputError, PermanentError
 from ims.files import is_plain
@@ -85,6 +85,7 @@ def trust_site_ca(step: Input) -> None:
 def pack(step: Input) -> list[Batch]:
     """Make the artifacts; in the sandbox."""
     workspace = step.workspace
+    image_secrets.check(workspace, is_built=step.rootfs is None)
     remove(workspace.artifacts)
     workspace.artifacts.mkdir()
     for name, source in boot_files(workspace.image_root, step).items():

@@ -1,0 +1,61 @@
+"""Checks an image root for secrets before the image is registered, as the setting `image_secrets` says."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable
+
+from ims import masking
+from ims.builder.squashfs import KIWI_FILES
+from ims.errors import InputError
+from ims.images.credentials import HOST_KEY, Credential, files_with, known_credentials
+from ims.settings import settings
+from ims.workspace import Workspace
+
+log = logging.getLogger(__name__)
+
+MIN_LENGTH = 8
+"""Characters. Shorter texts, such as the names of users, occur in files that have nothing to do with a secret."""
+_SHOWN = 10
+_KEEP = "Remove it in a script of the recipe. IMS_IMAGE_SECRETS=keep allows secrets in images"
+
+
+def check(workspace: Workspace, *, is_built: bool) -> None:
+    """Remove secrets from the image root, or refuse or keep them. `is_built`: the image root comes from a recipe.
+
+    Host keys are kept if they may be deliberate: if the overlay of the recipe has them, or in a customized image.
+    Raises InputError if the setting refuses what was found, or if a file contains a secret of the recipe.
+    """
+    found = known_credentials(workspace.image_root)
+    action = settings().image_secrets
+    if found and action == "refuse":
+        raise InputError(f"the image contains secrets: {_list(map(str, found))}", _KEEP)
+    for credential in found:
+        if action == "keep" or _is_deliberate(credential, workspace, is_built):
+            log.warning("the image contains %s", credential)
+        else:
+            credential.remove()
+            log.warning("removed from the image: %s", credential)
+    _check_secrets_of_recipe(workspace)
+
+
+def _is_deliberate(credential: Credential, workspace: Workspace, is_built: bool) -> bool:
+    in_overlay = workspace.recipe / "root" / credential.name.removeprefix("/")
+    return credential.kind == HOST_KEY and (not is_built or in_overlay.is_file())
+
+
+def _check_secrets_of_recipe(workspace: Workspace) -> None:
+    """Raises InputError if a file contains a secret that the recipe refers to, unless the setting keeps secrets."""
+    secrets = [secret for secret in masking.load(workspace.secrets).passwords if len(secret) >= MIN_LENGTH]
+    texts = {text.encode() for secret in secrets for text in masking.spellings(secret)}
+    found = list(files_with(workspace.image_root, texts, KIWI_FILES)) if texts else []
+    if not found:
+        return
+    if settings().image_secrets != "keep":
+        raise InputError(f"the image contains a secret of the recipe in {_list(found)}", _KEEP)
+    log.warning("the image contains a secret of the recipe in %s", _list(found))
+
+
+def _list(names: Iterable[str]) -> str:
+    found = list(names)
+    return ", ".join(found[:_SHOWN]) + (f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
