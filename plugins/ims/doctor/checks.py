@@ -28,6 +28,7 @@ CHECKS = (
     Check("squashfs", machine.squashfs, "local"),
     Check("loop devices", machine.loop_devices, "local"),
     Check("fuse", machine.fuse, "local"),
+    Check("tun", machine.tun, "local"),
     Check("cgroups", machine.cgroups, "local"),
     Check("programs", machine.programs, "local"),
     Check("disk", installation.disk, "local"),

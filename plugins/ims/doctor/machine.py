@@ -17,7 +17,7 @@ OLDEST_KERNEL = (6, 1)
 IDMAPPED_OVERLAY = (5, 19)
 PROGRAMS = (
     *(BWRAP, "setpriv", "mksquashfs", "unsquashfs", "kiwi-ng", "sshd", "ssh-keygen"),
-    *("rpm", "rpmbuild", "dpkg-deb", "dnf", "zypper", "apt-get"),
+    *("rpm", "rpmbuild", "dpkg-deb", "dnf", "zypper", "apt-get", "nft", "pasta"),
 )
 _CONTROLLERS = ("memory", "pids")
 _SETUP = "Run scripts/setup, or install the Debian packages of scripts/packages.txt"
@@ -73,6 +73,13 @@ def fuse(_settings: Settings) -> Finding:
     if Path("/dev/fuse").exists():
         return ok("/dev/fuse")
     return warning("there is no /dev/fuse", "Run modprobe fuse")
+
+
+def tun(_settings: Settings) -> Finding:
+    """Whether shells and scripts can have a network of their own."""
+    if Path("/dev/net/tun").exists():
+        return ok("/dev/net/tun")
+    return missing("there is no /dev/net/tun, which the network of shells and scripts needs", "Run modprobe tun")
 
 
 def cgroups(_settings: Settings, folder: Path = Path("/sys/fs/cgroup")) -> Finding:
