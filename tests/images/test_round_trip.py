@@ -112,7 +112,8 @@ def customized(rootfs: Path, workspace: Path, change: Callable[[Path], object]) 
         change(root)
     finally:
         for folder in (root, changes / overlay.LOWER):
-            subprocess.run(["umount", folder], check=True)
+            if os.path.ismount(folder):
+                subprocess.run(["umount", folder], check=True)
     data = {
         **{"workspace": str(workspace), "rootfs": str(rootfs), "arch": "x86_64"},
         **{"kernel_file_name": None, "initrd_file_name": "initrd", "kernel_parameters_file_name": "x"},
@@ -153,6 +154,23 @@ def test_hard_links_are_changed_together(tree: Path, workspace: Path, tmp_path: 
     changed = {name for name in before if before[name] != after[name]}
     linked = {"usr/bin/ping", "odd/ping0", "odd/ping1", "odd/ping2", "odd/pipe", "odd/pipe2"}
     assert changed == {*linked, *WITH_TRUSTED_ATTRIBUTES}
+
+
+def test_kernel_that_cannot_map_owners(
+    tree: Path, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The image is unpacked, by the first step of the job. The result is the same."""
+    monkeypatch.setattr(overlay, "can_map_owners", lambda _mount_point: False)
+
+    def change(root: Path) -> None:
+        (root / "odd/ping1").write_text("changed\n")
+
+    customized(tree.with_name("rootfs"), workspace, change)
+    before = snapshot(tree)
+    with shown(workspace / "artifacts/rootfs", tmp_path / "after") as root:
+        after = snapshot(root)
+    changed = {name for name in before if before[name] != after[name]}
+    assert changed == {"usr/bin/ping", "odd/ping0", "odd/ping1", "odd/ping2", *WITH_TRUSTED_ATTRIBUTES}
 
 
 def test_lost_acls_are_reported(tree: Path, workspace: Path) -> None:

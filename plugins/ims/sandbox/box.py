@@ -1,7 +1,7 @@
 """Makes a box and runs a program in it: `python -m ims.sandbox.box VIEW -- PROGRAM…`.
 
 A box is a user namespace whose root may do what package managers need, and in which nothing of the machine is visible
-but what its view names. The order of the steps is the security; docs/adr/0016-sandbox.md explains it.
+but what its view names. The order of the steps is the security; docs/adr/0019-sandbox.md explains it.
 
 The program inherits the environment, the descriptors and the output of this process. The exit code is that of the
 program. If the box cannot be made, it is that of ConfigurationError, and the reason is on standard error.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import shutil
 import subprocess
@@ -13,7 +14,11 @@ from pathlib import Path
 from typing import Any
 
 from ims.errors import ConfigurationError, ImsError, InputError
-from ims.sandbox import kernel
+from ims.removal import remove
+from ims.sandbox import kernel, users
+from ims.sandbox.limits import Limits
+
+log = logging.getLogger(__name__)
 
 LOWER, UPPER, WORK = "lower", "upper", "work"
 
@@ -140,7 +145,9 @@ def _options(*, redirect: bool) -> str:
 def mount_lower(rootfs: Path, changes: Path) -> Path:
     """Mount only the squashfs, read-only, unless it is mounted; returns the mount point.
 
-    Raises the errors of `mount_image`.
+    Where the kernel cannot map the owners of files in a squashfs for a box, before Linux 6.2, it is unpacked instead,
+    once for all steps of a job: the changes refer to the files that the first step saw. Raises the errors of
+    `mount_image`.
     """
     with rootfs.open("rb") as file:
         if file.read(len(_SQUASHFS_MAGIC)) != _SQUASHFS_MAGIC:
@@ -148,9 +155,42 @@ def mount_lower(rootfs: Path, changes: Path) -> Path:
     lower = changes / LOWER
     _refuse_links(changes, lower)
     lower.mkdir(parents=True, exist_ok=True)
-    if not os.path.ismount(lower):
-        _mount_or_explain("squashfs", "loop devices", "-o", "loop,ro", rootfs, lower)
+    if os.path.ismount(lower) or any(lower.iterdir()):
+        return lower
+    _mount_or_explain("squashfs", "loop devices", "-o", "loop,ro", rootfs, lower)
+    if not can_map_owners(lower):
+        unmount(lower)
+        _unpack(rootfs, lower)
     return lower
+
+
+def can_map_owners(mount_point: Path) -> bool:
+    """Whether the kernel can map the owners of files in a mount, as a box needs it. Raises OSError."""
+    with users.reserved_range() as owner:
+        namespace = users.user_namespace(owner, Limits())
+    try:
+        os.close(kernel.clone_mount(mount_point, kernel.READ_ONLY, namespace))
+    except OSError as error:
+        if error.errno != errno.EINVAL:
+            raise
+        return False
+    finally:
+        os.close(namespace)
+    return True
+
+
+def _unpack(rootfs: Path, folder: Path) -> None:
+    """Unpack a squashfs. Raises ImsError if that fails."""
+    log.warning("this kernel cannot map the owners of files in %s: it is unpacked, which takes longer", rootfs.name)
+    partial = folder.with_suffix(".partial")
+    _refuse_links(partial)
+    remove(partial)
+    command = ["unsquashfs", "-quiet", "-no-progress", "-dest", str(partial), str(rootfs)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise ImsError(f"{rootfs.name} cannot be unpacked: {(done.stderr or done.stdout).strip()[-500:]}")
+    folder.rmdir()
+    partial.rename(folder)
 
 
 def _mount_or_explain(kind: str, feature: str, *arguments: str | Path, folder: Path | None = None) -> None:
