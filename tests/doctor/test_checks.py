@@ -189,3 +189,9 @@ def test_s3(s3_settings: Settings) -> None:
     assert s3.session_tokens(s3_settings).status == ("ok" if s3_settings.s3_endpoint_url is None else "warning")
     left = [item for bucket in s3_settings.buckets for item in s3._store(s3_settings).objects(bucket, ".doctor/")]
     assert left == []
+
+
+@pytest.mark.system
+def test_sandbox(tmp_path: Path) -> None:
+    """A program runs in a box on this machine."""
+    assert machine.sandbox(Settings(home=tmp_path / "absent")).status == "ok"

@@ -6,11 +6,15 @@ import os
 import platform
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from ims.doctor.finding import Finding, missing, ok, warning
+from ims.sandbox import box
 from ims.sandbox.bubblewrap import BWRAP
+from ims.sandbox.view import View
 from ims.settings import Settings
 
 OLDEST_KERNEL = (6, 1)
@@ -68,11 +72,16 @@ def loop_devices(_settings: Settings) -> Finding:
     return missing("there is no /dev/loop-control", "Run modprobe loop")
 
 
-def fuse(_settings: Settings) -> Finding:
-    """Whether file systems can be mounted that programs serve."""
-    if Path("/dev/fuse").exists():
-        return ok("/dev/fuse")
-    return warning("there is no /dev/fuse", "Run modprobe fuse")
+def sandbox(settings: Settings) -> Finding:
+    """Whether a program runs in the sandbox of builds, in a folder on the disk of the workspaces."""
+    place = next(path for path in (settings.workspaces, *settings.workspaces.parents) if path.is_dir())
+    with TemporaryDirectory(dir=place) as folder:
+        command = box.command(View((Path(folder),)), ["true"])
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        reason = (done.stderr.strip().splitlines() or [f"it ended with exit code {done.returncode}"])[-1]
+        return missing(reason, "Use root, a kernel from 6.1 on, and a disk with ext4, xfs or btrfs")
+    return ok("a program ran in it")
 
 
 def tun(_settings: Settings) -> Finding:
