@@ -220,7 +220,11 @@ def test_delete_many(store: ObjectStore) -> None:
     assert store.read_bytes(ObjectName("boot-images", their()["Key"]), 100) == b"theirs"
 
 
-@pytest.mark.parametrize("key", [f"{OURS}/../{THEIRS}/rootfs", f"{OURS}/%2e%2e/{THEIRS}/rootfs", f"{OURS}//rootfs"])
+@pytest.mark.parametrize(
+    "key",
+    [f"{OURS}/../{THEIRS}/rootfs", f"{OURS}/%2e%2e/{THEIRS}/rootfs", f"{OURS}//rootfs"],
+    ids=("dots", "quoted dots", "empty name"),
+)
 def test_climb_out_of_the_prefix(store: ObjectStore, key: str) -> None:
     """A key is no path: it is refused, or it is another object."""
     with suppress(ClientError):
