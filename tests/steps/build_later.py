@@ -19,7 +19,6 @@ from ims.builder import kiwi
 from ims.sandbox.call import call
 from ims.sandbox.network import SandboxNetwork
 from ims.sandbox.view import View
-from ims.settings import settings
 from ims.steps import build_image
 from ims.steps.build_image import Work
 
@@ -30,11 +29,8 @@ PREFIX = "LATER_"
 
 
 def main(hours: str, step: build_image.Input) -> None:
-    """Run the step with the library in the cache folder, which kiwi also mounts in the root."""
-    folder = settings().home / "cache" / "packages" / step.lineage
-    folder.mkdir(parents=True, exist_ok=True)
-    library = str(shutil.copy(LIBRARY, folder))
-    clock = {"LD_PRELOAD": library, "FAKETIME": f"+{hours}h", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
+    """Run the step."""
+    clock = {"FAKETIME": f"+{hours}h", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
     os.environ |= {"PYTHONPATH": str(PROJECT)} | {f"{PREFIX}{name}": value for name, value in clock.items()}
     vars(build_image).update(call=_call, install_packages=install_packages, finish=finish)
     build_image.run(step)
@@ -46,17 +42,19 @@ def _call(function: Callable[[Work], Any], work: Work, view: View, network: Sand
 
 def install_packages(work: Work) -> bool:
     """In the sandbox."""
-    _set_clock()
+    _set_clock(work)
     return build_image.install_packages(work)
 
 
 def finish(work: Work) -> None:
     """In the sandbox."""
-    _set_clock()
+    _set_clock(work)
     build_image.finish(work)
 
 
-def _set_clock() -> None:
+def _set_clock(work: Work) -> None:
+    """Use the library in the package cache, which kiwi also mounts in the image root."""
+    kiwi.ENVIRONMENT["LD_PRELOAD"] = str(shutil.copy(LIBRARY, work.packages_folder))
     for name, value in os.environ.items():
         if name.startswith(PREFIX):
             kiwi.ENVIRONMENT[name.removeprefix(PREFIX)] = value

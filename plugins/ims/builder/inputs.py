@@ -111,6 +111,13 @@ def final_inputs(workspace: Workspace) -> BuildInputs | None:
     return inputs
 
 
+def predicted_checksums(workspace: Workspace) -> frozenset[str]:
+    """The checksums of the packages that the build will install; empty if they cannot be predicted."""
+    inputs = _predicted(workspace)
+    packages = () if inputs is None else inputs.packages or ()
+    return frozenset(package.checksum for package in packages)
+
+
 def _predicted(workspace: Workspace) -> BuildInputs | None:
     path = workspace.build_inputs
     return BuildInputs.read(path.read_bytes()) if path.exists() else None

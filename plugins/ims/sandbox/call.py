@@ -37,6 +37,10 @@ MAX_REASON = 2000
 _SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 
 
+class NoSandboxError(ConfigurationError):
+    """This machine cannot make the box."""
+
+
 def call(
     function: Callable[[Argument], Result],
     argument: Argument,
@@ -50,7 +54,7 @@ def call(
     `function` is defined at the top of a module. Its output becomes output of this process. It gets the environment of
     this process, except credentials, with the variables `environment`. After `seconds` the box is killed.
 
-    Raises the ImsError that the function raises, PermanentError if its result is invalid, ConfigurationError if the box
+    Raises the ImsError that the function raises, PermanentError if its result is invalid, NoSandboxError if the box
     cannot be made, and ImsError if it ends otherwise.
     """
     reader, writer = os.pipe()
@@ -139,7 +143,7 @@ def _result(function: Callable[[Argument], Result], code: int, content: bytes, l
     except (ValidationError, ValueError) as error:
         raise PermanentError(f"{name} gave an invalid result: {str(error)[:MAX_REASON]}") from None
     if code == ConfigurationError.exit_code:
-        raise ConfigurationError(last[:MAX_REASON], "Run: ims doctor")
+        raise NoSandboxError(last[:MAX_REASON], "Run: ims doctor")
     how = f"was killed by signal {-code}" if code < 0 else f"ended with exit code {code}"
     raise ImsError(f"{name} {how} without giving a reason", "See its log")
 

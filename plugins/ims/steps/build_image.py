@@ -12,19 +12,17 @@ import logging
 import os
 import shutil
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
-from ims import cache
 from ims.builder import host, inputs, kiwi, package_root
 from ims.builder.network import build_network
-from ims.errors import ConfigurationError
+from ims.builder.package_cache import package_cache
 from ims.images import reproducible
 from ims.images.tree import VOLATILE
 from ims.recipes import phases
 from ims.recipes.description import APT
-from ims.sandbox.call import call
+from ims.removal import remove
+from ims.sandbox.call import NoSandboxError, call
 from ims.sandbox.network import SandboxNetwork
 from ims.steps.step import Step, StepInput
 from ims.steps.views import view_of
@@ -54,28 +52,12 @@ def run(step: Input) -> str:
     for path in (workspace.kiwi_log, workspace.package_mismatch):
         path.unlink(missing_ok=True)
     reproducible.clamp_times(workspace.recipe, kiwi.SOURCE_DATE_EPOCH)
-    with package_cache(step) as packages, build_network(workspace) as network:
+    with package_cache(step.lineage, workspace) as packages, build_network(workspace) as network:
         work = Work(**step.model_dump(), packages_folder=packages, started=int(time.time()))
         prepare_root(work, network)
         phases.write_image_part(workspace.recipe, workspace.image_description)
         finish_root(work, network)
     return str(workspace.image_root)
-
-
-@contextmanager
-def package_cache(step: Input) -> Iterator[Path]:
-    """The package cache of the lineage, or a private one if another job uses it.
-
-    Package managers fail if two of them share a cache.
-    """
-    shared = cache.folder(cache.PACKAGES) / step.lineage
-    shared.mkdir(parents=True, exist_ok=True)
-    with cache.try_lock(shared.with_suffix(".lock")) as is_locked:
-        if not is_locked:
-            log.info("another job uses the package cache of this recipe: all packages are downloaded again")
-        folder = shared if is_locked else step.workspace.package_cache
-        folder.mkdir(parents=True, exist_ok=True)
-        yield folder
 
 
 class Work(Input):
@@ -91,7 +73,7 @@ class Work(Input):
 def prepare_root(work: Work, network: SandboxNetwork) -> None:
     """Make a package root, or use the one of an earlier build. Raises the errors of `kiwi.install_packages`."""
     workspace, key = work.workspace, None
-    shutil.rmtree(workspace.image_root, ignore_errors=True)
+    remove(workspace.image_root)
     package_root.discard(workspace)
     phases.write_package_part(workspace.recipe, workspace.package_description)
     if work.packages is not None:
@@ -124,12 +106,12 @@ def finish_root(work: Work, network: SandboxNetwork) -> None:
     if (layers := package_root.layers(workspace)) is not None:
         try:
             call(finish, work, view_of(workspace, folder, image=layers), network)
-        except ConfigurationError as error:
+        except NoSandboxError as error:
             log.warning("the package root is unpacked, since it cannot be mounted: %s", error)
         else:
             return
         package_root.discard(workspace)
-        shutil.rmtree(workspace.image_root, ignore_errors=True)
+        remove(workspace.image_root)
         packed = package_root.Packed(rootfs=layers.rootfs, root=workspace.image_root)
         call(package_root.unpack, packed, view_of(workspace, readable=[layers.rootfs]))
     call(finish, work, view_of(workspace, folder), network)
