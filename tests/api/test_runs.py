@@ -134,6 +134,8 @@ def test_cancelled_in_airflow() -> None:
     ]
     airflow = Airflow(eventLogs={"event_logs": events})
     assert reason(run_with("failed", **CANCELLED), airflow) == "cancelled by ada at 2026-01-01 21:25 UTC"
+    # A task that was running was ended with the run.
+    assert reason(run_with("failed", **FAILED), airflow) == "cancelled by ada at 2026-01-01 21:25 UTC"
 
 
 def test_cancelled_while_a_shell_is_open() -> None:

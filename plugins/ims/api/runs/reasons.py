@@ -78,8 +78,10 @@ async def _reason(airflow: AirflowApi, run: Run) -> str | None:
         if not run.is_cancelled and run.state != "failed":
             return None
         return await cancellation(airflow, run) or out_of_time(run) or _cancelled_at(run)
-    reason = await xcom(airflow, run, step.name, FAILURE, step.map_index)
-    return f"{step.label}: {reason}" if reason else f"{step.label} ended without a reason: a process was killed"
+    if reason := await xcom(airflow, run, step.name, FAILURE, step.map_index):
+        return f"{step.label}: {reason}"
+    # Whoever marks a run as failed also ends the tasks that are running, which then give no reason.
+    return await cancellation(airflow, run) or f"{step.label} ended without a reason: a process was killed"
 
 
 async def _logged(airflow: AirflowApi, run: Run) -> str | None:
