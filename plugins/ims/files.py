@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import stat
 from collections.abc import Iterator
@@ -45,3 +46,5 @@ def move_untrusted(source: Path, target: Path) -> None:
     if not is_plain(source):
         raise OSError(f"{source.name} is not a plain file with one name")
     shutil.move(source, target)
+    os.chown(target, 0, 0)
+    target.chmod(0o600)

@@ -233,13 +233,13 @@ class Workspace:
 
     @property
     def unjailed(self) -> Path:
-        """The folder that unjailed sessions see as /mnt/image. Their markers are in it."""
-        return self.root / "image"
+        """The folder that unjailed sessions see as /mnt/image. Their markers are in it. Boxes do not see it."""
+        return self.shell / "image"
 
     @property
     def shell_address(self) -> Path:
         """Where the shell listens and how to log in, as JSON. Exists if the shell accepts connections."""
-        return self.root / "shell.json"
+        return self.run / "shell-address.json"
 
     @property
     def pod_shell_result(self) -> Path:

@@ -333,23 +333,6 @@ def test_malformed_address(url: str) -> None:
 # The other ports of the embedded S3
 
 
-def test_internal_ports_require_a_key(service: Service, name: ObjectName) -> None:
-    """The ports of master, volumes and filer allow neither reading nor writing without a key."""
-    if service.settings.s3_endpoint_url is not None:
-        pytest.skip("the site has its own S3")
-    service.store.write_bytes(name, b"secret data")
-    master, volume, filer = (f"http://127.0.0.1:{service.settings.s3_internal_port + number}" for number in range(3))
-    path = f"{filer}/buckets/{name.bucket}/{name.key}"
-    assert httpx.put(path, content=b"x").status_code == 401
-    assert httpx.post(f"{filer}/new", files={"file": b"x"}).status_code == 401
-    assert httpx.delete(path).status_code == 401
-    assert httpx.get(path).status_code == 401
-    assert b"secret data" not in httpx.get(f"{filer}/buckets/{name.bucket}/?limit=100").content
-    assigned = httpx.get(f"{master}/dir/assign").json()
-    assert httpx.post(f"{volume}/{assigned.get('fid', '1,1')}", files={"file": b"x"}).status_code == 401
-    assert service.store.read_bytes(name, limit=100) == b"secret data"
-
-
 def test_s3_requires_a_key(service: Service, name: ObjectName) -> None:
     """Without a key, objects cannot be read and buckets cannot be listed."""
     service.store.write_bytes(name, b"secret data")

@@ -34,7 +34,8 @@ LINE_LENGTH = 65536
 """Characters. Longer lines are split."""
 MAX_REASON = 2000
 """Characters of an error."""
-_SECRETS = ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
+_VARIABLES = ("HOME", "LANG", "PATH", "PYTHONPATH", "PYTHONUNBUFFERED", "TZ")
+_SETTINGS = "IMS_"
 
 
 class NoSandboxError(ConfigurationError):
@@ -47,12 +48,11 @@ def call(
     view: View,
     network: SandboxNetwork | None = None,
     environment: Mapping[str, str] | None = None,
-    seconds: float | None = None,
 ) -> Result:
     """Run `function(argument)` in a box that sees `view` and has a network or none; returns its result.
 
-    `function` is defined at the top of a module. Its output becomes output of this process. It gets the environment of
-    this process, except credentials, with the variables `environment`. After `seconds` the box is killed.
+    `function` is defined at the top of a module. Its output becomes output of this process. It gets the
+    settings of this process and the variables `environment`.
 
     Raises the ImsError that the function raises, PermanentError if its result is invalid, NoSandboxError if the box
     cannot be made, and ImsError if it ends otherwise.
@@ -61,7 +61,7 @@ def call(
     name = f"{function.__module__}:{function.__qualname__}"
     program = [sys.executable, "-P", "-m", "ims.sandbox.inside", name, str(writer)]
     whole = replace(view, readable=(*view.readable, *program_folders()))
-    values = {name: value for name, value in os.environ.items() if name not in _SECRETS} | dict(environment or {})
+    values = _public_environment() | dict(environment or {})
     descriptors = [writer]
     if network is not None:
         whole = replace(whole, network=network.namespace, resolv_conf=network.resolv_conf)
@@ -79,14 +79,15 @@ def call(
     ) as process:
         os.close(writer)
         answer = _Reader(reader)
-        timer = threading.Timer(seconds or 0, process.kill)
-        timer.daemon = True
-        if seconds is not None:
-            timer.start()
         last = _talk(process, argument.model_dump_json())
         code = process.wait()
-        timer.cancel()
     return _result(function, code, answer.content(), last)
+
+
+def _public_environment() -> dict[str, str]:
+    """The variables that programs in a box may know: no credentials, and no proxies, whose URLs may have a login."""
+    names = [name for name in os.environ if name in _VARIABLES or name.startswith(_SETTINGS)]
+    return {name: os.environ[name] for name in names if name != "IMS_DATABASE_URL"}
 
 
 class _Reader(threading.Thread):

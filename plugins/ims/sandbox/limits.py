@@ -37,15 +37,16 @@ def control_groups(limits: Limits, folder: Path = CONTROL_GROUPS) -> Iterator[li
     Yields an empty list if this machine lets us make none. At the end, the processes in the group must have ended.
     """
     groups: list[Path] = []
+    name = f"{_PREFIX}{uuid4().hex}"
     with ExitStack() as cleanup:
         for parent, values in _hierarchies(limits, folder):
             _remove_old(parent)
-            group = parent / f"{_PREFIX}{uuid4().hex}"
+            group = parent / name
             with suppress(OSError):
                 group.mkdir()
                 cleanup.callback(_remove, group.name, cleanup.enter_context(_opened(parent)))
-                for name, value in values.items():
-                    (group / name).write_text(str(value))
+                for file, value in values.items():
+                    (group / file).write_text(str(value))
                 groups.append(group)
         yield [group / "cgroup.procs" for group in groups]
 

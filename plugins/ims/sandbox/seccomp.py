@@ -54,6 +54,7 @@ _REFUSED: dict[str, tuple[int | None, int | None]] = {
     "move_pages": (279, 239),
     "nfsservctl": (180, 42),
     "open_by_handle_at": (304, 265),
+    "open_tree_attr": (467, 467),
     "perf_event_open": (298, 241),
     "pidfd_getfd": (438, 438),
     "process_vm_readv": (310, 270),

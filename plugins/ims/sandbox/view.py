@@ -94,7 +94,10 @@ def make(view: View, owner: int, user_namespace: int) -> Path:
             target.parent.mkdir(parents=True, exist_ok=True)
             target.mkdir() if path.is_dir() else target.touch()
     _give_away(root, owner)
-    _make_devices(root / "dev", owner)
+    # There are no mounts in /dev: kiwi shows it to an image without them.
+    kernel.mount("tmpfs", root / "dev", "tmpfs", kernel.NO_SETUID, "mode=755,size=64k")
+    make_devices(root / "dev")
+    _give_away(root / "dev", owner)
     for path, descriptor in sources:
         kernel.attach_mount(descriptor, root / path.relative_to("/"))
     for path in view.hidden:
@@ -141,18 +144,32 @@ def _fill(root: Path, resolv_conf: str) -> None:
 
 
 def _copy(source: Path, target: Path) -> None:
+    """Copy a file or a folder, without what only some users of the host may read."""
+    if not os.path.lexists(source) or not _is_public(source):
+        return
     target.parent.mkdir(parents=True, exist_ok=True)
     if source.is_symlink():
         target.symlink_to(source.readlink())
     elif source.is_dir():
-        shutil.copytree(source, target, symlinks=True)
-    elif source.exists():
+        shutil.copytree(source, target, symlinks=True, ignore=_private_names)
+    else:
         shutil.copy2(source, target)
 
 
-def _make_devices(folder: Path, owner: int) -> None:
-    """Make the harmless devices. /dev has no mounts inside: kiwi shows it to an image without them."""
-    kernel.mount("tmpfs", folder, "tmpfs", kernel.NO_SETUID, "mode=755,size=64k")
+def _private_names(folder: str, names: list[str]) -> list[str]:
+    return [name for name in names if not _is_public(Path(folder, name))]
+
+
+def _is_public(path: Path) -> bool:
+    """Whether all users of the host may read a file, and it is no pipe, socket or device."""
+    mode = path.lstat().st_mode
+    if stat.S_ISLNK(mode):
+        return True
+    return bool(mode & stat.S_IROTH) and (stat.S_ISDIR(mode) or stat.S_ISREG(mode))
+
+
+def make_devices(folder: Path) -> None:
+    """Make the harmless devices in an empty folder. Others that a program could see are those of the host."""
     mask = os.umask(0)
     for name, numbers in _DEVICES.items():
         os.mknod(folder / name, stat.S_IFCHR | 0o666, os.makedev(*numbers))
@@ -162,7 +179,6 @@ def _make_devices(folder: Path, owner: int) -> None:
     (folder / "pts").mkdir()
     (folder / "shm").mkdir()
     (folder / "shm").chmod(0o1777)
-    _give_away(folder, owner)
 
 
 def _give_away(folder: Path, owner: int) -> None:

@@ -5,16 +5,21 @@ After this, sshd and the sessions change nothing outside of the step.
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 
 from ims.sandbox import bubblewrap
 from ims.sandbox.overlay import mount
+from ims.sandbox.view import make_devices
 from ims.shell import paths, tools
 
 _ROOT_ENTRY = "root:x:0:0:root:/root:/bin/sh"
 # Lets root log in with a key even if the host's root is locked.
 _SHADOW_ENTRY = "root:*:20000:0:99999:7:::"
 _RUN_SIZE = "256m"
+_TUN = 10, 200
+"""The device with which the NAT of sessions connects them. They do not see it."""
 
 
 def prepare() -> None:
@@ -25,7 +30,17 @@ def prepare() -> None:
 
 
 def _replace_mounts() -> None:
-    """Mount private versions of /run, /etc/ssh, /var/log, /dev/pts and the accounts."""
+    """Mount private versions of /run, /etc/ssh, /var/log, /dev and the accounts, and make /usr read-only.
+
+    Root of a session is root of the host for files that it can reach, and it reaches bubblewrap by /proc/1/exe.
+    """
+    mount("--bind", "/usr", "/usr")
+    mount("-o", "remount,bind,ro", "/usr")
+    _mount_tmpfs("/dev")
+    make_devices(Path("/dev"))
+    Path("/dev/net").mkdir()
+    os.mknod("/dev/net/tun", stat.S_IFCHR | 0o666, os.makedev(*_TUN))
+    Path("/dev/net/tun").chmod(0o666)
     resolv_conf = Path("/etc/resolv.conf")
     content = resolv_conf.read_bytes() if resolv_conf.exists() else b""
     for folder in ("/run", "/etc/ssh", "/var/log"):

@@ -17,6 +17,7 @@ from pathlib import Path, PurePosixPath
 from ims.errors import InputError
 from ims.images.packages import RPM
 from ims.images.root import follow_links, resolve_inside
+from ims.removal import remove
 from ims.sandbox.bubblewrap import private_dev, private_proc
 from ims.sandbox.overlay import mount
 from ims.shell import paths
@@ -24,6 +25,7 @@ from ims.shell import paths
 MOUNT_POINTS = ("dev", "proc", "run", "sys")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _PROXIES = ("http_proxy", "https_proxy", "no_proxy", "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY")
+_MAX_LOG = 64 * 1024**2
 _NO_SHELLS = ("false", "nologin")
 
 # The files of /etc that the host's tools read. Everything else is hidden, above all files that may hold passwords.
@@ -81,9 +83,16 @@ def find_resolv_conf(root: Path) -> PurePosixPath:
 
 
 def mount_log(log: Path, folder: Path) -> None:
-    """Mount a log, read-only, in a folder that sessions see."""
+    """Mount a copy of a log, read-only, in a folder that sessions see.
+
+    Programs of the job wrote the log, and sessions may have put a link at the place of the mount.
+    """
+    copy = paths.PRIVATE / log.name
+    with log.open("rb") as file:
+        copy.write_bytes(file.read(_MAX_LOG))
+    remove(folder / log.name)
     (folder / log.name).touch()
-    mount("--bind", "-o", "ro", log, folder / log.name)
+    mount("--bind", "-o", "ro", copy, folder / log.name)
 
 
 def jailed(root: Path) -> list[str]:
@@ -106,8 +115,13 @@ def unjailed(root: Path, image: Path, scratch: Path, mounts: Mapping[Path, Path]
     (scratch / "tmp").chmod(0o1777)
     # Debian's rpm keeps its database in the home folder. Here it must use the database of the image.
     database = next((name for name in RPM if resolve_inside(root, name)), RPM[-1])
-    (scratch / "home" / ".rpmmacros").write_text(f"%_dbpath /{database}\n")
-    (image / paths.IMAGE_ROOT.name).mkdir(parents=True, exist_ok=True)
+    # Earlier sessions may have put links at these paths.
+    macros, mount_point = scratch / "home" / ".rpmmacros", image / paths.IMAGE_ROOT.name
+    remove(macros)
+    macros.write_text(f"%_dbpath /{database}\n")
+    if mount_point.is_symlink():
+        mount_point.unlink()
+    mount_point.mkdir(parents=True, exist_ok=True)
     folders = ("/etc", "/etc/ssl", "/mnt", "/var", "/var/lib")
     return [
         *(part for folder in folders for part in ("--perms", "0755", "--dir", folder)),

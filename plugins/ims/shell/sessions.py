@@ -69,6 +69,8 @@ class SharedProcesses:
         with open_descriptors(_NEW_NAMESPACE) as (command, descriptors):
             process = subprocess.Popen(
                 [*command, "--info-fd", str(writer), "--", "/bin/sh", "-c", "read _"],
+                # Sessions can read the environment of the first process.
+                env={"PATH": os.environ["PATH"]},
                 stdin=self._pipe,
                 pass_fds=(*descriptors, writer),
             )
@@ -87,7 +89,7 @@ def check_shell() -> None:
     with open_descriptors(COMMAND) as (command, descriptors):
         done = subprocess.run(
             command,
-            env=os.environ | {"SSH_ORIGINAL_COMMAND": ":"},
+            env={"PATH": os.environ["PATH"], "SSH_ORIGINAL_COMMAND": ":"},
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -24,6 +24,8 @@ from ims.recipes.description import APT
 from ims.removal import remove
 from ims.sandbox.call import NoSandboxError, call
 from ims.sandbox.network import SandboxNetwork
+from ims.sandbox.overlay import Layers
+from ims.sandbox.view import View
 from ims.steps.step import Step, StepInput
 from ims.steps.views import view_of
 
@@ -54,8 +56,10 @@ def run(step: Input) -> str:
     reproducible.clamp_times(workspace.recipe, kiwi.SOURCE_DATE_EPOCH)
     with package_cache(step.lineage, workspace) as packages, build_network(workspace) as network:
         work = Work(**step.model_dump(), packages_folder=packages, started=int(time.time()))
-        prepare_root(work, network)
+        # Before any program of the recipe runs: it could put something else in their place.
+        phases.write_package_part(workspace.recipe, workspace.package_description)
         phases.write_image_part(workspace.recipe, workspace.image_description)
+        prepare_root(work, network)
         finish_root(work, network)
     return str(workspace.image_root)
 
@@ -75,7 +79,6 @@ def prepare_root(work: Work, network: SandboxNetwork) -> None:
     workspace, key = work.workspace, None
     remove(workspace.image_root)
     package_root.discard(workspace)
-    phases.write_package_part(workspace.recipe, workspace.package_description)
     if work.packages is not None:
         key = package_root.compute_key(
             workspace.package_description, work.package_manager, work.packages, work.ca_package
@@ -83,7 +86,7 @@ def prepare_root(work: Work, network: SandboxNetwork) -> None:
         if package_root.restore(key, workspace):
             return
     # Later, programs of this recipe could change the package root, and other recipes have the same key.
-    if call(install_packages, work, view_of(workspace, work.packages_folder), network) and key is not None:
+    if call(install_packages, work, _view(work), network) and key is not None:
         package_root.save(work.lineage, key, workspace)
 
 
@@ -102,10 +105,10 @@ def install_packages(work: Work) -> bool:
 
 def finish_root(work: Work, network: SandboxNetwork) -> None:
     """Make the image root from the package root, which is mounted or, where that is impossible, unpacked."""
-    workspace, folder = work.workspace, work.packages_folder
+    workspace = work.workspace
     if (layers := package_root.layers(workspace)) is not None:
         try:
-            call(finish, work, view_of(workspace, folder, image=layers), network)
+            call(finish, work, _view(work, layers), network)
         except NoSandboxError as error:
             log.warning("the package root is unpacked, since it cannot be mounted: %s", error)
         else:
@@ -114,7 +117,14 @@ def finish_root(work: Work, network: SandboxNetwork) -> None:
         remove(workspace.image_root)
         packed = package_root.Packed(rootfs=layers.rootfs, root=workspace.image_root)
         call(package_root.unpack, packed, view_of(workspace, readable=[layers.rootfs]))
-    call(finish, work, view_of(workspace, folder), network)
+    call(finish, work, _view(work), network)
+
+
+def _view(work: Work, image: Layers | None = None) -> View:
+    """What a build sees. It cannot change the recipe, which another try would read."""
+    workspace = work.workspace
+    fixed = (workspace.recipe, workspace.package_description, workspace.image_description)
+    return view_of(workspace, work.packages_folder, readable=fixed, image=image)
 
 
 def finish(work: Work) -> None:

@@ -42,7 +42,8 @@ def run(step: Input) -> None:
     Raises PermanentError if the script or the playbook fails or takes too long.
     """
     workspace = step.workspace
-    remove(workspace.changes)
+    for left in (workspace.changes, workspace.session_scratch, workspace.unjailed):
+        remove(left)
     mount_image(step.rootfs, workspace.changes, workspace.image_root)
     host_mounts.prepare()
     with session_network(step.network, workspace.image_root) as network:

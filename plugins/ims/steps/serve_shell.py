@@ -12,7 +12,7 @@ from pydantic import Field
 
 from ims.builder import package_root
 from ims.errors import ImsError, MissingError
-from ims.files import write_atomically
+from ims.files import is_plain, write_atomically
 from ims.network.policy import Access
 from ims.sandbox.bubblewrap import isolation
 from ims.sandbox.overlay import mount_image
@@ -47,13 +47,14 @@ class Input(StepInput):
 def run(step: Input) -> str:
     """Returns the outcome that the user chose with a marker, `complete` or `fail`.
 
-    Writes host, port, fingerprint and the command that logs in to `shell.json` as soon as the shell accepts
+    Writes host, port, fingerprint and the command that logs in to a file as soon as the shell accepts
     connections. Keeps the changes in `changes/upper`. If the step is started again in the same workspace, it
     continues with the same host key and the same changes. Raises ImsError.
     """
     workspace = step.workspace
+    for folder in (workspace.shell, workspace.run):
+        folder.mkdir(mode=0o700, exist_ok=True)
     workspace.shell_address.unlink(missing_ok=True)
-    workspace.shell.mkdir(mode=0o700, exist_ok=True)
     _mount_image_root(step)
     host_mounts.prepare()
     with session_network(step.network, workspace.image_root):
@@ -88,7 +89,7 @@ def _prepare_sessions(step: Input) -> sessions.SharedProcesses:
     workspace = step.workspace
     root, outside = workspace.image_root, workspace.unjailed
     outside.mkdir(exist_ok=True)
-    if workspace.kiwi_log.is_file():
+    if os.path.lexists(workspace.kiwi_log) and is_plain(workspace.kiwi_log):
         jail.mount_log(workspace.kiwi_log, paths.SHARED_RUN if step.jail else outside)
     jail.prepare(root)
     view = jail.jailed(root) if step.jail else jail.unjailed(root, outside, workspace.session_scratch)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from pathlib import PurePosixPath
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from kubernetes.client import models as k8s
@@ -160,7 +160,8 @@ def _environment(own: Settings, step: Step[Any], job_id: str, s3_secret: str) ->
     values = {f"IMS_{name.upper()}": str(getattr(own, name)) for name in _SETTINGS}
     # The address of S3 is also that of a service, which untrusted code must not reach.
     values |= {"IMS_S3_ENDPOINT_URL": own.endpoint_url}
-    values |= {"IMS_HOME": str(workspace(job_id)), "IMS_CA_CERTIFICATE": CA, "HOME": "/tmp"}  # noqa: S108
+    # What programs in a sandbox cannot change: caches and claims are there.
+    values |= {"IMS_HOME": str(Workspace(Path(workspace(job_id))).notes), "IMS_CA_CERTIFICATE": CA, "HOME": "/tmp"}  # noqa: S108
     values |= {name: os.environ[name] for name in ("http_proxy", "https_proxy", "no_proxy") if name in os.environ}
     variables = [k8s.V1EnvVar(name=name, value=value) for name, value in values.items()]
     if step.s3:
