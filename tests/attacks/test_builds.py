@@ -36,7 +36,7 @@ ATTACKS = {
     "programs of the host": "chroot /proc/1/root touch /usr/bin/attacked",
     "programs after a remount": "chroot /proc/1/root mount -o remount,rw /usr",
     "programs below an unmounted view": "chroot /proc/1/root umount -l /usr",
-    "start of the host": "chroot /proc/1/root sh -c 'echo attacked > /etc/cron.d/attacked' && false || test -e {home}",
+    "start of the host": "chroot /proc/1/root sh -c 'echo attacked > /etc/cron.d/attacked'",
     "disk": "mknod /disk b 254 0 && head -c 1 /disk",
     "memory": "mknod /memory c 1 1 && head -c 1 /memory",
     "second proc": "mkdir /m1 && mount -t proc proc /m1 && cat /m1/1/root{home}/secrets/planted",

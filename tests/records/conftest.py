@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import shutil
 import signal
 import subprocess
+import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,14 +15,16 @@ from sqlalchemy import create_engine, make_url, text
 
 from ims.records.database import Database
 from ims.records.store import Records
-from ims.settings import Settings, settings
+from ims.settings import Settings
 from ims.stack import postgres
 
 
 @pytest.fixture(scope="session")
 def server() -> Iterator[str]:
     """The URL of a PostgreSQL server that runs in an unusual time zone."""
-    own = Settings(home=settings().home / "records-server")
+    home = Path(tempfile.mkdtemp(prefix="ims-records-"))
+    home.chmod(0o755)  # PostgreSQL does not run as root
+    own = Settings(home=home)
     postgres.prepare(own)
     command = [*postgres.command(own), "--timezone=America/St_Johns", "--fsync=off"]
     process = subprocess.Popen(command, user=postgres.USER, extra_groups=[], cwd="/", stderr=subprocess.DEVNULL)
@@ -31,6 +35,7 @@ def server() -> Iterator[str]:
     yield postgres.url(own)
     process.send_signal(signal.SIGINT)
     process.wait()
+    shutil.rmtree(home)
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.system)])

@@ -123,9 +123,10 @@ def test_same_certificate_gives_the_same_bytes(
     there.mkdir()
     package = build(here, manager, private_ca.certificate, use_certificate)
     data = json.dumps({"workspace": str(there), "package_manager": manager})
-    program = f'hostname other-machine && exec "{sys.executable}" -m ims.steps build_ca_package "$1" --result "$2"'
-    command = ["unshare", "--uts", "sh", "-c", program, "sh", data, str(there / "result.json")]
-    subprocess.run(command, env={**os.environ, "TZ": "Asia/Tokyo"}, capture_output=True, check=True)
+    program = f'hostname other-machine && exec "{sys.executable}" -m ims.steps build_ca_package --result "$1"'
+    command = ["unshare", "--uts", "sh", "-c", program, "sh", str(there / "result.json")]
+    environment = {**os.environ, "TZ": "Asia/Tokyo"}
+    subprocess.run(command, env=environment, input=data.encode(), capture_output=True, check=True)
     other = Path(json.loads((there / "result.json").read_text())["result"])
     assert other.read_bytes() == package.read_bytes()
 
