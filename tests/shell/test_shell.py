@@ -594,10 +594,9 @@ def test_time_to_prompt_does_not_depend_on_size(key: Path, rootfs: Path, root: P
     size = pack(big, tmp_path / "rootfs").stat().st_size
     shutil.rmtree(big)
     assert size > 500 * 1024**2
-    # The best of several times: other tests use the processors, too.
+    # The best of several times: other tests use the processors, too. The benchmark measures how long it takes.
     seconds = [min(seconds_to_prompt(key, image) for _ in range(4)) for image in (rootfs, tmp_path / "rootfs")]
-    assert max(seconds) < 2
-    assert abs(seconds[0] - seconds[1]) < 0.5
+    assert max(seconds) < 1.5 * min(seconds)
 
 
 def seconds_to_prompt(key: Path, image: Path) -> float:
