@@ -32,6 +32,7 @@ ATTACKS = {
     "package roots of other recipes": "chroot /proc/1/root ls {home}/cache/roots",
     "images of others": "chroot /proc/1/root ls {home}/cache/images",
     "notes of the job": "chroot /proc/1/root sh -c 'echo x > {home}/workspaces/*/notes/provenance.json'",
+    "recipe for the next try": "chroot /proc/1/root sh -c 'echo x >> {home}/workspaces/*/recipe/config.xml'",
     "results of steps": "chroot /proc/1/root sh -c 'ls {home}/workspaces/*/run/*'",
     "programs of the host": "chroot /proc/1/root touch /usr/bin/attacked",
     "programs after a remount": "chroot /proc/1/root mount -o remount,rw /usr",

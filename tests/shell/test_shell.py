@@ -357,6 +357,38 @@ def test_host_cannot_be_changed(shell: Shell) -> None:
     assert int(shell.says("awk '/CapEff/{print $2}' /proc/self/status"), 16) & (1 << 2 | 1 << 21 | 1 << 27) == 0
 
 
+def test_programs_and_devices_of_the_host_keep_their_modes(shell: Shell) -> None:
+    """Root of a session is root of the host for files that it reaches; the first process leads to bubblewrap."""
+    paths = [Path(found) for name in ("bwrap", "setpriv") if (found := shutil.which(name))]
+    before = [(path.stat().st_mode, path.stat().st_mtime_ns) for path in (*paths, Path("/dev/full"))]
+    assert shell.refuses("chmod 4711 /proc/1/exe")
+    for attack in ("touch -d '2001-01-01 00:00' /proc/1/exe", "chmod 600 /dev/full"):
+        shell.ssh(attack)
+    assert [(path.stat().st_mode, path.stat().st_mtime_ns) for path in (*paths, Path("/dev/full"))] == before
+
+
+def test_links_of_programs_of_the_job_are_not_followed(key: Path, rootfs: Path, tmp_path: Path) -> None:
+    """Neither from the log of a build, nor in the place where sessions see it."""
+    secret, served = tmp_path / "secret", Shell(key, rootfs, jail=False)
+    secret.write_text("the host's")
+    served.workspace.unjailed.mkdir(parents=True)
+    served.workspace.kiwi_log.write_text("the log\n")
+    (served.workspace.unjailed / "kiwi.log").symlink_to(secret)
+    served.workspace.session_scratch.joinpath("home").mkdir(parents=True)
+    (served.workspace.session_scratch / "home/.rpmmacros").symlink_to(secret)
+    try:
+        assert served.start().says("cat /mnt/image/kiwi.log") == "the log"
+    finally:
+        served.remove()
+    assert secret.read_text() == "the host's"
+    served = Shell(key, rootfs, jail=False)
+    served.workspace.root.mkdir(parents=True)
+    served.workspace.kiwi_log.symlink_to(secret)
+    with pytest.raises(StepFailedError, match=r"kiwi\.log in the workspace of the job is a link"):
+        served.start()
+    served.remove()
+
+
 def test_folders_of_the_host_are_read_only(shell: Shell) -> None:
     """In a shell that is not jailed."""
     if shell.jail:
