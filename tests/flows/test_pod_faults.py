@@ -47,6 +47,11 @@ def started(
     return job
 
 
+def _is_running(service: Service, job: dict[str, Any], task: str) -> bool:
+    steps = service.client.get(f"jobs/{job['id']}")["steps"]
+    return any(step["state"] == "running" for step in steps if step["name"].startswith(task))
+
+
 def _has_ended(service: Service, job: dict[str, Any]) -> bool:
     return service.client.get(f"jobs/{job['id']}")["status"] in ENDED
 
@@ -124,12 +129,14 @@ def test_daemon_is_away(
 def test_s3_is_away(
     service: Service, cluster: Cluster, gateway: CephGateway | None, http_server: RepositoryServer, tmp_path: Path
 ) -> None:
-    """If S3 does not answer when the artifacts must be uploaded, the upload waits."""
+    """If S3 does not answer when the artifacts must be uploaded, the upload waits for its credentials."""
     job = started(service, cluster, http_server, tmp_path, "sleep 5")
     control_s3(service, gateway, "stop")
-    wait_for(lambda: cluster.pods(job["id"], "upload_artifacts"), 300, pause=1)
-    time.sleep(AWAY_SECONDS)
-    control_s3(service, gateway, "start")
+    try:
+        wait_for(lambda: _is_running(service, job, "upload_artifacts"), 300, pause=1)
+        time.sleep(AWAY_SECONDS)
+    finally:
+        control_s3(service, gateway, "start")
     assert_success(service, cluster, job, tries=1)
 
 

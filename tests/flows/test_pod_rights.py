@@ -11,7 +11,7 @@ from kubernetes import client, config
 from kubernetes.client import models as k8s
 
 from ims.runtime.kubernetes import pods
-from ims.steps.step import load_step
+from ims.steps.step import Step, load_step
 from tests.deploy.test_docs import block, run
 from tests.deploy.test_manifests import DEPLOY, documents
 from tests.flows.conftest import RECIPES
@@ -80,17 +80,23 @@ def test_pods_have_what_steps_declare(
     assert service.client.get(f"jobs/{job['id']}")["status"] == "success"
     assert {"fetch_recipe", "build_ca_package", "build_image", "package_artifacts", "upload_artifacts"} <= set(seen)
     for name, pod in seen.items():
-        assert_rights(pod, privileged=load_step(name).privileged, s3=load_step(name).s3 is not None)
+        assert_rights(pod, load_step(name), service.settings.kubernetes_recipe_secret)
 
 
-def assert_rights(pod: k8s.V1Pod, *, privileged: bool, s3: bool) -> None:
-    """Assert: no token, only containers of privileged steps are privileged, and only steps that use S3 have keys."""
+def assert_rights(pod: k8s.V1Pod, declared_step: Step[Any], recipe_secret: str) -> None:
+    """Assert: no token, only containers of privileged steps are privileged, and only steps that use S3 have keys.
+
+    Only the step that renders a recipe has the secrets of recipes.
+    """
+    privileged, s3 = declared_step.privileged, declared_step.s3 is not None
     name = pod.metadata.labels["ims.step"]
     assert pod.spec.automount_service_account_token is False, name
     assert not pod.spec.host_network, name
     assert not pod.spec.host_pid, name
     assert {volume.host_path for volume in pod.spec.volumes} == {None}, name
-    assert not [volume for volume in pod.spec.volumes if volume.secret or volume.projected], name
+    assert not [volume for volume in pod.spec.volumes if volume.projected], name
+    mounted = {volume.secret.secret_name for volume in pod.spec.volumes if volume.secret}
+    assert mounted == ({recipe_secret} if declared_step.renders else set()), name
     step = next(container for container in pod.spec.containers if container.name == pods.CONTAINER)
     rights = step.security_context
     assert bool(rights.privileged) is privileged, name
