@@ -19,7 +19,7 @@ def run_in_image(
     """Run a program of the image root `root`, which sees /dev, /proc and /sys; returns its exit code and last lines.
 
     After `seconds` it is killed, and the exit code is negative. Processes that it started end with the box. Must be
-    called in a box: chroot alone keeps nobody in.
+    called in a box: chroot alone does not confine a program.
     """
     with _kernel_file_systems(root):
         return run_logged(["chroot", str(root), *program], environment, seconds=seconds, kill=_kill_all)
