@@ -47,4 +47,4 @@ def move_untrusted(source: Path, target: Path) -> None:
         raise OSError(f"{source.name} is not a plain file with one name")
     shutil.move(source, target)
     os.chown(target, 0, 0)
-    target.chmod(0o600)
+    target.chmod(0o644)  # a sandbox that unpacks it is another user

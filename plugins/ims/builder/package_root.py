@@ -21,13 +21,12 @@ from uuid import uuid4
 from pydantic import BaseModel
 
 from ims import cache
-from ims.errors import ImsError
 from ims.files import move_untrusted
 from ims.recipes.archive import digest
 from ims.recipes.build_inputs import file_digest
 from ims.recipes.description import APT
 from ims.removal import remove
-from ims.sandbox.overlay import Layers, mount_image
+from ims.sandbox.overlay import Layers, mount_image, unsquash
 from ims.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -99,10 +98,7 @@ class Packed(BaseModel):
 
 def unpack(packed: Packed) -> None:
     """Unpack a package root to a folder; in the sandbox. Raises ImsError if that fails."""
-    command = ["unsquashfs", "-quiet", "-no-progress", "-dest", str(packed.root), str(packed.rootfs)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise ImsError(f"the package root cannot be unpacked: {(done.stderr or done.stdout).strip()[-500:]}")
+    unsquash(packed.rootfs, packed.root)
 
 
 def discard(workspace: Workspace) -> None:

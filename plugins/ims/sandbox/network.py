@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import fcntl
 import os
 import socket
@@ -18,13 +17,12 @@ from ims.errors import ConfigurationError
 from ims.network.policy import Policy
 from ims.network.process import proxy_environment, run_proxy
 from ims.network.report import Report
+from ims.sandbox import kernel
 
 PROXY = ("127.0.0.1", 3128)
 BACKLOG = 256
 Result = TypeVar("Result")
 
-_LIBC = ctypes.CDLL(None, use_errno=True)
-_CLONE_NEWNET = 0x40000000
 _SIOCSIFFLAGS = 0x8914
 _IFF_UP = 1
 
@@ -83,7 +81,7 @@ def in_thread(function: Callable[[], Result]) -> Result:
 
 def enter(namespace: int) -> None:
     """Move this thread, and what it starts from now on, to a network namespace. Raises OSError."""
-    _check(_LIBC.setns(namespace, _CLONE_NEWNET))
+    kernel.setns(namespace, kernel.NEWNET)
 
 
 def enter_command(namespace: Path) -> list[str]:
@@ -106,11 +104,5 @@ def listen() -> socket.socket:
 
 
 def _enter_new_namespace() -> tuple[int, socket.socket]:
-    _check(_LIBC.unshare(_CLONE_NEWNET))
+    kernel.unshare(kernel.NEWNET)
     return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC), listen()
-
-
-def _check(result: int) -> None:
-    if result != 0:
-        code = ctypes.get_errno()
-        raise OSError(code, os.strerror(code))

@@ -185,12 +185,17 @@ def _unpack(rootfs: Path, folder: Path) -> None:
     partial = folder.with_suffix(".partial")
     _refuse_links(partial)
     remove(partial)
-    command = ["unsquashfs", "-quiet", "-no-progress", "-dest", str(partial), str(rootfs)]
+    unsquash(rootfs, partial)
+    folder.rmdir()
+    partial.rename(folder)
+
+
+def unsquash(rootfs: Path, folder: Path) -> None:
+    """Unpack a squashfs to a folder that does not exist. Raises ImsError if that fails."""
+    command = ["unsquashfs", "-quiet", "-no-progress", "-dest", str(folder), str(rootfs)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise ImsError(f"{rootfs.name} cannot be unpacked: {(done.stderr or done.stdout).strip()[-500:]}")
-    folder.rmdir()
-    partial.rename(folder)
 
 
 def _mount_or_explain(kind: str, feature: str, *arguments: str | Path, folder: Path | None = None) -> None:
