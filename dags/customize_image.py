@@ -45,7 +45,10 @@ with DAG(
         task_id="run_script",
         run_if=any_of(*scripts),
         long=True,
-        retries=0,
+        # A script that fails is a permanent error, which ends the task. Another try follows only if the first was lost:
+        # Airflow fails a deferred task if its pod ends before the scheduler has noticed the deferral
+        # (https://github.com/apache/airflow/issues/67287). Every try starts from the original image.
+        retries=1,
         arch=arch,
         lease=dag.param("lease"),
         inputs={

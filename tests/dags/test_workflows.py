@@ -121,6 +121,13 @@ def test_every_task_has_its_pool(parsed: str, workflow: Workflow) -> None:
     assert set(used.values()) <= {pool.name for pool in pools(settings())}
 
 
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=DAG_IDS)
+def test_every_task_has_another_try(parsed: str, workflow: Workflow) -> None:
+    """Airflow can lose any try, whatever the task does."""
+    tries = {task_id: _argument(task, "retries", 0) for task_id, task in tasks_of(parsed, workflow).items()}
+    assert all(tries.values()), tries
+
+
 def _argument(task: dict[str, Any], name: str, default: Any = None) -> Any:
     """An argument of a task; those of a mapped task are apart."""
     found = task.get(name, task.get("partial_kwargs", {}).get(name, default))

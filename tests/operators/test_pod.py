@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from datetime import timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -107,18 +108,23 @@ FAILURES = {
 }
 
 
+@pytest.mark.parametrize("long", [False, True], ids=["short", "long"])
 @pytest.mark.parametrize(("code", "message", "permanent", "reason"), FAILURES.values(), ids=FAILURES)
-def test_step_fails(monkeypatch: pytest.MonkeyPatch, code: int, message: str, permanent: bool, reason: str) -> None:
-    """The exit code says whether another try may help; the reason is kept."""
+def test_step_fails(
+    monkeypatch: pytest.MonkeyPatch, code: int, message: str, permanent: bool, reason: str, long: bool
+) -> None:
+    """The exit code says whether another try may help; the reason is kept. This also holds after a deferral."""
 
     def cleanup(*_arguments: Any, **_named: Any) -> None:
         raise AirflowException("Pod step returned a failure.")
 
     replace(monkeypatch, "cleanup", cleanup)
-    replace(monkeypatch, "execute", lambda self, _context: self.cleanup(k8s.V1Pod(), ended(code, message)))
-    context = make_context()
+    method = "trigger_reentry" if long else "execute"
+    replace(monkeypatch, method, lambda self, *_, **_named: self.cleanup(k8s.V1Pod(), ended(code, message)))
+    context, task = make_context(), step(long=long)
+    perform = partial(task.trigger_reentry, event={"status": "failed"}) if long else task.execute
     with pytest.raises(AirflowException) as caught:
-        step().execute(context)
+        perform(context=context)
     assert isinstance(caught.value, AirflowFailException) is permanent
     assert xcoms(context)["failure"] == reason
 

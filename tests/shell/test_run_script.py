@@ -78,11 +78,35 @@ def test_script_is_jailed(workspace: Path, rootfs: Path) -> None:
 
 
 def test_each_try_starts_from_the_original(workspace: Path, rootfs: Path) -> None:
-    """The changes of an interrupted try are gone."""
-    with pytest.raises(StepFailedError):
-        run(workspace, rootfs, "echo half > /etc/half; exit 1")
-    run(workspace, rootfs, "echo whole > /etc/whole")
-    assert {path.name for path in (Workspace(workspace).changed_files / "etc").glob("*l[ef]*")} == {"whole"}
+    """The changes of a try that was killed in the middle are gone, and so are its processes."""
+    process = StepProcess()
+
+    def kill(line: str) -> None:
+        if line == "written":
+            process.kill()
+
+    data = {"workspace": str(workspace), "rootfs": str(rootfs), "seconds": 60}
+    script = "echo half > /etc/half; echo half >> /etc/motd; sleep 875 & echo written; sleep 875"
+    with pytest.raises(StepFailedError) as caught:
+        process.run(STEP, {**data, "script": script}, "script", kill)
+    assert not caught.value.permanent
+    assert (Workspace(workspace).changed_files / "etc/half").exists()
+    assert "before" in run(workspace, rootfs, "ls /etc/half; cat /etc/motd; echo whole > /etc/whole")
+    assert {path.name for path in (Workspace(workspace).changed_files / "etc").glob("*[lt][efd]*")} == {"whole"}
+    commands = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
+    assert b"sleep\x00875\x00" not in commands
+
+
+@pytest.mark.parametrize("name", ["script", "playbook"])
+def test_failure_is_final(workspace: Path, rootfs: Path, name: str) -> None:
+    """Another try cannot help a script or a playbook that fails, also if it is the second try."""
+    folder = Workspace(workspace).playbook
+    folder.mkdir()
+    (folder / "site.yml").write_text("- hosts: all\n  gather_facts: false\n  tasks: [{fail: {msg: so it is}}]\n")
+    for _ in range(2):
+        with pytest.raises(StepFailedError, match="so it is") as caught:
+            run(workspace, rootfs, "echo so it is; exit 75" if name == "script" else None)
+        assert caught.value.permanent
 
 
 def test_script_that_takes_too_long(workspace: Path, rootfs: Path) -> None:
