@@ -22,6 +22,9 @@ from pydantic import HttpUrl
 from ims.doctor import checks, cluster, installation, machine, s3
 from ims.doctor.finding import Finding, ok
 from ims.errors import ConfigurationError
+from ims.sandbox import box, limits
+from ims.sandbox.limits import Limits
+from ims.sandbox.view import View
 from ims.settings import Settings, settings
 from ims.stack.certificates import make_ca
 from tests.ceph import CephGateway
@@ -62,24 +65,49 @@ def test_kernel(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, release: str, s
 
 
 @pytest.mark.parametrize(
-    ("controllers", "folders", "status", "value"),
+    ("enabled", "folders", "status", "value"),
     [
         ("cpu memory pids", (), "ok", "v2: memory, pids"),
-        ("cpu pids", (), "warning", "v2 without memory"),
+        ("cpu pids", (), "warning", "v2: pids; rlimits bound the processes of a sandbox, and nothing its memory"),
+        ("cpu memory", (), "ok", "v2: memory; rlimits bound the processes"),
+        ("", ("memory", "pids"), "warning", "none; rlimits"),
         (None, ("memory", "pids"), "ok", "v1: memory, pids"),
-        (None, ("memory",), "warning", "v1 without pids"),
-        (None, (), "warning", "none"),
+        (None, ("pids",), "warning", "v1: pids; rlimits"),
+        (None, (), "warning", "none; rlimits"),
     ],
 )
-def test_cgroups(tmp_path: Path, controllers: str | None, folders: tuple[str, ...], status: str, value: str) -> None:
-    """The version is reported; without controllers only rlimits are left."""
-    if controllers is not None:
-        (tmp_path / "cgroup.controllers").write_text(controllers)
+def test_cgroups(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    enabled: str | None,
+    folders: tuple[str, ...],
+    status: str,
+    value: str,
+) -> None:
+    """What is reported is what a sandbox gets: in version 2, controllers that are not passed on limit nothing."""
+    monkeypatch.setattr(limits, "_REMOVAL_SECONDS", 0)  # these files do not disappear with their folder
+    (tmp_path / "cgroup.controllers").write_text("cpu memory pids")
+    if enabled is not None:
+        (tmp_path / "cgroup.subtree_control").write_text(enabled)
     for name in folders:
         (tmp_path / name).mkdir()
+        (tmp_path / name / "cgroup.procs").touch()
     found = machine.cgroups(Settings(home=tmp_path), tmp_path)
     assert found.status == status
     assert found.value.startswith(value)
+
+
+@pytest.mark.system
+def test_cgroups_of_this_machine(tmp_path: Path) -> None:
+    """The group of a box is in the hierarchies that are reported."""
+    program = "cat /proc/self/cgroup"
+    view = View((tmp_path,), limits=Limits(memory=1 << 30))
+    shown = subprocess.run(box.command(view, ["sh", "-c", program]), cwd=tmp_path, capture_output=True, text=True)
+    joined = [line.split(":")[1] for line in shown.stdout.splitlines() if "ims-box-" in line]
+    found = limits.controllers()
+    assert machine.cgroups(Settings(home=tmp_path)).status == ("ok" if "memory" in found.names else "warning")
+    assert len(joined) == (len(found.names) if found.version == 1 else bool(found.names))
+    assert found.version != 1 or sorted(joined) == list(found.names)
 
 
 def test_missing_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,6 +14,7 @@ from tempfile import TemporaryDirectory
 from ims.doctor.finding import Finding, missing, ok, warning
 from ims.sandbox import box
 from ims.sandbox.bubblewrap import BWRAP
+from ims.sandbox.limits import CONTROL_GROUPS, controllers
 from ims.sandbox.view import View
 from ims.settings import Settings
 
@@ -23,7 +24,6 @@ PROGRAMS = (
     *(BWRAP, "setpriv", "mksquashfs", "unsquashfs", "kiwi-ng", "sshd", "ssh-keygen"),
     *("rpm", "rpmbuild", "dpkg-deb", "dnf", "zypper", "apt-get", "nft", "pasta"),
 )
-_CONTROLLERS = ("memory", "pids")
 _SETUP = "Run scripts/setup, or install the Debian packages of scripts/packages.txt"
 
 
@@ -91,16 +91,16 @@ def tun(_settings: Settings) -> Finding:
     return missing("there is no /dev/net/tun, which the network of shells and scripts needs", "Run modprobe tun")
 
 
-def cgroups(_settings: Settings, folder: Path = Path("/sys/fs/cgroup")) -> Finding:
-    """Which version of control groups limits memory and processes."""
-    try:
-        version, found = "v2", (folder / "cgroup.controllers").read_text().split()
-    except FileNotFoundError:
-        version, found = "v1", [name for name in _CONTROLLERS if (folder / name).is_dir()]
-    if lacking := [name for name in _CONTROLLERS if name not in found]:
-        value = f"{version} without {' and '.join(lacking)}" if found else "none"
-        return warning(f"{value}: rlimits alone bound what a job uses", "Enable the controllers at boot")
-    return ok(f"{version}: {', '.join(_CONTROLLERS)}")
+def cgroups(_settings: Settings, folder: Path = CONTROL_GROUPS) -> Finding:
+    """What limits the memory and the processes of a sandbox: makes the control groups that a sandbox gets."""
+    found = controllers(folder)
+    version = "none" if found.version is None else f"v{found.version}: {', '.join(found.names)}"
+    if "memory" not in found.names:
+        value = f"{version}; rlimits bound the processes of a sandbox, and nothing its memory"
+        return warning(value, "Enable the controllers memory and pids, and let root make control groups")
+    if "pids" not in found.names:
+        return ok(f"{version}; rlimits bound the processes of a sandbox")
+    return ok(version)
 
 
 def programs(_settings: Settings) -> Finding:

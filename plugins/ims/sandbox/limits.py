@@ -1,7 +1,7 @@
 """How much of the machine a box may use: processes, memory, open files and core dumps.
 
-Processes and memory are limited by a control group, of version 2 or 1. Where there is none to write to, as in many
-containers, the limits of the container remain, and those that need no control group.
+Processes and memory are limited by a control group, of version 2 or 1. Where none can be made, as in many containers,
+the limits of the container remain, and those that need no control group: these cover processes, but not memory.
 """
 
 from __future__ import annotations
@@ -20,6 +20,9 @@ OPEN_FILES = 65536
 _PREFIX = "ims-box-"
 _REMOVAL_SECONDS = 5.0
 _NEW_SECONDS = 3600
+_FILES = {"pids": "pids.max", "memory": "memory.limit_in_bytes"}
+"""The files of groups of version 1."""
+_SAMPLE_MEMORY = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -36,27 +39,23 @@ def control_groups(limits: Limits, folder: Path = CONTROL_GROUPS) -> Iterator[li
 
     Yields an empty list if this machine lets us make none. At the end, the processes in the group must have ended.
     """
-    groups: list[Path] = []
-    name = f"{_PREFIX}{uuid4().hex}"
-    with ExitStack() as cleanup:
-        for parent, values in _hierarchies(limits, folder):
-            _remove_old(parent)
-            group = parent / name
-            with suppress(OSError):
-                group.mkdir()
-                cleanup.callback(_remove, group.name, cleanup.enter_context(_opened(parent)))
-                for file, value in values.items():
-                    (group / file).write_text(str(value))
-                groups.append(group)
-        yield [group / "cgroup.procs" for group in groups]
+    with _made(limits, folder) as groups:
+        yield [group / "cgroup.procs" for _, group in groups]
 
 
-def version(folder: Path = CONTROL_GROUPS) -> int | None:
-    """The version of the control groups that limit processes and memory, or None if there are none to write to."""
-    hierarchies = [parent for parent, _ in _hierarchies(Limits(memory=1), folder) if os.access(parent, os.W_OK)]
-    if not hierarchies:
-        return None
-    return 2 if hierarchies == [folder] else 1
+@dataclass(frozen=True)
+class Controllers:
+    """The version of the control groups of boxes, and what they limit: `memory`, `pids`. None: there are none."""
+
+    version: int | None = None
+    names: tuple[str, ...] = ()
+
+
+def controllers(folder: Path = CONTROL_GROUPS) -> Controllers:
+    """What the control groups of boxes limit on this machine. Makes groups as boxes do, and removes them."""
+    with _made(Limits(memory=_SAMPLE_MEMORY), folder) as groups:
+        names = sorted(name for hierarchy, _ in groups for name in hierarchy.values)
+        return Controllers(groups[0][0].version, tuple(names)) if groups else Controllers()
 
 
 def limit_resources(limits: Limits) -> None:
@@ -71,16 +70,42 @@ def limit_resources(limits: Limits) -> None:
         resource.setrlimit(kind, (allowed, allowed))
 
 
-def _hierarchies(limits: Limits, folder: Path) -> list[tuple[Path, dict[str, int]]]:
-    """The folders in which a group is made, with the content of its files."""
-    memory = {} if limits.memory is None else {"memory.max": limits.memory}
+@dataclass(frozen=True)
+class _Hierarchy:
+    """A folder in which groups are made, and the files of a group with their content, by controller."""
+
+    version: int
+    folder: Path
+    values: dict[str, tuple[str, int]]
+
+
+def _hierarchies(limits: Limits, folder: Path) -> list[_Hierarchy]:
+    """The hierarchies whose controllers limit what is in them. In version 2, the root must pass its controllers on."""
+    values = {"pids": limits.processes} | ({} if limits.memory is None else {"memory": limits.memory})
     with suppress(OSError):
-        if {"memory", "pids"} <= set((folder / "cgroup.subtree_control").read_text().split()):
-            return [(folder, {"pids.max": limits.processes, **memory})]
-    found = [(folder / "pids", {"pids.max": limits.processes})]
-    if limits.memory is not None:
-        found.append((folder / "memory", {"memory.limit_in_bytes": limits.memory}))
-    return [(parent, values) for parent, values in found if (parent / "cgroup.procs").exists()]
+        enabled = (folder / "cgroup.subtree_control").read_text().split()
+        files = {name: (f"{name}.max", value) for name, value in values.items() if name in enabled}
+        return [_Hierarchy(2, folder, files)] if files else []
+    found = [_Hierarchy(1, folder / name, {name: (_FILES[name], value)}) for name, value in values.items()]
+    return [hierarchy for hierarchy in found if (hierarchy.folder / "cgroup.procs").exists()]
+
+
+@contextmanager
+def _made(limits: Limits, folder: Path) -> Iterator[list[tuple[_Hierarchy, Path]]]:
+    """Make a group with the limits in every hierarchy that lets us; yields these hierarchies and groups."""
+    groups: list[tuple[_Hierarchy, Path]] = []
+    name = f"{_PREFIX}{uuid4().hex}"
+    with ExitStack() as cleanup:
+        for hierarchy in _hierarchies(limits, folder):
+            _remove_old(hierarchy.folder)
+            group = hierarchy.folder / name
+            with suppress(OSError):
+                group.mkdir()
+                cleanup.callback(_remove, group.name, cleanup.enter_context(_opened(hierarchy.folder)))
+                for file, value in hierarchy.values.values():
+                    (group / file).write_text(str(value))
+                groups.append((hierarchy, group))
+        yield groups
 
 
 @contextmanager
