@@ -106,11 +106,6 @@ def test_create(api: httpx.Client, name: str) -> None:
     assert every.json().count(record) == 1
 
 
-def test_line_end(api: httpx.Client) -> None:
-    """The line break at the end of a `.pub` file is not part of the key."""
-    assert make(api, public_key=f"{PUBLIC_KEY}\n")["public_key"] == PUBLIC_KEY
-
-
 def test_same_name_twice(api: httpx.Client) -> None:
     """Names may repeat; ids are unique."""
     assert make(api, name="twin")["id"] != make(api, name="twin")["id"]

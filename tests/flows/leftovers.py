@@ -70,7 +70,7 @@ class Leftovers:
         assert not self.service.workspace(job["id"]).exists()
         assert not list(self.service.settings.home.glob(f"run/services/*{job['id']}*"))
         assert not list(self.service.settings.home.glob(f"cache/images/{job['id']}*"))
-        for shell in job["ssh_containers"]:
+        for shell in job["ssh_containers"] or ():
             if shell["connection_info"]:
                 with socket.socket() as probe:
                     assert probe.connect_ex(address(job)) != 0

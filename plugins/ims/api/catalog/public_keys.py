@@ -6,6 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from cryptography.exceptions import UnsupportedAlgorithm
+from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 from fastapi import APIRouter, Depends, Request, Response
 from pydantic import AfterValidator, Field
@@ -22,14 +23,35 @@ router = APIRouter()
 Selected = Annotated[Selection, Depends(by_name)]
 
 
+_TYPES = (
+    "ssh-ed25519",
+    "ssh-rsa",
+    *(f"ecdsa-sha2-nistp{size}" for size in (256, 384, 521)),
+    *("sk-ssh-ed25519@openssh.com", "sk-ecdsa-sha2-nistp256@openssh.com"),
+)
+"""The types of keys that OpenSSH accepts. It no longer accepts DSA."""
+_RSA_BITS = range(1024, 16384 + 1)
+"""The sizes of RSA keys that OpenSSH accepts."""
+
+
 def _openssh(text: str) -> str:
-    text = text.strip()
+    """Returns the key as it was sent. Raises ValueError unless OpenSSH accepts it, apart from spaces around it."""
+    key = text.strip()
+    if "PRIVATE KEY" in key:
+        raise ValueError("this is a private key: send the .pub file, and replace the key, which has left its machine")
+    if not key.isprintable():
+        raise ValueError("not an OpenSSH public key: it must be one line of text")
+    kind = key.partition(" ")[0]
+    if kind.endswith("-cert-v01@openssh.com"):
+        raise ValueError(f"{kind} is a certificate: send the .pub file without -cert in its name")
+    if kind not in _TYPES:
+        raise ValueError(f"not an OpenSSH public key: it must begin with one of {', '.join(_TYPES)}")
     try:
-        if not text.isprintable():
-            raise ValueError("it must be one line of text")
-        load_ssh_public_key(text.encode())
+        loaded = load_ssh_public_key(key.encode())
     except (ValueError, UnsupportedAlgorithm) as error:
         raise ValueError(f"not an OpenSSH public key: {error}") from None
+    if isinstance(loaded, RSAPublicKey) and loaded.key_size not in _RSA_BITS:
+        raise ValueError(f"the RSA key has {loaded.key_size} bits; OpenSSH accepts {_RSA_BITS[0]} to {_RSA_BITS[-1]}")
     return text
 
 

@@ -16,7 +16,7 @@ from ims.workflows import JobStatus, JobType
 class SshContainer(RequestBody):
     """A shell that a job is to open."""
 
-    name: Annotated[Text, Field(min_length=1, max_length=63)]
+    name: Annotated[Text, Field(min_length=1, max_length=63)] = CustomizeParams.model_fields["shell_name"].default
     jail: bool = False
 
 
@@ -90,7 +90,7 @@ class JobOut(BaseModel):
     initrd_file_name: str
     kernel_parameters_file_name: str
     require_dkms: bool
-    ssh_containers: list[ShellState] = Field(default_factory=list)
+    ssh_containers: list[ShellState] | None = Field(None, description="null if the job opens no shell")
     resultant_image_id: str | None
     kubernetes_job: str | None = None
     kubernetes_service: str | None = None

@@ -1,0 +1,72 @@
+"""Airflow's API in memory: its runs, none of which a scheduler ever starts."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from ims.api.errors import AirflowError
+from ims.api.runs.airflow import AirflowApi
+from ims.workflows import job_workflow
+
+
+class MemoryAirflow(AirflowApi):
+    """The runs by their paths below `/api/v2`, and the requests that changed one."""
+
+    def __init__(self) -> None:
+        self.runs: dict[str, dict[str, Any]] = {}
+        self.changes: list[tuple[str, str]] = []
+
+    async def call(self, method: str, path: str, **arguments: Any) -> Any:
+        """Answers the requests that the routes of jobs send. Raises AirflowError."""
+        if path == "dags/~/dagRuns/list":
+            return {"dag_runs": list(self.runs.values())}
+        if path == "eventLogs":
+            return {"event_logs": []}
+        self.changes.append((method, path))
+        if method == "POST":
+            return self.add(path.split("/")[1], **arguments["json"])
+        if method == "DELETE":
+            return self.runs.pop(path)
+        run = self.runs[path]
+        run["note"] = arguments["json"]["note"]
+        run["steps"] = dict.fromkeys(run["steps"], "skipped")
+        return run
+
+    async def find(self, path: str, **_arguments: Any) -> Any | None:
+        """Returns a run, or None; XComs do not exist."""
+        return self.runs.get(path)
+
+    async def pages(self, path: str, items: str, **_query: Any) -> list[dict[str, Any]]:
+        """Returns the task instances of a run."""
+        assert items == "task_instances"
+        return _instances(self.runs[path.removesuffix("/taskInstances")])
+
+    async def search(self, path: str, items: str, **body: Any) -> list[dict[str, Any]]:
+        """Returns all runs, or the task instances of the runs that the body names."""
+        if items == "dag_runs":
+            return list(self.runs.values())
+        assert path == "dags/~/dagRuns/~/taskInstances/list"
+        named = [run for run in self.runs.values() if run["dag_run_id"] in body["dag_run_ids"]]
+        return [instance for run in named for instance in _instances(run)]
+
+    def add(
+        self, dag_id: str, dag_run_id: str, conf: dict[str, Any], state: str = "queued", **_: Any
+    ) -> dict[str, Any]:
+        """Adds a run, none of whose tasks has begun; returns it."""
+        path = f"dags/{dag_id}/dagRuns/{dag_run_id}"
+        if path in self.runs:
+            raise AirflowError(409, f"{dag_run_id} exists")
+        self.runs[path] = {
+            **{"dag_id": dag_id, "dag_run_id": dag_run_id, "state": state, "conf": conf, "note": None},
+            **dict.fromkeys(("run_after", "queued_at"), datetime.now(UTC)),
+            **dict.fromkeys(("start_date", "end_date")),
+            "steps": {task.id: None for task in job_workflow(dag_id).tasks},
+        }
+        return self.runs[path]
+
+
+def _instances(run: dict[str, Any]) -> list[dict[str, Any]]:
+    fields = {"map_index": -1, "try_number": 0, "start_date": None, "end_date": None}
+    ids = {name: run[name] for name in ("dag_id", "dag_run_id")}
+    return [{**fields, **ids, "task_id": task, "state": state} for task, state in run["steps"].items()]
