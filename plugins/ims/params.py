@@ -5,11 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from ims.settings import settings
 
-_FILE_NAME = r"^[A-Za-z0-9][A-Za-z0-9._+-]*$"
+BOOT_FILES = ("kernel_file_name", "initrd_file_name", "kernel_parameters_file_name")
+"""The fields that name files in /boot."""
+_NO_SLASH = r"[^/\x00-\x1f\x7f]*"
+_FILE_NAME = rf"^{_NO_SLASH}[^./\x00-\x1f\x7f]{_NO_SLASH}$"
+"""Any name of a file. A name of dots alone is a folder."""
+IMAGE_NAME_LENGTH = 1024
+IMAGE_NAME_BYTES = 2048
+"""PostgreSQL cannot index longer names."""
 _KEY = "Id of the public key that may log in to the shell of the job. The page Images lists the keys."
 SCRIPT_LENGTH = 8192
 """The most characters of a script. It is part of the command line of a step, which the kernel limits to 128 KiB."""
@@ -20,6 +27,20 @@ MAX_REPOSITORY_WAIT = 86400
 """The longest time that a job waits for repositories, in seconds."""
 
 Identity = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+
+
+def without_empty_file_names(fields: Any) -> Any:
+    """Returns the fields of a job without empty names of files in /boot: as in IMS, they stand for the default."""
+    if not isinstance(fields, dict):
+        return fields
+    return {name: value for name, value in fields.items() if name not in BOOT_FILES or value != ""}
+
+
+def check_image_name(name: str) -> str:
+    """Returns the name of an image. Raises ValueError if it is too long for the database."""
+    if len(name.encode()) > IMAGE_NAME_BYTES:
+        raise ValueError(f"the name has more than {IMAGE_NAME_BYTES} bytes")
+    return name
 
 
 @dataclass(frozen=True)
@@ -41,13 +62,13 @@ class JobParams(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     artifact_id: Identity
-    image_root_archive_name: str = _field(
+    image_root_archive_name: Annotated[str, AfterValidator(check_image_name)] = _field(
         "Image",
         "Name of the image",
         ...,
         "Name of the new image.",
         min_length=1,
-        max_length=255,
+        max_length=IMAGE_NAME_LENGTH,
         pattern=r"^[^\x00]*$",
     )
     public_key_id: Identity | None = _field("Image", "Public key", ..., _KEY)
@@ -93,6 +114,11 @@ class JobParams(BaseModel):
         ge=60,
         le=MAX_LEASE,
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_names_are_defaults(cls, fields: Any) -> Any:
+        return without_empty_file_names(fields)
 
     @property
     def shell(self) -> ShellSpec | None:
@@ -211,10 +237,7 @@ class PlanParams(BaseModel):
     )
 
 
-DEFAULT_BOOT_FILES: dict[str, str | None] = {
-    name: CreateParams.model_fields[name].default
-    for name in ("kernel_file_name", "initrd_file_name", "kernel_parameters_file_name")
-}
+DEFAULT_BOOT_FILES: dict[str, str | None] = {name: CreateParams.model_fields[name].default for name in BOOT_FILES}
 """The default names of the files in /boot that become artifacts, by the name of the parameter."""
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,9 @@ from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
 from ims.api.runs.airflow import AirflowApi
+from ims.api.runs.trigger_guard import check_trigger
+from ims.storage.manifest import ROOTFS
+from ims.workflows import CREATE_IMAGE
 from tests.api.offline import Offline, application, offline_api
 from tests.api.offline_airflow import MemoryAirflow
 from tests.api.wire import assert_problem
@@ -110,6 +114,78 @@ def test_key_is_refused(offline: Offline, name: str) -> None:
     assert offline.everything() == before
 
 
+# Recipes and images
+
+
+# A field of a recipe, as a client sends it.
+RECIPES: dict[str, dict[str, Any]] = {
+    "template keys of any text": {
+        "template_dictionary": [
+            {"key": key, "value": "x"} for key in ("repo.url", "repo-url", "1st", "größe", "a b", "self", "{{ x }}")
+        ]
+    },
+}
+
+
+@pytest.mark.parametrize("name", RECIPES)
+def test_recipe(offline: Offline, name: str) -> None:
+    """The record has what was sent."""
+    assert has(registered(offline, "recipes", **RECIPES[name]), RECIPES[name])
+
+
+LONG_NAME = "compute" + "_cfs_nightly-2026-11-27" * 44
+# What a client sends to register an image, what it changes, and what the record says.
+IMAGES: dict[str, tuple[dict[str, Any], dict[str, Any], dict[str, Any]]] = {
+    "metadata without value": ({"metadata": {"key": "a"}}, {}, {"metadata": {"a": ""}}),
+    "tag removed with the value null": (
+        {"metadata": {"a": "1", "b": "2"}},
+        {"metadata": {"operation": "remove", "key": "a", "value": None}},
+        {"metadata": {"b": "2"}},
+    ),
+    "long name": ({"name": LONG_NAME}, {}, {"name": LONG_NAME}),
+    "name that grows": ({}, {"name": LONG_NAME}, {"name": LONG_NAME}),
+    "name that uses all its bytes": ({"name": "é" * 1024}, {}, {"name": "é" * 1024}),
+}
+
+
+@pytest.mark.parametrize("name", IMAGES)
+def test_image(offline: Offline, name: str) -> None:
+    """The record has these values; a filter finds it by its name."""
+    sent, change, expected = IMAGES[name]
+    image = registered(offline, "images", **sent)
+    if change:
+        answer = offline.request("user", "PATCH", f"/v3/images/{image['id']}", change)
+        assert answer.status_code == 200, answer.text
+    found = offline.http.get(
+        "/v3/images", params={"name": {**image, **expected}["name"]}, headers={"Authorization": "Bearer viewer"}
+    )
+    (shown,) = (item for item in found.json() if item["id"] == image["id"])
+    assert has(shown, expected), shown
+    assert image["metadata"] == shown["metadata"] or change
+
+
+ROOTFS_LINK = {"type": "s3", "path": "<rootfs>", "etag": "x"}
+ROOTFS_ENTRY = {"type": ROOTFS, "md5": "0" * 32, "link": ROOTFS_LINK}
+MANIFESTS: dict[str, str] = {
+    "null etag": json.dumps({"version": "1.0", "artifacts": [{**ROOTFS_ENTRY, "link": {**ROOTFS_LINK, "etag": None}}]}),
+    "null md5": json.dumps({"version": "1.0", "artifacts": [{**ROOTFS_ENTRY, "md5": None}]}),
+    "version as a number in YAML": (
+        "version: 1.0\ncreated: 2025-01-01 10:00:00\nartifacts:\n"
+        f"- type: {ROOTFS}\n  md5: MD5\n  link: {{type: s3, path: '<rootfs>'}}\n"
+    ),
+    "version as a number in JSON": json.dumps({"version": 1.0, "artifacts": [ROOTFS_ENTRY]}),
+}
+
+
+@pytest.mark.parametrize("name", MANIFESTS)
+def test_manifest(offline: Offline, name: str) -> None:
+    """An image can link a manifest that other programs wrote."""
+    folder = f"s3://boot-images/{uuid4()}"
+    rootfs = offline.store.put(f"{folder}/rootfs")
+    path = offline.store.put(f"{folder}/manifest.json", MANIFESTS[name].replace("<rootfs>", rootfs).encode())
+    assert registered(offline, "images", link={"path": path})["link"]["path"] == path
+
+
 # Jobs
 
 
@@ -148,8 +224,60 @@ JOBS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"ssh_containers": [{"name": "cfs", "jail": True}]},
     ),
     "no shell": ("create", {}, {"ssh_containers": None}),
+    "empty file names": (
+        "create",
+        {"kernel_file_name": "", "initrd_file_name": "", "kernel_parameters_file_name": ""},
+        {
+            "kernel_file_name": "vmlinuz",
+            "initrd_file_name": "initrd",
+            "kernel_parameters_file_name": "kernel-parameters",
+        },
+    ),
+    "file names with spaces and a tilde": (
+        "create",
+        {
+            "kernel_file_name": "vmlinuz-6.1~rc1",
+            "initrd_file_name": " initrd of ours",
+            "kernel_parameters_file_name": "-",
+        },
+        {"kernel_file_name": "vmlinuz-6.1~rc1", "initrd_file_name": " initrd of ours"},
+    ),
+    "long image name": ("customize", {"image_root_archive_name": LONG_NAME}, {"image_root_archive_name": LONG_NAME}),
     "empty list of shells": ("create", {"ssh_containers": []}, {"ssh_containers": None}),
 }
+
+
+REFUSED_JOBS: dict[str, tuple[str, dict[str, Any], int, str]] = {
+    **{
+        f"file name {name!r}": ("create", {"initrd_file_name": name}, 422, "initrd_file_name")
+        for name in ("a/b", "/initrd", ".", "..", "...", "a\nb", "a\x7f")
+    },
+    "image name that is too long": ("create", {"image_root_archive_name": "x" * 1025}, 422, "image_root_archive_name"),
+    "image name of many bytes": ("create", {"image_root_archive_name": "€" * 1000}, 422, "image_root_archive_name"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED_JOBS)
+def test_job_is_refused(offline: Offline, airflow: MemoryAirflow, inputs: dict[str, str], name: str) -> None:
+    """The answer names the field, and nothing is started."""
+    job_type, sent, status, field = REFUSED_JOBS[name]
+    answer = offline.request("user", "POST", "/v3/jobs", job_of(inputs, job_type, **sent))
+    assert_problem(answer, status, field)
+    assert airflow.changes == []
+
+
+@pytest.mark.parametrize("run_id", ["", "mine"])
+@pytest.mark.usefixtures("offline")
+def test_empty_file_names_in_the_trigger_form(
+    inputs: dict[str, str], monkeypatch: pytest.MonkeyPatch, run_id: str
+) -> None:
+    """Airflow starts the run with the defaults."""
+    monkeypatch.setattr("ims.api.runs.trigger_guard.dags_with_run", lambda _run_id: [])
+    conf = {"artifact_id": inputs["create"], "image_root_archive_name": "x"}
+    body = {"dag_run_id": run_id, "conf": {**conf, "kernel_file_name": "", "initrd_file_name": ""}}
+    checked = json.loads(check_trigger(CREATE_IMAGE, json.dumps(body).encode()))
+    assert checked["conf"] == conf
+    assert checked["dag_run_id"] == run_id or not run_id
 
 
 def has(value: Any, expected: Any) -> bool:

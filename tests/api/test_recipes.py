@@ -57,8 +57,8 @@ BAD_FIELDS = {
     "variable without key": Refused(
         {**REQUIRED, "template_dictionary": [{"value": "1"}]}, 422, ("template_dictionary.0.key",)
     ),
-    "variable that Jinja2 has not": Refused(
-        {**REQUIRED, "template_dictionary": [*VARIABLES, {"key": "a-b", "value": "1"}]},
+    "variable with an empty key": Refused(
+        {**REQUIRED, "template_dictionary": [*VARIABLES, {"key": "", "value": "1"}]},
         422,
         ("template_dictionary.2.key",),
     ),

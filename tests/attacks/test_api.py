@@ -163,10 +163,11 @@ def variables(*items: dict[str, str]) -> dict[str, Any]:
 
 
 TOO_LONG: dict[str, tuple[str, dict[str, Any], str]] = {
-    "image": ("images", {"name": LONG}, "name"),
+    "image": ("images", {"name": LONG * 4 + "x"}, "name"),
+    "image of many bytes": ("images", {"name": "\U0001f5bc" * 513}, "name"),
     "recipe": ("recipes", {**RECIPE, "name": LONG}, "name"),
     "key": ("public-keys", {"name": LONG, "public_key": "x"}, "name"),
-    "job": ("jobs", {"job_type": "create", "image_root_archive_name": LONG}, "image_root_archive_name"),
+    "job": ("jobs", {"job_type": "create", "image_root_archive_name": LONG * 5}, "image_root_archive_name"),
     "kernel": ("jobs", {"job_type": "create", "kernel_file_name": LONG}, "kernel_file_name"),
     "link": ("images", {"name": "x", "link": {"path": f"s3://ims/{LONG * 4}"}}, "link.path"),
     "variable": ("recipes", variables({"key": LONG, "value": ""}), "template_dictionary.0.key"),
@@ -204,7 +205,7 @@ def test_large_body(offline: Offline) -> None:
 
 FILTERS = {
     "metadata": "metadata=a%3Db&" * 21,
-    "name": f"name={LONG}",
+    "name": f"name={LONG * 5}",
     "package_below": f"package=x&package_below={LONG}",
     "after": f"after={LONG * 5}",
     "arch": f"arch={LONG}",

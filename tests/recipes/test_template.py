@@ -47,6 +47,13 @@ def test_values_are_not_templates(tmp_path: Path) -> None:
     assert (folder / "config.xml").read_text() == "{{ SUITE }}<&"
 
 
+def test_keys_that_no_template_can_name(tmp_path: Path) -> None:
+    """A variable with such a key does no harm."""
+    folder = recipe(tmp_path, config_xml="{{ MIRROR }}")
+    render(folder, {"MIRROR": "x", "a-b": "", "a.b": "", "self": "", "{{ 1 }}": "", "größe": ""})
+    assert (folder / "config.xml").read_text() == "x"
+
+
 @pytest.mark.parametrize("listed", [None, "", "---\n", "template_files: []", "other: 1"])
 def test_recipe_without_templates_needs_no_dictionary(tmp_path: Path, listed: str | None) -> None:
     """Nothing is rendered, even if there is a dictionary."""

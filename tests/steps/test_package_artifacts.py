@@ -175,11 +175,12 @@ def test_boot_files_are_found_through_links(root: Path) -> None:
         ("x86_64", {}, "vmlinuz"),
         ("aarch64", {}, "Image"),
         ("aarch64", {"kernel_file_name": "my-kernel"}, "my-kernel"),
+        ("x86_64", {"kernel_file_name": "vmlinuz 6.1~rc1"}, "vmlinuz 6.1~rc1"),
     ],
 )
 def test_name_of_the_kernel(root: Path, arch: str, fields: dict[str, str], kernel: str) -> None:
     """It depends on the architecture, unless the job sets it."""
-    for name in ("vmlinuz", "Image", "my-kernel", "initrd"):
+    for name in ("vmlinuz", "Image", "my-kernel", "vmlinuz 6.1~rc1", "initrd"):
         (root / "boot" / name).write_text(name)
     assert boot_files(root, step(root.parent, arch=arch, **fields))["kernel"].name == kernel
 

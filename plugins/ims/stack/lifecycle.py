@@ -198,12 +198,14 @@ def reset(settings: Settings) -> None:
 
 
 def _s3_works(settings: Settings, credentials: Credentials) -> bool:
-    """Write an object and read it back: S3 answers before its volumes are ready."""
+    """Write an object, read it back and delete it: S3 answers before its volumes are ready."""
     store = ObjectStore.connect(settings.endpoint_url, credentials.s3_access_key, credentials.s3_secret_key, attempts=1)
     probe = ObjectName(settings.recipes_bucket, ".ready")
     try:
         store.write_bytes(probe, b"ready")
-        return store.read_bytes(probe, limit=100) == b"ready"
+        is_ready = store.read_bytes(probe, limit=100) == b"ready"
+        store.delete(probe)
+        return is_ready
     except ImsError:
         return False
 

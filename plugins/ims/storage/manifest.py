@@ -33,9 +33,17 @@ FILES = "application/vnd.ims.image.files"
 _Text = Annotated[str, Field(pattern=r"^[^\x00]*$", max_length=1100)]
 
 
-def _time(value: object) -> object:
-    """YAML parses an unquoted time; this field is text. The text of a nested list could fill the memory."""
+def _scalar(value: object) -> object:
+    """YAML parses an unquoted time or number; the field is text. The text of a nested list could fill the memory."""
     return str(value) if isinstance(value, date | int | float) else value
+
+
+def _empty(value: object) -> object:
+    """Writers that know no checksum leave it empty, or write null."""
+    return "" if value is None else value
+
+
+_Checksum = Annotated[_Text, BeforeValidator(_empty)]
 
 
 class Link(BaseModel):
@@ -43,22 +51,22 @@ class Link(BaseModel):
 
     type: Literal["s3"] = "s3"
     path: _Text
-    etag: _Text = ""
+    etag: _Checksum = ""
 
 
 class Artifact(BaseModel):
     """A file of an image."""
 
     type: _Text
-    md5: _Text = ""
+    md5: _Checksum = ""
     link: Link
 
 
 class Manifest(BaseModel):
     """The manifest of an image."""
 
-    version: Literal["1.0"]
-    created: Annotated[_Text, BeforeValidator(_time)] = Field(
+    version: Annotated[Literal["1.0"], BeforeValidator(_scalar)]
+    created: Annotated[_Text, BeforeValidator(_scalar)] = Field(
         default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
     )
     artifacts: Annotated[list[Artifact], Field(max_length=MAX_ARTIFACTS)]

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Request, Response
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
 from ims.api.catalog.links import Linked, check_image_link, set_link
 from ims.api.catalog.listing import by_packages, page
@@ -14,7 +14,18 @@ from ims.api.errors import ConflictError, FieldError
 from ims.api.http.auth import may_read, may_write, only_service
 from ims.api.http.lists import PAGE
 from ims.api.http.owners import SERVICE
-from ims.api.http.schemas import Arch, ArtifactLink, Id, LinkOut, Moment, Name, PatchBody, RecordOut, RequestBody, Text
+from ims.api.http.schemas import (
+    Arch,
+    ArtifactLink,
+    Id,
+    ImageName,
+    LinkOut,
+    Moment,
+    PatchBody,
+    RecordOut,
+    RequestBody,
+    Text,
+)
 from ims.api.http.services import RecordsService, StoreService
 from ims.errors import MissingError
 from ims.images.changes import Changes
@@ -31,9 +42,10 @@ MAX_LABELS, MAX_LABELS_SIZE = 1000, 256 * 1024
 
 
 def _pairs(value: Any) -> Any:
-    """Accepts metadata as one pair {key, value}, which `cray ims` sends, or as a mapping."""
-    if isinstance(value, dict) and set(value) == {"key", "value"} and isinstance(value["key"], str):
-        return {value["key"]: value["value"]}
+    """Accepts metadata as one pair {key, value}, which `cray ims` sends, or as a mapping. The value may be missing."""
+    is_pair = isinstance(value, dict) and "key" in value and set(value) <= {"key", "value"}
+    if is_pair and isinstance(value["key"], str):
+        return {value["key"]: value.get("value", "")}
     return value
 
 
@@ -59,7 +71,7 @@ class ImageIn(RequestBody):
     Only the service sets `job_id`, the sources, `changes`, `checked`, `kernels` and `package_count`.
     """
 
-    name: Name
+    name: ImageName
     link: ArtifactLink | None = None
     arch: Arch = "x86_64"
     metadata: Labels = Field(default_factory=dict)
@@ -74,17 +86,24 @@ class ImageIn(RequestBody):
 
 
 class MetadataChange(RequestBody):
-    """Sets or removes one entry of the metadata."""
+    """Sets or removes one entry of the metadata. BOS sends the value null when it removes one."""
 
     operation: Literal["set", "remove"]
     key: Annotated[Text, Field(min_length=1, max_length=255)]
-    value: Text = ""
+    value: Text | None = ""
+
+    @field_validator("value")
+    @classmethod
+    def _is_set_to_text(cls, value: str | None, info: ValidationInfo) -> str | None:
+        if value is None and info.data.get("operation") == "set":
+            raise ValueError("must not be null, unless the operation is remove")
+        return value
 
 
 class ImagePatch(PatchBody):
     """The fields of an image that can be changed."""
 
-    name: Name | None = None
+    name: ImageName | None = None
     link: ArtifactLink | None = None
     arch: Arch | None = None
     metadata: MetadataChange | None = None
@@ -190,7 +209,7 @@ def _link(image: Image, link: ArtifactLink, linked: Linked) -> None:
 
 def _changed(labels: dict[str, str], change: MetadataChange) -> dict[str, str]:
     rest = {key: value for key, value in labels.items() if key != change.key}
-    if change.operation == "remove":
+    if change.operation == "remove" or change.value is None:
         return rest
     try:
         return check_labels({**rest, change.key: change.value})

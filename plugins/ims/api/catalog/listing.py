@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 
 from ims.api.errors import FieldError
 from ims.api.http.lists import After, CreatedAfter, CreatedBefore, Limit, add_link, read_cursor
-from ims.api.http.schemas import Arch, Name, RecordOut, Text
+from ims.api.http.schemas import Arch, ImageName, Name, RecordOut, Text
 from ims.api.http.services import RecordsService
 from ims.errors import InputError
 from ims.images.versions import check_version, is_below
@@ -26,7 +26,7 @@ CHUNK = 1000
 
 
 def by_name(
-    name: Annotated[Name | None, Query()] = None,
+    name: Annotated[ImageName | None, Query()] = None,
     created_after: CreatedAfter = None,
     created_before: CreatedBefore = None,
     limit: Limit = None,

@@ -56,7 +56,7 @@ def _without_secrets(value: str) -> str:
 class TemplateVariable(RequestBody):
     """A variable of the templates of a recipe. The value `secret:NAME` refers to a secret of the site."""
 
-    key: Annotated[str, Field(pattern=r"^[A-Za-z_]\w*$", max_length=255)]
+    key: Annotated[Text, Field(min_length=1, max_length=255)]
     value: Annotated[Text, Field(max_length=65536), AfterValidator(_without_secrets)]
 
 

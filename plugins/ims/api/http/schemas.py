@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal
 from fastapi import Path
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
+from ims.params import IMAGE_NAME_LENGTH, check_image_name
+
 
 def in_utc(moment: datetime) -> datetime:
     """Converts a time to UTC; without a time zone, it is UTC already. Raises ValueError if it is out of range."""
@@ -23,6 +25,7 @@ Arch = Literal["x86_64", "aarch64"]
 Text = Annotated[str, Field(pattern=r"^[^\x00]*$")]
 Id = Annotated[str, Path(alias="id")]
 Name = Annotated[Text, Field(min_length=1, max_length=255)]
+ImageName = Annotated[Text, Field(min_length=1, max_length=IMAGE_NAME_LENGTH), AfterValidator(check_image_name)]
 
 
 class RequestBody(BaseModel):

@@ -10,7 +10,7 @@ from fastapi import Depends, Query
 
 from ims.api.errors import UnusableError
 from ims.api.http.lists import CreatedAfter, CreatedBefore
-from ims.api.http.schemas import Arch, Name, Text
+from ims.api.http.schemas import Arch, ImageName, Text
 from ims.api.jobs.schemas import JobOut
 from ims.api.runs.lists import RunFilter
 from ims.api.runs.states import RUN_NOT_ENDED
@@ -31,7 +31,7 @@ class JobFilter:
         status: Annotated[list[JobStatus] | None, Query(max_length=20)] = None,
         job_type: Annotated[JobType | None, Query()] = None,
         age: Annotated[Text | None, Query(max_length=50, description="older than this, such as 1w2d3h4m")] = None,
-        name: Annotated[Name | None, Query(description="`image_root_archive_name`")] = None,
+        name: Annotated[ImageName | None, Query(description="`image_root_archive_name`")] = None,
         arch: Annotated[Arch | None, Query()] = None,
         created_after: CreatedAfter = None,
         created_before: CreatedBefore = None,

@@ -30,7 +30,7 @@ from ims.api.runs.job_checks import check_job, check_night
 from ims.api.runs.lookup import RUN_ID
 from ims.errors import ImsError
 from ims.jobs import is_derived_id
-from ims.params import JobParams, NightParams
+from ims.params import JobParams, NightParams, without_empty_file_names
 from ims.workflows import Workflow, find_workflow
 
 _DAG = r"/api/v2/dags/(?P<dag_id>[^/]+)"
@@ -100,7 +100,9 @@ async def _may_run(workflow: Workflow, scope: Scope) -> bool:
 
 
 def check_trigger(workflow: Workflow, body: bytes) -> bytes:
-    """Returns the body for Airflow, in which the run always has an id. Airflow refuses what is not JSON.
+    """Returns the body for Airflow: the run always has an id, and empty names of files are left out.
+
+    Airflow refuses what is not JSON.
 
     Raises FieldError if the workflow does not accept the `conf`, or if the id is malformed; ConflictError if another
     run has the id.
@@ -113,11 +115,12 @@ def check_trigger(workflow: Workflow, body: bytes) -> bytes:
         return body
     check_conf(workflow, request.get("conf"))
     run_id = request.get("dag_run_id")
-    if run_id not in (None, ""):
+    if run_id in (None, ""):
+        # Airflow would derive an id from the times in the body, which could be that of a run of another workflow.
+        run_id = new_run_id()
+    else:
         check_run_id(run_id)
-        return body
-    # Airflow would derive an id from the times in the body, which could be that of a run of another workflow.
-    return json.dumps({**request, "dag_run_id": new_run_id()}).encode()
+    return json.dumps({**request, "dag_run_id": run_id, "conf": without_empty_file_names(request.get("conf"))}).encode()
 
 
 def new_run_id() -> str:
