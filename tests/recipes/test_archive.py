@@ -124,11 +124,14 @@ def endless_headers() -> bytes:
     return gzip.compress(header.tobuf(tarfile.USTAR_FORMAT) * 2000)
 
 
-def sparse(form: str) -> bytes:
-    """An archive of GNU tar in a format, with a file that has no content."""
+def sparse(form: str, size: int) -> bytes:
+    """An archive of GNU tar in a format, with a large file of zeros that has a letter in the middle and at the end."""
     with TemporaryDirectory() as folder:
         Path(folder, "config.xml").write_bytes(b"<image/>")
-        os.truncate(os.open(Path(folder, "big"), os.O_CREAT | os.O_WRONLY), MAX_BYTES // 2)
+        with Path(folder, "big").open("wb") as file:
+            for place in (size // 2, size - 1):
+                file.seek(place)
+                file.write(b"x")
         command = ["tar", "-C", folder, "--sparse", f"--format={form}", "-cz", "config.xml", "big"]
         return subprocess.run(command, capture_output=True, check=True).stdout
 
@@ -178,8 +181,8 @@ REFUSED: dict[str, tuple[bytes, str]] = {
     "a link and a file": (packed(CONFIG, symlink("x", "config.xml"), member("x")), "'x' .* the archive has it twice"),
     "a folder and a link": (packed(member("d/config.xml"), symlink("d", ".")), "'d' .* the archive has it twice"),
     "two descriptions": (packed(CONFIG, CONFIG), "'config.xml' .* the archive has it twice"),
-    "sparse": (sparse("posix"), "'big' cannot be unpacked safely: it is a sparse file"),
-    "sparse, old": (sparse("gnu"), "'big' cannot be unpacked safely: it is a sparse file"),
+    "sparse and huge": (sparse("posix", 1024**4), f"more than {MAX_BYTES} bytes: with 'big' they are 10995"),
+    "sparse, old and huge": (sparse("gnu", 1024**4), f"more than {MAX_BYTES} bytes: with 'big' they are 10995"),
     "sparse with a large map": (packed(CONFIG, large_map()), "headers of an entry .* larger than 65536 bytes"),
     "sparse, not a number": (packed(CONFIG, large_map(b"x\n" * 500)), "not a gzip tar archive: invalid literal"),
     "no config.xml": (packed(member("config.sh")), "no config.xml at its root$"),

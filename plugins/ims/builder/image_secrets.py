@@ -9,6 +9,8 @@ from ims import masking
 from ims.builder.squashfs import KIWI_FILES
 from ims.errors import InputError
 from ims.images.credentials import HOST_KEY, Credential, files_with, known_credentials
+from ims.images.root import resolve_inside
+from ims.recipes.overlay import OVERLAY
 from ims.settings import settings
 from ims.workspace import Workspace
 
@@ -40,8 +42,8 @@ def check(workspace: Workspace, *, is_built: bool) -> None:
 
 
 def _is_deliberate(credential: Credential, workspace: Workspace, is_built: bool) -> bool:
-    in_overlay = workspace.recipe / "root" / credential.name.removeprefix("/")
-    return credential.kind == HOST_KEY and (not is_built or in_overlay.is_file())
+    in_overlay = resolve_inside(workspace.recipe / OVERLAY, credential.name)
+    return credential.kind == HOST_KEY and (not is_built or (in_overlay is not None and in_overlay.is_file()))
 
 
 def _check_secrets_of_recipe(workspace: Workspace) -> None:

@@ -7,7 +7,9 @@ from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from ims.cli.output import say
 from ims.recipes import archive
+from ims.recipes.litter import listed
 
 if TYPE_CHECKING:
     from ims.client import ImsClient
@@ -27,7 +29,9 @@ def push_to(place: ObjectName, client: ImsClient, store: ObjectStore, folder: Pa
     """Pack a recipe folder, upload it to `place` and register it; returns the record. Raises ImsError."""
     with TemporaryDirectory() as temporary:
         packed = Path(temporary) / "recipe.tar.gz"
-        archive.pack(folder, packed)
+        left_out = archive.pack(folder, packed)
         stored = store.upload(packed, place, {})
+    if left_out:
+        say(f"left out: {listed(left_out)}")
     link = {"type": "s3", "path": str(place), "etag": stored.etag}
     return dict(client.create("recipes", recipe_type="kiwi-ng", link=link, **fields))

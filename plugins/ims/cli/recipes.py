@@ -112,6 +112,8 @@ def push(
 ) -> None:
     """Pack a recipe folder, upload it and register it.
 
+    `.git`, what git ignores, and files that systems and editors make are left out.
+
     A file `.ims_recipe.yaml` in the folder can set the name, the distribution and whether the recipe is built nightly;
     options override it. Template variables keep the values of the last push of the same name and architecture, unless
     `--var` sets them again.

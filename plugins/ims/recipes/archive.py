@@ -4,32 +4,69 @@ from __future__ import annotations
 
 import gzip
 import hashlib
+import logging
 import os
+import stat
 import tarfile
-from collections.abc import Collection, Iterator
-from pathlib import Path
+from collections.abc import Callable, Collection, Iterator
+from contextlib import nullcontext
+from functools import partial
+from pathlib import Path, PurePosixPath
 
 from ims.errors import InputError
+from ims.recipes import version_control
+from ims.recipes.litter import is_litter, listed
+from ims.recipes.overlay import CAPABILITY, CAPABILITY_HEADER, is_overlay
 from ims.recipes.unpacking import extract
 from ims.removal import remove
+
+log = logging.getLogger(__name__)
 
 CONFIG = "config.xml"
 
 
-def pack(folder: Path, archive: Path) -> None:
+def pack(folder: Path, archive: Path) -> list[str]:
     """Pack a recipe folder as a `.tar.gz` file. The same content gives the same bytes.
 
-    Raises InputError if the folder is not a recipe.
+    Leaves out litter, the data of version control, and what git ignores; returns their names.
+    Raises InputError if the folder is not a recipe, and the errors of `version_control.ignored`.
     """
     if not (folder / CONFIG).is_file():
         raise InputError(f"{folder} has no {CONFIG}", "Name the folder that contains the recipe")
+    contents, left_out = _contents(folder)
+    normal = partial(_normal, is_checkout=version_control.is_checkout(folder))
     with (
         archive.open("wb") as file,
         gzip.GzipFile("", "wb", fileobj=file, mtime=0) as zipped,
         tarfile.open(fileobj=zipped, mode="w", format=tarfile.PAX_FORMAT) as tar,
     ):
-        for path in sorted(_walk(folder)):
-            tar.add(path, str(path.relative_to(folder)), recursive=False, filter=_anonymous)
+        for path in sorted(contents):
+            member = tar.gettarinfo(path, str(path.relative_to(folder)))
+            _keep_capability(member, path)
+            with path.open("rb") if member.isreg() else nullcontext() as source:
+                tar.addfile(normal(member), source)
+    return left_out
+
+
+def _contents(folder: Path) -> tuple[list[Path], list[str]]:
+    """What is packed of a folder, and the names of the rest. Of a folder that is left out, only its own name."""
+    ignored = version_control.ignored(folder)
+    left_out: list[str] = []
+
+    def is_packed(path: Path) -> bool:
+        name = PurePosixPath(path.relative_to(folder))
+        is_excluded = is_litter(name) or version_control.is_own_data(name) or name in ignored
+        if is_excluded:
+            left_out.append(str(name))
+        return not is_excluded
+
+    contents = list(_walk(folder, is_packed))
+    return contents, sorted(left_out)
+
+
+def _keep_capability(member: tarfile.TarInfo, path: Path) -> None:
+    if member.isreg() and CAPABILITY in os.listxattr(path):
+        member.pax_headers = {CAPABILITY_HEADER: os.getxattr(path, CAPABILITY).decode(errors="surrogateescape")}
 
 
 def unpack(archive: Path, folder: Path, *, max_bytes: int, max_files: int, entry: str = CONFIG) -> None:
@@ -41,7 +78,7 @@ def unpack(archive: Path, folder: Path, *, max_bytes: int, max_files: int, entry
     remove(folder)
     folder.mkdir(parents=True)
     try:
-        extract(archive, folder, max_bytes, max_files)
+        left_out = extract(archive, folder, max_bytes, max_files, is_recipe=entry == CONFIG)
         if not (folder / entry).is_file():
             raise InputError(
                 f"the archive has no {entry} at its root{_nested(folder, entry)}",
@@ -50,44 +87,56 @@ def unpack(archive: Path, folder: Path, *, max_bytes: int, max_files: int, entry
     except BaseException:
         remove(folder)
         raise
+    if left_out:
+        log.warning("left out of the archive, files that a system or an editor made: %s", listed(left_out))
 
 
 def digest(folder: Path, *, without: Collection[str] = ()) -> str:
     """The SHA-256 of a recipe's content: paths, file content, link targets, and whether files are executable.
 
-    Does not depend on the order in the archive, on times or on owners, and skips the paths in `without`.
+    The modes of the overlay are part of it. It does not depend on the order in the archive, on times or on owners, and
+    skips the paths in `without`.
     """
     total = hashlib.sha256()
     for path in sorted(_walk(folder), key=lambda path: path.relative_to(folder).as_posix()):
         name = path.relative_to(folder).as_posix()
-        for part in (name, *_content(path)) if name not in without else ():
+        for part in (name, *_content(path, PurePosixPath(name))) if name not in without else ():
             total.update(len(part).to_bytes(8, "big") + os.fsencode(part))
     return total.hexdigest()
 
 
-def _content(path: Path) -> Iterator[str]:
-    if path.is_symlink():
+def _content(path: Path, name: PurePosixPath) -> Iterator[str]:
+    status = path.lstat()
+    if stat.S_ISLNK(status.st_mode):
         yield from ("link", str(path.readlink()))
-    elif path.is_dir():
+        return
+    if is_overlay(name):
+        yield f"mode {stat.S_IMODE(status.st_mode):o}"
+    if stat.S_ISDIR(status.st_mode):
         yield "folder"
     else:
-        yield "program" if path.stat().st_mode & 0o100 else "file"
+        yield "program" if status.st_mode & 0o100 else "file"
         with path.open("rb") as file:
             yield hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _anonymous(member: tarfile.TarInfo) -> tarfile.TarInfo:
+def _normal(member: tarfile.TarInfo, *, is_checkout: bool) -> tarfile.TarInfo:
+    """A member without what differs between two copies of a recipe: time, owner, and modes without a meaning."""
     member.uid = member.gid = 0
     member.uname = member.gname = ""
     member.mtime = 0
+    if not is_overlay(PurePosixPath(member.name)):
+        member.mode = 0o755 if member.isdir() or member.mode & 0o100 else 0o644
+    elif is_checkout and not member.mode & 0o7000:
+        member.mode &= ~0o022  # git does not store it: it depends on the umask of the checkout
     return member
 
 
-def _walk(folder: Path) -> Iterator[Path]:
-    """Everything below a folder, in no particular order. Links are not followed."""
+def _walk(folder: Path, is_read: Callable[[Path], bool] = lambda _: True) -> Iterator[Path]:
+    """Everything below a folder that is to be read, in no particular order. Links are not followed."""
     pending = [folder]
     while pending:
-        for path in pending.pop().iterdir():
+        for path in filter(is_read, pending.pop().iterdir()):
             yield path
             if path.is_dir() and not path.is_symlink():
                 pending.append(path)

@@ -15,9 +15,10 @@ from lxml import etree
 
 from ims.recipes.archive import CONFIG
 from ims.recipes.description import read_xml
+from ims.recipes.overlay import ATTRIBUTES, apply_attributes
 
 # Files that kiwi uses after all packages are installed.
-LATE_FILES = ("README.md", "config.sh", "images.sh", "root", "root.tar.gz")
+LATE_FILES = ("README.md", "config.sh", "images.sh", "root", "root.tar.gz", ATTRIBUTES)
 # Files that kiwi uses before that.
 _EARLY_FILES = ("post_bootstrap.sh",)
 _REMOVALS = ("delete", "uninstall")
@@ -58,7 +59,8 @@ def write_image_part(recipe: Path, folder: Path) -> None:
             config.remove(section)
     whole = etree.SubElement(config, "packages", type="image")
     etree.SubElement(whole, "file", name=_WHOLE, target=f"/image/{CONFIG}")
-    _write(recipe, folder, config, exclude=_EARLY_FILES)
+    _write(recipe, folder, config, exclude=(ATTRIBUTES, *_EARLY_FILES))
+    apply_attributes(recipe, folder)
     os.link(recipe / CONFIG, folder / _WHOLE)
 
 

@@ -1,4 +1,8 @@
-"""Unpacks gzip tar archives whose content is not trusted. All limits are checked before a file is written."""
+"""Unpacks gzip tar archives whose content is not trusted. All limits are checked before a file is written.
+
+Links are never followed, neither here nor by those who read the unpacked files. Below the overlay folder of a recipe,
+a link is a path of the image and may be absolute; no other link leads there.
+"""
 
 from __future__ import annotations
 
@@ -13,8 +17,12 @@ import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
+from typing import cast
 
 from ims.errors import InputError
+from ims.recipes import overlay
+from ims.recipes.litter import is_litter
+from ims.recipes.overlay import Attributes
 
 MAX_DEPTH = 100
 """How many folders may be nested."""
@@ -25,15 +33,22 @@ MAX_NAME = 255
 MAX_HEADERS = 64 * 1024
 """Bytes of the headers of one entry. tarfile keeps them in memory, and recurses for each of them."""
 _OVERHEAD = 4096  # bytes that an archive needs for the headers and the padding of an entry
+_MAX_FOLLOWED = 40
+"""How many links the kernel follows on the way to a file."""
+_MAX_STEPS = 100_000
+"""How many parts of paths may be read to find out where the links of an archive lead."""
 _SHOWN = 200
 _HINT = "Pack it again with GNU tar, with regular files, folders and links only"
 # What tarfile raises for damaged and hostile archives.
 _MALFORMED = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError, LookupError, OverflowError)
 
 
-def extract(archive: Path, folder: Path, max_bytes: int, max_files: int) -> None:
-    """Extract an archive into an empty folder. Raises InputError with the entry, the value and the limit."""
-    target = _Target(folder, max_bytes, max_files)
+def extract(archive: Path, folder: Path, max_bytes: int, max_files: int, *, is_recipe: bool) -> list[str]:
+    """Extract an archive into an empty folder; returns the names of the litter that was left out.
+
+    Only a recipe has an overlay. Raises InputError with the entry, the value and the limit.
+    """
+    target = _Target(folder, max_bytes, max_files, is_recipe=is_recipe)
     try:
         with gzip.open(archive) as unzipped:
             stream = _Stream(unzipped, max_bytes + max_files * _OVERHEAD)
@@ -47,7 +62,8 @@ def extract(archive: Path, folder: Path, max_bytes: int, max_files: int) -> None
                 pass
     except (*_MALFORMED, RecursionError) as error:
         raise InputError(f"the archive is not a gzip tar archive: {error}", "Make it with tar -czf") from None
-    target.add_links()
+    target.finish()
+    return [str(name) for name in target.left_out]
 
 
 class _Stream(io.RawIOBase):
@@ -74,42 +90,83 @@ class _Stream(io.RawIOBase):
 class _Target:
     """The folder that an archive is unpacked to, and what it has so far."""
 
-    def __init__(self, folder: Path, max_bytes: int, max_files: int) -> None:
+    def __init__(self, folder: Path, max_bytes: int, max_files: int, *, is_recipe: bool) -> None:
         self._folder, self._max_bytes, self._max_files = folder, max_bytes, max_files
-        self._bytes = 0
+        self._is_recipe = is_recipe
+        self._bytes = self._steps = 0
         self._folders: set[PurePosixPath] = {PurePosixPath()}
         self._others: set[PurePosixPath] = set()
-        self._links: list[tarfile.TarInfo] = []
+        self._links: dict[PurePosixPath, tarfile.TarInfo] = {}
+        self._attributes: dict[PurePosixPath, Attributes] = {}
+        self.left_out: list[PurePosixPath] = []
 
     def add(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         """Unpack an entry. Symbolic links come last, so a name without `..` cannot lead out of the folder."""
         with _bad_entry(member):
             name = _checked_name(member.name)
+            if self._is_recipe and str(name) == overlay.ATTRIBUTES:
+                raise ValueError("the name is reserved")
             self._count_bytes(member)
-            if member.isdir():
+            if is_litter(name):
+                self.left_out.append(name)
+                self._count_files(name)
+            elif member.isdir():
                 self._add_folder(name)
-                return
-            self._reserve(name)
-            if member.issym():
-                self._links.append(member)
-            elif member.islnk():
-                self._add_hard_link(name, member)
+                self._set_mode(name, member)
             else:
-                self._add_file(name, tar, member)
+                self._reserve(name)
+                self._add_other(name, tar, member)
 
-    def add_links(self) -> None:
-        """Make the symbolic links.
+    def finish(self) -> None:
+        """Make the symbolic links, and note the attributes that the unpacked files cannot have."""
+        for name, member in self._links.items():
+            with _bad_entry(member):
+                (self._folder / name).symlink_to(self._checked_target(name, member.linkname))
+        overlay.write_attributes(self._folder, self._attributes)
+
+    def _add_other(self, name: PurePosixPath, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
+        if member.issym():
+            self._links[name] = member
+        elif member.islnk():
+            self._add_hard_link(name, member)
+        else:
+            self._add_file(name, tar, member)
+
+    def _is_overlay(self, name: PurePosixPath) -> bool:
+        return self._is_recipe and overlay.is_overlay(name)
+
+    def _checked_target(self, name: PurePosixPath, text: str) -> str:
+        """The target of a link. Raises ValueError if somebody who follows the link could leave the archive.
 
         No parent of a link is a link, and a normalized target has `..` only at its start. So the text of the target
         decides where the link leads.
         """
-        for member in self._links:
-            with _bad_entry(member):
-                name, target = _checked_name(member.name), posixpath.normpath(member.linkname)
-                _check_length(target, "target")
-                if target.startswith("/") or posixpath.normpath(name.parent / target).split("/")[0] == "..":
-                    raise ValueError(f"it leads out of the archive, to {member.linkname[:_SHOWN]!r}")
-                (self._folder / name).symlink_to(target)
+        _check_length(text, "target")
+        target = posixpath.normpath(text)
+        if target.startswith("/") and self._is_overlay(name):
+            return text
+        if target.startswith("/") or posixpath.normpath(name.parent / target).split("/")[0] == "..":
+            raise ValueError(f"it leads out of the archive, to {text[:_SHOWN]!r}")
+        if not self._is_overlay(name) and (image_link := self._image_link(name)) is not None:
+            raise ValueError(f"it leads to {str(image_link)[:_SHOWN]!r}, a link of the image")
+        return target
+
+    def _image_link(self, link: PurePosixPath) -> PurePosixPath | None:
+        """The link of the overlay that a link outside of it leads to, if any. A link in a circle leads nowhere."""
+        place, parts = PurePosixPath(), [*reversed(link.parts)]
+        followed = 0
+        while parts and followed <= _MAX_FOLLOWED:
+            if (steps := self._steps) >= _MAX_STEPS:
+                raise ValueError("the links of the archive are too many and too long")
+            self._steps, part = steps + 1, parts.pop()
+            place = place.parent if part == ".." else place / part
+            if (found := self._links.get(place)) is not None:
+                if self._is_overlay(place):
+                    return place
+                followed += 1
+                parts += reversed(PurePosixPath(posixpath.normpath(found.linkname)).parts)
+                place = place.parent
+        return None
 
     def _count_bytes(self, member: tarfile.TarInfo) -> None:
         if member.size < 0:
@@ -137,11 +194,26 @@ class _Target:
                 raise ValueError(f"{str(folder)[:_SHOWN]!r} is not a folder")
             if folder not in self._folders:
                 (self._folder / folder).mkdir()
+                (self._folder / folder).chmod(overlay.implicit_mode(folder) if self._is_recipe else 0o755)
                 self._folders.add(folder)
                 self._count_files(folder)
 
+    def _set_mode(self, name: PurePosixPath, member: tarfile.TarInfo) -> None:
+        """Give a file or folder of the overlay its mode. Others are for programs of the build only."""
+        path, mode = self._folder / name, member.mode & 0o7777
+        if not self._is_overlay(name):
+            path.chmod((mode & 0o755) | 0o600 if member.isreg() else 0o755)
+            return
+        usable = mode | (0o600 if member.isreg() else 0o700)
+        path.chmod(usable)
+        capability = _capability(member)
+        if capability or mode != usable:
+            self._attributes[name] = Attributes(mode, capability)
+        else:
+            self._attributes.pop(name, None)  # a folder may have several entries; the last one counts
+
     def _count_files(self, name: PurePosixPath) -> None:
-        found = len(self._folders) - 1 + len(self._others)
+        found = len(self._folders) - 1 + len(self._others) + len(self.left_out)
         if found > self._max_files:
             raise InputError(
                 f"the archive has more than {self._max_files} files: {str(name)[:_SHOWN]!r} is number {found}",
@@ -149,20 +221,45 @@ class _Target:
             )
 
     def _add_hard_link(self, name: PurePosixPath, member: tarfile.TarInfo) -> None:
-        (self._folder / name).hardlink_to(self._folder / _checked_name(member.linkname))
+        target = _checked_name(member.linkname)
+        if (link := self._links.get(target)) is not None:
+            self._links[name] = member.replace(linkname=link.linkname, deep=False)
+        elif target in self._others:
+            (self._folder / name).hardlink_to(self._folder / target)
+        else:
+            raise ValueError(f"it is a hard link to {str(target)[:_SHOWN]!r}, which is not a file before it")
 
     def _add_file(self, name: PurePosixPath, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         if member.issparse():
-            raise ValueError("it is a sparse file")
+            _check_map(member)
         source = tar.extractfile(member) if member.isreg() else None
         if source is None:
             raise ValueError("it is neither a file nor a folder nor a link")
         path = self._folder / name
         with path.open("xb") as file:
             shutil.copyfileobj(source, file)
-        # The overlay files of an image keep their permissions, without set-id bits and write access for others.
-        path.chmod((member.mode & 0o755) | 0o600)
+        self._set_mode(name, member)
         os.utime(path, (member.mtime, member.mtime))
+
+
+def _check_map(member: tarfile.TarInfo) -> None:
+    """Raises ValueError unless the parts of a sparse file follow each other and end within its size."""
+    end = 0
+    for offset, size in cast("list[tuple[int, int]]", member.sparse):
+        if size == 0:  # an unused part of the map
+            continue
+        if offset < end or size < 0 or offset + size > member.size:
+            raise ValueError(f"its part of {size} bytes at {offset} does not fit to its size of {member.size}")
+        end = offset + size
+
+
+def _capability(member: tarfile.TarInfo) -> bytes:
+    """The capabilities of a file, as GNU tar stores them."""
+    text = member.pax_headers.get(overlay.CAPABILITY_HEADER, "") if member.isreg() else ""
+    data = text.encode(errors="surrogateescape")
+    if len(data) > overlay.MAX_CAPABILITY:
+        raise ValueError(f"its capabilities have {len(data)} bytes, more than {overlay.MAX_CAPABILITY}")
+    return data
 
 
 def _checked_name(name: str) -> PurePosixPath:

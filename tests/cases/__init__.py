@@ -1,0 +1,1 @@
+"""Inputs from people who do this job, each with what is right."""
