@@ -77,8 +77,8 @@ class MemoryStore:
         return self.content[str(name)]
 
     def delete(self, name: ObjectName) -> None:
-        """Removes an object."""
-        del self.content[str(name)]
+        """Removes an object, if it exists."""
+        self.content.pop(str(name), None)
 
     def objects(self, bucket: str) -> list[ListedObject]:
         """The objects of a bucket, all an hour old."""

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from typing import Any
 
 from ims.api.errors import AirflowError
 from ims.api.runs.airflow import AirflowApi
+from ims.api.runs.runs import Run
 from ims.workflows import job_workflow
 
 
@@ -16,6 +18,7 @@ class MemoryAirflow(AirflowApi):
     def __init__(self) -> None:
         self.runs: dict[str, dict[str, Any]] = {}
         self.changes: list[tuple[str, str]] = []
+        self.archs: dict[str, str] = {}
 
     async def call(self, method: str, path: str, **arguments: Any) -> Any:
         """Answers the requests that the routes of jobs send. Raises AirflowError."""
@@ -32,6 +35,10 @@ class MemoryAirflow(AirflowApi):
         run["note"] = arguments["json"]["note"]
         run["steps"] = dict.fromkeys(run["steps"], "skipped")
         return run
+
+    def recorded_archs(self, runs: Iterable[Run]) -> dict[str, str]:
+        """What the jobs recorded when they began."""
+        return {run.job_id: self.archs[run.job_id] for run in runs if run.job_id in self.archs}
 
     async def find(self, path: str, **_arguments: Any) -> Any | None:
         """Returns a run, or None; XComs do not exist."""

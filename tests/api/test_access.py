@@ -19,9 +19,9 @@ from tests.service import PUBLIC_KEY, Service
 OPEN = {"/apis/ims/version", "/apis/ims/healthz/live", "/apis/ims/healthz/ready"}
 ALL_VERSIONS = {
     "public-keys": "GET POST DELETE",
-    "public-keys/{}": "GET DELETE",
+    "public-keys/{}": "GET PUT DELETE",
     "recipes": "GET POST DELETE",
-    "recipes/{}": "GET PATCH DELETE",
+    "recipes/{}": "GET PUT PATCH DELETE",
     "images": "GET POST DELETE",
     "images/{}": "GET PUT PATCH DELETE",
     "jobs": "GET POST DELETE",
@@ -29,6 +29,11 @@ ALL_VERSIONS = {
 }
 ONLY_V3 = {
     f"deleted/{kind}{one}": "GET PATCH DELETE" for kind in ("public-keys", "recipes", "images") for one in ("", "/{}")
+} | {
+    "remote-build-nodes": "GET POST DELETE",
+    "remote-build-nodes/{}": "GET DELETE",
+    "remote-build-nodes/status": "GET",
+    "remote-build-nodes/status/{}": "GET",
 }
 KNOWN = {
     (method, f"{root}/{path}")

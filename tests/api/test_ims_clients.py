@@ -16,11 +16,12 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from ims.api.runs.airflow import AirflowApi
 from ims.api.runs.trigger_guard import check_trigger
+from ims.records.models import Image
 from ims.storage.manifest import ROOTFS
 from ims.workflows import CREATE_IMAGE
-from tests.api.offline import Offline, application, offline_api
+from tests.api.offline import TASKS, Offline, application, offline_api
 from tests.api.offline_airflow import MemoryAirflow
-from tests.api.wire import assert_problem
+from tests.api.wire import assert_deleted, assert_problem
 from tests.service import PUBLIC_KEY
 
 PRIVATE = ed25519.Ed25519PrivateKey.generate()
@@ -33,6 +34,7 @@ def airflow(monkeypatch: pytest.MonkeyPatch) -> MemoryAirflow:
     made = MemoryAirflow()
     overrides: dict[Any, Any] = application().dependency_overrides
     monkeypatch.setitem(overrides, AirflowApi, lambda: made)
+    monkeypatch.setattr("ims.api.jobs.views.recorded_archs", made.recorded_archs)
     return made
 
 
@@ -112,6 +114,124 @@ def test_key_is_refused(offline: Offline, name: str) -> None:
     assert reason in answer.json()["detail"]
     assert text.strip() == "" or text.strip() not in answer.json()["detail"]
     assert offline.everything() == before
+
+
+# Records
+
+
+NEW: dict[str, Any] = {
+    "recipes": ({"name": "x", "recipe_type": "kiwi-ng", "linux_distribution": "sles15"}, {"arch": "aarch64"}),
+    "images": ({"name": "x", "metadata": {"a": "b"}}, {"name": "y"}),
+    "public-keys": ({"name": "x", "public_key": f"{PUBLIC_KEY}\n"}, {"public_key": PUBLIC_KEY}),
+}
+
+
+@pytest.mark.parametrize("version", ["v3", "v2"])
+@pytest.mark.parametrize("kind", NEW)
+def test_site_keeps_its_ids(offline: Offline, kind: str, version: str) -> None:
+    """PUT as the user of the tasks registers a record with its id; it can be repeated, and never changes a record."""
+    body, other = NEW[kind]
+    identity = str(uuid4())
+    path = f"/{version}/{kind}/{identity}"
+    first = offline.request(TASKS, "PUT", path, body)
+    assert first.status_code == 200, first.text
+    assert has(first.json(), {**body, "id": identity})
+    assert offline.request(TASKS, "PUT", path, body).json() == first.json()
+    assert offline.request("viewer", "GET", path).json() == first.json()
+    before = offline.everything()
+    assert_problem(offline.request(TASKS, "PUT", path, {**body, **other}), 409)
+    for user in ("user", "admin"):
+        assert_problem(offline.request(user, "PUT", path, body), 403, "id")
+        assert_problem(offline.request(user, "PUT", f"/v3/{kind}/{uuid4()}", body), 403, "id")
+    assert_problem(offline.request(TASKS, "PUT", f"/v3/{kind}/zzz", body), 422, "id")
+    assert_problem(offline.request(TASKS, "PUT", f"/v3/{kind}/{uuid4()}", {**body, "colour": "red"}), 422, "colour")
+    assert offline.everything() == before
+    offline.request("user", "DELETE", f"/v3/{kind}/{identity}")
+    assert_problem(offline.request(TASKS, "PUT", path, body), 409)
+
+
+@pytest.mark.parametrize("kind", ["recipes", "images"])
+def test_record_with_an_id_is_linked(offline: Offline, kind: str) -> None:
+    """PUT checks the link as POST does, and the link is part of what makes a record the same."""
+    body, _ = NEW[kind]
+    archive, manifest = offline.store.put(f"s3://ims/{uuid4()}/recipe.tar.gz"), offline.store.put_image()
+    link = {"path": archive if kind == "recipes" else manifest}
+    path = f"/v3/{kind}/{uuid4()}"
+    assert_problem(offline.request(TASKS, "PUT", path, {**body, "link": {"path": "s3://ims/gone"}}), 422, "link")
+    answer = offline.request(TASKS, "PUT", path, {**body, "link": link})
+    assert answer.json()["link"]["path"] == link["path"]
+    assert_problem(offline.request(TASKS, "PUT", path, body), 409)
+
+
+@pytest.mark.parametrize("kind", ["recipes", "images"])
+def test_linked_record_decides_before_s3(offline: Offline, kind: str) -> None:
+    """PATCH with the same link changes nothing, with another it is a conflict, whatever S3 holds."""
+    first, second = (
+        offline.store.put_image() if kind == "images" else offline.store.put(f"s3://ims/{uuid4()}/recipe.tar.gz")
+        for _ in range(2)
+    )
+    record = registered(offline, kind, link={"path": first})
+    path, link = f"/v3/{kind}/{record['id']}", record["link"]
+    offline.store.content.clear()
+    offline.store.asked.clear()
+    for same in (link, {"path": link["path"]}):
+        answer = offline.request("user", "PATCH", path, {"link": same})
+        assert (answer.status_code, answer.json()) == (200, record)
+    for other in ("s3://ims/gone", "s3://secrets/key", second):
+        offline.store.asked.clear()
+        assert_problem(offline.request("user", "PATCH", path, {"link": {"path": other}}), 409)
+    assert offline.store.asked == []
+    assert offline.request("viewer", "GET", path).json() == record
+
+
+READ = ("/v3/images", "/v2/recipes", "/public-keys", "/v3/jobs", "/v3/deleted/images", "/version", "/openapi.json")
+
+
+@pytest.mark.parametrize("path", READ)
+def test_head(offline: Offline, path: str) -> None:
+    """HEAD answers as GET does, without the body."""
+    full, head = (offline.request("viewer", method, path) for method in ("GET", "HEAD"))
+    assert (full.status_code, head.status_code, head.content) == (200, 200, b"")
+    for name in ("content-type", "content-length"):
+        assert head.headers[name] == full.headers[name]
+
+
+def test_head_of_what_cannot_be_read(offline: Offline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """HEAD needs a token, does nothing where there is no GET, and stops a long list."""
+    assert offline.request("nobody", "HEAD", "/v3/images").status_code == 401
+    assert offline.request("viewer", "HEAD", f"/v3/images/{uuid4()}").status_code == 404
+    assert offline.request("viewer", "HEAD", "/v3/images?colour=red").status_code == 400
+    monkeypatch.setattr("ims.api.catalog.listing.CHUNK", 1)
+    for _ in range(2):
+        registered(offline, "images")
+    answer = offline.request("viewer", "HEAD", "/v3/images?name=x")
+    assert (answer.status_code, answer.content) == (200, b"")
+
+
+NODES: dict[str, tuple[str, str, Any, int]] = {
+    "list": ("GET", "", None, 200),
+    "statuses": ("GET", "/status", None, 200),
+    "add": ("POST", "", {"xname": "x1000c0s0b0n0"}, 400),
+    "add nothing": ("POST", "", {}, 400),
+    "add with more": ("POST", "", {"xname": "x1000c0s0b0n0", "arch": "aarch64"}, 422),
+    "get": ("GET", "/x1000c0s0b0n0", None, 404),
+    "status": ("GET", "/status/x1000c0s0b0n0", None, 404),
+    "delete": ("DELETE", "/x1000c0s0b0n0", None, 404),
+    "delete all": ("DELETE", "", None, 400),
+}
+
+
+@pytest.mark.parametrize("name", NODES)
+def test_remote_build_nodes(offline: Offline, name: str) -> None:
+    """There are none: lists are empty, and everything else is a problem."""
+    method, path, body, status = NODES[name]
+    answer = offline.request("admin", method, f"/v3/remote-build-nodes{path}", body)
+    if status == 200:
+        assert (answer.status_code, answer.json()) == (200, [])
+    else:
+        assert answer.status_code == status, answer.text
+        assert answer.headers["content-type"] == "application/problem+json"
+        assert name in ("add nothing", "add with more") or "node" in answer.json()["detail"] or "cluster" in answer.text
 
 
 # Recipes and images
@@ -224,6 +344,8 @@ JOBS: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {
         {"ssh_containers": [{"name": "cfs", "jail": True}]},
     ),
     "no shell": ("create", {}, {"ssh_containers": None}),
+    "no sizes": ("create", {}, {"build_env_size": 60, "job_mem_size": 8}),
+    "sizes": ("customize", {"build_env_size": 5, "job_mem_size": 3}, {"build_env_size": 5, "job_mem_size": 3}),
     "empty file names": (
         "create",
         {"kernel_file_name": "", "initrd_file_name": "", "kernel_parameters_file_name": ""},
@@ -299,3 +421,86 @@ def test_job(offline: Offline, inputs: dict[str, str], name: str) -> None:
     assert has(answer.json(), expected), answer.json()
     later = offline.request("viewer", "GET", f"/v3/jobs/{answer.json()['id']}")
     assert has(later.json(), expected), later.json()
+
+
+# How S3 changes after the records were made; the job type, the status and what the answer says.
+GONE: dict[str, tuple[str, str, Any, int, str]] = {
+    "archive": ("create", "link", None, 422, "no object"),
+    "manifest": ("customize", "link", None, 422, "no object"),
+    "manifest that is none": ("customize", "link", b"\xff", 422, "neither JSON nor YAML"),
+    "rootfs": ("customize", "rootfs", None, 422, "no object"),
+    "other version": ("customize", "link", b'{"version": "1.1", "artifacts": []}', 400, "version"),
+    "no version": ("customize", "link", b'{"artifacts": []}', 400, "version"),
+    "no rootfs": ("customize", "link", b'{"version": "1.0", "artifacts": []}', 400, "0 artifacts"),
+    "rootfs elsewhere": (
+        "customize",
+        "link",
+        json.dumps(
+            {"version": "1.0", "artifacts": [{"type": ROOTFS, "link": {"path": "s3://secrets/rootfs"}}]}
+        ).encode(),
+        422,
+        "secrets",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GONE)
+def test_job_looks_at_s3(offline: Offline, airflow: MemoryAirflow, inputs: dict[str, str], name: str) -> None:
+    """A job whose archive, manifest or rootfs is gone is refused, and nothing is started."""
+    job_type, what, content, status, reason = GONE[name]
+    kind = "recipes" if job_type == "create" else "images"
+    path = offline.request("viewer", "GET", f"/v3/{kind}/{inputs[job_type]}").json()["link"]["path"]
+    path = path if what == "link" else path.replace("manifest.yaml", "rootfs")
+    if content is None:
+        del offline.store.content[path]
+    else:
+        offline.store.put(path, content)
+    answer = offline.request("user", "POST", "/v3/jobs", job_of(inputs, job_type))
+    assert_problem(answer, status, "artifact_id")
+    assert reason in answer.json()["detail"]
+    assert airflow.changes == []
+    assert "s3://secrets/rootfs" not in offline.store.asked
+
+
+@pytest.mark.parametrize("method", ["GET", "DELETE"])
+def test_filter_in_any_case(offline: Offline, airflow: MemoryAirflow, inputs: dict[str, str], method: str) -> None:
+    """Statuses and types are found in any case; unknown ones are refused, and nothing is deleted."""
+    job = offline.request("user", "POST", "/v3/jobs", job_of(inputs, "create")).json()
+    for query in ("status=bogus", "status=creating&status=", "job_type=bogus", "status=CREATING&job_type=x"):
+        answer = offline.request("admin", method, f"/v3/jobs?{query}")
+        assert answer.status_code == 400, answer.text
+    assert len(airflow.changes) == 1
+    answer = offline.request("admin", method, "/v3/jobs?status=Creating&status=SUCCESS&job_type=Create")
+    if method == "GET":
+        assert [item["id"] for item in answer.json()] == [job["id"]]
+    else:
+        assert_deleted(answer)
+        assert airflow.changes[1][0] == "PATCH"
+
+
+def test_job_of_a_paused_workflow_is_deleted(offline: Offline, airflow: MemoryAirflow, inputs: dict[str, str]) -> None:
+    """The first DELETE cancels the job, which would never end; the second one deletes it."""
+    for path in ("/v3/jobs/{}", "/v2/jobs/{}", "/v3/jobs?status=error"):
+        job = offline.request("user", "POST", "/v3/jobs", job_of(inputs, "create")).json()
+        assert_deleted(offline.request("user", "DELETE", f"/v3/jobs/{job['id']}"))
+        assert offline.request("user", "GET", f"/v3/jobs/{job['id']}").json()["status"] == "error"
+        assert_deleted(offline.request("user", "DELETE", path.format(job["id"])))
+        assert_problem(offline.request("user", "GET", f"/v3/jobs/{job['id']}"), 404)
+    assert airflow.runs == {}
+
+
+def test_architecture_of_a_job_without_recipe(offline: Offline, airflow: MemoryAirflow, inputs: dict[str, str]) -> None:
+    """A job keeps its architecture when its recipe is purged, whether it made an image or not."""
+    for arch in ("aarch64", None):
+        job = offline.request("user", "POST", "/v3/jobs", job_of(inputs, "create")).json()
+        assert job["arch"] == "x86_64"
+        conf = airflow.runs[f"dags/create_image/dagRuns/{job['id']}"]["conf"]
+        conf["artifact_id"] = str(uuid4())  # purged
+        if arch is not None:
+            offline.records.add(Image(name="x", arch=arch, job_id=job["id"]))
+        else:
+            airflow.archs[job["id"]] = "x86_64"
+        shown = offline.request("user", "GET", f"/v3/jobs/{job['id']}").json()
+        assert shown["arch"] == (arch or "x86_64")
+        assert shown["kernel_file_name"] == ("Image" if arch == "aarch64" else "vmlinuz")
+        assert shown in offline.request("user", "GET", f"/v3/jobs?arch={shown['arch']}").json()

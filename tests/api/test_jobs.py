@@ -34,8 +34,8 @@ OF_IMS: dict[str, Any] = {
     "status": "creating",
     "arch": "x86_64",
     "enable_debug": False,
-    "build_env_size": None,
-    "job_mem_size": None,
+    "build_env_size": 60,
+    "job_mem_size": 8,
     "kernel_file_name": "vmlinuz",
     "initrd_file_name": "initrd",
     "kernel_parameters_file_name": "kernel-parameters",
@@ -275,6 +275,7 @@ def test_failed_job_is_listed(api: httpx.Client, failed: dict[str, Any]) -> None
 
 FILTERS: dict[str, tuple[dict[str, Any], bool]] = {
     "status": ({"status": "error"}, True),
+    "any case": ({"status": "ERROR", "job_type": "Create"}, True),
     "other status": ({"status": "success"}, False),
     "one of several": ({"status": ["success", "error"]}, True),
     "none of several": ({"status": ["success", "creating"]}, False),
@@ -306,9 +307,9 @@ BAD_FILTERS = {
     "arch": Refused({"arch": "riscv64"}, 422, ("arch",)),
     "moment": Refused({"created_after": "yesterday"}, 422, ("created_after",)),
     "time out of range": Refused({"created_before": "9999-12-31T23:59:59-23:59"}, 422, ("created_before",)),
-    "status": Refused({"status": "zzz"}, 422, ("status.0",)),
-    "status empty": Refused({"status": ["error", ""]}, 422, ("status.1",)),
-    "type": Refused({"job_type": "zzz"}, 422, ("job_type",)),
+    "status": Refused({"status": "zzz"}, 400, ("status",)),
+    "status empty": Refused({"status": ["error", ""]}, 400, ("status",)),
+    "type": Refused({"job_type": "zzz"}, 400, ("job_type",)),
     **{f"age {age!r}": Refused({"age": age}, 400, ("age",)) for age in BAD_AGES},
 }
 

@@ -16,9 +16,9 @@ from tests.service import Service
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=60)
 NAME = TEXT.filter(bool)
 ARCH = st.sampled_from(["x86_64", "aarch64"])
-VARIABLE = st.fixed_dictionaries({"key": st.from_regex(r"[A-Za-z_][A-Za-z0-9_]*", fullmatch=True), "value": TEXT})
-# The one mapping that means something else: the pair that `cray ims` sends.
-METADATA = st.dictionaries(TEXT, TEXT, max_size=5).filter(lambda labels: set(labels) != {"key", "value"})
+VARIABLE = st.fixed_dictionaries({"key": NAME, "value": TEXT})
+# The mappings that mean something else: the pair that `cray ims` sends, and its key alone.
+METADATA = st.dictionaries(TEXT, TEXT, max_size=5).filter(lambda labels: set(labels) | {"value"} != {"key", "value"})
 FIELDS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     "public-keys": st.fixed_dictionaries({"name": NAME}),
     "recipes": st.fixed_dictionaries(

@@ -199,9 +199,7 @@ def test_unknown_id(api: httpx.Client, method: str, identity: str) -> None:
     assert_problem(api.request(method, f"{RECIPES}/{identity}", json=CHANGE.get(method)), 404)
 
 
-@pytest.mark.parametrize(
-    ("method", "path"), [("PUT", ""), ("PATCH", ""), ("POST", f"/{NOBODY}"), ("PUT", f"/{NOBODY}")]
-)
+@pytest.mark.parametrize(("method", "path"), [("PUT", ""), ("PATCH", ""), ("POST", f"/{NOBODY}")])
 def test_no_such_method(api: httpx.Client, method: str, path: str) -> None:
     """Other methods answer 405 with a problem."""
     assert_problem(api.request(method, RECIPES + path, json=REQUIRED), 405)

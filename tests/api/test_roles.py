@@ -45,11 +45,15 @@ TABLE: dict[str, dict[str, str]] = {
     "/nights/{id}": KIND,
     "/overview": KIND,
     "/public-keys": KIND,
-    "/public-keys/{id}": KIND,
+    "/public-keys/{id}": {**KIND, "PUT": SERVICE},
     "/recipes": KIND,
-    "/recipes/{id}": KIND,
+    "/recipes/{id}": {**KIND, "PUT": SERVICE},
     "/recipes/{id}/image": KIND,
     "/recipes/{id}/plan": KIND,
+    "/remote-build-nodes": KIND,
+    "/remote-build-nodes/status": KIND,
+    "/remote-build-nodes/status/{xname}": KIND,
+    "/remote-build-nodes/{xname}": KIND,
     "/version": {"GET": OPEN},
 }
 API_ROUTES = sorted(name for name in ROUTES if name != "PUT /token")
@@ -80,7 +84,7 @@ def needed(name: str) -> str:
 def test_route(offline: Offline, name: str) -> None:
     """A role that may not send a request gets 401 or 403, and nothing changes; any other role gets another answer."""
     method, path = name.split()
-    path = re.sub(r"\{(id|other|step)\}", lambda _match: str(uuid4()), path).replace("{file}", "swagger-ui.css")
+    path = re.sub(r"\{(id|other|step|xname)\}", lambda _match: str(uuid4()), path).replace("{file}", "swagger-ui.css")
     body = None if method in ("GET", "DELETE") else {"colour": "red"}
     before = offline.everything()
     for role, allowed in ALLOWED.items():

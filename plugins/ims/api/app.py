@@ -14,9 +14,10 @@ from ims.api.catalog.listing import by_arch, by_name, by_packages
 from ims.api.http import problems
 from ims.api.http.auth import AuthMiddleware
 from ims.api.http.body import BodyMiddleware
+from ims.api.http.head import HeadMiddleware
 from ims.api.http.headers import HeadersMiddleware
 from ims.api.http.services import RecordsService
-from ims.api.jobs import jobs, logs, shells
+from ims.api.jobs import build_nodes, jobs, logs, shells
 from ims.api.retention import maintenance
 from ims.api.retention.purge_routes import hard_delete_routes, purge_routes
 from ims.api.runs import nights, plans
@@ -65,6 +66,7 @@ def versioned_routes(number: int) -> APIRouter:
         router.include_router(resource.router)
     if number == 3:
         router.include_router(maintenance.router)
+        router.include_router(build_nodes.router)
     return router
 
 
@@ -77,6 +79,7 @@ def build_app(*pages: APIRouter) -> FastAPI:
     app.add_middleware(BodyMiddleware)
     app.add_middleware(AuthMiddleware)
     app.add_middleware(HeadersMiddleware)
+    app.add_middleware(HeadMiddleware)
     app.include_router(general)
     for router in pages:
         app.include_router(router)

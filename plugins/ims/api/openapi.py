@@ -27,6 +27,7 @@ TAGS = {
     "images": "Images with their artifacts, packages, files and differences.",
     "public-keys": "SSH public keys that can log in to the shells of jobs.",
     "jobs": "Builds and customizations of images with their steps, logs and shells.",
+    "remote-build-nodes": "The remote build nodes of IMS, of which this service has none.",
     "nights": "Scheduled builds of all nightly recipes.",
     "deleted": "Tombstones of deleted records: list, undelete or purge them.",
     "maintenance": "The clean-up of records and objects.",

@@ -46,6 +46,10 @@ def _empty(value: object) -> object:
 _Checksum = Annotated[_Text, BeforeValidator(_empty)]
 
 
+class ManifestVersionError(InputError):
+    """A manifest has another version, or none."""
+
+
 class Link(BaseModel):
     """The address of an object."""
 
@@ -80,14 +84,15 @@ def read_manifest(data: bytes, name: object, buckets: Collection[str] = ()) -> M
     """Parses a manifest in JSON or YAML. `name` appears in errors.
 
     Raises InputError if it is neither, or not a manifest of version 1.0, or if `buckets` are given and an artifact is
-    in another bucket.
+    in another bucket; ManifestVersionError if it has another version.
     """
     try:
         manifest = Manifest.model_validate(_load(data, name))
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the document"
-        raise InputError(f"the manifest {name} is not of version 1.0: {where}: {first['msg']}") from None
+        kind = ManifestVersionError if where == "version" else InputError
+        raise kind(f"the manifest {name} is not of version 1.0: {where}: {first['msg']}") from None
     for artifact in manifest.artifacts if buckets else ():
         ObjectName.parse(artifact.link.path, buckets)
     return manifest

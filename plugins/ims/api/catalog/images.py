@@ -8,9 +8,10 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
-from ims.api.catalog.links import Linked, check_image_link, set_link
+from ims.api.catalog.links import Linked, check_image_link, has_link, set_link
 from ims.api.catalog.listing import by_packages, page
-from ims.api.errors import ConflictError, FieldError
+from ims.api.catalog.registration import register
+from ims.api.errors import FieldError
 from ims.api.http.auth import may_read, may_write, only_service
 from ims.api.http.lists import PAGE
 from ims.api.http.owners import SERVICE
@@ -27,12 +28,10 @@ from ims.api.http.schemas import (
     Text,
 )
 from ims.api.http.services import RecordsService, StoreService
-from ims.errors import MissingError
 from ims.images.changes import Changes
 from ims.params import Identity
 from ims.records.models import Image, ImageObject, ImagePackage
 from ims.records.selection import Selection
-from ims.records.store import IdTakenError
 
 router = APIRouter()
 Selected = Annotated[Selection, Depends(by_packages)]
@@ -156,29 +155,20 @@ def put_image(
     identity: Annotated[Identity, Path(alias="id")], body: ImageIn, records: RecordsService, store: StoreService
 ) -> Image:
     """Register an image with a given id. The request can be repeated: the second time, it changes nothing."""
-    try:
-        known = records.get(Image, identity)
-    except MissingError:
-        image = _image(body, store)
-        image.id = identity
-        try:
-            return records.add(image)
-        except IdTakenError:
-            # A tombstone has the id, or the same request arrived at the same moment.
-            if (found := records.find(Image, identity)) is None or found.deleted is not None:
-                raise
-            known = found
-    same = (known.name, known.arch, known.job_id) == (body.name, body.arch, body.job_id)
-    if not same or known.link_path != (body.link.path if body.link else None):
-        raise ConflictError(f"there is another image with the id {identity}")
-    return known
+
+    def is_same(known: Image) -> bool:
+        fields = (known.name, known.arch, known.job_id, known.link_path)
+        return fields == (body.name, body.arch, body.job_id, body.link.path if body.link else None)
+
+    return register(records, Image, identity, lambda: _image(body, store), is_same)
 
 
 @router.patch("/{id}", dependencies=[may_write()], response_model=ImageOut)
 def update_image(identity: Id, body: ImagePatch, records: RecordsService, store: StoreService) -> Image:
     """Change an image."""
-    records.get(Image, identity)
-    linked = check_image_link(store, body.link) if body.link is not None else None
+    known = records.get(Image, identity)
+    is_new = body.link is not None and not has_link(known, body.link)
+    linked = check_image_link(store, body.link) if body.link is not None and is_new else None
 
     def change(image: Image) -> None:
         if body.link is not None and linked is not None:

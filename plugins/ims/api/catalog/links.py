@@ -68,13 +68,18 @@ def needed_by(store: ObjectStore, link: ArtifactLink) -> set[str]:
     return _objects(link, read_linked_manifest(store, link))
 
 
+def has_link(record: Recipe | Image, link: ArtifactLink) -> bool:
+    """Returns whether a record has this link, or none. Raises ConflictError if it has another."""
+    if record.link is not None and record.link != link.model_dump():
+        raise ConflictError(f"{record.name} ({record.id}) already links {record.link['path']}")
+    return record.link is not None
+
+
 def set_link(record: Recipe | Image, link: ArtifactLink) -> None:
     """Sets the link of a record, once for all. Raises ConflictError if the record has another."""
-    new = link.model_dump()
-    if record.link is not None and record.link != new:
-        raise ConflictError(f"{record.name} ({record.id}) already links {record.link['path']}")
-    record.link = new
-    record.link_path = link.path
+    if not has_link(record, link):
+        record.link = link.model_dump()
+        record.link_path = link.path
 
 
 def read_linked_manifest(store: ObjectStore, link: ArtifactLink) -> Manifest:

@@ -8,14 +8,16 @@ from typing import Annotated, Any
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from cryptography.hazmat.primitives.serialization import load_ssh_public_key
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import AfterValidator, Field
 
 from ims.api.catalog.listing import by_name, page
-from ims.api.http.auth import may_read, may_write
+from ims.api.catalog.registration import register
+from ims.api.http.auth import may_read, may_write, only_service
 from ims.api.http.lists import PAGE
 from ims.api.http.schemas import Id, Name, RecordOut, RequestBody
 from ims.api.http.services import RecordsService
+from ims.params import Identity
 from ims.records.models import PublicKey
 from ims.records.selection import Selection
 
@@ -84,6 +86,18 @@ def list_public_keys(request: Request, response: Response, records: RecordsServi
 def create_public_key(body: PublicKeyIn, records: RecordsService) -> PublicKey:
     """Register a public key."""
     return records.add(PublicKey(name=body.name, public_key=body.public_key))
+
+
+@router.put("/{id}", dependencies=only_service("id", "register the key with POST"), response_model=PublicKeyOut)
+def put_public_key(
+    identity: Annotated[Identity, Path(alias="id")], body: PublicKeyIn, records: RecordsService
+) -> PublicKey:
+    """Register a public key with a given id. The request can be repeated: the second time, it changes nothing."""
+
+    def is_same(known: PublicKey) -> bool:
+        return (known.name, known.public_key) == (body.name, body.public_key)
+
+    return register(records, PublicKey, identity, lambda: PublicKey(**body.model_dump()), is_same)
 
 
 @router.get("/{id}", dependencies=[may_read()], response_model=PublicKeyOut)

@@ -5,18 +5,20 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any, Literal
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import AfterValidator, Field
 
 from ims.api.catalog.images import ImageOut
-from ims.api.catalog.links import check_recipe_link, set_link
+from ims.api.catalog.links import check_recipe_link, has_link, set_link
 from ims.api.catalog.listing import by_arch, page
-from ims.api.http.auth import may_read, may_write
+from ims.api.catalog.registration import register
+from ims.api.http.auth import may_read, may_write, only_service
 from ims.api.http.lists import PAGE
 from ims.api.http.owners import SERVICE
 from ims.api.http.schemas import Arch, ArtifactLink, Id, LinkOut, Name, PatchBody, RecordOut, RequestBody, Text
 from ims.api.http.services import RecordsService, StoreService
 from ims.errors import InputError
+from ims.params import Identity
 from ims.recipes.secrets import has_login, secret_name
 from ims.records.models import Image, Recipe
 from ims.records.selection import Selection
@@ -120,17 +122,27 @@ def list_recipes(request: Request, response: Response, records: RecordsService, 
 @router.post("", status_code=201, dependencies=[may_write()], response_model=RecipeOut)
 def create_recipe(body: RecipeIn, records: RecordsService, store: StoreService) -> Recipe:
     """Register a recipe."""
-    recipe = Recipe(**body.model_dump(exclude={"link"}))
-    if body.link is not None:
-        check_recipe_link(store, body.link)
-        set_link(recipe, body.link)
-    return records.add(recipe)
+    return records.add(_recipe(body, store))
 
 
 @router.get("/{id}", dependencies=[may_read()], response_model=RecipeOut)
 def get_recipe(identity: Id, records: RecordsService) -> Recipe:
     """Get a recipe."""
     return records.get(Recipe, identity)
+
+
+@router.put("/{id}", dependencies=only_service("id", "register the recipe with POST"), response_model=RecipeOut)
+def put_recipe(
+    identity: Annotated[Identity, Path(alias="id")], body: RecipeIn, records: RecordsService, store: StoreService
+) -> Recipe:
+    """Register a recipe with a given id. The request can be repeated: the second time, it changes nothing."""
+
+    def is_same(known: Recipe) -> bool:
+        fields = ("name", "recipe_type", "linux_distribution", "arch")
+        is_alike = all(getattr(known, field) == getattr(body, field) for field in fields)
+        return is_alike and known.link_path == (body.link.path if body.link else None)
+
+    return register(records, Recipe, identity, lambda: _recipe(body, store), is_same)
 
 
 @router.get("/{id}/image", dependencies=[may_read()], response_model=ImageOut)
@@ -142,8 +154,8 @@ def get_newest_image(identity: Id, records: RecordsService) -> Image:
 @router.patch("/{id}", dependencies=[may_write()], response_model=RecipeOut)
 def update_recipe(identity: Id, body: RecipePatch, records: RecordsService, store: StoreService) -> Recipe:
     """Change a recipe."""
-    records.get(Recipe, identity)
-    if body.link is not None:
+    known = records.get(Recipe, identity)
+    if body.link is not None and not has_link(known, body.link):
         check_recipe_link(store, body.link)
 
     def change(recipe: Recipe) -> None:
@@ -155,3 +167,11 @@ def update_recipe(identity: Id, body: RecipePatch, records: RecordsService, stor
             setattr(recipe, field, value)
 
     return records.change(Recipe, identity, change)
+
+
+def _recipe(body: RecipeIn, store: StoreService) -> Recipe:
+    recipe = Recipe(**body.model_dump(exclude={"link"}))
+    if body.link is not None:
+        check_recipe_link(store, body.link)
+        set_link(recipe, body.link)
+    return recipe

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
-from typing import Annotated
+from typing import Annotated, get_args
 
 from fastapi import Depends, Query
 
@@ -28,16 +29,18 @@ class JobFilter:
 
     def __init__(
         self,
-        status: Annotated[list[JobStatus] | None, Query(max_length=20)] = None,
-        job_type: Annotated[JobType | None, Query()] = None,
+        status: Annotated[
+            list[Text] | None, Query(max_length=20, description="several are alternatives; in any case")
+        ] = None,
+        job_type: Annotated[Text | None, Query(description="`create` or `customize`, in any case")] = None,
         age: Annotated[Text | None, Query(max_length=50, description="older than this, such as 1w2d3h4m")] = None,
         name: Annotated[ImageName | None, Query(description="`image_root_archive_name`")] = None,
         arch: Annotated[Arch | None, Query()] = None,
         created_after: CreatedAfter = None,
         created_before: CreatedBefore = None,
     ) -> None:
-        self._status = status
-        self._job_type = job_type
+        self._status = [_one_of(get_args(JobStatus), "status", text) for text in status or ()]
+        self._job_type = None if job_type is None else _one_of(get_args(JobType), "job_type", job_type)
         self._name = name
         self._arch = arch
         self._after = created_after
@@ -47,7 +50,7 @@ class JobFilter:
     @property
     def runs(self) -> RunFilter:
         """The filter of runs; it can let more jobs pass than `matches`."""
-        states = set().union(*(_STATES.get(status, RUN_NOT_ENDED) for status in self._status or ()))
+        states = set().union(*(_STATES.get(status, RUN_NOT_ENDED) for status in self._status))
         workflows = [workflow.dag_id for workflow in JOB_WORKFLOWS if self._job_type in (None, workflow.job_type)]
         return RunFilter(workflows, sorted(states) or None, self._after, self._before)
 
@@ -58,6 +61,13 @@ class JobFilter:
             and self._name in (None, job.image_root_archive_name)
             and self._arch in (None, job.arch)
         )
+
+
+def _one_of(known: Sequence[str], field: str, text: str) -> str:
+    """Returns the value in lower case. Raises UnusableError if it is none of these."""
+    if text.lower() not in known:
+        raise UnusableError.of(field, f"{text!r} is none of {', '.join(known)}")
+    return text.lower()
 
 
 def parse_age(text: str) -> timedelta:

@@ -115,7 +115,7 @@ async def update_job(
 async def delete_job(
     identity: Id, airflow: AirflowService, describe: DescribeService, caller: CurrentCaller, dry_run: DryRun = False
 ) -> Response:
-    """Delete a job that has ended, or cancel a job that runs, which then ends with the status `error`."""
+    """Delete a job that has ended or was cancelled before it began; cancel any other, which then ends in `error`."""
     run = await expect_job(airflow, identity)
     if dry_run:
         return would_delete([_planned(await describe.one(run))])
@@ -137,7 +137,9 @@ def _planned(job: JobOut) -> PlannedDeletion:
 
 
 async def _delete(airflow: AirflowApi, run: Run, caller: Caller) -> None:
-    if run.state in RUN_NOT_ENDED:
+    # A run that is cancelled while it is queued ends when it would start: never, if its workflow is paused.
+    never_starts = run.state == "queued" and run.is_cancelled
+    if run.state in RUN_NOT_ENDED and not never_starts:
         await cancel(airflow, run, f"by {caller.name}")
     else:
         await airflow.call("DELETE", f"dags/{run.dag_id}/dagRuns/{run.run_id}")

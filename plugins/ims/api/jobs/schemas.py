@@ -84,8 +84,8 @@ class JobOut(BaseModel):
     image_root_archive_name: str | None = None
     arch: str | None
     enable_debug: bool
-    build_env_size: int | None
-    job_mem_size: int | None
+    build_env_size: int = Field(description="60, as in IMS, if the job did not set it; then IMS_BUILD_ENV_SIZE applies")
+    job_mem_size: int = Field(description="8, as in IMS, if the job did not set it; then no limit applies")
     kernel_file_name: str
     initrd_file_name: str
     kernel_parameters_file_name: str

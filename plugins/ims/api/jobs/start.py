@@ -14,7 +14,7 @@ from ims.api.http.auth import CurrentCaller
 from ims.api.http.services import RecordsService, StoreService
 from ims.api.jobs.schemas import CreateJobIn, CustomizeJobIn
 from ims.api.runs.airflow import AirflowService
-from ims.api.runs.job_checks import check_job
+from ims.api.runs.job_checks import check_job, check_references
 from ims.api.runs.lookup import expect_job, find_job
 from ims.api.runs.reasons import cancel
 from ims.api.runs.runs import Run, new_run
@@ -49,20 +49,18 @@ class JobStart:
     async def start(self, dag_id: str, params: JobParams, key: str | None) -> Run:
         """Returns the run of the new job, or of the job that the caller has already started with the same key.
 
-        Raises ConflictError if that is another job, UnusableError if the job refers to something that cannot be used.
+        Raises ConflictError if that is another job, UnusableError or FieldError if the job refers to something that
+        cannot be used or is gone.
         """
         run_id = idempotent_run_id(self._caller.id, key) if key else str(uuid.uuid4())
         run = await find_job(self._airflow, run_id) if key else None
         if run is None:
-            await self._check(params)
+            await run_in_threadpool(check_job, params, self._records, self._store)
             run = await self._create(dag_id, run_id, params)
             await self._check_again(run, params)
         if (run.dag_id, run.job.model_dump()) != (dag_id, params.model_dump()):
             raise ConflictError(f"the Idempotency-Key was used for another job: {run.job_id}")
         return run
-
-    async def _check(self, params: JobParams) -> None:
-        await run_in_threadpool(check_job, params, self._records, self._store)
 
     async def _create(self, dag_id: str, run_id: str, params: JobParams) -> Run:
         body = {"dag_run_id": run_id, "logical_date": None, "conf": params.model_dump(exclude_unset=True)}
@@ -80,7 +78,7 @@ class JobStart:
         check finds that the record is gone.
         """
         try:
-            await self._check(params)
+            await run_in_threadpool(check_references, params, self._records, self._store)
         except FieldError:
             await cancel(self._airflow, run, "because its inputs were deleted")
             raise

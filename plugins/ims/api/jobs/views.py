@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from ims.api.http.services import RecordsService, ShellsService
 from ims.api.jobs.schemas import Address, JobOut, ShellState, Step
 from ims.api.runs.airflow import AirflowService
+from ims.api.runs.every_run import recorded_archs
 from ims.api.runs.lists import queue_positions
 from ims.api.runs.runs import Run, TaskInstance
 from ims.params import ShellSpec
@@ -18,6 +19,8 @@ from ims.records.models import Image, Recipe, Shell
 from ims.settings import settings
 from ims.workflows import JobType
 
+DEFAULT_SIZES = {"build_env_size": 60, "job_mem_size": 8}
+"""What IMS says of a job that did not set its sizes, in GiB. Such a job takes what it needs."""
 ARTIFACTS: dict[JobType, Any] = {"create": Recipe, "customize": Image}
 
 
@@ -46,19 +49,26 @@ class Describe:
             job_type: self._records.find_all(kind, [_artifact(run) for run in runs if run.job_type == job_type])
             for job_type, kind in ARTIFACTS.items()
         }
-        return [
-            _described(run, artifacts[run.job_type].get(_artifact(run)), images.get(job), shells.get(job))
+        found = [
+            (run, artifacts[run.job_type].get(_artifact(run)), images.get(job), shells.get(job))
             for run, job in zip(runs, jobs, strict=True)
         ]
+        unknown = [run for run, artifact, image, _ in found if artifact is None and image is None]
+        archs = recorded_archs(unknown) if unknown else {}
+        return [_described(*item, archs.get(item[0].job_id)) for item in found]
 
 
 def _artifact(run: Run) -> str:
     return str(run.conf.get("artifact_id"))
 
 
-def _described(run: Run, artifact: Recipe | Image | None, image: Image | None, shell: Shell | None) -> JobOut:
+def _described(
+    run: Run, artifact: Recipe | Image | None, image: Image | None, shell: Shell | None, recorded_arch: str | None
+) -> JobOut:
+    """Describes a job. Its architecture is that of its recipe or image, or as it was recorded if both are gone."""
     fields = run.job.model_dump(warnings=False)
-    arch = artifact.arch if artifact is not None else None
+    fields |= {name: size for name, size in DEFAULT_SIZES.items() if fields[name] is None}
+    arch = next((record.arch for record in (artifact, image) if record is not None), recorded_arch)
     failed = run.failed
     kernel = fields.pop("kernel_file_name") or ("Image" if arch == "aarch64" else "vmlinuz")
     dkms = fields.pop("require_dkms")

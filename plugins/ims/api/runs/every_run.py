@@ -42,6 +42,20 @@ def images_in_progress(runs: Iterable[Run]) -> set[str]:
     return found
 
 
+def recorded_archs(runs: Iterable[Run]) -> dict[str, str]:
+    """Returns the architectures of what jobs work on, by job id, if the jobs have begun.
+
+    Whoever sees a run may know it, even if the record is gone.
+    """
+    found: dict[str, str] = {}
+    with create_session() as session:
+        for run in runs:
+            query = XComModel.get_many(run_id=run.run_id, dag_ids=run.dag_id, task_ids=OPEN_WORKSPACE, key="arch")
+            if (entry := session.scalars(query).first()) is not None:
+                found[run.job_id] = str(XComModel.deserialize_value(entry))
+    return found
+
+
 def _run(item: DagRun) -> Run:
     return Run(
         dag_id=item.dag_id,

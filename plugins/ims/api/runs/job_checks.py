@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import platform
 
-from ims.api.errors import UnusableError
+from ims.api.errors import FieldError, UnusableError
 from ims.errors import InputError, MissingError
 from ims.params import CustomizeParams, JobParams, NightParams
 from ims.records.models import Image, PublicKey, Recipe, RecordType
 from ims.records.store import Records
 from ims.settings import settings
+from ims.storage.manifest import MAX_BYTES, ROOTFS, Manifest, ManifestVersionError, read_manifest
 from ims.storage.objects import ObjectName, ObjectStore
 
 
 def check_job(job: JobParams, records: Records, store: ObjectStore) -> None:
-    """Raises UnusableError if the job refers to a record or object that does not exist or cannot be used here."""
+    """Raises UnusableError if the job refers to a record that does not exist or cannot be used here.
+
+    Raises FieldError if the archive, the manifest or the rootfs is not in S3.
+    """
+    check_objects(check_references(job, records, store), store)
+
+
+def check_references(job: JobParams, records: Records, store: ObjectStore) -> Recipe | Image:
+    """Returns the record that a job works on.
+
+    Raises UnusableError if the job refers to a record or playbook that does not exist or cannot be used here.
+    """
     artifact: Recipe | Image
     if isinstance(job, CustomizeParams):
         artifact = _find(records, Image, job.artifact_id, "artifact_id")
@@ -25,6 +37,26 @@ def check_job(job: JobParams, records: Records, store: ObjectStore) -> None:
     _check_artifact(artifact, "artifact_id")
     if isinstance(job, CustomizeParams) and job.playbook is not None:
         _check_playbook(store, job.playbook)
+    return artifact
+
+
+def check_objects(artifact: Recipe | Image, store: ObjectStore) -> None:
+    """Raises FieldError if the archive of a recipe, or the manifest or rootfs of an image, is not in S3.
+
+    Raises UnusableError if the manifest is of another version or has not exactly one rootfs.
+    """
+    link = artifact.link or {}
+    try:
+        name = ObjectName.parse(link["path"], settings().buckets)
+        if isinstance(artifact, Image):
+            name = _rootfs(read_manifest(store.read_bytes(name, MAX_BYTES), name, settings().buckets))
+        store.stat(name)
+    except UnusableError:
+        raise
+    except ManifestVersionError as error:
+        raise UnusableError.of("artifact_id", str(error)) from None
+    except (InputError, MissingError) as error:
+        raise FieldError.of("artifact_id", str(error)) from None
 
 
 def check_night(night: NightParams, records: Records) -> None:
@@ -52,6 +84,13 @@ def _check_artifact(artifact: Recipe | Image, field: str) -> None:
         raise UnusableError.of(field, f"{artifact.recipe_type} recipes cannot be built, only kiwi-ng")
     if settings().runtime == "local" and artifact.arch != platform.machine():
         raise UnusableError.of(field, f"{artifact.name} is for {artifact.arch}, not {platform.machine()}")
+
+
+def _rootfs(manifest: Manifest) -> ObjectName:
+    found = manifest.of_type(ROOTFS)
+    if len(found) != 1:
+        raise UnusableError.of("artifact_id", f"the manifest has {len(found)} artifacts of the type {ROOTFS}, not one")
+    return ObjectName.parse(found[0].link.path)
 
 
 def _check_playbook(store: ObjectStore, path: str) -> None:
