@@ -345,3 +345,15 @@ def test_replaced_folder(tmp_path: Path) -> None:
     with pytest.raises(OSError, match=r"Not a directory|symbolic links"):
         apply_attributes(recipe, recipe)
     assert mode(tmp_path / "outside/x") == 0o600
+
+
+def test_all_bad_entries_are_named(tmp_path: Path) -> None:
+    """The reason names up to 20 of them, whatever is wrong with them."""
+    bad = [symlink(f"link{n}", "/etc") for n in range(9)]
+    others = (member("../outside"), hardlink("hard", "gone"), member("pipe", kind=tarfile.FIFOTYPE))
+    with pytest.raises(InputError) as caught:
+        unpack(packed(DESCRIPTION, *bad, *others), tmp_path)
+    assert caught.value.reason.count("cannot be unpacked safely") == 12
+    with pytest.raises(InputError) as caught:
+        unpack(packed(DESCRIPTION, *(member(f"../{n}") for n in range(50))), tmp_path)
+    assert caught.value.reason.count("cannot be unpacked safely") == 20

@@ -19,6 +19,8 @@ from tests.flows.rpm_repository import RepositoryServer, build_repository
 from tests.service import Service
 
 IMS = Path(sys.executable).parent / "ims"
+PLAIN_RECIPE = Path(__file__).parent / "recipe"
+"""A recipe without templates."""
 INHERITED = ("PATH", "LANG")
 
 

@@ -92,7 +92,8 @@ def test_describe(cli: Cli, image: dict[str, Any]) -> None:
 def test_job_that_fails(cli: Cli, key: Key) -> None:
     """A failed job gives exit code 1 and one line with the reason and the address of the log."""
     name = f"no-variables-{uuid4().hex[:8]}"
-    cli.ok("recipes", "push", RECIPES / "zypper", "--name", name)
+    cli.ok("recipes", "push", RECIPES / "zypper", "--name", name, "--var", "REPOSITORY=http://127.0.0.1:1/x")
+    cli.ok("recipes", "update", name, "--template-dictionary-key", "OTHER", "--template-dictionary-value", "x")
     done = cli.run(*CREATE, "x", "--artifact-id", name, "--public-key-id", key.identity, "--follow")
     assert (done.returncode, done.stdout) == (1, "")
     assert re.search(r"^fetch_recipe +failed", done.stderr, re.MULTILINE)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.conftest import PLAIN_RECIPE
 from tests.cli.fake_service import FakeService, Program, connect_to
-from tests.flows.conftest import RECIPES
 
 FIRST = "aaaa1111-0000-4000-8000-000000000001"
 SECOND = "aaaa2222-0000-4000-8000-000000000002"
@@ -120,8 +120,8 @@ def test_a_job_is_named_by_its_image(program: Program, fake: FakeService) -> Non
 
 
 def push(program: Program, *options: str) -> list[dict[str, str]]:
-    """Push a recipe; returns its template variables."""
-    record = program.json("recipes", "push", RECIPES / "zypper", "--name", "site", *options)
+    """Push a recipe without templates; returns its template variables."""
+    record = program.json("recipes", "push", PLAIN_RECIPE, "--name", "site", *options)
     return list(record["template_dictionary"])
 
 
@@ -139,7 +139,7 @@ def test_a_second_push_keeps_the_template_variables(program: Program, fake: Fake
 
 def test_a_push_says_which_variables_it_kept(program: Program) -> None:
     """Only if it kept some."""
-    command = ("recipes", "push", RECIPES / "zypper", "--name", "site", "--var")
+    command = ("recipes", "push", PLAIN_RECIPE, "--name", "site", "--var")
     assert program.run(*command, "A=1").stderr == ""
     assert program.run(*command, "B=2").stderr == "kept template variables of the last push: A\n"
     assert program.run(*command, "A=1", "--var", "B=2").stderr == ""

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-from tests.cli.conftest import Cli
-from tests.flows.conftest import RECIPES
+from tests.cli.conftest import PLAIN_RECIPE, Cli
 
 
 def test_night(cli: Cli, recipe: dict[str, Any]) -> None:
@@ -36,7 +35,7 @@ def test_unknown_recipe_or_night(cli: Cli) -> None:
 def test_nightly_recipe(cli: Cli, tmp_path: Path) -> None:
     """The folder's own file, an option or an update can mark a recipe as nightly. Options override the file."""
     folder, name = tmp_path / "folder", f"cli-{uuid4().hex[:8]}"
-    shutil.copytree(RECIPES / "zypper", folder)
+    shutil.copytree(PLAIN_RECIPE, folder)
     own = folder / ".ims_recipe.yaml"
     own.write_text(f"name: {name}\nlinux_distribution: rocky9\nnightly: true\n")
     made = cli.json("recipes", "push", folder)

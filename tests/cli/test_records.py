@@ -8,8 +8,7 @@ from uuid import uuid4
 import pytest
 
 from tests.api.test_inventory import debs, link_to, listed, sbom_of
-from tests.cli.conftest import Cli, Key
-from tests.flows.conftest import RECIPES
+from tests.cli.conftest import PLAIN_RECIPE, Cli, Key
 from tests.service import PUBLIC_KEY, Service
 
 
@@ -162,7 +161,7 @@ def test_push(cli: Cli, service: Service, name: str) -> None:
 
     The template variables of the first push stay unless they are given again.
     """
-    push = ("recipes", "push", RECIPES / "zypper", "--name", name, "--distribution", "sles15", "--var", "A=1=2,3")
+    push = ("recipes", "push", PLAIN_RECIPE, "--name", name, "--distribution", "sles15", "--var", "A=1=2,3")
     first = cli.json(*push, "--var", "B=")
     assert first["template_dictionary"] == [{"key": "A", "value": "1=2,3"}, {"key": "B", "value": ""}]
     assert (first["name"], first["recipe_type"], first["linux_distribution"]) == (name, "kiwi-ng", "sles15")
@@ -172,13 +171,13 @@ def test_push(cli: Cli, service: Service, name: str) -> None:
     assert len({record["link"]["path"] for record in records}) == 2
     assert cli.json("recipes", "describe", name) == records[-1]
     assert records[-1]["template_dictionary"] == first["template_dictionary"]
-    assert cli.json("recipes", "push", RECIPES / "dnf")["name"] == "dnf"
+    assert cli.json("recipes", "push", PLAIN_RECIPE)["name"] == "recipe"
 
 
 def test_push_without_credentials_for_s3(cli: Cli, name: str) -> None:
     """The service issues temporary credentials for S3 to users that may push."""
     alone = cli.with_variables(**{variable: None for variable in cli.environment if variable.startswith("AWS_")})
-    made = alone.json("recipes", "push", RECIPES / "dnf", "--name", name)
+    made = alone.json("recipes", "push", PLAIN_RECIPE, "--name", name)
     assert cli.json("recipes", "describe", name) == made
 
 
@@ -186,7 +185,7 @@ def test_failed_push(cli: Cli, tmp_path: Path) -> None:
     """A push that fails registers nothing and prints the reason in one line."""
     before = cli.json("recipes", "list")
     assert "config.xml" in cli.refused("recipes", "push", tmp_path)
-    assert "KEY=VALUE" in cli.refused("recipes", "push", RECIPES / "dnf", "--var", "A")
-    assert "S3 refuses" in cli.with_variables(AWS_SECRET_ACCESS_KEY="x").refused("recipes", "push", RECIPES / "dnf")
-    assert "linux_distribution" in cli.refused("recipes", "push", RECIPES / "dnf", "--distribution", "beos")
+    assert "KEY=VALUE" in cli.refused("recipes", "push", PLAIN_RECIPE, "--var", "A")
+    assert "S3 refuses" in cli.with_variables(AWS_SECRET_ACCESS_KEY="x").refused("recipes", "push", PLAIN_RECIPE)
+    assert "linux_distribution" in cli.refused("recipes", "push", PLAIN_RECIPE, "--distribution", "beos")
     assert cli.json("recipes", "list") == before

@@ -110,9 +110,10 @@ def push(
     nightly: Nightly = None,
     _format: FormatOption = None,
 ) -> None:
-    """Pack a recipe folder, upload it and register it.
+    """Check a recipe folder, pack it, upload it and register it.
 
-    `.git`, what git ignores, and files that systems and editors make are left out.
+    If something is wrong with the recipe, all of it is printed, and nothing is uploaded. `.git`, what git ignores, and
+    files that systems and editors make are left out.
 
     A file `.ims_recipe.yaml` in the folder can set the name, the distribution and whether the recipe is built nightly;
     options override it. Template variables keep the values of the last push of the same name and architecture, unless

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import stat
+import tarfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -46,6 +47,15 @@ def is_overlay(name: PurePosixPath) -> bool:
 def implicit_mode(name: PurePosixPath) -> int:
     """The mode of a folder for which the archive has no entry."""
     return _IMPLICIT_MODES.get(str(name), 0o755)
+
+
+def capability_of(member: tarfile.TarInfo) -> bytes:
+    """The capabilities of an entry of an archive. Raises ValueError if they are too long."""
+    text = member.pax_headers.get(CAPABILITY_HEADER, "") if member.isreg() else ""
+    data = text.encode(errors="surrogateescape")
+    if len(data) > MAX_CAPABILITY:
+        raise ValueError(f"its capabilities have {len(data)} bytes, more than {MAX_CAPABILITY}")
+    return data
 
 
 def write_attributes(folder: Path, attributes: Mapping[PurePosixPath, Attributes]) -> None:

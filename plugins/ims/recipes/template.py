@@ -79,3 +79,8 @@ def _inside(folder: Path, name: str) -> Path:
     if path.stat().st_size > MAX_TEMPLATE:
         raise InputError(f"the template {name} is larger than {MAX_TEMPLATE} bytes")
     return path
+
+
+def template_names(folder: Path) -> list[str]:
+    """The names of the templates of a recipe. Raises InputError if the list cannot be read."""
+    return _read_list(folder / TEMPLATE_LIST)

@@ -14,7 +14,7 @@ import posixpath
 import shutil
 import tarfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 from typing import cast
@@ -33,20 +33,30 @@ MAX_NAME = 255
 MAX_HEADERS = 64 * 1024
 """Bytes of the headers of one entry. tarfile keeps them in memory, and recurses for each of them."""
 _OVERHEAD = 4096  # bytes that an archive needs for the headers and the padding of an entry
+MAX_PROBLEMS = 20
+"""How many bad entries are named before the rest of the archive is not read."""
 _MAX_FOLLOWED = 40
 """How many links the kernel follows on the way to a file."""
-_MAX_STEPS = 100_000
-"""How many parts of paths may be read to find out where the links of an archive lead."""
+_MAX_STEPS = 100_000  # parts of paths that may be read to find out where the links of an archive lead
 _SHOWN = 200
 _HINT = "Pack it again with GNU tar, with regular files, folders and links only"
 # What tarfile raises for damaged and hostile archives.
 _MALFORMED = (tarfile.TarError, EOFError, zlib.error, gzip.BadGzipFile, ValueError, LookupError, OverflowError)
 
 
+class BadEntriesError(InputError):
+    """Entries of an archive cannot be unpacked. `problems` has one sentence for each."""
+
+    def __init__(self, problems: Sequence[str]) -> None:
+        super().__init__("; ".join(problems), _HINT)
+        self.problems = list(problems)
+
+
 def extract(archive: Path, folder: Path, max_bytes: int, max_files: int, *, is_recipe: bool) -> list[str]:
     """Extract an archive into an empty folder; returns the names of the litter that was left out.
 
-    Only a recipe has an overlay. Raises InputError with the entry, the value and the limit.
+    Only a recipe has an overlay. Raises BadEntriesError with all bad entries, and InputError if the archive is damaged
+    or too large, with the entry, the value and the limit.
     """
     target = _Target(folder, max_bytes, max_files, is_recipe=is_recipe)
     try:
@@ -98,11 +108,12 @@ class _Target:
         self._others: set[PurePosixPath] = set()
         self._links: dict[PurePosixPath, tarfile.TarInfo] = {}
         self._attributes: dict[PurePosixPath, Attributes] = {}
+        self._problems: list[str] = []
         self.left_out: list[PurePosixPath] = []
 
     def add(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         """Unpack an entry. Symbolic links come last, so a name without `..` cannot lead out of the folder."""
-        with _bad_entry(member):
+        with self._noted(member):
             name = _checked_name(member.name)
             if self._is_recipe and str(name) == overlay.ATTRIBUTES:
                 raise ValueError("the name is reserved")
@@ -118,11 +129,29 @@ class _Target:
                 self._add_other(name, tar, member)
 
     def finish(self) -> None:
-        """Make the symbolic links, and note the attributes that the unpacked files cannot have."""
+        """Make the symbolic links, and note the attributes that the unpacked files cannot have.
+
+        Raises BadEntriesError if an entry was bad.
+        """
         for name, member in self._links.items():
-            with _bad_entry(member):
+            with self._noted(member):
                 (self._folder / name).symlink_to(self._checked_target(name, member.linkname))
+        if self._problems:
+            raise BadEntriesError(self._problems)
         overlay.write_attributes(self._folder, self._attributes)
+
+    @contextmanager
+    def _noted(self, member: tarfile.TarInfo) -> Iterator[None]:
+        """Note why an entry is bad, so that the others are checked, too. Raises BadEntriesError if there are many."""
+        try:
+            yield
+        except (ValueError, OverflowError, OSError) as error:
+            if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
+                raise
+            reason = error.strerror if isinstance(error, OSError) else error
+            self._problems.append(f"the archive's entry {member.name[:_SHOWN]!r} cannot be unpacked safely: {reason}")
+        if len(self._problems) >= MAX_PROBLEMS:
+            raise BadEntriesError(self._problems)
 
     def _add_other(self, name: PurePosixPath, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         if member.issym():
@@ -206,7 +235,7 @@ class _Target:
             return
         usable = mode | (0o600 if member.isreg() else 0o700)
         path.chmod(usable)
-        capability = _capability(member)
+        capability = overlay.capability_of(member)
         if capability or mode != usable:
             self._attributes[name] = Attributes(mode, capability)
         else:
@@ -253,15 +282,6 @@ def _check_map(member: tarfile.TarInfo) -> None:
         end = offset + size
 
 
-def _capability(member: tarfile.TarInfo) -> bytes:
-    """The capabilities of a file, as GNU tar stores them."""
-    text = member.pax_headers.get(overlay.CAPABILITY_HEADER, "") if member.isreg() else ""
-    data = text.encode(errors="surrogateescape")
-    if len(data) > overlay.MAX_CAPABILITY:
-        raise ValueError(f"its capabilities have {len(data)} bytes, more than {overlay.MAX_CAPABILITY}")
-    return data
-
-
 def _checked_name(name: str) -> PurePosixPath:
     """The name of an entry as a path in the archive. Raises ValueError if it leads out of it or is too long."""
     path = PurePosixPath(name)
@@ -278,16 +298,3 @@ def _checked_name(name: str) -> PurePosixPath:
 def _check_length(text: str, what: str) -> None:
     if (size := len(os.fsencode(text))) > MAX_PATH:
         raise ValueError(f"its {what} has {size} bytes, more than {MAX_PATH}")
-
-
-@contextmanager
-def _bad_entry(member: tarfile.TarInfo) -> Iterator[None]:
-    try:
-        yield
-    except (ValueError, OverflowError, OSError) as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EIO):
-            raise
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise InputError(
-            f"the archive's entry {member.name[:_SHOWN]!r} cannot be unpacked safely: {reason}", _HINT
-        ) from None

@@ -1,0 +1,118 @@
+"""Checks a recipe before it is uploaded, and finds everything that is wrong with it at once."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from jinja2 import TemplateSyntaxError, meta, nodes
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+
+from ims.errors import InputError
+from ims.recipes.archive import unpack
+from ims.recipes.description import check_description, read_description
+from ims.recipes.legacy_functions import find_legacy_functions
+from ims.recipes.secrets import secret_name
+from ims.recipes.template import MAX_TEMPLATE, render, template_names
+from ims.recipes.unpacking import BadEntriesError
+
+_PLACEHOLDER = "ims-no-value-of-"
+_OPTIONAL = {"default", "d", "defined", "undefined"}
+
+
+def find_problems(
+    folder: Path, archive: Path, variables: Mapping[str, str], *, max_bytes: int, max_files: int
+) -> list[str]:
+    """What would make a build of a recipe fail: one sentence for each problem, with file and line where they are known.
+
+    `archive` is the packed `folder`. The service checks everything again; only it knows the values of secrets.
+    """
+    values, problems = _plain_values(variables)
+    problems += find_legacy_functions(folder)
+    with TemporaryDirectory() as temporary:
+        unpacked = Path(temporary) / "recipe"
+        try:
+            unpack(archive, unpacked, max_bytes=max_bytes, max_files=max_files)
+        except InputError as error:
+            entries = error.problems if isinstance(error, BadEntriesError) else [str(error)]
+            return [*problems, *entries, *_missing_variables(folder, values).values()]
+        return [*problems, *_find_in_description(unpacked, values)]
+
+
+def _plain_values(variables: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
+    """The variables with a word in place of each secret, and the references that are invalid."""
+    values, problems = {}, []
+    for name, value in variables.items():
+        try:
+            values[name] = value if secret_name(value) is None else "secret"
+        except InputError as error:
+            values[name] = "secret"
+            problems.append(f"the template variable {name}: {error}")
+    return values, problems
+
+
+def _find_in_description(unpacked: Path, values: Mapping[str, str]) -> Iterator[str]:
+    """The problems of templates and of `config.xml`, which is rendered in place."""
+    try:
+        render(unpacked, values)
+    except InputError as error:
+        missing = _missing_variables(unpacked, values)
+        if not missing:
+            yield str(error)
+            return
+        yield from missing.values()
+        try:
+            render(unpacked, {**values, **{name: f"{_PLACEHOLDER}{name}" for name in missing}})
+        except InputError as other:
+            yield str(other)
+            return
+    yield from _find_in_config(unpacked)
+
+
+def _find_in_config(unpacked: Path) -> Iterator[str]:
+    try:
+        read_description(unpacked)
+        if Path(sys.executable).with_name("kiwi-ng").exists():
+            check_description(unpacked)
+    except InputError as error:
+        if _PLACEHOLDER not in str(error):
+            yield str(error)
+
+
+def _missing_variables(folder: Path, values: Mapping[str, str]) -> dict[str, str]:
+    """The variables that templates need and that have no value, with a sentence for each.
+
+    A variable that a template tests with `defined`, or gives a default, is optional. Templates that cannot be read are
+    left out: rendering reports them.
+    """
+    missing: dict[str, str] = {}
+    with suppress(InputError):
+        for template in template_names(folder):
+            for name, line in _variables(folder / template).items():
+                if name not in values:
+                    where = f"{template}, line {line}"
+                    missing.setdefault(
+                        name, f"{where}: the template variable {name} has no value: set --var {name}=VALUE"
+                    )
+    return missing
+
+
+def _variables(template: Path) -> dict[str, int]:
+    """The variables that a template needs, with the first line of each. Empty if it cannot be read."""
+    try:
+        if template.stat().st_size > MAX_TEMPLATE:
+            return {}
+        tree = ImmutableSandboxedEnvironment().parse(template.read_text())
+        names = meta.find_undeclared_variables(tree)
+    except (OSError, ValueError, TemplateSyntaxError, RecursionError):
+        return {}
+    guards = (node for node in tree.find_all((nodes.Test, nodes.Filter)) if node.name in _OPTIONAL)
+    optional = {node.node.name for node in guards if isinstance(node.node, nodes.Name)}
+    lines: dict[str, int] = {}
+    for node in tree.find_all(nodes.Name):
+        if node.name in names - optional:
+            lines.setdefault(node.name, node.lineno)
+    return lines

@@ -1,0 +1,59 @@
+"""Finds calls of shell functions of older kiwi versions. kiwi still has them, but they end the script with an error."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+SCRIPTS = ("config.sh", "images.sh", "post_bootstrap.sh", "disk.sh", "config-overlay.sh", "config-host-overlay.sh")
+_KIWI_DOES_IT = "remove the line: kiwi does it"
+_EXCLUDE_DOCS = "remove the line, and set <rpm-excludedocs>true</rpm-excludedocs> in config.xml"
+_NO_INITRD = "remove the line: images have no initrd of kiwi"
+REPLACEMENTS = {
+    "Rpm": "call rpm",
+    "baseCleanMount": _KIWI_DOES_IT,
+    "baseCleanup": _KIWI_DOES_IT,
+    "baseGetPackagesForDeletion": "use the variable kiwi_delete",
+    "baseGetProfilesUsed": "use the variable kiwi_profiles",
+    "baseMount": _KIWI_DOES_IT,
+    "baseSetupUserPermissions": _KIWI_DOES_IT,
+    "baseStripDocs": _EXCLUDE_DOCS,
+    "baseStripInfos": _EXCLUDE_DOCS,
+    "baseStripMans": _EXCLUDE_DOCS,
+    "debianStripInitrd": _NO_INITRD,
+    "debianStripKernel": _NO_INITRD,
+    "rhelSplashToGrub": "remove the line",
+    "rhelStripInitrd": _NO_INITRD,
+    "rhelStripKernel": _NO_INITRD,
+    "suseActivateDefaultServices": "enable the services that you need: baseInsertService NAME",
+    "suseCleanup": _KIWI_DOES_IT,
+    "suseConfig": "remove the line: SuSEconfig no longer exists. Set locale, keytable and timezone in <preferences>",
+    "suseRemoveYaST": 'list the packages in <packages type="uninstall">',
+    "suseSetupProductInformation": "use suseSetupProduct",
+}
+"""What to write instead of each function."""
+MAX_SCRIPT = 4 * 1024 * 1024
+_NAMES = "|".join(REPLACEMENTS)
+# Where a command begins: after a separator or a word of the shell.
+_START = r"(?:^|[;&|(!`{]|\b(?:if|then|else|elif|do|while|until|time)\s)\s*"
+_CALL = re.compile(rf"{_START}(?P<name>{_NAMES})(?![\w=-])(?!\s*\()")
+_DEFINITION = re.compile(rf"\b(?P<name>{_NAMES})\s*\(\s*\)|\bfunction\s+(?P<other>{_NAMES})(?![\w-])")
+_COMMENT = re.compile(r"(^|\s)#.*")
+
+
+def find_legacy_functions(folder: Path) -> Iterator[str]:
+    """One sentence for each call in the scripts of a recipe, with its line and what to write instead."""
+    for name in SCRIPTS:
+        path = folder / name
+        if path.is_file() and path.stat().st_size <= MAX_SCRIPT:
+            yield from _find(name, path.read_text(errors="replace"))
+
+
+def _find(script: str, text: str) -> Iterator[str]:
+    lines = [_COMMENT.sub("", line) for line in text.splitlines()]
+    own = {match["name"] or match["other"] for line in lines for match in _DEFINITION.finditer(line)}
+    for number, line in enumerate(lines, 1):
+        for match in _CALL.finditer(line):
+            if (name := match["name"]) not in own:
+                yield f"{script}, line {number}: kiwi no longer has {name}: {REPLACEMENTS[name]}"
