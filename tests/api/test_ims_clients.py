@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -182,6 +183,29 @@ def test_linked_record_decides_before_s3(offline: Offline, kind: str) -> None:
         assert_problem(offline.request("user", "PATCH", path, {"link": {"path": other}}), 409)
     assert offline.store.asked == []
     assert offline.request("viewer", "GET", path).json() == record
+
+
+SECOND = r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d"
+
+
+@pytest.mark.parametrize("kind", [*NEW, "jobs"])
+@pytest.mark.parametrize("version", ["v3", "v2", ""])
+def test_times(
+    offline: Offline, inputs: dict[str, str], monkeypatch: pytest.MonkeyPatch, kind: str, version: str
+) -> None:
+    """Version 3 names the time zone, version 2 writes times as IMS does; they are the same times."""
+    monkeypatch.setattr("ims.api.catalog.listing.CHUNK", 1)  # long lists are streamed
+    body = NEW[kind][0] if kind in NEW else job_of(inputs, "create")
+    zone = "Z" if version == "v3" else ""
+    made = offline.request("user", "POST", f"/v3/{kind}", body).json()
+    path = f"/{version}/{kind}".replace("//", "/")
+    one = offline.request("viewer", "GET", f"{path}/{made['id']}").json()
+    (listed,) = (item for item in offline.request("viewer", "GET", path).json() if item["id"] == made["id"])
+    new = offline.request("user", "POST", path, body).json()
+    for record in (one, listed, new):
+        assert re.fullmatch(rf"{SECOND}(\.\d{{6}})?{zone}", record["created"])
+    assert made["created"] == one["created"] + ("" if zone else "Z")
+    assert listed["created"] == one["created"]
 
 
 READ = ("/v3/images", "/v2/recipes", "/public-keys", "/v3/jobs", "/v3/deleted/images", "/version", "/openapi.json")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, Depends, FastAPI
 
 from ims import __version__
 from ims.api import openapi
@@ -17,6 +17,7 @@ from ims.api.http.body import BodyMiddleware
 from ims.api.http.head import HeadMiddleware
 from ims.api.http.headers import HeadersMiddleware
 from ims.api.http.services import RecordsService
+from ims.api.http.times import write_times_as_ims
 from ims.api.jobs import build_nodes, jobs, logs, shells
 from ims.api.retention import maintenance
 from ims.api.retention.purge_routes import hard_delete_routes, purge_routes
@@ -83,8 +84,9 @@ def build_app(*pages: APIRouter) -> FastAPI:
     app.include_router(general)
     for router in pages:
         app.include_router(router)
-    for number in (3, 2):
-        app.include_router(versioned_routes(number), prefix=f"/v{number}")
+    as_ims = [Depends(write_times_as_ims)]
+    app.include_router(versioned_routes(3), prefix="/v3")
+    app.include_router(versioned_routes(2), prefix="/v2", dependencies=as_ims)
     # Older clients mean version 2 when they name none.
-    app.include_router(versioned_routes(2), include_in_schema=False)
+    app.include_router(versioned_routes(2), dependencies=as_ims, include_in_schema=False)
     return app

@@ -16,8 +16,9 @@ from ims.api.jobs.schemas import CreateJobIn, CustomizeJobIn
 
 DESCRIPTION = """\
 The API is version 3 of IMS and, below `/v2`, version 2. A path without a version means version 2.
-Times are ISO 8601 with a time zone. Lists are complete unless `limit` is given; then the header
-`Link` names the next page. Errors are `application/problem+json`.
+Times are ISO 8601 with a time zone; in version 2, `created` is in UTC and has none, as in IMS.
+Lists are complete unless `limit` is given; then the header `Link` names the next page. Errors are
+`application/problem+json`.
 
 Send the token of Airflow's `POST /auth/token` as `Authorization: Bearer …`.
 """

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import Path
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
 
+from ims.api.http.times import WireTime
 from ims.params import IMAGE_NAME_LENGTH, check_image_name
 
 
@@ -51,7 +52,7 @@ class RecordOut(BaseModel):
     model_config = ConfigDict(from_attributes=True)
 
     id: str
-    created: datetime
+    created: WireTime
     name: str
 
 

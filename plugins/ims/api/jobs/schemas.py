@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 from pydantic import BaseModel, Field
 
 from ims.api.http.schemas import PatchBody, RequestBody, Text
+from ims.api.http.times import WireTime
 from ims.images.changes import Changes
 from ims.params import CreateParams, CustomizeParams, Identity
 from ims.workflows import JobStatus, JobType
@@ -76,7 +77,7 @@ class JobOut(BaseModel):
     """A job: the fields of IMS, followed by our fields, which explain its state."""
 
     id: str
-    created: datetime
+    created: WireTime
     job_type: JobType
     status: JobStatus
     artifact_id: str | None = None
