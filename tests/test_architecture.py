@@ -66,7 +66,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("cleaning", "client", "connections", "jobs", "lineage", "logs", "nights", "params"),
         *("recipes", "runtime", "settings", "steps", "storage", "workflows"),
     },
-    "sensors": {"jobs", "operators", "recipes", "settings", "triggers"},
+    "sensors": {"jobs", "operators", "recipes", "settings", "triggers", "workflows"},
     "api": {
         *("cleaning", "connections", "images", "jobs", "nights", "params", "recipes"),
         *("records", "settings", "storage", "workflows"),

@@ -143,7 +143,7 @@ class Settings(BaseSettings):
     image_max_gib: int = Field(
         64, ge=1, description="Maximum size of the rootfs of an image that a job customizes, in GiB."
     )
-    repository_timeout: int = Field(500, ge=1, description="Time to wait for the repositories of a recipe, in seconds.")
+    repository_timeout: int = Field(120, ge=1, description="Time to wait for the repositories of a recipe, in seconds.")
     repository_poll: float = Field(
         10, gt=0, description="Interval between two requests to a repository that is not ready, in seconds."
     )

@@ -45,12 +45,16 @@ FAILURE = "failure"
 ENVIRONMENT_FAILED = "environment_failed"
 """Key of the XCom of a failed task that says that the failure is not one of the recipe."""
 
+WAITS_FOR = "waits_for"
+"""Key of the XCom in which a task that waits says what it waits for."""
+
 _MINUTE, _HOUR, _DAY = 60, 3600, 86400
 SHORT = 15 * _MINUTE
 """The limit of tasks that take seconds, with room for a slow cluster."""
 
 OPEN_WORKSPACE = "open_workspace"
 WAIT_FOR_COMPLETION = "wait_for_completion"
+WAIT_FOR_REPOSITORIES = "wait_for_repositories"
 CHOOSE_RECIPES = "choose_recipes"
 PLAN_RECIPES = "plan_images"
 CHOOSE_BUILDS = "choose_builds"
@@ -151,7 +155,7 @@ CREATE_IMAGE = JobWorkflow(
     tasks=(
         Task(OPEN_WORKSPACE, "creating"),
         Task("fetch_recipe", "fetching_recipe", pool=BUILDS, seconds=_HOUR, runs_recipe=True),
-        Task("wait_for_repositories", "waiting_for_repos", seconds=MAX_REPOSITORY_WAIT + SHORT),
+        Task(WAIT_FOR_REPOSITORIES, "waiting_for_repos", seconds=MAX_REPOSITORY_WAIT + SHORT),
         Task("build_ca_package", "waiting_for_repos", pool=BUILDS),
         Task("resolve_packages", "waiting_for_repos", pool=BUILDS, seconds=_HOUR, runs_recipe=True),
         Task("build_image", "building_image", pool=BUILDS, seconds=6 * _HOUR, runs_recipe=True),

@@ -111,6 +111,17 @@ def test_failure() -> None:
     assert reason(run_with("success"), Airflow()) is None
 
 
+def test_waiting_for_repositories() -> None:
+    """A running job says which repositories it waits for, and nothing before and after that."""
+    said = {"x/taskInstances/wait_for_repositories/xcomEntries/waits_for": {"value": "waiting for http://r (404)"}}
+    waiting = run_with("running", fetch_recipe="success", wait_for_repositories="deferred")
+    assert reason(waiting, Airflow(**said)) == "wait_for_repositories: waiting for http://r (404)"
+    assert waiting.status == "waiting_for_repos"
+    for state in ("running", "success", "scheduled"):
+        assert reason(run_with("running", wait_for_repositories=state), Airflow(**said)) is None
+    assert reason(waiting, Airflow()) is None
+
+
 def test_cancelled_by_our_api() -> None:
     """Cancelling leaves a line in the note of the run, which becomes the reason. What was in the note stays."""
     run = run_with("running", **CANCELLED)

@@ -58,7 +58,10 @@ def test_zypper_over_http_by_the_rest_api(
     )
     assert answer.status_code == 200, answer.text
     job = next(job for job in service.client.get("jobs") if job["dag_run_id"] == run_id)
-    assert await_deferral(service, job["id"])["status"] == "waiting_for_repos"
+    waiting = await_deferral(service, job["id"])
+    assert waiting["status"] == "waiting_for_repos"
+    assert waiting["reason"].startswith("wait_for_repositories: waiting up to 120 s for ")
+    assert waiting["reason"].endswith(" (503 Service Unavailable)")
     http_server.recover()
     root = check_image(service, job["id"], tmp_path, site_ca)
     assert (root / "etc/flow-test-config").read_text() == "config.sh\n"

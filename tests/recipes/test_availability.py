@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -107,9 +108,13 @@ def test_repository_whose_login_is_elsewhere(server: RepositoryServer) -> None:
     wait(whole.without_login(), seconds=0)
     with pytest.raises(InputError, match="refuse access"):
         wait(whole, seconds=0)
+    server.fail(403)
+    wait(whole.without_login(), seconds=0)
+    with pytest.raises(InputError, match="refuse access"):
+        wait(whole, seconds=0)
 
 
-@pytest.mark.parametrize("status", [401, 403])
+@pytest.mark.parametrize("status", [400, 401, 410])
 def test_refusal_is_final(server: RepositoryServer, status: int) -> None:
     """Waiting does not help if access is denied."""
     server.fail(status)
@@ -118,7 +123,7 @@ def test_refusal_is_final(server: RepositoryServer, status: int) -> None:
     assert len(server.requests) == 2
 
 
-@pytest.mark.parametrize("status", [404, 429, 500, 502, 503])
+@pytest.mark.parametrize("status", [403, 404, 429, 500, 502, 503])
 def test_other_errors_are_not_final(server: RepositoryServer, status: int) -> None:
     """A repository that is being created may not exist yet."""
     server.fail(status)
@@ -143,6 +148,31 @@ def test_invalid_address_is_final() -> None:
     """No server can ever answer there."""
     answer = ask(Repository("http://h:port/one", f"http://h:port/one/{INDEX}"))
     assert (answer.ready, answer.final) == (False, True)
+
+
+def test_object_store_until_the_repository_is_published(server: RepositoryServer) -> None:
+    """It answers 403 for what does not exist. The error names that answer."""
+    server.fail(403, requests=3)
+    wait(repository(f"{server.url}/one"))
+    assert [line.split()[-1] for line in server.requests] == ["403", "403", "403", "200"]
+    server.fail(403)
+    with pytest.raises(UnavailableError, match=rf"not available: {server.url}/one \(403 "):
+        wait(repository(f"{server.url}/one"), seconds=0.2)
+
+
+def test_name_that_does_not_exist(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not waited for, unlike a resolver that fails for now."""
+    error = socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(socket, "getaddrinfo", fail)
+    one = repository("http://no-such-name.example/one")
+    with pytest.raises(InputError, match=r"no-such-name.example/one \(no such host name\)"):
+        wait(one)
+    error = socket.gaierror(socket.EAI_AGAIN, "Temporary failure in name resolution")
+    assert not ask(one).final
 
 
 def test_redirect_is_followed(folder: Path, server: RepositoryServer) -> None:

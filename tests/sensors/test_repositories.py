@@ -15,6 +15,7 @@ from ims.sensors import repositories
 from ims.sensors.repositories import RepositoriesSensor
 from ims.settings import settings
 from ims.triggers.repositories import RepositoriesTrigger
+from ims.workflows import WAITS_FOR
 from tests.operators.fakes import make_context, xcoms
 
 URL = "https://mirror.test/os"
@@ -31,6 +32,9 @@ def wait(monkeypatch: pytest.MonkeyPatch, **answer: Any) -> Any:
     context = make_context()
     try:
         RepositoriesSensor(task_id="wait_for_repositories", repositories=REPOSITORIES, timeout=60).execute(context)
+    except TaskDeferred:
+        assert xcoms(context) == {WAITS_FOR: f"waiting up to 60 s for {URL} ({answer['text']})"}
+        raise
     except AirflowFailException:
         return xcoms(context)["failure"]
     return None

@@ -60,6 +60,9 @@ class JobOptions:
         Truth | None, typer.Option(help="Whether the shell shows the image root as /.", case_sensitive=False)
     ] = None
     lease: Annotated[int | None, typer.Option(help="Seconds after which an unfinished shell is closed.")] = None
+    repository_timeout: Annotated[
+        int | None, typer.Option(help="Seconds to wait until every repository of the recipe answers.")
+    ] = None
     network: Annotated[
         Network | None, typer.Option(help="What a shell or script of a customization may reach.", case_sensitive=False)
     ] = None
@@ -81,6 +84,7 @@ class JobOptions:
             require_dkms=truth(self.require_dkms),
             ssh_containers=self._ssh_containers(),
             lease=self.lease,
+            repository_timeout=self.repository_timeout,
             network=self.network,
             script=self.script.read() if self.script is not None else None,
             playbook=self.playbook,

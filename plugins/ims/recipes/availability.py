@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import socket
 import ssl
 import time
 from collections.abc import Sequence
@@ -20,8 +21,10 @@ REQUEST_SECONDS = 10
 """How long a server may send nothing."""
 ANSWER_SECONDS = 30
 """How long a request may take, with all its redirects. A server that drips bytes is never silent."""
-_REFUSED = {401, 403}
-"""Answers that will not change: the repository exists and denies access."""
+_LOGIN_NEEDED = {401, 403}
+_FINAL = {400, 401, 410, 414, 451}
+"""Answers that will not change. 403 is not among them: object stores answer it for what is not published yet."""
+_NO_SUCH_NAME = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NONAME)}
 
 
 @dataclass(frozen=True)
@@ -70,10 +73,10 @@ async def ask(client: httpx.AsyncClient, repository: Repository) -> Answer:
         return _no_answer(repository, error)
     except (httpx.InvalidURL, httpx.TooManyRedirects, ValueError) as error:
         return Answer(repository, ready=False, text=str(error), final=True)
-    refused = code in _REFUSED
     # Who asks without the recipe's login only learns that the server is there and wants one.
-    is_ready = code == 200 or (refused and repository.lacks_login)
-    return Answer(repository, ready=is_ready, text=text, final=refused and not is_ready)
+    is_ready = code == 200 or (code in _LOGIN_NEEDED and repository.lacks_login)
+    is_final = code in _FINAL or (code in _LOGIN_NEEDED and repository.needs_login)
+    return Answer(repository, ready=is_ready, text=text, final=is_final and not is_ready)
 
 
 async def ask_all(repositories: Sequence[Repository], ca_certificate: Path) -> list[Answer]:
@@ -85,7 +88,7 @@ async def ask_all(repositories: Sequence[Repository], ca_certificate: Path) -> l
 def missing(answers: Sequence[Answer]) -> str:
     """The names of the repositories that are not available, with reasons. Empty if all are available.
 
-    Raises InputError if a repository denies access, which waiting will not change.
+    Raises InputError if an answer is final: waiting will not change it.
     """
     refused = [str(answer) for answer in answers if answer.final]
     if refused:
@@ -119,9 +122,12 @@ def not_available(text: str) -> ImsError:
 
 
 def _no_answer(repository: Repository, error: httpx.TransportError) -> Answer:
+    """The answer for a request that failed. It is final if the certificate is wrong or the name does not exist."""
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
             return Answer(repository, ready=False, text=cause.verify_message, final=True)
+        if isinstance(cause, socket.gaierror) and cause.errno in _NO_SUCH_NAME:
+            return Answer(repository, ready=False, text="no such host name", final=True)
         cause = cause.__cause__ or cause.__context__
     return Answer(repository, ready=False, text=str(error) or type(error).__name__)

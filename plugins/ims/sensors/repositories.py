@@ -16,6 +16,7 @@ from ims.recipes.availability import ask_all, missing
 from ims.recipes.description import Repository
 from ims.settings import settings
 from ims.triggers.repositories import RepositoriesTrigger
+from ims.workflows import WAITS_FOR
 
 MARGIN_SECONDS = 300
 """How long after the timeout the scheduler ends the wait if the triggerer has not."""
@@ -42,7 +43,9 @@ class RepositoriesSensor(ImsOperator):
         text = missing(asyncio.run(ask_all(repositories, certificate)))
         if not text:
             return
-        self.log.info("waiting up to %s s for %s", self.timeout, text)
+        waits_for = f"waiting up to {self.timeout} s for {text}"
+        self.log.info("%s", waits_for)
+        context["ti"].xcom_push(WAITS_FOR, waits_for)
         self.defer(
             trigger=RepositoriesTrigger(
                 repositories=self.repositories,

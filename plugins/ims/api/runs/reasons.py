@@ -1,4 +1,4 @@
-"""Why a run failed, in one sentence; cancelling a run, which is a reason too."""
+"""Why a run failed or waits, in one sentence; cancelling a run, which is a reason too."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ims.api.errors import AirflowError
 from ims.api.runs.airflow import AirflowApi
 from ims.api.runs.runs import Run
 from ims.settings import settings
-from ims.workflows import ENVIRONMENT_FAILED, FAILURE, find_workflow
+from ims.workflows import ENVIRONMENT_FAILED, FAILURE, WAIT_FOR_REPOSITORIES, WAITS_FOR, find_workflow
 
 _CANCELLED = "cancelled"
 _NOTE_LENGTH = 1000  # Airflow's limit
@@ -28,7 +28,7 @@ async def cancel(airflow: AirflowApi, run: Run, cause: str) -> None:
 
 
 async def add_reason(airflow: AirflowApi, run: Run) -> None:
-    """Sets the reason of a job's run, whose steps are known, if it failed."""
+    """Sets the reason of a job's run, whose steps are known, if it failed or waits for repositories."""
     run.reason = await _reason(airflow, run)
 
 
@@ -76,12 +76,19 @@ async def _reason(airflow: AirflowApi, run: Run) -> str | None:
     step = run.failed
     if step is None or run.was_interrupted:
         if not run.is_cancelled and run.state != "failed":
-            return None
+            return await _waits_for(airflow, run)
         return await cancellation(airflow, run) or out_of_time(run) or _cancelled_at(run)
     if reason := await xcom(airflow, run, step.name, FAILURE, step.map_index):
         return f"{step.label}: {reason}"
     # Whoever marks a run as failed also ends the tasks that are running, which then give no reason.
     return await cancellation(airflow, run) or f"{step.label} ended without a reason: a process was killed"
+
+
+async def _waits_for(airflow: AirflowApi, run: Run) -> str | None:
+    """Returns what a running job waits for, or None if it does not wait for repositories."""
+    step = next((step for step in run.steps if step.name == WAIT_FOR_REPOSITORIES and step.state == "deferred"), None)
+    text = await xcom(airflow, run, step.name, WAITS_FOR) if step is not None else None
+    return f"{WAIT_FOR_REPOSITORIES}: {text}" if text else None
 
 
 async def _logged(airflow: AirflowApi, run: Run) -> str | None:
