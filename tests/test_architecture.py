@@ -40,7 +40,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "nights": {"lineage", "settings"},
     "client": set(),
     "programs": {"masking", "recipes"},
-    "sandbox": {"logs", "masking", "network", "programs", "removal"},
+    "sandbox": {"logs", "masking", "network", "programs", "removal", "settings"},
     "images": {"sandbox"},
     "shell": {"files", "images", "network", "removal", "sandbox"},
     "builder": {

@@ -153,6 +153,11 @@ class Settings(BaseSettings):
     build_env_size: int = Field(
         4, ge=1, description="Free disk space that a job requires, in GiB, unless the job sets `build_env_size`."
     )
+    squashfs: Literal["kernel", "unpack"] = Field(
+        "kernel",
+        description="How steps read an image: the `kernel` mounts its squashfs, which takes no time; with `unpack`, it "
+        "is unpacked in a sandbox, so the kernel reads no squashfs of a stranger.",
+    )
     squashfs_level: int = Field(
         6, ge=1, le=22, description="zstd compression level of the rootfs. Lower is faster, higher is smaller."
     )

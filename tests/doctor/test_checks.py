@@ -13,7 +13,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, Literal
 
 import httpx
 import pytest
@@ -223,3 +223,24 @@ def test_s3(s3_settings: Settings) -> None:
 def test_sandbox(tmp_path: Path) -> None:
     """A program runs in a box on this machine."""
     assert machine.sandbox(Settings(home=tmp_path / "absent")).status == "ok"
+
+
+@pytest.mark.system
+@pytest.mark.parametrize(
+    ("value", "text"), [("kernel", "mounted, because of IMS_SQUASHFS"), ("unpack", "unpacked in a sandbox, because of")]
+)
+def test_squashfs(tmp_path: Path, value: Literal["kernel", "unpack"], text: str) -> None:
+    """The finding says how images are read on this machine, and why. Nothing is left."""
+    own = Settings(home=tmp_path, squashfs=value)
+    found = machine.squashfs(own)
+    assert (found.status, found.value[: len(text)]) == ("ok", text)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(("value", "status"), [("kernel", "missing"), ("unpack", "ok")])
+def test_no_loop_devices(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, value: Literal["kernel", "unpack"], status: str
+) -> None:
+    """They are needed only to mount images."""
+    monkeypatch.setattr(Path, "exists", lambda _path: False)
+    assert machine.loop_devices(Settings(home=tmp_path, squashfs=value)).status == status

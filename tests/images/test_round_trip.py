@@ -14,10 +14,12 @@ from pathlib import Path
 import pytest
 
 from ims.builder.squashfs import make_rootfs
+from ims.errors import ImsError
 from ims.runtime.local.process import StepProcess
 from ims.runtime.local.runtime import LocalRuntime
-from ims.sandbox import overlay
-from ims.sandbox.overlay import mount_image
+from ims.sandbox import box, overlay
+from ims.sandbox.overlay import Layers, mount_image
+from ims.sandbox.view import View
 from ims.steps.package_artifacts import STEP
 from tests.images.trees import snapshot
 
@@ -28,6 +30,8 @@ ACCESS = [(0x01, 6, 2**32 - 1), (0x02, 4, 1000), (0x04, 4, 2**32 - 1), (0x10, 4,
 ACL = struct.pack("<I", 2) + b"".join(struct.pack("<HHI", *entry) for entry in ACCESS)
 """The ACL that `setfacl -m u:1000:r` sets."""
 LARGE = 300 * 1024**2
+SIZE_FIELD = 40
+"""The offset of the size of a squashfs in its first block. The file may be longer."""
 WITH_TRUSTED_ATTRIBUTES = ("odd/link", "odd/null")
 """Files that lose their attributes: only root of the host can read those of the prefix `trusted`."""
 
@@ -159,7 +163,7 @@ def test_hard_links_are_changed_together(tree: Path, workspace: Path, tmp_path: 
 def test_kernel_that_cannot_map_owners(
     tree: Path, workspace: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The image is unpacked, by the first step of the job. The result is the same."""
+    """The image is copied by the first step of the job. The result is the same."""
     monkeypatch.setattr(overlay, "can_map_owners", lambda _mount_point: False)
 
     def change(root: Path) -> None:
@@ -171,6 +175,66 @@ def test_kernel_that_cannot_map_owners(
         after = snapshot(root)
     changed = {name for name in before if before[name] != after[name]}
     assert changed == {"usr/bin/ping", "odd/ping0", "odd/ping1", "odd/ping2", *WITH_TRUSTED_ATTRIBUTES}
+
+
+def test_image_is_unpacked(
+    tree: Path,
+    workspace: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    configure: Callable[..., None],
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """The kernel reads no squashfs. The result is the same, except for what a sandbox cannot make; the log names it."""
+    configure(squashfs="unpack")
+    monkeypatch.setattr(overlay, "_mount_or_explain", _mount_no_squashfs)
+    customized(tree.with_name("rootfs"), workspace, lambda root: (root / "etc/motd").write_text("changed\n"))
+    before = snapshot(tree)
+    with shown(workspace / "artifacts/rootfs", tmp_path / "after") as root:
+        after = snapshot(root)
+    lost = before.keys() - after.keys()
+    assert lost == {"odd/disk", "odd/null"}
+    assert {name for name in after if before[name] != after[name]} == {"etc/motd", "odd/link"}
+    warning = capfd.readouterr().err
+    assert "WARNING: unpacking the image in a sandbox lost 3 devices or attributes: " in warning
+    assert "failed to create block device /odd/disk; " in warning
+    assert "failed to write xattr trusted.note for file /odd/link" in warning
+
+
+def _mount_no_squashfs(kind: str, *arguments: str | Path, folder: Path | None = None, **_more: object) -> None:
+    assert kind != "squashfs"
+    overlay.mount("-t", kind, *arguments[1:], folder=folder)
+
+
+def test_sandbox_that_sees_an_image_unpacks_it(tree: Path, workspace: Path, configure: Callable[..., None]) -> None:
+    """The first step that sees the image starts the sandbox that unpacks it; files have their true owners."""
+    configure(squashfs="unpack")
+    rootfs, changes, root = tree.with_name("rootfs"), workspace / "changes", workspace / "image-root"
+    view = View((workspace,), image=Layers(rootfs, changes, root))
+    script = f"cd {root}; stat -c '%u:%g %a' usr/bin/su .; touch etc/new; grep -c squashfs /proc/self/mounts"
+    command = box.command(view, ["sh", "-c", script])
+    done = subprocess.run(command, cwd=workspace, capture_output=True, text=True, check=False)
+    assert done.stdout.split("\n")[:3] == ["0:0 4755", "7:8 1555", "0"], done.stderr
+    assert (changes / "upper/etc/new").stat().st_uid == 0
+    assert (changes / "lower/odd/owned").stat().st_uid == 4_000_000_000
+    assert not list(changes.glob("lower.*"))
+
+
+@pytest.mark.parametrize("damage", ["blocks", "end"])
+def test_damaged_image_is_not_unpacked(tree: Path, tmp_path: Path, configure: Callable[..., None], damage: str) -> None:
+    """The error says why. Nothing is left."""
+    configure(squashfs="unpack")
+    content = bytearray(tree.with_name("rootfs").read_bytes())
+    if damage == "end":
+        del content[struct.unpack_from("<Q", content, SIZE_FIELD)[0] - 1 :]
+    else:
+        content[100:1000] = bytes(900)
+    rootfs, changes = tmp_path / "rootfs", tmp_path / "changes"
+    rootfs.write_bytes(content)
+    with pytest.raises(ImsError, match=r"rootfs cannot be unpacked: ."):
+        mount_image(rootfs, changes, tmp_path / "root")
+    assert [path.name for path in changes.iterdir()] == ["lower"]
+    assert not any((changes / "lower").iterdir())
 
 
 def test_lost_acls_are_reported(tree: Path, workspace: Path) -> None:

@@ -18,15 +18,13 @@ from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
-from pydantic import BaseModel
-
 from ims import cache
 from ims.files import move_untrusted
 from ims.recipes.archive import digest
 from ims.recipes.build_inputs import file_digest
 from ims.recipes.description import APT
 from ims.removal import remove
-from ims.sandbox.overlay import Layers, mount_image, unsquash
+from ims.sandbox.overlay import Layers, mount_image
 from ims.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -87,18 +85,6 @@ def mount(workspace: Workspace) -> None:
     """
     if (found := layers(workspace)) is not None:
         mount_image(found.rootfs, found.changes, found.target, redirect=found.redirect)
-
-
-class Packed(BaseModel):
-    """A cached package root and where to unpack it."""
-
-    rootfs: Path
-    root: Path
-
-
-def unpack(packed: Packed) -> None:
-    """Unpack a package root to a folder; in the sandbox. Raises ImsError if that fails."""
-    unsquash(packed.rootfs, packed.root)
 
 
 def discard(workspace: Workspace) -> None:

@@ -15,6 +15,7 @@ from ims.doctor.finding import Finding, missing, ok, warning
 from ims.sandbox import box
 from ims.sandbox.bubblewrap import BWRAP
 from ims.sandbox.limits import CONTROL_GROUPS, controllers
+from ims.sandbox.overlay import LOWER, Layers
 from ims.sandbox.view import View
 from ims.settings import Settings
 
@@ -24,6 +25,9 @@ PROGRAMS = (
     *(BWRAP, "setpriv", "mksquashfs", "unsquashfs", "kiwi-ng", "sshd", "ssh-keygen"),
     *("rpm", "rpmbuild", "dpkg-deb", "dnf", "zypper", "apt-get", "nft", "pasta"),
 )
+SAMPLE = Path(__file__).parent
+"""A small folder, to be packed as a squashfs."""
+_SANDBOX = "Use root, a kernel from 6.1 on, and a disk with ext4, xfs or btrfs"
 _SETUP = "Run scripts/setup, or install the Debian packages of scripts/packages.txt"
 
 
@@ -60,28 +64,53 @@ def overlay(_settings: Settings) -> Finding:
     return _file_system("overlay")
 
 
-def squashfs(_settings: Settings) -> Finding:
-    """Whether squashfs can be mounted: an image is one."""
-    return _file_system("squashfs")
+def squashfs(settings: Settings) -> Finding:
+    """How steps read an image: they mount its squashfs, or copy or unpack it. Makes a small one and reads it."""
+    if settings.squashfs == "kernel" and (found := _file_system("squashfs")).status != "ok":
+        return found
+    with TemporaryDirectory(dir=_place(settings)) as name:
+        folder = Path(name)
+        rootfs, changes = folder / "rootfs", folder / "changes"
+        subprocess.run(["mksquashfs", SAMPLE, rootfs, "-quiet", "-no-progress"], check=True, stdout=subprocess.DEVNULL)
+        image = Layers(rootfs, changes, folder / "image-root", unpack=settings.squashfs == "unpack")
+        if (reason := _run_in_sandbox(View((folder,), image=image))) is not None:
+            return missing(reason, f"{_SANDBOX}; IMS_SQUASHFS=unpack needs no squashfs in the kernel")
+        is_mounted = not any((changes / LOWER).iterdir())
+    if settings.squashfs == "unpack":
+        return ok("unpacked in a sandbox, because of IMS_SQUASHFS: the kernel reads no squashfs of a stranger")
+    if is_mounted:
+        return ok("mounted, because of IMS_SQUASHFS: the kernel reads what strangers made")
+    return ok("mounted and copied: this kernel, older than 6.2, cannot map owners in a squashfs")
 
 
-def loop_devices(_settings: Settings) -> Finding:
+def loop_devices(settings: Settings) -> Finding:
     """Whether files can be mounted."""
     if Path("/dev/loop-control").exists():
         return ok("/dev/loop-control")
+    if settings.squashfs == "unpack":
+        return ok("none, and none needed, because of IMS_SQUASHFS")
     return missing("there is no /dev/loop-control", "Run modprobe loop")
 
 
 def sandbox(settings: Settings) -> Finding:
     """Whether a program runs in the sandbox of builds, in a folder on the disk of the workspaces."""
-    place = next(path for path in (settings.workspaces, *settings.workspaces.parents) if path.is_dir())
-    with TemporaryDirectory(dir=place) as folder:
-        command = box.command(View((Path(folder),)), ["true"])
-        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        reason = (done.stderr.strip().splitlines() or [f"it ended with exit code {done.returncode}"])[-1]
-        return missing(reason, "Use root, a kernel from 6.1 on, and a disk with ext4, xfs or btrfs")
-    return ok("a program ran in it")
+    with TemporaryDirectory(dir=_place(settings)) as folder:
+        reason = _run_in_sandbox(View((Path(folder),)))
+    return ok("a program ran in it") if reason is None else missing(reason, _SANDBOX)
+
+
+def _place(settings: Settings) -> Path:
+    """The folder of the workspaces, or the one that it will be made in."""
+    return next(path for path in (settings.workspaces, *settings.workspaces.parents) if path.is_dir())
+
+
+def _run_in_sandbox(view: View) -> str | None:
+    """Run a program in a sandbox; returns why that failed, or None."""
+    command = box.command(view, ["true"])
+    done = subprocess.run(command, cwd=view.writable[0], capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return None
+    return (done.stderr.strip().splitlines() or [f"it ended with exit code {done.returncode}"])[-1]
 
 
 def tun(_settings: Settings) -> Finding:

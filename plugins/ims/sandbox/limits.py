@@ -32,6 +32,11 @@ class Limits:
     processes: int = 8192
     memory: int | None = None
 
+    @classmethod
+    def of_machine(cls, processes: int, memory_percent: int) -> Limits:
+        """Limits with a part of the memory of this machine, which needs the rest."""
+        return cls(processes, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * memory_percent // 100)
+
 
 @contextmanager
 def control_groups(limits: Limits, folder: Path = CONTROL_GROUPS) -> Iterator[list[Path]]:

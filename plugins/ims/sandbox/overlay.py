@@ -7,9 +7,10 @@ import logging
 import os
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +39,12 @@ class Layers:
     changes: Path
     target: Path
     redirect: bool = False
+    unpack: bool = field(default_factory=lambda: unpacks())
 
     @classmethod
     def from_dict(cls, data: dict[str, Any]) -> Layers:
         """The layers with these fields, whose paths are texts."""
-        return cls(Path(data["rootfs"]), Path(data["changes"]), Path(data["target"]), data["redirect"])
+        return cls(Path(data["rootfs"]), Path(data["changes"]), Path(data["target"]), data["redirect"], data["unpack"])
 
     def open(self, owner: int, user_namespace: int) -> list[tuple[Path, int]]:
         """Mount the layers for the box whose first user is `owner`.
@@ -50,7 +52,7 @@ class Layers:
         Returns the mounts that the box sees: descriptors of detached mounts, with their paths. On the disk, changed
         files have their true owners. Raises the errors of `mount_image`, and OSError.
         """
-        lower = _prepare(self.rootfs, self.changes, self.target)
+        lower = _prepare(self.rootfs, self.changes, self.target, unpack=self.unpack)
         mapped = kernel.clone_mount(lower, kernel.READ_ONLY | kernel.NO_DEVICES, user_namespace)
         changes = kernel.clone_mount(self.changes, kernel.NO_DEVICES, user_namespace)
         kernel.attach_mount(changes, self.changes)
@@ -109,15 +111,15 @@ def mount_image(rootfs: Path, changes: Path, target: Path, *, redirect: bool = F
     Raises InputError if `rootfs` is not a squashfs, ConfigurationError if this machine cannot mount it, and ImsError
     if the changes are in use.
     """
-    _prepare(rootfs, changes, target)
+    _prepare(rootfs, changes, target, unpack=unpacks())
     if not os.path.ismount(target):
         # The three folders are relative to the working directory, so no path has to be quoted.
         _mount_or_explain("overlay", "overlay", "-o", _options(redirect=redirect), "overlay", target, folder=changes)
 
 
-def _prepare(rootfs: Path, changes: Path, target: Path) -> Path:
+def _prepare(rootfs: Path, changes: Path, target: Path, *, unpack: bool) -> Path:
     """Mount the squashfs and make the folders of the overlay; returns the mount point of the squashfs."""
-    lower, upper = mount_lower(rootfs, changes), changes / UPPER
+    lower, upper = mount_lower(rootfs, changes, unpack=unpack), changes / UPPER
     _refuse_links(upper, changes / WORK, target)
     if not upper.exists():
         # The attributes of the upper folder become those of /.
@@ -142,12 +144,19 @@ def _options(*, redirect: bool) -> str:
     return f"{_OPTIONS},redirect_dir={'on' if redirect else 'off'}"
 
 
-def mount_lower(rootfs: Path, changes: Path) -> Path:
+def unpacks() -> bool:
+    """Whether images are unpacked in a box instead of mounted, so that the kernel reads no squashfs of a stranger."""
+    from ims.settings import settings  # slow to import; the program that makes a box finds the answer in its view
+
+    return settings().squashfs == "unpack"
+
+
+def mount_lower(rootfs: Path, changes: Path, *, unpack: bool) -> Path:
     """Mount only the squashfs, read-only, unless it is mounted; returns the mount point.
 
-    Where the kernel cannot map the owners of files in a squashfs for a box, before Linux 6.2, it is unpacked instead,
-    once for all steps of a job: the changes refer to the files that the first step saw. Raises the errors of
-    `mount_image`.
+    With `unpack` it is unpacked in a box instead. Where the kernel cannot map the owners of files in a squashfs for a
+    box, before Linux 6.2, it is copied. Both happen once for all steps of a job: the changes refer to the files that
+    the first step saw. Raises the errors of `mount_image`.
     """
     with rootfs.open("rb") as file:
         if file.read(len(_SQUASHFS_MAGIC)) != _SQUASHFS_MAGIC:
@@ -157,10 +166,14 @@ def mount_lower(rootfs: Path, changes: Path) -> Path:
     lower.mkdir(parents=True, exist_ok=True)
     if os.path.ismount(lower) or any(lower.iterdir()):
         return lower
+    if unpack:
+        log.info("unpacking %s in a sandbox (IMS_SQUASHFS)", rootfs.name)
+        _replace(lower, [sys.executable, "-P", "-m", "ims.sandbox.unpack", str(rootfs)])
+        return lower
     _mount_or_explain("squashfs", "loop devices", "-o", "loop,ro", rootfs, lower)
     if not can_map_owners(lower):
-        unmount(lower)
-        _unpack(rootfs, lower)
+        log.warning("this kernel cannot map the owners of files in %s: it is copied, which takes longer", rootfs.name)
+        _replace(lower, ["cp", "--archive", "--sparse=always", "--no-target-directory", str(lower)])
     return lower
 
 
@@ -179,23 +192,32 @@ def can_map_owners(mount_point: Path) -> bool:
     return True
 
 
-def _unpack(rootfs: Path, folder: Path) -> None:
-    """Unpack a squashfs. Raises ImsError if that fails."""
-    log.warning("this kernel cannot map the owners of files in %s: it is unpacked, which takes longer", rootfs.name)
-    partial = folder.with_suffix(".partial")
+def _replace(lower: Path, command: list[str]) -> None:
+    """Put the folder that a program makes, whose last argument is its path, in the place of `lower`.
+
+    Raises ImsError if the program fails.
+    """
+    partial = lower.with_suffix(".partial")
     _refuse_links(partial)
     remove(partial)
-    unsquash(rootfs, partial)
-    folder.rmdir()
-    partial.rename(folder)
-
-
-def unsquash(rootfs: Path, folder: Path) -> None:
-    """Unpack a squashfs to a folder that does not exist. Raises ImsError if that fails."""
-    command = ["unsquashfs", "-quiet", "-no-progress", "-dest", str(folder), str(rootfs)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    # Standard output may be the connection of a shell.
+    done = subprocess.run(
+        [*command, str(partial)],
+        stdin=subprocess.DEVNULL,
+        stdout=sys.stderr,
+        stderr=subprocess.PIPE,
+        text=True,
+        errors="replace",
+        check=False,
+    )
     if done.returncode != 0:
-        raise ImsError(f"{rootfs.name} cannot be unpacked: {(done.stderr or done.stdout).strip()[-500:]}")
+        remove(partial)
+        reason = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise ImsError(reason[-500:], "See the log")
+    if os.path.ismount(lower):
+        unmount(lower)
+    lower.rmdir()
+    partial.rename(lower)
 
 
 def _mount_or_explain(kind: str, feature: str, *arguments: str | Path, folder: Path | None = None) -> None:

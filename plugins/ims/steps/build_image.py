@@ -25,6 +25,7 @@ from ims.removal import remove
 from ims.sandbox.call import NoSandboxError, call
 from ims.sandbox.network import SandboxNetwork
 from ims.sandbox.overlay import Layers
+from ims.sandbox.squashfs import Squashfs, unpack
 from ims.sandbox.view import View
 from ims.steps.step import Step, StepInput
 from ims.steps.views import view_of
@@ -115,8 +116,8 @@ def finish_root(work: Work, network: SandboxNetwork) -> None:
             return
         package_root.discard(workspace)
         remove(workspace.image_root)
-        packed = package_root.Packed(rootfs=layers.rootfs, root=workspace.image_root)
-        call(package_root.unpack, packed, view_of(workspace, readable=[layers.rootfs]))
+        packed = Squashfs(rootfs=layers.rootfs, folder=workspace.image_root)
+        call(unpack, packed, view_of(workspace, readable=[layers.rootfs]))
     call(finish, work, _view(work), network)
 
 

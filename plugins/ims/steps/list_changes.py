@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ims.images.changes import Changes, compare
 from ims.sandbox.call import call
-from ims.sandbox.overlay import Layers, mount_lower
+from ims.sandbox.overlay import Layers, mount_lower, unpacks
 from ims.shell.cleanup import remove_traces
 from ims.steps.step import Step, StepInput
 from ims.steps.views import view_of
@@ -24,7 +24,7 @@ class Input(StepInput):
 def run(step: Input) -> Changes:
     """Removes the traces of the shell and writes all changes to `changes.txt`; returns their summary."""
     workspace = step.workspace
-    lower = mount_lower(step.rootfs, workspace.changes)
+    lower = mount_lower(step.rootfs, workspace.changes, unpack=unpacks())
     removed = remove_traces(workspace.changed_files, lower)
     log.info("removed traces of the shell: %s", ", ".join(removed) or "none")
     image = Layers(step.rootfs, workspace.changes, workspace.image_root)

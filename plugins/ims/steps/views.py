@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -25,19 +24,15 @@ def view_of(
     The notes of other steps cannot be changed. More `writable` folders and `readable` files may be outside
     of the workspace.
     """
+    own = settings()
     hidden, notes = (workspace.run, workspace.shell), workspace.notes
     for folder in (*hidden, notes):
         folder.mkdir(exist_ok=True)
     return View(
         (workspace.root, *writable),
-        (notes, settings().ca_certificate_path, *readable),
+        (notes, own.ca_certificate_path, *readable),
         hidden,
         image,
         everyone,
-        limits=Limits(settings().sandbox_processes, _memory()),
+        limits=Limits.of_machine(own.sandbox_processes, own.sandbox_memory_percent),
     )
-
-
-def _memory() -> int:
-    """How many bytes of memory a box may use. The machine needs the rest."""
-    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * settings().sandbox_memory_percent // 100

@@ -39,7 +39,7 @@ _SETTINGS = (
     *("recipes_bucket", "images_bucket", "recipe_max_mib", "recipe_max_files", "log_level"),
     "allowed_networks",
     *("sandbox_memory_percent", "sandbox_processes"),
-    *("squashfs_level", "squashfs_processors", "squashfs_memory_mib", "image_secrets"),
+    *("squashfs", "squashfs_level", "squashfs_processors", "squashfs_memory_mib", "image_secrets"),
 )
 
 
