@@ -114,6 +114,13 @@ def test_builds_share_no_pool_with_shells_plans_and_teardowns() -> None:
     }
 
 
+def test_customizations_wait_for_no_build() -> None:
+    """Whoever finishes a shell does not wait until builds end, nor does the packing of other builds."""
+    build = CREATE_IMAGE.task("build_image").pool
+    assert build not in {task.pool for task in CUSTOMIZE_IMAGE.tasks}
+    assert build != CREATE_IMAGE.task("package_artifacts").pool
+
+
 @pytest.mark.parametrize("workflow", JOB_WORKFLOWS, ids=JOB_DAG_IDS)
 def test_tasks_of_jobs_have_a_status(workflow: JobWorkflow) -> None:
     """A job has a status at any time."""

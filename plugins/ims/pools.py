@@ -1,4 +1,4 @@
-"""Airflow's pools. Each kind of work has its own slots, so that builds that never end stop no shell and no clean-up.
+"""Airflow's pools. Each kind of work has its own slots: builds that never end stop no customization and no clean-up.
 
 `python -m ims.pools` prints the pools as the file that `airflow pools import` reads.
 """
@@ -14,6 +14,7 @@ from ims.settings import Settings, settings
 DEFAULT = "default_pool"
 """Airflow's own pool: tasks that take seconds."""
 BUILDS = "builds"
+PACKING = "packing"
 SCRIPTS = "scripts"
 SHELLS = "shells"
 PLANS = "plans"
@@ -41,7 +42,8 @@ def pools(own: Settings) -> tuple[Pool, ...]:
     tasks = own.parallelism
     return (
         Pool(DEFAULT, max(2, tasks // 2), "Tasks that take seconds"),
-        Pool(BUILDS, tasks, "Building, packing and uploading images"),
+        Pool(BUILDS, tasks, "Fetching recipes and building images"),
+        Pool(PACKING, tasks, "Packing and uploading images"),
         Pool(SCRIPTS, max(1, tasks // 2), "Scripts and playbooks of customize jobs"),
         Pool(SHELLS, tasks, "Fetching images and opening shells"),
         Pool(PLANS, 2, "Plans"),

@@ -106,8 +106,8 @@ class Settings(BaseSettings):
     parallelism: int = Field(
         4,
         ge=1,
-        description="Maximum number of builds that run at the same time. Scripts, shells, plans and clean-up have "
-        "pools of their own.",
+        description="Maximum number of builds that run at the same time. Packing, scripts, shells, plans and "
+        "clean-up have pools of their own.",
     )
     step_seconds: dict[str, PositiveInt] = Field(
         default_factory=dict,

@@ -24,7 +24,7 @@ from ims.params import (
     NightParams,
     PlanParams,
 )
-from ims.pools import BUILDS, DEFAULT, NIGHTLY, PLANS, SCRIPTS, SHELLS, TEARDOWNS
+from ims.pools import BUILDS, DEFAULT, NIGHTLY, PACKING, PLANS, SCRIPTS, SHELLS, TEARDOWNS
 from ims.settings import Settings
 
 JobType = Literal["create", "customize"]
@@ -159,8 +159,8 @@ CREATE_IMAGE = JobWorkflow(
         Task("build_ca_package", "waiting_for_repos", pool=BUILDS),
         Task("resolve_packages", "waiting_for_repos", pool=BUILDS, seconds=_HOUR, runs_recipe=True),
         Task("build_image", "building_image", pool=BUILDS, seconds=6 * _HOUR, runs_recipe=True),
-        Task("package_artifacts", "packaging_artifacts", pool=BUILDS, seconds=3 * _HOUR, runs_recipe=True),
-        Task("upload_artifacts", "packaging_artifacts", pool=BUILDS, seconds=3 * _HOUR),
+        Task("package_artifacts", "packaging_artifacts", pool=PACKING, seconds=3 * _HOUR, runs_recipe=True),
+        Task("upload_artifacts", "packaging_artifacts", pool=PACKING, seconds=3 * _HOUR),
         Task("write_manifest", "packaging_artifacts"),
         Task("save_image_record", "packaging_artifacts"),
         Task("start_debug_shell", "building_image", optional=True, pool=SHELLS),
@@ -181,9 +181,9 @@ CUSTOMIZE_IMAGE = JobWorkflow(
         Task("start_shell", "fetching_image", optional=True, pool=SHELLS),
         Task(WAIT_FOR_COMPLETION, "waiting_on_user", optional=True, pool=SHELLS, seconds=MAX_LEASE + SHORT),
         Task("stop_shell", "packaging_artifacts", optional=True, teardown=True, pool=TEARDOWNS),
-        Task("list_changes", "packaging_artifacts", pool=BUILDS, seconds=_HOUR, runs_recipe=True),
-        Task("package_artifacts", "packaging_artifacts", pool=BUILDS, seconds=3 * _HOUR, runs_recipe=True),
-        Task("upload_artifacts", "packaging_artifacts", pool=BUILDS, seconds=3 * _HOUR),
+        Task("list_changes", "packaging_artifacts", pool=PACKING, seconds=_HOUR, runs_recipe=True),
+        Task("package_artifacts", "packaging_artifacts", pool=PACKING, seconds=3 * _HOUR, runs_recipe=True),
+        Task("upload_artifacts", "packaging_artifacts", pool=PACKING, seconds=3 * _HOUR),
         Task("write_manifest", "packaging_artifacts"),
         Task("save_image_record", "packaging_artifacts"),
         Task("close_workspace", "packaging_artifacts", teardown=True, pool=TEARDOWNS, seconds=_HOUR),

@@ -17,6 +17,7 @@ import yaml
 
 from ims import __version__
 from ims.errors import ConfigurationError
+from ims.pools import total_slots
 from ims.settings import EMBEDDED_ROLE, Settings
 from ims.stack.seaweedfs import EXPECTS_TLS
 from ims.storage.objects import ObjectName, ObjectStore
@@ -46,6 +47,13 @@ def test_file_contains_no_secret() -> None:
         for variable, value in service.get("environment", {}).items():
             if re.search(r"PASSWORD|SECRET|TOKEN|FERNET|ACCESS_KEY", variable):
                 assert re.fullmatch(r"\$\{\w+:\?\}", value), f"{name}: {variable}"
+
+
+def test_all_pools_fit_into_airflow() -> None:
+    """Full pools leave the slots of the others free."""
+    environment = SERVICES["scheduler"]["environment"]
+    own = Settings(parallelism=int(environment["IMS_PARALLELISM"]))
+    assert int(environment["AIRFLOW__CORE__PARALLELISM"]) >= total_slots(own)
 
 
 @pytest.mark.parametrize("name", SERVICES)

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from ims import __version__
+from ims.pools import total_slots
 from ims.settings import Settings
 
 ROOT = Path(__file__).parents[2]
@@ -44,6 +45,12 @@ def environment(items: list[dict[str, Any]]) -> dict[str, str]:
 def test_every_file_is_tested() -> None:
     """A new variant must be added to this module."""
     assert {path.stem for path in HELM.iterdir()} == set(ALL)
+
+
+def test_all_pools_fit_into_airflow() -> None:
+    """Full pools leave the slots of the others free."""
+    own = Settings(parallelism=int(environment(VALUES["env"])["IMS_PARALLELISM"]))
+    assert VALUES["config"]["core"]["parallelism"] >= total_slots(own)
 
 
 def test_settings(monkeypatch: pytest.MonkeyPatch) -> None:
