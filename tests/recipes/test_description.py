@@ -192,6 +192,8 @@ NOT_ASKED = {
     "no source": "<repository/>",
     "no path": "<repository><source/></repository>",
     "for another machine": '<repository arch="aarch64"><source path="http://h/repo"/></repository>',
+    "of a profile that is not built": '<repository profiles="Staging"><source path="http://h/repo"/></repository>',
+    "of profiles that are not built": '<repository profiles="Other,Staging"><source path="http://h/r"/></repository>',
     "only for the finished image": '<repository imageonly="true"><source path="http://h/repo"/></repository>',
 }
 

@@ -112,6 +112,18 @@ def test_unpredictable_packages_or_other_repositories() -> None:
     assert decide(BEFORE, more, never).reason == "the recipe has other repositories"
 
 
+OPAQUE = ("the repository obs://site cannot be observed",)
+
+
+def test_inputs_that_nobody_observes() -> None:
+    """The verdict is build, with the reason, also if nothing else changed. A change that is known is named first."""
+    decision = decide(BEFORE, other(opaque=OPAQUE), never)
+    assert (decision.verdict, decision.reason) == ("build", f"it is unknown what changed: {OPAQUE[0]}")
+    assert decide(BEFORE, other(opaque=OPAQUE, files="2"), never).verdict == "build"
+    assert decide(BEFORE, other(opaque=OPAQUE, arch="aarch64"), never).reason == "arch changed"
+    assert decide(BEFORE.model_copy(update={"opaque": OPAQUE}), other(), never).verdict == "skip"
+
+
 WORDS = st.sampled_from(["1", "2"])
 PACKAGES = st.lists(
     st.builds(Package, name=st.sampled_from(["bash", "curl"]), version=WORDS, arch=st.just("amd64"), checksum=WORDS),
@@ -136,6 +148,7 @@ SAME = ("description", "bootstrap_script", "arch", "builder", "ca_certificate", 
     before=PROVENANCES | st.just(BEFORE),
     then=st.none() | PACKAGES,
     changes=st.fixed_dictionaries({}, optional=dict.fromkeys(("files", "description", "arch"), WORDS)),
+    opaque=st.just(()) | st.just(OPAQUE),
     repositories=st.none() | st.dictionaries(WORDS | st.just("http://one"), WORDS, max_size=2),
     packages=st.none() | PACKAGES,
 )
@@ -143,18 +156,19 @@ def test_a_skip_is_never_wrong(
     before: BuildInputs,
     then: list[Package] | None,
     changes: dict[str, str],
+    opaque: tuple[str, ...],
     repositories: dict[str, str] | None,
     packages: list[Package] | None,
 ) -> None:
-    """A skip implies that only indexes differ, and that the packages are known to be identical."""
+    """A skip implies that all was observed, that only indexes differ, and that the packages are known to be equal."""
     before = before.without_packages("unknown") if then is None else before.with_packages(then)
     more = {} if repositories is None else {"repositories": repositories}
-    now = before.without_packages("").model_copy(update={**changes, **more})
+    now = before.without_packages("").model_copy(update={**changes, **more, "opaque": opaque})
     decision = decide(before, now, unknown if packages is None else lambda: packages)
     same_packages = before.repositories == now.repositories or (
         before.packages is not None and packages is not None and before.packages == now.with_packages(packages).packages
     )
-    reusable = same_packages and all(getattr(before, name) == getattr(now, name) for name in SAME)
+    reusable = not opaque and same_packages and all(getattr(before, name) == getattr(now, name) for name in SAME)
     if decision.verdict == "skip":
         assert reusable
         assert before.files == now.files

@@ -45,6 +45,7 @@ def collect(workspace: Workspace, arch: str, boot_files: Mapping[str, str | None
         ca_certificate=file_digest(ca_certificate),
         boot_files=dict(boot_files),
         repositories=index_digests(description.repositories, ca_certificate),
+        opaque=description.opaque,
     )
 
 

@@ -39,7 +39,8 @@ class BuildInputs(BaseModel):
 
     `files` covers the overlay and the scripts. `boot_files` names the files that the job looks up in /boot. `packages`
     are the packages that are installed, sorted. If they cannot be predicted, it is None and `unknown` says why.
-    `hosts` are the HOST:PORT that the build reached, which is not compared; None if it is unknown.
+    `opaque` are the inputs that nobody observes. `hosts` are the HOST:PORT that the build reached, which is not
+    compared; None if it is unknown.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -54,6 +55,7 @@ class BuildInputs(BaseModel):
     repositories: dict[str, str]
     packages: tuple[Package, ...] | None = None
     unknown: str = ""
+    opaque: tuple[str, ...] = ()
     hosts: tuple[str, ...] | None = None
 
     @classmethod

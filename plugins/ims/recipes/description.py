@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Set
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,6 +18,8 @@ from lxml import etree
 from ims.errors import InputError
 from ims.recipes.archive import CONFIG
 from ims.recipes.kiwi_log import schema_reason
+from ims.recipes.opaque import OBSERVED, opaque_inputs
+from ims.recipes.registration import read_registration
 
 APT = "apt"
 MAX_CONFIG = 4 * 1024 * 1024
@@ -63,6 +65,8 @@ class Description:
     packages: tuple[str, ...]
     logins: tuple[str, ...] = ()
     """The passwords of the repositories, which must not be stored or printed."""
+    opaque: tuple[str, ...] = ()
+    """The inputs of a build that nobody observes, one phrase for each."""
 
 
 def redact(url: str) -> str:
@@ -108,6 +112,7 @@ def read_description(folder: Path) -> Description:
         repositories=tuple(repository for _, repository in machine_repositories(root, manager) if repository),
         packages=tuple(element.get("name", "") for element in root.iterfind("packages/package")),
         logins=tuple(filter(None, _passwords(root))),
+        opaque=opaque_inputs(root, _addresses(root), read_registration(folder).network),
     )
     _check_size(description)
     return description
@@ -152,13 +157,9 @@ def check_description(folder: Path) -> None:
 
 def machine_repositories(root: etree._Element, manager: str) -> Iterator[tuple[etree._Element, Repository | None]]:
     """The repositories that kiwi uses on this machine, or None in place of those whose address is not http or https."""
-    for element in root.iterfind("repository"):
-        source = element.find("source")
-        url = (source.get("path", "") if source is not None else "").strip()
-        if not _is_used(element):
-            continue
+    for element, url in _used_repositories(root):
         try:
-            remote = urlsplit(url).scheme in ("http", "https")
+            remote = urlsplit(url).scheme in OBSERVED
             index = _metadata_url(url, manager, element)
             yield element, Repository(url, index, redact(index) != index) if remote else None
         except ValueError as error:
@@ -166,10 +167,26 @@ def machine_repositories(root: etree._Element, manager: str) -> Iterator[tuple[e
             raise InputError(f"{CONFIG} has a repository whose address is invalid: {shown}: {error}") from None
 
 
-def _is_used(repository: etree._Element) -> bool:
-    """Whether kiwi uses a repository on this machine."""
+def _used_repositories(root: etree._Element) -> Iterator[tuple[etree._Element, str]]:
+    """The repositories that kiwi uses on this machine, with their addresses."""
+    built = {profile.get("name") for profile in root.iterfind("profiles/profile") if profile.get("import") == "true"}
+    for element in root.iterfind("repository"):
+        source = element.find("source")
+        if _is_used(element, built):
+            yield element, (source.get("path", "") if source is not None else "").strip()
+
+
+def _is_used(repository: etree._Element, built: Set[str | None]) -> bool:
+    """Whether kiwi uses a repository on this machine if it builds the profiles `built`."""
     architectures = repository.get("arch", platform.machine()).split(",")
-    return repository.get("imageonly") != "true" and platform.machine() in architectures
+    profiles = repository.get("profiles")
+    is_in_profile = profiles is None or bool(built & set(profiles.split(",")))
+    return is_in_profile and repository.get("imageonly") != "true" and platform.machine() in architectures
+
+
+def _addresses(root: etree._Element) -> list[str]:
+    """The addresses of the repositories that kiwi uses on this machine, without logins."""
+    return [redact(url) if "@" in url else url for _, url in _used_repositories(root)]
 
 
 def _metadata_url(url: str, manager: str, repository: etree._Element) -> str:

@@ -41,6 +41,10 @@ def decide(before: BuildInputs | None, now: BuildInputs, resolve: Resolve) -> De
     differs = [name for name in (*_DECISIVE, "files", "repositories") if getattr(before, name) != getattr(now, name)]
     if decisive := [name for name in differs if name in _DECISIVE]:
         return Decision(verdict="build", reason=f"{_words(decisive)} changed", differs=differs)
+    if now.opaque:
+        return Decision(
+            verdict="build", reason=f"it is unknown what changed: {'; '.join(now.opaque[:3])}", differs=differs
+        )
     if "repositories" in differs:
         return _by_packages(before, now, resolve, differs)
     return _unchanged(differs)

@@ -1,0 +1,47 @@
+"""The inputs of a build that nobody observes. With one of them, it is unknown whether an image would be the same."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain, islice
+from urllib.parse import urlsplit
+
+from lxml import etree
+
+OBSERVED = ("http", "https")
+_PART_OF_THE_RECIPE = "this"
+_SHOWN = 200
+MAX_INPUTS = 20
+"""How many inputs are named. One is enough to build."""
+
+
+def opaque_inputs(root: etree._Element, addresses: list[str], network: str) -> tuple[str, ...]:
+    """One phrase for each such input of a recipe.
+
+    `root` is its description, `addresses` are those of the repositories that kiwi uses, without logins, and `network`
+    is the network of its builds.
+    """
+    found = chain(_includes(root), _repositories(addresses), _base_images(root), _network(network))
+    return tuple(islice(found, MAX_INPUTS))
+
+
+def _includes(root: etree._Element) -> Iterator[str]:
+    for element in root.iterfind("include"):
+        yield f"the included description {element.get('from', '')[:_SHOWN]} is not read"
+
+
+def _repositories(addresses: list[str]) -> Iterator[str]:
+    for address in addresses:
+        if urlsplit(address).scheme not in (*OBSERVED, _PART_OF_THE_RECIPE):
+            yield f"the repository {address[:_SHOWN]} cannot be observed"
+
+
+def _base_images(root: etree._Element) -> Iterator[str]:
+    for element in root.iterfind("preferences/type"):
+        if base := element.get("derived_from"):
+            yield f"the base image {base[:_SHOWN]} cannot be observed"
+
+
+def _network(network: str) -> Iterator[str]:
+    if network == "open":
+        yield "scripts may download anything (network: open)"
