@@ -20,6 +20,7 @@ UNITS: dict[str, tuple[str, ...]] = {
         f"{FLOWS}docs.py::test_tutorial",
         f"{FLOWS}docs.py::test_pages_about_images",
         f"{FLOWS}customize_debian",
+        f"{FLOWS}debian_kernel",
     ),
     "customize": (f"{FLOWS}customize.py", f"{FLOWS}ui"),
     "faults": (f"{FLOWS}pod_faults", f"{FLOWS}customize_faults"),

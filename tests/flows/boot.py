@@ -1,8 +1,9 @@
-"""Boots an image in QEMU to its login prompt, or only until its kernel has mounted its rootfs."""
+"""Boots an image in QEMU to its login prompt, or only its kernel: to mount its rootfs, or to run a program."""
 
 import os
 import re
 import select
+import shlex
 import shutil
 import subprocess
 import time
@@ -15,16 +16,32 @@ FAIL_FAST = "panic=-1 rd.shell=0 rd.emergency=reboot"
 
 _BEGIN, _END = "IMAGE-MARKER-BEGIN", "IMAGE-MARKER-END"
 
-_MARKER_INIT = f"""#!/bin/busybox sh
+_INIT = """#!/bin/busybox sh
 export PATH=/bin
 busybox mkdir -p /dev /image
 busybox mount -t devtmpfs none /dev
 for module in $(busybox cat /modules/order); do busybox insmod "/modules/$module" || echo "insmod $module failed"; done
 tries=50
 until [ -b /dev/vda ] || [ $((tries -= 1)) = 0 ]; do busybox usleep 100000; done
+"""
+_MARKER_INIT = f"""{_INIT}
 busybox mount -t squashfs -o ro /dev/vda /image && echo {_BEGIN} && busybox cat /image/etc/os-release && echo {_END}
 busybox poweroff -f
 """
+_MARKER_MODULES = ("virtio_pci", "virtio_blk", "squashfs")
+
+# The host's root is read-only. Programs can write to /run and to /media, a disk with ext4.
+_HOST_INIT = f"""{_INIT}
+busybox mount -t 9p -o trans=virtio,version=9p2000.L,ro,cache=loose,msize=262144 host /image
+busybox mount -t tmpfs tmpfs /image/run
+busybox mount -t ext4 /dev/vda /image/media
+busybox mount --move /dev /image/dev
+busybox mount -t proc proc /image/proc
+busybox mount -t sysfs sysfs /image/sys
+exec busybox switch_root /image /bin/sh -c 'export PATH=/usr/bin:/usr/sbin; echo {_BEGIN}; {{command}} && echo {_END}'
+"""
+_HOST_MODULES = (*_MARKER_MODULES, "9pnet_virtio", "9p", "crc32c_generic", "ext4", "overlay", "loop")
+_DISK_MIB = 256
 
 
 class BootError(Exception):
@@ -51,12 +68,32 @@ def boot(
 
 def boot_marker(kernel: Path, rootfs: Path, workdir: Path, *, timeout: float = 120) -> str:
     """Boot a kernel with a small initrd that only mounts the rootfs; returns /etc/os-release of the rootfs."""
-    initrd = _marker_initrd(kernel, rootfs, workdir)
+    initrd = _small_initrd(kernel, rootfs, workdir, _MARKER_INIT, _MARKER_MODULES)
     console = run_until(_qemu(kernel, initrd, rootfs, f"console=ttyS0 quiet {FAIL_FAST}", 512), _END, timeout)
+    return _between_markers(console)
+
+
+def run_on_kernel(kernel: Path, rootfs: Path, command: list[str], workdir: Path, *, timeout: float = 600) -> str:
+    """Boot a kernel, whose modules are in `rootfs`, and run a program of this machine on it; returns its output.
+
+    The program sees the files of this machine and can write to /media and /run, which are empty. Raises BootError if it
+    fails.
+    """
+    init = _HOST_INIT.replace("{command}", shlex.join(command).replace("'", "'\\''"))
+    initrd, disk = _small_initrd(kernel, rootfs, workdir, init, _HOST_MODULES), workdir / "disk"
+    with disk.open("wb") as file:
+        file.truncate(_DISK_MIB * 1024**2)
+    subprocess.run(["mkfs.ext4", "-q", "-F", disk], check=True)
+    machine = _qemu(kernel, initrd, disk, f"console=ttyS0 quiet {FAIL_FAST}", 1024, "off")
+    machine += ["-virtfs", "local,path=/,mount_tag=host,security_model=none,readonly=on,multidevs=remap"]
+    return _between_markers(run_until(machine, f"\n{_END}", timeout))
+
+
+def _between_markers(console: str) -> str:
     return console.partition(_BEGIN)[2].partition(_END)[0].strip()
 
 
-def _qemu(kernel: Path, initrd: Path, rootfs: Path, cmdline: str, memory_mib: int) -> list[str]:
+def _qemu(kernel: Path, initrd: Path, disk: Path, cmdline: str, memory_mib: int, readonly: str = "on") -> list[str]:
     # TCG, because guests may hang even if /dev/kvm can be opened; one processor, because in TCG a second one more than
     # doubles the processor time of a boot. pdeathsig: no machine outlives the test run.
     # fmt: off
@@ -65,7 +102,7 @@ def _qemu(kernel: Path, initrd: Path, rootfs: Path, cmdline: str, memory_mib: in
         "qemu-system-x86_64", "-accel", "tcg", "-cpu", "max", "-m", str(memory_mib),
         "-nodefaults", "-display", "none", "-no-reboot", "-serial", "stdio",
         "-kernel", str(kernel), "-initrd", str(initrd), "-append", cmdline,
-        "-drive", f"file={str(rootfs).replace(',', ',,')},if=virtio,format=raw,readonly=on",
+        "-drive", f"file={str(disk).replace(',', ',,')},if=virtio,format=raw,readonly={readonly}",
     ]
     # fmt: on
 
@@ -98,16 +135,17 @@ def _text(console: bytearray) -> str:
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]|\r", "", console.decode(errors="replace"))
 
 
-def _marker_initrd(kernel: Path, rootfs: Path, workdir: Path) -> Path:
-    tree, initrd = workdir / "initrd.tree", workdir / "initrd.marker"
+def _small_initrd(kernel: Path, rootfs: Path, workdir: Path, init: str, modules: tuple[str, ...]) -> Path:
+    """An initrd with busybox, an init script, and the kernel modules that it loads."""
+    tree, initrd = workdir / "initrd.tree", workdir / "initrd.small"
     shutil.rmtree(tree, ignore_errors=True)
     (tree / "bin").mkdir(parents=True)
     shutil.copy(shutil.which("busybox") or "/bin/busybox", tree / "bin/busybox")
-    (tree / "init").write_text(_MARKER_INIT)
+    (tree / "init").write_text(init)
     (tree / "init").chmod(0o755)
     (tree / "modules").mkdir()
-    modules = _copy_modules(kernel, rootfs, workdir, tree / "modules")
-    (tree / "modules/order").write_text("\n".join(modules))
+    order = _copy_modules(kernel, rootfs, workdir, tree / "modules", modules)
+    (tree / "modules/order").write_text("\n".join(order))
     names = "\n".join(str(path.relative_to(tree)) for path in sorted(tree.rglob("*")))
     with initrd.open("wb") as archive:
         pack = ["cpio", "--create", "--format=newc", "--quiet"]
@@ -115,8 +153,8 @@ def _marker_initrd(kernel: Path, rootfs: Path, workdir: Path) -> Path:
     return initrd
 
 
-def _copy_modules(kernel: Path, rootfs: Path, workdir: Path, target: Path) -> list[str]:
-    """Copy the modules that read a squashfs on a virtio disk; returns their names in the order of loading."""
+def _copy_modules(kernel: Path, rootfs: Path, workdir: Path, target: Path, names: tuple[str, ...]) -> list[str]:
+    """Copy modules and what they need; returns their file names in the order of loading."""
     folder = f"usr/lib/modules/{_kernel_version(kernel)}"
     index = _extract(rootfs, [f"{folder}/modules.dep"], workdir / "modules.index")[0]
     needs = {
@@ -124,7 +162,7 @@ def _copy_modules(kernel: Path, rootfs: Path, workdir: Path, target: Path) -> li
         for module, others in (line.split(":", 1) for line in index.read_text().splitlines())
     }
     # A line of modules.dep lists a module, then its dependencies, the deepest last. Other modules are built in.
-    wanted = (reversed(needs.get(name, [])) for name in ("virtio_pci", "virtio_blk", "squashfs"))
+    wanted = (reversed(needs.get(name, [])) for name in names)
     order = list(dict.fromkeys(path for paths in wanted for path in paths))
     if order:
         for path in _extract(rootfs, [f"{folder}/{path}" for path in order], workdir / "modules.files"):
