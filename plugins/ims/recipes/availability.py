@@ -16,6 +16,7 @@ from ims.errors import ConfigurationError, ImsError, InputError, UnavailableErro
 from ims.network.addresses import RefusedError
 from ims.network.client import checked_client
 from ims.recipes.description import Repository
+from ims.recipes.indexes import open_index
 
 REQUEST_SECONDS = 10
 """How long a server may send nothing."""
@@ -60,10 +61,7 @@ def tls_context(ca_certificate: Path) -> ssl.SSLContext:
 async def ask(client: httpx.AsyncClient, repository: Repository) -> Answer:
     """Request the index of one repository."""
     try:
-        async with (
-            asyncio.timeout(ANSWER_SECONDS),
-            client.stream("GET", repository.metadata_url, follow_redirects=True) as answer,
-        ):
+        async with asyncio.timeout(ANSWER_SECONDS), open_index(client, repository) as answer:
             code, text = answer.status_code, f"{answer.status_code} {answer.reason_phrase}"
     except TimeoutError:
         return Answer(repository, ready=False, text=f"no answer within {ANSWER_SECONDS} s")

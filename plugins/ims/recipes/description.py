@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import re
 import subprocess
 import sys
 from collections.abc import Iterator, Set
@@ -31,13 +32,20 @@ CHECK_SECONDS = 120
 """How long kiwi may check a description."""
 
 
+_VARIABLE = re.compile(r"\$(?:\{(?P<name>\w+)\}|(?P<other>\w+))")
+
+
 @dataclass(frozen=True)
 class Repository:
-    """A package repository of a recipe. `needs_login` states whether the recipe has a login for it."""
+    """A package repository of a recipe. `needs_login` states whether the recipe has a login for it.
+
+    `metadata_url` is the address of its index or, if it `is_list`, of a list of mirrors.
+    """
 
     url: str
     metadata_url: str
     needs_login: bool = False
+    is_list: bool = False
 
     @property
     def name(self) -> str:
@@ -160,8 +168,10 @@ def machine_repositories(root: etree._Element, manager: str) -> Iterator[tuple[e
     for element, url in _used_repositories(root):
         try:
             remote = urlsplit(url).scheme in OBSERVED
+            url = url if manager == APT else _without_variables(url, root)
             index = _metadata_url(url, manager, element)
-            yield element, Repository(url, index, redact(index) != index) if remote else None
+            is_list = _is_list(element, manager)
+            yield element, Repository(url, index, redact(index) != index, is_list) if remote else None
         except ValueError as error:
             shown = url.rpartition("@")[2]
             raise InputError(f"{CONFIG} has a repository whose address is invalid: {shown}: {error}") from None
@@ -195,10 +205,22 @@ def _metadata_url(url: str, manager: str, repository: etree._Element) -> str:
     if manager == APT:
         distribution = repository.get("distribution")
         return f"{url.rstrip('/')}/dists/{distribution}/InRelease" if distribution else f"{url.rstrip('/')}/Release"
-    if repository.get("sourcetype", "baseurl") != "baseurl":
+    if _is_list(repository, manager):
         return url
     parts = urlsplit(url)
     return urlunsplit(parts._replace(path=f"{parts.path.rstrip('/')}/repodata/repomd.xml", fragment=""))
+
+
+def _is_list(repository: etree._Element, manager: str) -> bool:
+    return manager != APT and repository.get("sourcetype", "baseurl") != "baseurl"
+
+
+def _without_variables(url: str, root: etree._Element) -> str:
+    """An address with the values of the variables that zypper and dnf know. Without <release-version>, one stays."""
+    values = {"basearch": platform.machine(), "arch": platform.machine()}
+    if release := (root.findtext("preferences/release-version") or "").strip():
+        values["releasever"] = release
+    return _VARIABLE.sub(lambda match: values.get(match["name"] or match["other"], match[0]), url)
 
 
 def _with_login(url: str, repository: etree._Element) -> str:

@@ -13,6 +13,7 @@ from ims.errors import UnavailableError
 from ims.network.client import checked_client
 from ims.recipes.availability import REQUEST_SECONDS, tls_context
 from ims.recipes.description import Repository
+from ims.recipes.indexes import open_index
 
 MAX_BYTES = 64 * 1024 * 1024
 INDEX_SECONDS = 120
@@ -42,10 +43,7 @@ def _index(repository: Repository) -> str:
 async def _digest(client: httpx.AsyncClient, repository: Repository) -> str:
     total, size = hashlib.sha256(), 0
     try:
-        async with (
-            asyncio.timeout(INDEX_SECONDS),
-            client.stream("GET", repository.metadata_url, follow_redirects=True) as answer,
-        ):
+        async with asyncio.timeout(INDEX_SECONDS), open_index(client, repository) as answer:
             if answer.status_code != 200:
                 raise UnavailableError(
                     f"the repository {repository.name} answered {answer.status_code} {answer.reason_phrase}"
