@@ -87,6 +87,11 @@ class Workspace:
         """The recipe with its templates rendered. `build_image` clamps the times of its files."""
         return self.root / "recipe"
 
+    @property
+    def recipe_summary(self) -> Path:
+        """What the service knows of the rendered recipe, with the logins of its repositories, as JSON."""
+        return self.notes / "recipe.json"
+
     # Written by resolve_packages and plan_images.
 
     @property
@@ -95,19 +100,9 @@ class Workspace:
         return self.notes / "provenance.json"
 
     @property
-    def resolving(self) -> Path:
-        """Scratch space for the solver of the package manager."""
-        return self.root / "resolving"
-
-    @property
-    def solver_certificates(self) -> Path:
-        """The certificates that the solver trusts."""
-        return self.resolving / "certificates.pem"
-
-    @property
-    def solver_indexes(self) -> Path:
-        """The solver's copies of repository indexes, if it cannot use the shared ones."""
-        return self.resolving / "indexes"
+    def solver(self) -> Path:
+        """Solutions and indexes of repositories, if the solver cannot use the shared ones."""
+        return self.notes / "solver"
 
     def plan(self, number: int) -> Workspace:
         """A workspace inside this one, in which `plan_images` compares one recipe with its newest image."""

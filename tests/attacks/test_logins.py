@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 
 from ims import masking
+from ims.recipes import archive
 from ims.recipes.secrets import TemplateValues
 from ims.runtime.local.process import StepProcess
 from ims.runtime.local.runtime import LocalRuntime
@@ -33,7 +34,7 @@ SOURCE = '<source path="{{ REPOSITORY }}"/>'
 ADDRESS = "{{ REPOSITORY | replace('://', '://' ~ USER ~ ':' ~ PASSWORD ~ '@') | e }}"
 SCRIPT = "#!/bin/sh\nset -x\necho 'the login is {{ USER }}:{{ PASSWORD }}'\n"
 VALUES = {"USER": "secret:nexus.login", "PASSWORD": "secret:nexus.password"}
-PRIVATE = {"recipe", "recipe-packages", "recipe-image", "image-root/image", "notes/secrets.json"}
+PRIVATE = {"recipe", "recipe-packages", "recipe-image", "image-root/image", "notes/recipe.json", "notes/secrets.json"}
 """The files of the workspace that need the login, or that kiwi copies for scripts. They are no part of the image."""
 _PATTERN = re.compile(
     b"|".join(re.escape(form.encode()) for text in (USER, PASSWORD) for form in masking.spellings(text))
@@ -103,7 +104,7 @@ def test_build_that_prints_its_login(
     )
     (folder / "config.sh").write_text(SCRIPT)
     (folder / ".ims_recipe_template.yaml").write_text("template_files: [config.xml, config.sh]\n")
-    monkeypatch.setattr(fetch_recipe, "fetch_archive", lambda _store, _path, _packed, to: shutil.copytree(folder, to))
+    monkeypatch.setattr(fetch_recipe, "download", lambda _store, _path, packed: archive.pack(folder, packed))
     monkeypatch.setattr(ObjectStore, "from_environment", lambda: None)
     templates = TemplateValues(
         dictionaries={"r": {"REPOSITORY": server.url, **VALUES}},

@@ -113,6 +113,10 @@ BAD = {
         description("<packages>" + '<package name="a"/>' * 20_001 + "</packages>"),
         "config.xml has 20001 packages, more than 20000",
     ),
+    "many logins": (
+        description('<repository imageonly="true" password="x"/>' * 1001),
+        "config.xml has 1001 logins, more than 1000",
+    ),
     "a long name": (
         description(f'<packages><package name="{"n" * 3000}"/></packages>'),
         "config.xml has a value of 3000 characters, more than 2048",

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from ims.errors import InputError
-from ims.recipes.network import read_policy
+from ims.recipes.network import read_network
 
 CONFIG = """\
 <image name="x" schemaversion="7.4">
@@ -33,23 +33,23 @@ def recipe(folder: Path, registration: str) -> Path:
 
 def test_repositories_are_the_default(tmp_path: Path) -> None:
     """With the servers of their keys."""
-    policy = read_policy(recipe(tmp_path, ""))
+    policy = read_network(recipe(tmp_path, "")).policy()
     assert policy.access == "repositories"
     assert policy.endpoints == ("keys.example:8080", "mirror.example:80", "nexus.example:443")
 
 
 def test_further_hosts(tmp_path: Path) -> None:
     """For example, those to which an https repository redirects."""
-    assert "cdn.example:443" in read_policy(recipe(tmp_path, "network_hosts: [cdn.example]")).endpoints
+    assert "cdn.example:443" in read_network(recipe(tmp_path, "network_hosts: [cdn.example]")).policy().endpoints
 
 
 def test_open_network(tmp_path: Path) -> None:
     """Scripts reach every address that is not refused."""
-    assert read_policy(recipe(tmp_path, "network: open")).access == "open"
+    assert read_network(recipe(tmp_path, "network: open")).policy().access == "open"
 
 
 @pytest.mark.parametrize("text", ["network: closed", "network_hosts: ['a/b']"])
 def test_invalid_network(tmp_path: Path, text: str) -> None:
     """The build fails because of the recipe."""
     with pytest.raises(InputError):
-        read_policy(recipe(tmp_path, text))
+        read_network(recipe(tmp_path, text)).policy()

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ims.errors import InputError
-from ims.recipes import rendering
+from ims.recipes import template as templates
 from ims.recipes.template import MAX_TEMPLATE, TEMPLATE_LIST, render
 
 VARIABLES = {"MIRROR": "https://mirror.example/debian", "SUITE": "bookworm"}
@@ -175,7 +175,7 @@ EXPENSIVE = {
 @pytest.mark.parametrize("template", EXPENSIVE.values(), ids=EXPENSIVE)
 def test_expensive_template_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, template: str) -> None:
     """Its time, memory and output are limited. The file is not changed."""
-    monkeypatch.setattr(rendering, "PROCESSOR_SECONDS", 1)
+    monkeypatch.setattr(templates, "PROCESSOR_SECONDS", 1)
     folder = recipe(tmp_path, config_xml=template)
     begin = time.monotonic()
     with pytest.raises(InputError, match=r"config\.xml\)? cannot be rendered"):
@@ -186,7 +186,7 @@ def test_expensive_template_is_refused(tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_template_that_only_waits_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The time that a template takes is limited, too."""
-    monkeypatch.setattr(rendering, "SECONDS", 1)
+    monkeypatch.setattr(templates, "SECONDS", 1)
     with pytest.raises(InputError, match="cannot be rendered with 10 s of processor time, 1 s and"):
         render(recipe(tmp_path, config_xml=EXPENSIVE["nested ranges"]), VARIABLES)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+import subprocess
 import threading
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,12 +21,14 @@ from urllib3 import HTTPConnectionPool
 from urllib3.exceptions import MaxRetryError
 
 from ims.errors import ConfigurationError, ImsError, InputError, UnavailableError
+from ims.masking import Secrets, save
 from ims.runtime.base import ShellRequest
 from ims.runtime.kubernetes import pods
 from ims.runtime.kubernetes.cluster import await_cluster, cluster_errors, core_api
 from ims.runtime.kubernetes.credentials import store_credentials
 from ims.runtime.kubernetes.diagnosis import explain, outcome
 from ims.steps.step import load_step
+from ims.workspace import Workspace
 
 JOB = "0c7d1a52-91f5-4a53-8f0e-6a3f0a2c5b11"
 DATA = {"workspace": f"/mnt/workspaces/{JOB}"}
@@ -34,7 +37,7 @@ STEPS = [
     for path in Path(pods.__file__).parents[2].joinpath("steps").glob("*.py")
     if "STEP = Step(" in path.read_text()
 ]
-PRIVILEGED = {"build_image", "list_changes", "package_artifacts", "run_script", "serve_shell"}
+PRIVILEGED = set(STEPS) - {"build_ca_package", "fetch_image", "upload_artifacts"}
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
 
@@ -46,7 +49,7 @@ def sent(name: str, **arguments: Any) -> dict[str, Any]:
 
 @pytest.mark.parametrize("name", STEPS)
 def test_only_some_steps_are_privileged(name: str) -> None:
-    """Steps that mount or change owners are privileged; all others can write only to the volume."""
+    """Steps that make sandboxes are privileged; all others can write only to the volume."""
     pod = sent(name)
     (container,) = pod["spec"]["containers"]
     security = container["securityContext"]
@@ -59,6 +62,19 @@ def test_only_some_steps_are_privileged(name: str) -> None:
     assert security["allowPrivilegeEscalation"] is False
     assert security["capabilities"] == {"drop": ["ALL"]}
     assert pod["spec"]["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+
+
+def test_ordinary_users_write_to_the_volume(tmp_path: Path) -> None:
+    """The init container opens the volume, and the secrets that an earlier step found, if there are any."""
+    (setter,) = sent("upload_artifacts")["spec"]["initContainers"]
+    found = Workspace(tmp_path / JOB)
+    found.notes.mkdir(parents=True)
+    command = [part.replace("/mnt/workspaces", str(tmp_path)) for part in setter["command"]]
+    subprocess.run(command, check=True)
+    assert found.root.stat().st_mode & 0o7777 == 0o1777
+    save(found.secrets, Secrets())
+    subprocess.run(command, check=True)
+    assert found.secrets.stat().st_mode & 0o7777 == 0o644
 
 
 @pytest.mark.parametrize("name", STEPS)

@@ -20,7 +20,7 @@ from ims.sandbox.call import call
 from ims.sandbox.network import SandboxNetwork
 from ims.sandbox.view import View
 from ims.steps import build_image
-from ims.steps.build_image import Work
+from ims.steps.build_image import Input, Work
 
 LIBRARY = next(Path("/usr/lib").glob("*/faketime/libfaketime.so.1"))
 PROJECT = Path(__file__).parents[2]
@@ -28,7 +28,7 @@ PREFIX = "LATER_"
 """Of the variables that only the programs in the sandbox get."""
 
 
-def main(hours: str, step: build_image.Input) -> None:
+def main(hours: str, step: Input) -> None:
     """Run the step."""
     clock = {"FAKETIME": f"+{hours}h", "FAKETIME_DONT_FAKE_MONOTONIC": "1"}
     os.environ |= {"PYTHONPATH": str(PROJECT)} | {f"{PREFIX}{name}": value for name, value in clock.items()}
@@ -36,8 +36,10 @@ def main(hours: str, step: build_image.Input) -> None:
     build_image.run(step)
 
 
-def _call(function: Callable[[Work], Any], work: Work, view: View, network: SandboxNetwork) -> Any:
-    return call(function, work, replace(view, readable=(*view.readable, PROJECT)), network)
+def _call(
+    function: Callable[[Input], Any], work: Input, view: View, network: SandboxNetwork | None = None, **options: Any
+) -> Any:
+    return call(function, work, replace(view, readable=(*view.readable, PROJECT)), network, **options)
 
 
 def install_packages(work: Work) -> bool:
@@ -64,4 +66,4 @@ if __name__ == "__main__":
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     from tests.steps.build_later import main as run
 
-    run(sys.argv[1], build_image.Input(**json.loads(sys.argv[2])))
+    run(sys.argv[1], Input(**json.loads(sys.argv[2])))

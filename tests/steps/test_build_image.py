@@ -17,6 +17,7 @@ import pytest
 
 from ims.builder import package_root
 from ims.builder.squashfs import make_rootfs
+from ims.recipes.reading import read_recipe
 from ims.sandbox import namespaces
 from ims.settings import settings
 from ims.steps import build_ca_package, resolve_packages
@@ -67,6 +68,9 @@ class Builder:
         workspace = self.folder / f"job-{self._count}"
         shutil.copytree(self.recipe, workspace / "recipe", symlinks=True)
         if packages is not None and predicted:
+            summary = Workspace(workspace).recipe_summary
+            summary.parent.mkdir()
+            read_recipe(workspace / "recipe", platform.machine()).save(summary)
             resolve_packages.run(resolve_packages.Input(workspace=workspace, arch=platform.machine(), boot_files={}))
         made = build_ca_package.run(build_ca_package.Input(workspace=workspace, package_manager=self.manager))
         data = {"workspace": str(workspace), "lineage": self.folder.name, "package_manager": self.manager}

@@ -12,10 +12,12 @@ import pytest
 from ims.builder import inputs
 from ims.recipes.build_inputs import BuildInputs
 from ims.recipes.build_inputs import Package as Resolved
+from ims.recipes.network import RecipeNetwork
 from ims.recipes.package_request import PackageRequest
-from ims.recipes.resolving import resolve
+from ims.recipes.reading import read_recipe
 from ims.recipes.template import render
-from ims.steps import resolve_packages
+from ims.steps import package_prediction, resolve_packages
+from ims.steps.package_prediction import ask_solver
 from ims.steps.resolve_packages import Input
 from ims.workspace import Workspace
 from tests.flows.conftest import RECIPES
@@ -32,10 +34,20 @@ def repository(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return build_repository(tmp_path_factory.mktemp("repository"), [*basic_packages(), Package("more")])
 
 
+def summarize(workspace: Path, url: str, more: str = "") -> None:
+    """Leave what `fetch_recipe` notes about the zypper recipe of the tests, with more elements among its packages."""
+    folder, found = workspace / "recipe", Workspace(workspace)
+    shutil.copytree(RECIPES / "zypper", folder)
+    config = folder / "config.xml"
+    config.write_text(config.read_text().replace("</packages>", f"{more}</packages>"))
+    render(folder, {"REPOSITORY": url})
+    found.notes.mkdir()
+    read_recipe(folder, "x86_64").save(found.recipe_summary)
+
+
 def resolved(workspace: Path, url: str) -> BuildInputs:
     """The build inputs that the step writes for the zypper recipe of the tests."""
-    shutil.copytree(RECIPES / "zypper", workspace / "recipe")
-    render(workspace / "recipe", {"REPOSITORY": url})
+    summarize(workspace, url)
     digest = resolve_packages.run(Input(workspace=workspace, arch="x86_64", boot_files=BOOT_FILES))
     found = BuildInputs.read(Workspace(workspace).build_inputs.read_bytes())
     assert found.packages_digest == digest
@@ -117,9 +129,8 @@ def test_image_with_other_packages(tmp_path: Path, repository: Path, others: tup
 
 def test_unavailable_repository(tmp_path: Path, repository: Path) -> None:
     """The job continues without build inputs."""
-    shutil.copytree(RECIPES / "zypper", tmp_path / "recipe")
     with RepositoryServer(repository) as server:
-        render(tmp_path / "recipe", {"REPOSITORY": server.url})
+        summarize(tmp_path, server.url)
         server.fail(404)
         step = Input(workspace=tmp_path, arch="x86_64", boot_files=BOOT_FILES)
         assert resolve_packages.run(step) is None
@@ -129,10 +140,7 @@ def test_unavailable_repository(tmp_path: Path, repository: Path) -> None:
 def test_unpredictable_packages(tmp_path: Path, repository: Path) -> None:
     """All other inputs are recorded, and the reason."""
     with RepositoryServer(repository) as server:
-        shutil.copytree(RECIPES / "zypper", tmp_path / "recipe")
-        path = tmp_path / "recipe/config.xml"
-        path.write_text(path.read_text().replace("</packages>", '<product name="SLES"/></packages>'))
-        render(tmp_path / "recipe", {"REPOSITORY": server.url})
+        summarize(tmp_path, server.url, '<product name="SLES"/>')
         step = Input(workspace=tmp_path, arch="x86_64", boot_files=BOOT_FILES)
         assert resolve_packages.run(step) is None
     found = BuildInputs.read(Workspace(tmp_path).build_inputs.read_bytes())
@@ -167,13 +175,13 @@ def test_published_while_the_solver_works(tmp_path: Path, monkeypatch: pytest.Mo
     """The solution may be based on either index, so it is not cached."""
     served = build_repository(tmp_path / "served", basic_packages())
 
-    def publish(wanted: PackageRequest, folder: Path, certificates: Path) -> list[Resolved]:
+    def publish(wanted: PackageRequest, folder: Path, network: RecipeNetwork) -> list[Resolved]:
         build_repository(served, [newer_busybox()])
-        return resolve(wanted, folder, certificates)
+        return ask_solver(wanted, folder, network)
 
     before = (served / "repodata/repomd.xml").read_bytes()
     with RepositoryServer(served) as server:
-        monkeypatch.setattr(inputs, "resolve", publish)
+        monkeypatch.setattr(package_prediction, "ask_solver", publish)
         assert "busybox 2.0-1" in again(tmp_path / "1", server.url)
         monkeypatch.undo()
         (served / "repodata/repomd.xml").write_bytes(before)

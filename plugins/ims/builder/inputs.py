@@ -2,26 +2,19 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
 import subprocess
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from ims import cache
-from ims.builder.host import BUNDLE
 from ims.builder.network import fetched_hosts
 from ims.errors import ConfigurationError
 from ims.images.packages import installed_packages, label
 from ims.images.site_ca import PACKAGE as CA_PACKAGE
-from ims.recipes import solution_cache
-from ims.recipes.build_inputs import BuildInputs, Package, file_digest, program_versions, recipe_digests
-from ims.recipes.description import read_description
+from ims.recipes.build_inputs import BuildInputs, file_digest, program_versions
 from ims.recipes.metadata import index_digests
-from ims.recipes.package_request import read_package_request
-from ims.recipes.resolving import resolve
+from ims.recipes.reading import RenderedRecipe
 from ims.settings import settings
 from ims.workspace import Workspace
 
@@ -31,21 +24,20 @@ log = logging.getLogger(__name__)
 _TOOLS = {"apt": ("apt", "dpkg"), "zypper": ("zypper", "rpm"), "": ("dnf", "rpm")}
 
 
-def collect(workspace: Workspace, arch: str, boot_files: Mapping[str, str | None]) -> BuildInputs:
-    """The build inputs of the workspace's recipe without its packages, which take longer: see `predict_packages`.
+def collect(recipe: RenderedRecipe, arch: str, boot_files: Mapping[str, str | None]) -> BuildInputs:
+    """The build inputs of a recipe without its packages, which take longer: see `ims.steps.package_prediction`.
 
     Raises UnavailableError if a repository does not answer.
     """
-    description = read_description(workspace.recipe)
     ca_certificate = settings().ca_certificate_path
     return BuildInputs(
-        **recipe_digests(workspace.recipe),
+        **recipe.digests.model_dump(),
         arch=arch,
-        builder=builder_versions(description.package_manager),
+        builder=builder_versions(recipe.description.package_manager),
         ca_certificate=file_digest(ca_certificate),
         boot_files=dict(boot_files),
-        repositories=index_digests(description.repositories, ca_certificate),
-        opaque=description.opaque,
+        repositories=index_digests(recipe.description.repositories, ca_certificate),
+        opaque=recipe.description.opaque,
     )
 
 
@@ -58,24 +50,6 @@ def builder_versions(package_manager: str) -> dict[str, str]:
         raise ConfigurationError(f"programs that build images are missing: {done.stderr.strip()}", "Run: make setup")
     versions = dict(line.split(" ") for line in done.stdout.splitlines())
     return {**program_versions(), **versions, "squashfs_level": str(settings().squashfs_level)}
-
-
-def predict_packages(workspace: Workspace, inputs: BuildInputs) -> Sequence[Package]:
-    """The packages that a build of the workspace's recipe would install, given its other inputs.
-
-    Raises UnknownPackagesError if they cannot be predicted, UnavailableError if a repository does not answer.
-    """
-    request = read_package_request(workspace.recipe, inputs.arch)
-    workspace.resolving.mkdir(parents=True, exist_ok=True)
-    with _index_folder(request.sources, workspace) as indexes:
-        if (solution := solution_cache.load(indexes, request, inputs)) is not None:
-            return solution
-        packages = resolve(request, indexes, _write_certificates(workspace))
-        repositories = read_description(workspace.recipe).repositories
-        if index_digests(repositories, settings().ca_certificate_path) == inputs.repositories:
-            # If an index changed meanwhile, it is unknown which version of it the solver used.
-            solution_cache.save(indexes, request, inputs, packages)
-        return packages
 
 
 def check_installed(workspace: Workspace) -> bool:
@@ -144,24 +118,3 @@ def _count_installed(root: Path) -> Counter[str]:
         for version in versions.split(", ")
         if not name.startswith(CA_PACKAGE)
     )
-
-
-@contextmanager
-def _index_folder(sources: object, workspace: Workspace) -> Iterator[Path]:
-    """The shared folder for the indexes of these repositories, or a private one if another process uses it."""
-    key = hashlib.sha256(repr(sources).encode()).hexdigest()
-    shared = cache.folder(cache.INDEXES) / key
-    try:
-        shared.mkdir(parents=True, exist_ok=True)
-    except OSError:  # pods share no cache
-        yield workspace.solver_indexes
-        return
-    with cache.try_lock(shared.with_suffix(".lock")) as is_locked:
-        yield shared if is_locked else workspace.solver_indexes
-
-
-def _write_certificates(workspace: Workspace) -> Path:
-    """Write the system's certificates and the site's certificate to one file."""
-    bundle = workspace.solver_certificates
-    bundle.write_bytes(BUNDLE.read_bytes() + b"\n" + settings().ca_certificate_path.read_bytes())
-    return bundle

@@ -16,7 +16,7 @@ from pathlib import Path
 from ims.builder import logins
 from ims.errors import PermanentError
 from ims.images.root import resolve_inside
-from ims.network.process import VARIABLES
+from ims.network.process import inherited_proxy
 from ims.programs import run_logged
 from ims.recipes import kiwi_log, phases
 from ims.removal import remove
@@ -95,7 +95,7 @@ def _prepare(
         *("system", "prepare", "--description", description, "--root", workspace.image_root),
         *options,
     ]
-    variables = {**ENVIRONMENT, **proxies(), "HOME": str(workspace.kiwi_home), **(environment or {})}
+    variables = {**ENVIRONMENT, **inherited_proxy(), "HOME": str(workspace.kiwi_home), **(environment or {})}
     try:
         code, last = run_logged(command, variables, copy=workspace.kiwi_log, parse=kiwi_log.LineParser())
     finally:
@@ -142,7 +142,7 @@ def run_images_script(root: Path) -> None:
     program = ["/image/images.sh"] if os.access(script, os.X_OK) else ["bash", "/image/images.sh"]
     environment = {
         **ENVIRONMENT,
-        **proxies(),
+        **inherited_proxy(),
         "HOME": "/root",
         "SOURCE_DATE_EPOCH": str(SOURCE_DATE_EPOCH),
         **read_profile(root),
@@ -154,12 +154,6 @@ def run_images_script(root: Path) -> None:
             f"the recipe's images.sh ended with exit code {code}: {last[-1] if last else 'it printed nothing'}",
             "See its output in the log above",
         )
-
-
-def proxies() -> dict[str, str]:
-    """The variables by which programs find the proxy of the sandbox."""
-    names = (*VARIABLES, *map(str.upper, VARIABLES))
-    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def read_profile(root: Path) -> dict[str, str]:

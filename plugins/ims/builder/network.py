@@ -7,20 +7,20 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from ims.files import write_atomically
-from ims.recipes.network import read_policy
+from ims.network.policy import Policy
 from ims.sandbox.network import SandboxNetwork, provide
 from ims.workspace import Workspace
 
 
 @contextmanager
-def build_network(workspace: Workspace) -> Iterator[SandboxNetwork]:
-    """Provide the network of the workspace's recipe, and write the hosts that were reached to `fetched_hosts`.
+def build_network(workspace: Workspace, policy: Policy) -> Iterator[SandboxNetwork]:
+    """Provide a network with a policy, and write the hosts that were reached to `fetched_hosts`.
 
-    Raises InputError like `read_policy`. Errors that leave the context name the connections that were refused.
+    Errors that leave the context name the connections that were refused.
     """
     workspace.notes.mkdir(exist_ok=True)
     workspace.fetched_hosts.unlink(missing_ok=True)
-    with provide(read_policy(workspace.recipe)) as network:
+    with provide(policy) as network:
         yield network
     write_atomically(workspace.fetched_hosts, json.dumps(sorted(network.report.fetched)))
 

@@ -20,6 +20,7 @@ USER = 0x6FFF0000
 """The user and group id of the proxy. No account has it, and it owns no files."""
 STOP_SECONDS = 20
 VARIABLES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+_ENVIRONMENT = {"PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
 
 
 @contextmanager
@@ -59,25 +60,22 @@ def proxy_environment(policy: Policy, address: str) -> dict[str, str]:
     return {**values, **{name.upper(): value for name, value in values.items()}}
 
 
-@contextmanager
-def local_proxy(policy: Policy) -> Iterator[dict[str, str]]:
-    """Serve a policy on a free port of this machine; yields the variables with which programs find the proxy.
-
-    For the service's own programs, which respect them. Programs that may not are run in a sandbox.
-    """
-    listener = socket.create_server(("127.0.0.1", 0))
-    environment = proxy_environment(policy, f"127.0.0.1:{listener.getsockname()[1]}") | {"no_proxy": "", "NO_PROXY": ""}
-    with run_proxy(policy, listener):
-        yield environment
+def inherited_proxy() -> dict[str, str]:
+    """The variables of this process by which programs find a proxy."""
+    names = (*VARIABLES, *map(str.upper, VARIABLES))
+    return {name: os.environ[name] for name in names if name in os.environ}
 
 
 def _start(policy: Policy, listener: socket.socket) -> subprocess.Popen[bytes]:
     configuration = {"policy": policy.as_dict(), "listener": listener.fileno(), "parent": os.getpid()}
-    names = [*VARIABLES, *map(str.upper, VARIABLES)]
-    environment = {name: os.environ[name] for name in names if name in os.environ}
     process = subprocess.Popen(
         [sys.executable, "-m", "ims.network.server"],
-        env={**environment, "PYTHONPATH": str(Path(__file__).parents[2]), "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"},
+        env={
+            **inherited_proxy(),
+            "PYTHONPATH": str(Path(__file__).parents[2]),
+            "PATH": "/usr/bin:/bin",
+            "LANG": "C.UTF-8",
+        },
         cwd="/",
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,

@@ -9,9 +9,9 @@ import hashlib
 from collections.abc import Iterable
 from importlib.metadata import version
 from pathlib import Path
-from typing import Self
+from typing import Annotated, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ims import __version__
 from ims.errors import InputError
@@ -22,16 +22,18 @@ MAX_BYTES = 16 * 1024 * 1024
 BOOTSTRAP_SCRIPT = "post_bootstrap.sh"
 """The only script that runs before the packages are installed."""
 
+Word = Annotated[str, Field(max_length=1000)]
+
 
 class Package(BaseModel):
     """A package of a repository. `version` is complete: `[epoch:]version[-release]`."""
 
     model_config = ConfigDict(frozen=True)
 
-    name: str
-    version: str
-    arch: str
-    checksum: str
+    name: Word
+    version: Word
+    arch: Word
+    checksum: Word
 
 
 class BuildInputs(BaseModel):

@@ -26,6 +26,7 @@ APT = "apt"
 MAX_CONFIG = 4 * 1024 * 1024
 MAX_REPOSITORIES = 200
 MAX_PACKAGES = 20_000
+MAX_LOGINS = 1000
 MAX_WORD = 2048
 """Characters of an address, a name or a version."""
 CHECK_SECONDS = 120
@@ -131,6 +132,7 @@ def _check_size(description: Description) -> None:
     found = (
         ("repositories", description.repositories, MAX_REPOSITORIES),
         ("packages", description.packages, MAX_PACKAGES),
+        ("logins", description.logins, MAX_LOGINS),
     )
     for what, items, limit in found:
         if len(items) > limit:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 from urllib.parse import urlsplit
+
+from pydantic import BaseModel
 
 from ims.network.policy import DEFAULT_PORTS, Policy
 from ims.network.site import policy_of
@@ -11,14 +14,25 @@ from ims.recipes.description import read_description, read_xml
 from ims.recipes.registration import read_registration
 
 
-def read_policy(folder: Path) -> Policy:
-    """The policy for builds of a rendered recipe: it reaches the repositories, their keys, and the hosts it names.
+class RecipeNetwork(BaseModel):
+    """What a recipe says: the access, the URLs of its repositories and of their keys, and further hosts."""
 
-    Raises InputError if `config.xml` or `.ims_recipe.yaml` is invalid.
-    """
+    access: Literal["repositories", "open"]
+    urls: list[str]
+    hosts: list[str]
+
+    def policy(self) -> Policy:
+        """The policy for builds with this site's settings. Raises InputError if a URL or a host is invalid."""
+        return policy_of(self.access, self.urls, self.hosts)
+
+
+def read_network(folder: Path) -> RecipeNetwork:
+    """Read the network of a rendered recipe. Raises InputError if `config.xml` or `.ims_recipe.yaml` is invalid."""
     registration = read_registration(folder)
     urls = [repository.metadata_url for repository in read_description(folder).repositories]
-    return policy_of(registration.network, [*urls, *_key_urls(folder)], registration.network_hosts)
+    return RecipeNetwork(
+        access=registration.network, urls=[*urls, *_key_urls(folder)], hosts=registration.network_hosts
+    )
 
 
 def _key_urls(folder: Path) -> list[str]:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import os
+import subprocess
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -10,13 +13,20 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ims.documents import DocumentError, read_yaml
 from ims.errors import InputError
-from ims.recipes.rendering import render_all
 
 TEMPLATE_LIST = ".ims_recipe_template.yaml"
 MAX_LIST = 1024 * 1024
 MAX_TEMPLATE = 4 * 1024 * 1024
 MAX_TEMPLATES = 16 * 1024 * 1024
 """Characters of all templates of a recipe together."""
+MAX_RENDERED = 16 * 1024 * 1024
+"""Characters of all rendered templates together."""
+MEMORY = 512 * 1024 * 1024
+PROCESSOR_SECONDS = 10
+SECONDS = 60
+"""How long rendering may take, also if it only waits for a processor."""
+_PROGRAM = "ims.recipes.rendering"
+_ENVIRONMENT = ("PATH", "PYTHONPATH", "LANG")
 
 
 class TemplateList(BaseModel):
@@ -39,10 +49,47 @@ def render(folder: Path, variables: Mapping[str, str]) -> list[str]:
             f"the recipe has templates ({', '.join(names)}) but its record has no template_dictionary",
             "Set template_dictionary in the record",
         )
-    rendered = render_all(_read_templates(folder, names), variables) if names else {}
+    rendered = _render_all(_read_templates(folder, names), variables) if names else {}
     for name, text in rendered.items():
         (folder / name).write_text(text)
     return names
+
+
+def _render_all(templates: Mapping[str, str], variables: Mapping[str, str]) -> dict[str, str]:
+    """Render templates, given by their names, in a process that can be ended.
+
+    Raises InputError with the name of the template if one is invalid, and if they exceed a limit.
+    """
+    limits = {"seconds": PROCESSOR_SECONDS, "memory": MEMORY, "characters": MAX_RENDERED}
+    try:
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", _PROGRAM],
+            input=json.dumps({"templates": dict(templates), "variables": dict(variables), **limits}),
+            env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=SECONDS,
+        )
+    except subprocess.TimeoutExpired:
+        raise _too_expensive(templates) from None
+    if done.returncode < 0:
+        raise _too_expensive(templates)
+    answer = json.loads(done.stdout)
+    if "failed" in answer:
+        raise InputError(
+            f"the template {answer['failed']} cannot be rendered: {answer['reason']}",
+            f"The template_dictionary defines: {', '.join(sorted(variables))}",
+        )
+    return dict(answer["rendered"])
+
+
+def _too_expensive(templates: Mapping[str, str]) -> InputError:
+    return InputError(
+        f"the templates ({', '.join(templates)}) cannot be rendered with {PROCESSOR_SECONDS} s of processor time, "
+        f"{SECONDS} s and {MEMORY} bytes of memory",
+        "Remove loops over large ranges",
+    )
 
 
 def _read_list(path: Path) -> list[str]:

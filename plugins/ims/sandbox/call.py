@@ -11,7 +11,8 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, TypeVar, get_type_hints
 
@@ -48,14 +49,16 @@ def call(
     view: View,
     network: SandboxNetwork | None = None,
     environment: Mapping[str, str] | None = None,
+    seconds: float | None = None,
 ) -> Result:
     """Run `function(argument)` in a box that sees `view` and has a network or none; returns its result.
 
-    `function` is defined at the top of a module. Its output becomes output of this process. It gets the
-    settings of this process and the variables `environment`.
+    `function` is defined at the top of a module. Its output becomes output of this process. It gets the settings of
+    this process and the variables `environment`, and works in the first writable folder of the view. After `seconds`,
+    the box is ended.
 
     Raises the ImsError that the function raises, PermanentError if its result is invalid, NoSandboxError if the box
-    cannot be made, and ImsError if it ends otherwise.
+    cannot be made, and ImsError if it ends otherwise or takes too long.
     """
     reader, writer = os.pipe()
     name = f"{function.__module__}:{function.__qualname__}"
@@ -69,6 +72,7 @@ def call(
         descriptors.append(network.namespace)
     with subprocess.Popen(
         box.command(whole, program),
+        cwd=view.writable[0],
         env=values,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -79,8 +83,9 @@ def call(
     ) as process:
         os.close(writer)
         answer = _Reader(reader)
-        last = _talk(process, argument.model_dump_json())
-        code = process.wait()
+        with _deadline(process, seconds, function.__name__):
+            last = _talk(process, argument.model_dump_json())
+            code = process.wait()
     return _result(function, code, answer.content(), last)
 
 
@@ -88,6 +93,28 @@ def _public_environment() -> dict[str, str]:
     """The variables that programs in a box may know: no credentials, and no proxies, whose URLs may have a login."""
     names = [name for name in os.environ if name in _VARIABLES or name.startswith(_SETTINGS)]
     return {name: os.environ[name] for name in names if name != "IMS_DATABASE_URL"}
+
+
+@contextmanager
+def _deadline(process: subprocess.Popen[str], seconds: float | None, name: str) -> Iterator[None]:
+    """Kill a process, which ends in the context, after `seconds`. Raises ImsError if that was necessary."""
+    if seconds is None:
+        yield
+        return
+    is_over = threading.Event()
+
+    def end() -> None:
+        is_over.set()
+        process.kill()
+
+    timer = threading.Timer(seconds, end)
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
+    if is_over.is_set():
+        raise ImsError(f"{name} took more than {seconds:g} s", "See its log")
 
 
 class _Reader(threading.Thread):
@@ -160,8 +187,9 @@ class _Answer(BaseModel):
 
 def write_answer(descriptor: int, result: Any = None, error: ImsError | None = None) -> None:
     """Write the outcome of a function for `call`."""
-    answer = (
-        {"result": result} if error is None else {"error": error.reason, "hint": error.hint, "code": error.exit_code}
-    )
+    answer: dict[str, Any] = {"result": result}
+    if error is not None:
+        # The function may know secrets that its caller does not.
+        answer = {"error": masked(error.reason), "hint": masked(error.hint), "code": error.exit_code}
     with os.fdopen(descriptor, "w") as file:
         json.dump(answer, file)

@@ -21,6 +21,7 @@ from ims.images import reproducible
 from ims.images.tree import VOLATILE
 from ims.recipes import phases
 from ims.recipes.description import APT
+from ims.recipes.network import RecipeNetwork, read_network
 from ims.removal import remove
 from ims.sandbox.call import NoSandboxError, call
 from ims.sandbox.network import SandboxNetwork
@@ -31,6 +32,9 @@ from ims.steps.step import Step, StepInput
 from ims.steps.views import view_of
 
 log = logging.getLogger(__name__)
+
+SPLIT_SECONDS = 300
+"""How long it may take to write the descriptions."""
 
 
 class Input(StepInput):
@@ -54,15 +58,22 @@ def run(step: Input) -> str:
     workspace = step.workspace
     for path in (workspace.kiwi_log, workspace.package_mismatch):
         path.unlink(missing_ok=True)
-    reproducible.clamp_times(workspace.recipe, kiwi.SOURCE_DATE_EPOCH)
-    with package_cache(step.lineage, workspace) as packages, build_network(workspace) as network:
+    # Before any program of the recipe runs: it could put something else in the place of the descriptions.
+    policy = call(split_recipe, step, view_of(workspace), seconds=SPLIT_SECONDS).policy()
+    with package_cache(step.lineage, workspace) as packages, build_network(workspace, policy) as network:
         work = Work(**step.model_dump(), packages_folder=packages, started=int(time.time()))
-        # Before any program of the recipe runs: it could put something else in their place.
-        phases.write_package_part(workspace.recipe, workspace.package_description)
-        phases.write_image_part(workspace.recipe, workspace.image_description)
         prepare_root(work, network)
         finish_root(work, network)
     return str(workspace.image_root)
+
+
+def split_recipe(step: Input) -> RecipeNetwork:
+    """Write the two descriptions that kiwi builds one after the other; in the sandbox. Returns the recipe's network."""
+    workspace = step.workspace
+    reproducible.clamp_times(workspace.recipe, kiwi.SOURCE_DATE_EPOCH)
+    phases.write_package_part(workspace.recipe, workspace.package_description)
+    phases.write_image_part(workspace.recipe, workspace.image_description)
+    return read_network(workspace.recipe)
 
 
 class Work(Input):

@@ -1,9 +1,10 @@
-"""Fetches the recipe from S3, unpacks it, renders its templates and has kiwi check it."""
+"""Fetches the recipe from S3. In the sandbox, it is unpacked, rendered, read, and checked by kiwi."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -12,16 +13,22 @@ from pydantic import BaseModel, Field
 from ims.masking import load, masked, save
 from ims.recipes import archive
 from ims.recipes.availability import ask_all, missing, not_available
-from ims.recipes.description import Repository, check_description, read_description
+from ims.recipes.description import Repository
+from ims.recipes.reading import ReadArchive, RecipeArchive, read_archive
 from ims.recipes.secrets import TemplateValues
-from ims.recipes.template import render
+from ims.sandbox.call import call
 from ims.settings import settings
 from ims.steps.step import Step, StepInput
+from ims.steps.views import view_of
 from ims.storage.objects import ObjectName, ObjectStore
 from ims.storage.sessions import Grant, reading
 from ims.workspace import Workspace
 
 log = logging.getLogger(__name__)
+
+MIB = 1024 * 1024
+READ_SECONDS = 900
+"""How long it may take to unpack, render, read and check a recipe."""
 
 
 class Input(StepInput):
@@ -47,24 +54,25 @@ class FetchedRecipe(BaseModel):
 
 
 def run(step: Input) -> FetchedRecipe:
-    """Leaves the rendered recipe in `recipe/`, and the secrets in it in `secrets.json`."""
-    folder = step.workspace.recipe
+    """Leaves the rendered recipe in `recipe/`, what it says in `recipe.json`, and its secrets in `secrets.json`."""
     variables = use_secrets(step.templates, step.recipe_id, step.workspace)
-    digest, templates = fetch(ObjectStore.from_environment(), step.path, variables, step.workspace)
-    description = read_description(folder)
-    check_description(folder)
+    found = fetch(
+        ObjectStore.from_environment(), step.path, variables, step.workspace, platform.machine(), is_checked=True
+    )
+    found.recipe.save(step.workspace.recipe_summary)
+    description = found.recipe.description
     log.info(
         "recipe %s %s: digest %s, %s, %d repositories, %d packages, templates: %s",
         description.name,
         description.version,
-        digest,
+        found.digest,
         description.package_manager,
         len(description.repositories),
         len(description.packages),
-        ", ".join(templates) or "none",
+        ", ".join(found.templates) or "none",
     )
     return FetchedRecipe(
-        digest=digest,
+        digest=found.digest,
         name=masked(description.name),
         version=masked(description.version),
         package_manager=masked(description.package_manager),
@@ -99,35 +107,59 @@ def repositories_to_wait_for(repositories: Sequence[Repository]) -> list[Reposit
     return [item for item in repositories if item not in secret] + pending
 
 
-def fetch(store: ObjectStore, path: str, variables: Mapping[str, str], workspace: Workspace) -> tuple[str, list[str]]:
-    """Unpack the recipe archive at the S3 address `path` into `recipe/` and render its templates.
+def fetch(
+    store: ObjectStore,
+    path: str,
+    variables: Mapping[str, str],
+    workspace: Workspace,
+    arch: str,
+    *,
+    is_checked: bool = False,
+) -> ReadArchive:
+    """Fetch the recipe archive at the S3 address `path`, and unpack, render and read it in the sandbox.
 
-    Returns the digest of the recipe as it was packed, and the names of the templates.
-    Raises InputError if it is not a recipe, MissingError or UnavailableError if it cannot be fetched.
+    The rendered recipe is in `recipe/`. If it `is_checked`, kiwi checks the description.
+    Raises PermanentError if it is not a recipe, MissingError or UnavailableError if it cannot be fetched.
     """
-    folder = workspace.recipe
-    fetch_archive(store, path, workspace.recipe_archive, folder)
-    digest = archive.digest(folder)
-    rendered = render(folder, variables)
+    limits = settings()
+    download(store, path, workspace.recipe_archive)
+    packed = RecipeArchive(
+        archive=workspace.recipe_archive,
+        folder=workspace.recipe,
+        max_bytes=limits.recipe_max_mib * MIB,
+        max_files=limits.recipe_max_files,
+        variables=dict(variables),
+        arch=arch,
+        is_checked=is_checked,
+    )
+    found = call(read_archive, packed, view_of(workspace), seconds=READ_SECONDS)
+    workspace.recipe_archive.unlink(missing_ok=True)
     secrets = load(workspace.secrets)
-    secrets.passwords.extend(read_description(folder).logins)
+    secrets.passwords.extend(found.recipe.description.logins)
     secrets.hide()
     save(workspace.secrets, secrets)
-    return digest, rendered
+    return found
 
 
-def fetch_archive(store: ObjectStore, path: str, packed: Path, folder: Path, entry: str = archive.CONFIG) -> None:
+def fetch_archive(store: ObjectStore, path: str, packed: Path, folder: Path, entry: str) -> None:
     """Download the archive at the S3 address `path` to `packed` and unpack it into `folder`.
 
     Raises the errors of `archive.unpack`, and MissingError or UnavailableError if it cannot be downloaded.
     """
     limits = settings()
-    name = ObjectName.parse(path, limits.buckets)
-    max_bytes = limits.recipe_max_mib * 1024 * 1024
-    digests = store.download(name, packed, limit=max_bytes)
-    log.info("fetched %s: %d bytes, sha256 %s", name, digests.size, digests.sha256)
-    archive.unpack(packed, folder, max_bytes=max_bytes, max_files=limits.recipe_max_files, entry=entry)
+    download(store, path, packed)
+    archive.unpack(
+        packed, folder, max_bytes=limits.recipe_max_mib * MIB, max_files=limits.recipe_max_files, entry=entry
+    )
     packed.unlink()
+
+
+def download(store: ObjectStore, path: str, packed: Path) -> None:
+    """Download the archive at the S3 address `path` to `packed`. Raises MissingError or UnavailableError."""
+    limits = settings()
+    name = ObjectName.parse(path, limits.buckets)
+    digests = store.download(name, packed, limit=limits.recipe_max_mib * MIB)
+    log.info("fetched %s: %d bytes, sha256 %s", name, digests.size, digests.sha256)
 
 
 def grants(step: Input, store: ObjectStore) -> list[Grant]:
@@ -136,4 +168,4 @@ def grants(step: Input, store: ObjectStore) -> list[Grant]:
     return [reading([name])]
 
 
-STEP = Step("fetch_recipe", Input, run, s3=grants, renders=True)
+STEP = Step("fetch_recipe", Input, run, s3=grants, privileged=True, renders=True)

@@ -17,6 +17,7 @@ from ims.recipes.secrets import TemplateValues
 from ims.removal import remove
 from ims.settings import settings
 from ims.steps.fetch_recipe import fetch, use_secrets
+from ims.steps.package_prediction import predict_packages
 from ims.steps.step import Step, StepInput
 from ims.storage.manifest import MAX_BYTES as MAX_MANIFEST
 from ims.storage.manifest import PROVENANCE, read_manifest
@@ -96,11 +97,12 @@ def _decide(store: ObjectStore, recipe: RecipeToPlan, step: Input, workspace: Wo
         return Decision(verdict="build", reason=reason)
     remove(workspace.root)
     workspace.root.mkdir(parents=True)
-    fetch(store, recipe.path, use_secrets(step.templates, recipe.recipe_id, workspace), workspace)
-    now = inputs.collect(workspace, recipe.arch, step.boot_files)
+    variables = use_secrets(step.templates, recipe.recipe_id, workspace)
+    rendered = fetch(store, recipe.path, variables, workspace, recipe.arch).recipe
+    now = inputs.collect(rendered, recipe.arch, step.boot_files)
 
     def resolve() -> Sequence[Package]:
-        return inputs.predict_packages(workspace, now)
+        return predict_packages(workspace, rendered, now)
 
     return decide(before, now, resolve)
 
@@ -125,4 +127,4 @@ def grants(_step: Input, _store: ObjectStore) -> list[Grant]:
     return [of_buckets(settings().buckets, READ)]
 
 
-STEP = Step("plan_images", Input, run, s3=grants, renders=True)
+STEP = Step("plan_images", Input, run, s3=grants, privileged=True, renders=True)

@@ -7,6 +7,8 @@ import logging
 from ims.builder import inputs
 from ims.errors import ImsError, UnavailableError
 from ims.recipes.package_request import UnknownPackagesError
+from ims.recipes.reading import RenderedRecipe
+from ims.steps.package_prediction import predict_packages
 from ims.steps.step import Step, StepInput
 
 log = logging.getLogger(__name__)
@@ -28,12 +30,13 @@ def run(step: Input) -> str | None:
     path.parent.mkdir(exist_ok=True)
     path.unlink(missing_ok=True)
     try:
-        found = inputs.collect(step.workspace, step.arch, step.boot_files)
+        recipe = RenderedRecipe.load(step.workspace.recipe_summary)
+        found = inputs.collect(recipe, step.arch, step.boot_files)
     except ImsError as error:
         log.warning("the build inputs of the image remain unknown: %s", error)
         return None
     try:
-        found = found.with_packages(inputs.predict_packages(step.workspace, found))
+        found = found.with_packages(predict_packages(step.workspace, recipe, found))
         log.info("%d packages will be installed", len(found.packages or ()))
     except (UnknownPackagesError, UnavailableError) as error:
         log.info("the packages cannot be predicted: %s", error)
@@ -42,4 +45,4 @@ def run(step: Input) -> str | None:
     return found.packages_digest
 
 
-STEP = Step("resolve_packages", Input, run)
+STEP = Step("resolve_packages", Input, run, privileged=True)

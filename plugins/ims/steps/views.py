@@ -24,15 +24,23 @@ def view_of(
     The notes of other steps cannot be changed. More `writable` folders and `readable` files may be outside
     of the workspace.
     """
-    own = settings()
     hidden, notes = (workspace.run, workspace.shell), workspace.notes
     for folder in (*hidden, notes):
         folder.mkdir(exist_ok=True)
     return View(
         (workspace.root, *writable),
-        (notes, own.ca_certificate_path, *readable),
+        (notes, settings().ca_certificate_path, *readable),
         hidden,
         image,
         everyone,
-        limits=Limits.of_machine(own.sandbox_processes, own.sandbox_memory_percent),
+        limits=_limits(),
     )
+
+
+def view_of_folder(folder: Path) -> View:
+    """The view of a box that sees a folder and nothing of a job."""
+    return View((folder,), (settings().ca_certificate_path,), limits=_limits())
+
+
+def _limits() -> Limits:
+    return Limits.of_machine(settings().sandbox_processes, settings().sandbox_memory_percent)

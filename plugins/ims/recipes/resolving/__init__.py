@@ -5,7 +5,10 @@ There is one module for each family of package managers, with a function `resolv
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+
+from pydantic import BaseModel
 
 from ims.recipes.build_inputs import Package
 from ims.recipes.description import APT
@@ -27,3 +30,34 @@ def resolve(request: PackageRequest, folder: Path, certificates: Path) -> list[P
     if request.package_manager in _RPM:
         return rpm.resolve(request, folder, certificates)
     raise UnknownPackagesError(f"the package manager {request.package_manager} is not supported")
+
+
+class Query(BaseModel):
+    """A package request, the folder for its indexes, and the files with the CA certificates to trust."""
+
+    request: PackageRequest
+    folder: Path
+    certificates: list[Path]
+
+
+class Resolution(BaseModel):
+    """The packages, or None and the reason that they are unknown."""
+
+    packages: list[Package] | None = None
+    unknown: str = ""
+
+
+def answer(query: Query) -> Resolution:
+    """Resolve a request; in the sandbox."""
+    bundle = _write_bundle(query.certificates, query.folder)
+    try:
+        return Resolution(packages=resolve(query.request, query.folder, bundle))
+    except UnknownPackagesError as error:
+        return Resolution(unknown=error.reason)
+
+
+def _write_bundle(certificates: Sequence[Path], folder: Path) -> Path:
+    """Write certificates to one file."""
+    bundle = folder / "certificates.pem"
+    bundle.write_bytes(b"\n".join(path.read_bytes() for path in certificates))
+    return bundle

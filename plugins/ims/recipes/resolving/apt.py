@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from ims.recipes.build_inputs import Package
 from ims.recipes.package_request import PackageRequest, Source, UnknownPackagesError
-from ims.recipes.resolving.programs import run, run_online
+from ims.recipes.resolving.programs import run
 
 # What kiwi installs first: the packages that every Debian system has, and apt.
 _ALWAYS = ("?essential", "apt")
@@ -55,7 +55,7 @@ def resolve(request: PackageRequest, folder: Path, certificates: Path) -> list[P
     configuration.write_text(_CONFIGURATION.format(folder=folder, certificates=certificates, recommended=recommended))
     _remove_recent(folder / "lists")
     apt = ["apt-get", "-c", str(configuration), "-q"]
-    run_online([*apt, "-o", "APT::Update::Error-Mode=any", "update"], folder)
+    run([*apt, "-o", "APT::Update::Error-Mode=any", "update"], folder)
     output = run([*apt, "-q", "-y", "--print-uris", "install", "--", *_ALWAYS, *request.packages], folder)
     return [_parse(line) for line in output.splitlines() if line.startswith("'")]
 

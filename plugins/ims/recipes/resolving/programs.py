@@ -2,33 +2,31 @@
 
 from __future__ import annotations
 
+import resource
 import subprocess
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-from ims.masking import masked
-from ims.network.process import local_proxy
-from ims.network.site import service_policy
+from ims.network.process import inherited_proxy
 from ims.recipes.package_request import UnknownPackagesError
 
 PROGRAM_TIMEOUT_SECONDS = 300
+MAX_MESSAGE = 2000
+"""Characters. Whoever knows the secrets in a message hides them and shortens it."""
+MEMORY = 4 * 1024**3
+"""Bytes of address space of a program: an index can unpack to much more than it has."""
+MAX_FILE = 2 * 1024**3
+"""Bytes of a file that a program writes."""
 
 
-def run_online(command: Sequence[str], folder: Path, data: str = "") -> str:
-    """Like `run`, for a program that reads repositories: it reaches them through a proxy that checks their addresses.
-
-    Repositories send their clients to other hosts, so any host may be reached whose address is not refused.
-    """
-    with local_proxy(service_policy()) as variables:
-        return run(command, folder, data, variables)
-
-
-def run(command: Sequence[str], folder: Path, data: str = "", variables: Mapping[str, str] | None = None) -> str:
+def run(command: Sequence[str], folder: Path, data: str = "") -> str:
     """Run a program with `data` as its input and `folder` as its working directory and home; returns its output.
 
-    `variables` are added to its environment. Raises UnknownPackagesError with the program's message if it fails.
+    Raises UnknownPackagesError with the program's message if it fails.
     """
-    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(folder), "LANG": "C.UTF-8", **(variables or {})}
+    # Nothing listens on loopback in the sandbox: the proxy refuses it with a reason.
+    proxies = {**inherited_proxy(), "no_proxy": "", "NO_PROXY": ""}
+    environment = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": str(folder), "LANG": "C.UTF-8", **proxies}
     try:
         done = subprocess.run(
             command,
@@ -39,6 +37,7 @@ def run(command: Sequence[str], folder: Path, data: str = "", variables: Mapping
             text=True,
             check=False,
             timeout=PROGRAM_TIMEOUT_SECONDS,
+            preexec_fn=_limit_resources,
         )
     except FileNotFoundError:
         raise UnknownPackagesError(f"{command[0]} is not installed") from None
@@ -47,5 +46,10 @@ def run(command: Sequence[str], folder: Path, data: str = "", variables: Mapping
     if done.returncode != 0:
         lines = [line for line in done.stderr.splitlines() if line.strip()] or ["it printed no error"]
         message = next((line for line in lines if line.startswith("E: ")), lines[-1])
-        raise UnknownPackagesError(masked(message.removeprefix("E: "))[:300])
+        raise UnknownPackagesError(message.removeprefix("E: ")[:MAX_MESSAGE])
     return done.stdout
+
+
+def _limit_resources() -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+    resource.setrlimit(resource.RLIMIT_FSIZE, (MAX_FILE, MAX_FILE))

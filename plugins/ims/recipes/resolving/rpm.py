@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ims.recipes.build_inputs import Package
 from ims.recipes.package_request import PackageRequest, Source
-from ims.recipes.resolving.programs import run_online
+from ims.recipes.resolving.programs import run
 
 PYTHON = "/usr/bin/python3"
 """The Python of the distribution, which has the library of dnf."""
@@ -29,8 +29,8 @@ def resolve(request: PackageRequest, folder: Path, certificates: Path) -> list[P
         "repositories": [{**asdict(source), "url": _base_url(source)} for source in request.sources],
     }
     folder.mkdir(parents=True, exist_ok=True)
-    answer = run_online([PYTHON, "-I", str(PROGRAM)], folder, json.dumps(query))
-    return [Package(**item) for item in json.loads(answer)]
+    answer = run([PYTHON, "-I", str(PROGRAM)], folder, json.dumps(query))
+    return [Package.model_validate(item) for item in json.loads(answer)]
 
 
 def _base_url(source: Source) -> str:

@@ -42,6 +42,8 @@ _SETTINGS = (
     *("squashfs", "squashfs_level", "squashfs_processors", "squashfs_memory_mib", "image_secrets"),
 )
 
+_OPEN_WORKSPACE = 'chmod 1777 "$0" && if [ -e "$1" ]; then chmod 644 "$1"; fi'
+
 
 def workspace(job_id: str) -> PurePosixPath:
     """The path of the workspace of a job in its pods."""
@@ -197,15 +199,16 @@ def _security(step: Step[Any]) -> k8s.V1SecurityContext:
 
 
 def _permission_setter(own: Settings, job_id: str) -> k8s.V1Container:
-    """An init container that lets an ordinary user write to the volume.
+    """An init container that lets an ordinary user write to the volume, and read the secrets to hide in logs.
 
     The pod's fsGroup would do that too, but it would also change the groups of all files of an image root.
     """
+    folder = Path(workspace(job_id))
     return k8s.V1Container(
         name="open-workspace",
         image=own.kubernetes_image,
         image_pull_policy="IfNotPresent",
-        command=["chmod", "1777", str(workspace(job_id))],
+        command=["sh", "-c", _OPEN_WORKSPACE, str(folder), str(Workspace(folder).secrets)],
         security_context=k8s.V1SecurityContext(
             run_as_user=0,
             read_only_root_filesystem=True,
