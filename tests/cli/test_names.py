@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from ims.recipes import checking
 from tests.cli.conftest import PLAIN_RECIPE
 from tests.cli.fake_service import FakeService, Program, connect_to
 
@@ -25,7 +26,8 @@ def fake() -> FakeService:
 
 @pytest.fixture
 def program(fake: FakeService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Program:
-    """The program, connected to the service."""
+    """The program, connected to the service. It does not run kiwi, which takes a second."""
+    monkeypatch.setattr(checking, "check_description", lambda _folder: None)
     return connect_to(fake, monkeypatch, tmp_path)
 
 

@@ -136,6 +136,16 @@ def test_git_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert not recipe.with_name("made.tar.gz").exists()
 
 
+def test_copy_of_a_worktree(tmp_path: Path) -> None:
+    """Its repository is elsewhere, so git ignores nothing. `.git` is left out all the same."""
+    recipe = checkout(tmp_path)
+    shutil.rmtree(tmp_path / ".git")
+    (recipe / ".git").write_text(f"gitdir: {tmp_path}/gone/.git/worktrees/site\n")
+    names = packed_names(recipe)
+    assert ".git" not in names
+    assert set(FILES) <= set(names)
+
+
 def test_no_checkout(tmp_path: Path) -> None:
     """Without git, everything belongs to the recipe."""
     (tmp_path / ".gitignore").write_text("*\n")

@@ -17,6 +17,10 @@ SECONDS = 60
 _GIT = ("git", *("-c", "core.fsmonitor=false"), *("-c", "core.hooksPath=/dev/null"), *("-c", "safe.directory=*"))
 
 
+class _NoRepositoryError(ImsError):
+    """There is a file or folder `.git`, but no repository."""
+
+
 def is_own_data(name: PurePosixPath) -> bool:
     """Whether a path belongs to the data of version control. In a submodule, `.git` is a file."""
     return not FOLDERS.isdisjoint(name.parts)
@@ -29,15 +33,20 @@ def is_checkout(folder: Path) -> bool:
 
 
 def ignored(folder: Path) -> frozenset[PurePosixPath]:
-    """The files and folders that git ignores, relative to the folder. Empty if all of the folder is ignored.
+    """The files and folders that git ignores, relative to the folder.
 
+    Empty if all of the folder is ignored, or if the repository is elsewhere, as in a copy of a worktree.
     Raises ConfigurationError if git is not installed, ImsError if it fails.
     """
     if not is_checkout(folder):
         return frozenset()
     if shutil.which(_GIT[0]) is None:
         raise ConfigurationError(f"{folder} is a checkout of git, but git is not installed", "Install git")
-    if _git(folder, "check-ignore", "--quiet", ".", accepted=(0, 1)).returncode == 0:
+    try:
+        is_ignored = _git(folder, "check-ignore", "--quiet", ".", accepted=(0, 1)).returncode == 0
+    except _NoRepositoryError:
+        return frozenset()
+    if is_ignored:
         return frozenset()
     listing = _git(folder, "ls-files", "--others", "--ignored", "--exclude-standard", "--directory", "-z")
     return frozenset(PurePosixPath(os.fsdecode(name)) for name in listing.stdout.split(b"\0") if name)
@@ -45,7 +54,10 @@ def ignored(folder: Path) -> frozenset[PurePosixPath]:
 
 def _git(folder: Path, *arguments: str, accepted: Collection[int] = (0,)) -> subprocess.CompletedProcess[bytes]:
     command = [*_GIT, "-C", os.fspath(folder), *arguments]
-    done = subprocess.run(command, capture_output=True, check=False, timeout=SECONDS)
+    environment = {**os.environ, "LC_ALL": "C"}
+    done = subprocess.run(command, capture_output=True, check=False, timeout=SECONDS, env=environment)
+    if b"not a git repository" in done.stderr:
+        raise _NoRepositoryError(f"the repository of {folder} is missing")
     if done.returncode not in accepted:
         reason = done.stderr.decode(errors="replace").strip()
         raise ImsError(f"git cannot say what it ignores in {folder}: {reason}", "Correct that, or push a copy")
