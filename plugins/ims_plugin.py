@@ -33,6 +33,13 @@ def ims_trigger_guard(app: ASGIApp) -> ASGIApp:
     return TriggerGuard(app)
 
 
+def ims_root_guard(app: ASGIApp) -> ASGIApp:
+    """The middleware that keeps Airflow's page from programs that expect IMS at the root."""
+    from ims.api.http.root import RootGuard
+
+    return RootGuard(app)
+
+
 @cache
 def _ims_app() -> ASGIApp:
     from ims.api.app import build_app
@@ -49,7 +56,10 @@ class ImsPlugin(AirflowPlugin):
         {"app": ims_api, "url_prefix": "/apis/ims", "name": "IMS"},
         {"app": ims_sts, "url_prefix": "/apis/sts", "name": "IMS STS"},
     ]
-    fastapi_root_middlewares: list[Any] = [{"middleware": ims_trigger_guard, "name": "IMS trigger guard"}]  # noqa: RUF012  (Airflow declares it so)
+    fastapi_root_middlewares: list[Any] = [  # noqa: RUF012
+        {"middleware": ims_trigger_guard, "name": "IMS trigger guard"},
+        {"middleware": ims_root_guard, "name": "IMS root guard"},
+    ]
     external_views: list[Any] = [  # noqa: RUF012
         {"name": "Images", "href": "/apis/ims/overview", "destination": "nav", "url_route": "images"},
         {"name": "IMS API", "href": "/apis/ims/docs", "destination": "nav", "category": "docs"},

@@ -176,3 +176,10 @@ def test_user(service: Service) -> None:
     record = tasks.create("images", **BODIES["images"])
     tasks.delete(f"images/{record['id']}")
     assert record not in tasks.get("images")
+
+
+@pytest.mark.parametrize("path", ["images", "v3/images"])
+def test_paths_at_the_root(api: httpx.Client, path: str) -> None:
+    """A program that expects IMS at the root does not get the page of Airflow."""
+    assert_problem(api.get(f"/{path}"), 404)
+    assert api.get(f"/{path}", headers={"Accept": "text/html"}).headers["content-type"].startswith("text/html")
