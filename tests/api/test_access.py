@@ -13,7 +13,7 @@ import pytest
 
 from ims.api.http.auth import CACHE_SECONDS
 from tests.api.conftest import client, mint
-from tests.api.wire import JSON, V2, V3, assert_problem
+from tests.api.wire import JSON, NOBODY, V2, V3, assert_problem
 from tests.service import PUBLIC_KEY, Service
 
 OPEN = {"/apis/ims/version", "/apis/ims/healthz/live", "/apis/ims/healthz/ready"}
@@ -183,3 +183,12 @@ def test_paths_at_the_root(api: httpx.Client, path: str) -> None:
     """A program that expects IMS at the root does not get the page of Airflow."""
     assert_problem(api.get(f"/{path}"), 404)
     assert api.get(f"/{path}", headers={"Accept": "text/html"}).headers["content-type"].startswith("text/html")
+
+
+@pytest.mark.parametrize("path", ["images", "jobs", f"images/{NOBODY}"])
+def test_head(api: httpx.Client, path: str) -> None:
+    """HEAD returns the status and headers of GET, and the connection stays usable."""
+    full, head = api.get(f"{V3}/{path}"), api.head(f"{V3}/{path}")
+    assert (head.status_code, head.content) == (full.status_code, b"")
+    assert head.headers["content-type"] == full.headers["content-type"]
+    assert api.get(f"{V3}/{path}").json() == full.json()

@@ -30,18 +30,18 @@ class Store:
 
 
 def test_batch_is_uploaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each artifact gets labels, of which S3 can hold ASCII only, and its known digests are not computed again."""
+    """Each artifact gets labels, in printable ASCII, and its known digests are not computed again."""
     store = Store()
     monkeypatch.setattr(ObjectStore, "from_environment", lambda: store)
     kernel = PackedArtifact(
         name="kernel", type=manifest.KERNEL, path=tmp_path / "kernel", size=5, md5="0" * 32, sha256="1" * 64
     )
     batch = Batch(artifacts=[kernel])
-    step = Input(workspace=tmp_path, image_id="i1", image_name="größe", job_id="j1", each=batch)
+    step = Input(workspace=tmp_path, image_id="i1", image_name="größe\n\x7f", job_id="j1", each=batch)
     (found,) = run(step).artifacts
     path = f"s3://{settings().images_bucket}/i1/kernel"
     labels = {
-        "x-shasta-ims-image-name": "gr??e",
+        "x-shasta-ims-image-name": "gr??e??",
         "x-shasta-ims-image-id": "i1",
         "x-shasta-ims-job-id": "j1",
     }

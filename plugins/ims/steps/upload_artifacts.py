@@ -28,7 +28,7 @@ def run(step: Input) -> Upload:
     store = ObjectStore.from_environment()
     labels = {
         # S3 transfers metadata in headers, which cannot contain all characters of an image's name.
-        "x-shasta-ims-image-name": step.image_name.encode("ascii", "replace").decode(),
+        "x-shasta-ims-image-name": "".join(char if " " <= char <= "~" else "?" for char in step.image_name),
         "x-shasta-ims-image-id": step.image_id,
         "x-shasta-ims-job-id": step.job_id,
     }
