@@ -14,7 +14,7 @@ from ims.errors import MissingError
 
 router = APIRouter(prefix="/remote-build-nodes", tags=["remote-build-nodes"])
 
-Xname = Annotated[Text, Path(description="the name of a node in the cluster, such as x1000c0s0b0n0")]
+Xname = Annotated[str, Path(description="the name of a node in the cluster, such as x1000c0s0b0n0")]
 
 
 class BuildNodeIn(RequestBody):
