@@ -71,12 +71,20 @@ def test_modes(tmp_path: Path) -> None:
     assert found == {name: info.mode for name, (info, _) in MODES.items()}
 
 
-def test_modes_until_the_build(tmp_path: Path) -> None:
+def test_modes_for_an_ordinary_user(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Before the build, an ordinary user who unpacked the recipe can read, change and remove all of it."""
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
     recipe = unpack(packed(DESCRIPTION, *MODES.values()), tmp_path)
     for name in MODES:
         wanted = 0o700 if (recipe / name).is_dir() else 0o600
         assert mode(recipe / name) & wanted == wanted
+
+
+@pytest.mark.system
+def test_modes_for_root(tmp_path: Path) -> None:
+    """If root unpacks the recipe, its files have their modes at once."""
+    recipe = unpack(packed(DESCRIPTION, *MODES.values()), tmp_path)
+    assert {name: mode(recipe / name) for name in MODES} == {name: info.mode for name, (info, _) in MODES.items()}
 
 
 def test_folders_without_an_entry(tmp_path: Path) -> None:

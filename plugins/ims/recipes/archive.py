@@ -16,7 +16,7 @@ from pathlib import Path, PurePosixPath
 from ims.errors import InputError
 from ims.recipes import version_control
 from ims.recipes.litter import is_litter, listed
-from ims.recipes.overlay import CAPABILITY, CAPABILITY_HEADER, is_overlay
+from ims.recipes.overlay import CAPABILITY, CAPABILITY_HEADER, apply_attributes, is_overlay
 from ims.recipes.unpacking import extract
 from ims.removal import remove
 
@@ -79,6 +79,8 @@ def unpack(archive: Path, folder: Path, *, max_bytes: int, max_files: int, entry
     folder.mkdir(parents=True)
     try:
         left_out = extract(archive, folder, max_bytes, max_files, is_recipe=entry == CONFIG)
+        if os.geteuid() == 0:  # others could no longer read, change or remove all of it
+            apply_attributes(folder, folder)
         if not (folder / entry).is_file():
             raise InputError(
                 f"the archive has no {entry} at its root{_nested(folder, entry)}",

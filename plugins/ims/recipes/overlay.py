@@ -1,7 +1,7 @@
 """The overlay folder of a recipe: its files go into the image with the modes and the capabilities that they have.
 
-The services' own users must be able to read and change an unpacked recipe, and only root may set capabilities. So the
-unpacked files are readable and writable for their owner, and a file beside the overlay notes what the image gets.
+Only root can set capabilities, and read files without permissions. If an ordinary user unpacks a recipe, the files are
+readable and writable for their owner, and a file beside the overlay notes what the image gets.
 """
 
 from __future__ import annotations

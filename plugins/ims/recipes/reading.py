@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -13,9 +14,12 @@ from ims.files import write_private
 from ims.recipes import archive
 from ims.recipes.build_inputs import recipe_digests
 from ims.recipes.description import Description, check_description, read_description
+from ims.recipes.legacy_functions import find_legacy_functions
 from ims.recipes.network import RecipeNetwork, read_network
 from ims.recipes.package_request import PackageRequest, UnknownPackagesError, read_package_request
 from ims.recipes.template import render
+
+log = logging.getLogger(__name__)
 
 Digest = Annotated[str, Field(pattern=r"^([0-9a-f]{64})?$")]
 
@@ -90,6 +94,8 @@ def read_archive(packed: RecipeArchive) -> ReadArchive:
     recipe = read_recipe(folder, packed.arch)
     masking.hide(recipe.description.logins)
     if packed.is_checked:
+        for problem in find_legacy_functions(folder):
+            log.warning("%s", problem)
         check_description(folder)
     return ReadArchive(digest=digest, templates=templates, recipe=recipe)
 
