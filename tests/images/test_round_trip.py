@@ -237,6 +237,20 @@ def test_damaged_image_is_not_unpacked(tree: Path, tmp_path: Path, configure: Ca
     assert not any((changes / "lower").iterdir())
 
 
+def test_lost_trusted_attributes_are_reported(tree: Path, workspace: Path) -> None:
+    """The log names the files of the new image that lose them, those of the old image and changed ones."""
+
+    def change(root: Path) -> None:
+        (root / "odd/null").unlink()
+        os.setxattr(root / "etc/motd", "trusted.new", b"x")
+
+    lines = customized(tree.with_name("rootfs"), workspace, change)
+    lost = [line for line in lines if "trusted" in line]
+    assert lost == [
+        "WARNING: a sandbox cannot pack attributes with the prefix trusted: 2 files lose theirs: /etc/motd, /odd/link"
+    ]
+
+
 def test_lost_acls_are_reported(tree: Path, workspace: Path) -> None:
     """POSIX ACLs are lost, and the log names the files."""
 

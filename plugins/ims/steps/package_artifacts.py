@@ -13,6 +13,7 @@ from ims.builder.squashfs import KIWI_FILES, make_rootfs
 from ims.errors import InputError, PermanentError
 from ims.files import is_plain
 from ims.images import site_ca
+from ims.images.attributes import files_with_trusted_attributes
 from ims.images.files import LIST as FILES
 from ims.images.files import write_files
 from ims.images.inventory import read_inventory
@@ -20,7 +21,7 @@ from ims.images.root import resolve_inside
 from ims.images.sbom import SBOM, write_sbom
 from ims.removal import remove
 from ims.sandbox.call import call
-from ims.sandbox.overlay import Layers
+from ims.sandbox.overlay import Layers, mount_lower, unpacks
 from ims.settings import settings
 from ims.steps.artifacts import Batch, PackedArtifact
 from ims.steps.step import Step, StepInput
@@ -32,6 +33,8 @@ from ims.workspace import Workspace
 log = logging.getLogger(__name__)
 
 DEFAULT_KERNEL = {"aarch64": "Image"}
+SHOWN = 20
+"""How many files a warning names."""
 
 
 class Input(StepInput):
@@ -55,9 +58,12 @@ def run(step: Input) -> list[Batch]:
     """
     image = layers(step)
     if step.rootfs is not None:
+        mount_lower(step.rootfs, step.workspace.changes, unpack=unpacks())
         call(trust_site_ca, step, view_of(step.workspace, image=image))
     batches = call(pack, step, view_of(step.workspace, image=image, everyone=True))
     _check(batches, step.workspace)
+    if step.rootfs is not None:
+        warn_of_lost_attributes(step.workspace)
     return batches
 
 
@@ -75,6 +81,16 @@ def _check(batches: list[Batch], workspace: Workspace) -> None:
         is_known = _media_types(workspace).get(path) == artifact.type and artifact.path == path
         if not is_known or not is_plain(path) or path.stat().st_size != artifact.size:
             raise PermanentError(f"the sandbox returned an artifact that it did not make: {artifact.path}")
+
+
+def warn_of_lost_attributes(workspace: Workspace) -> None:
+    """Log which files of an image that was customized lose attributes with the prefix `trusted.`."""
+    files = list(files_with_trusted_attributes(workspace.base, workspace.changed_files))
+    if files:
+        shown = ", ".join(files[:SHOWN])
+        log.warning(
+            "a sandbox cannot pack attributes with the prefix trusted: %d files lose theirs: %s", len(files), shown
+        )
 
 
 def trust_site_ca(step: Input) -> None:
