@@ -392,6 +392,7 @@ def test_delete_record_in_use(api: httpx.Client, service: Service, waiting: tupl
     for kind, identity in used.items():
         assert_deleted(api.delete(f"{DELETED}/{kind}/{identity}"))
     assert not exists(service, archive)
+    assert api.get(f"{V3}/jobs/{job}").json()["arch"] == ended["arch"] == "x86_64", "the job keeps its architecture"
 
 
 def test_key_of_a_running_job(api: httpx.Client, waiting: tuple[Inputs, str]) -> None:
