@@ -45,8 +45,9 @@ class MemoryAirflow(AirflowApi):
         return self.runs.get(path)
 
     async def pages(self, path: str, items: str, **_query: Any) -> list[dict[str, Any]]:
-        """Returns the task instances of a run."""
-        assert items == "task_instances"
+        """Returns the runs of a workflow, or the task instances of a run."""
+        if items == "dag_runs":
+            return [run for name, run in self.runs.items() if name.startswith(f"{path}/")]
         return _instances(self.runs[path.removesuffix("/taskInstances")])
 
     async def search(self, path: str, items: str, **body: Any) -> list[dict[str, Any]]:
