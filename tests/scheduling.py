@@ -28,7 +28,10 @@ UNITS: dict[str, tuple[str, ...]] = {
     "nights": (f"{FLOWS}nightly", f"{FLOWS}interrupted"),
     "cli": ("tests/cli/",),
     "api": ("tests/api/", "tests/storage/", "tests/steps/test_fetch_image", f"{ATTACKS}api", f"{ATTACKS}runs"),
-    "attacks": (f"{ATTACKS}builds", f"{ATTACKS}archives", f"{ATTACKS}deadlines", f"{ATTACKS}job_credentials"),
+    "attacks": (
+        *(f"{ATTACKS}endless", f"{ATTACKS}builds", f"{ATTACKS}archives", f"{ATTACKS}deadlines"),
+        f"{ATTACKS}job_credentials",
+    ),
     "scripted": (f"{FLOWS}customize_scripted",),
     "flows": (FLOWS,),
     "shell": ("tests/shell/",),
