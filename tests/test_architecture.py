@@ -237,7 +237,7 @@ def strings(path: Path) -> set[str]:
 def test_fenced_programs_are_found() -> None:
     """The search of the previous test finds the programs where they are started."""
     found = set().union(*(strings(path) for path in MODULES if part_of(path) == "sandbox"))
-    assert {"unshare", "chroot", "bwrap", "mount"} <= found
+    assert {"unshare", "chroot", "mount"} <= found
 
 
 def test_modules_and_packages_are_small() -> None:

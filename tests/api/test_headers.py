@@ -104,7 +104,7 @@ def test_hostile_names_are_text() -> None:
     text = hostile_page()
     page, friendly = Page(text), Page(text.replace(HOSTILE, "x"))
     assert "&lt;script&gt;" in text
-    assert "49" not in text
+    assert text.count("{{7*7}}") == text.count("onmouseover")
     assert [tag for tag, _ in page.tags] == [tag for tag, _ in friendly.tags]
     for tag, attributes in page.tags:
         assert not [name for name in attributes if name.startswith("on") or name == "style"]

@@ -9,7 +9,10 @@ from __future__ import annotations
 import os
 import shutil
 import socket
+from collections.abc import Iterator
 from pathlib import Path
+
+import pytest
 
 from tests.flows.artifacts import fetch, unpack
 from tests.flows.conftest import RECIPES
@@ -69,26 +72,54 @@ attack() {{
 """
 
 
-def test_scripts_of_a_recipe(service: Service, http_server: RepositoryServer, tmp_path: Path) -> None:
-    """`config.sh` and `images.sh` try everything; the image contains the outcomes."""
+@pytest.fixture
+def other(service: Service) -> Iterator[str]:
+    """The workspace of another job. What is outside of the sandbox must be the same after the test."""
     planted = service.settings.secrets / "planted"
     planted.write_text(SECRET)
-    other = service.settings.workspaces / "11111111-0000-0000-0000-000000000000"
-    other.mkdir(parents=True)
-    (other / "precious").write_text(SECRET)
+    folder = service.settings.workspaces / "11111111-0000-0000-0000-000000000000"
+    folder.mkdir(parents=True)
+    (folder / "precious").write_text(SECRET)
     before = Path("/proc/sys/kernel/core_pattern").read_text(), _host_files()
     try:
-        outcomes = _build(service, http_server, tmp_path, other.name)
+        yield folder.name
+        assert (folder / "precious").read_text() == planted.read_text() == SECRET
     finally:
         planted.unlink()
-        shutil.rmtree(other)
-    for phase, lines in outcomes.items():
-        assert set(lines) == set(ATTACKS), phase
-        assert {name: output for name, (code, output) in lines.items() if code == "0"} == {}, phase
-        assert SECRET not in str(lines)
-        assert "not found" not in " ".join(output for _, output in lines.values() if "applet" in output)
+        shutil.rmtree(folder)
     assert (Path("/proc/sys/kernel/core_pattern").read_text(), _host_files()) == before
     assert socket.gethostname() != "attacked"
+
+
+def test_scripts_of_a_recipe(service: Service, http_server: RepositoryServer, other: str, tmp_path: Path) -> None:
+    """`config.sh` and `images.sh` try everything; the image contains the outcomes."""
+    for lines in _build(service, http_server, tmp_path, other).values():
+        _assert_refused(lines)
+
+
+def test_script_of_a_customization(service: Service, small: dict[str, object], other: str, tmp_path: Path) -> None:
+    """It tries the same in its jail, without a network; the image contains the outcomes."""
+    created = service.client.create(
+        "jobs",
+        job_type="customize",
+        artifact_id=small["id"],
+        public_key_id=service.public_key(),
+        image_root_archive_name="attacked",
+        script=_script(service, other, "script"),
+        network="none",
+    )
+    job = service.wait(created["id"])
+    assert job["status"] == "success", job["reason"]
+    image = service.client.get(f"images/{job['resultant_image_id']}")
+    root = unpack(fetch(service, image, tmp_path)["rootfs"], tmp_path / "root")
+    _assert_refused(_outcomes(root / "etc/attacks-script"))
+
+
+def _assert_refused(outcomes: dict[str, tuple[str, str]]) -> None:
+    assert set(outcomes) == set(ATTACKS)
+    assert {name: output for name, (code, output) in outcomes.items() if code == "0"} == {}
+    assert SECRET not in str(outcomes)
+    assert "not found" not in " ".join(output for _, output in outcomes.values() if "applet" in output)
 
 
 def _build(
@@ -97,6 +128,18 @@ def _build(
     """Build a recipe with the attacks; returns exit code and output of each, by script and name."""
     recipe = folder / "recipe"
     shutil.copytree(RECIPES / "zypper", recipe)
+    for phase in ("config", "images"):
+        (recipe / f"{phase}.sh").write_text(_script(service, other, phase))
+    pushed = service.push(recipe, "sles15", REPOSITORY=server.url)
+    job = service.wait(service.create(pushed["id"])["id"])
+    assert job["status"] == "success", job["reason"]
+    image = service.client.get(f"images/{job['resultant_image_id']}")
+    root = unpack(fetch(service, image, folder)["rootfs"], folder / "root")
+    return {phase: _outcomes(root / f"etc/attacks-{phase}") for phase in ("config", "images")}
+
+
+def _script(service: Service, other: str, phase: str) -> str:
+    """A script that tries all attacks and notes the outcomes in its image."""
     values = {
         "home": service.settings.home,
         "other": other,
@@ -107,17 +150,8 @@ def _build(
         "url": f"{service.settings.airflow_url}/api/v2",
         "s3_url": service.settings.endpoint_url,
     }
-    for phase in ("config", "images"):
-        calls = [f"attack '{name}' {_quoted(_filled(command, values))}" for name, command in ATTACKS.items()]
-        (recipe / f"{phase}.sh").write_text(
-            "#!/bin/bash\n" + _RUN.format(phase=phase) + "\n".join(calls) + "\nexit 0\n"
-        )
-    pushed = service.push(recipe, "sles15", REPOSITORY=server.url)
-    job = service.wait(service.create(pushed["id"])["id"])
-    assert job["status"] == "success", job["reason"]
-    image = service.client.get(f"images/{job['resultant_image_id']}")
-    root = unpack(fetch(service, image, folder)["rootfs"], folder / "root")
-    return {phase: _outcomes(root / f"etc/attacks-{phase}") for phase in ("config", "images")}
+    calls = [f"attack '{name}' {_quoted(_filled(command, values))}" for name, command in ATTACKS.items()]
+    return "#!/bin/sh\n" + _RUN.format(phase=phase) + "\n".join(calls) + "\nexit 0\n"
 
 
 def _filled(command: str, values: dict[str, object]) -> str:

@@ -15,6 +15,7 @@ from ims.builder import package_root
 from ims.cache import ROOTS, claimed_by
 from ims.runtime.local import caches
 from ims.runtime.local.runtime import LocalRuntime
+from ims.sandbox.overlay import mount_image
 from ims.settings import settings
 from ims.workspace import Workspace
 from tests.images.trees import snapshot, unmount
@@ -57,7 +58,8 @@ class Job(NamedTuple):
 
     def mount(self) -> None:
         """Mount the image root like the steps after the build do."""
-        package_root.mount(self.workspace)
+        if (found := package_root.layers(self.workspace)) is not None:
+            mount_image(found.rootfs, found.changes, found.target, redirect=found.redirect)
 
     def unmount(self) -> None:
         """Unmount it, as the end of a step does."""

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ims.sandbox import view
-from ims.sandbox.call import _public_environment
+from ims.sandbox.call import public_environment
 from ims.sandbox.view import View
 
 
@@ -34,7 +34,7 @@ def test_environment_is_a_list_of_what_is_allowed(monkeypatch: pytest.MonkeyPatc
     for name in ("AWS_SECRET_ACCESS_KEY", "http_proxy", "DB_PASSWORD", "IMS_DATABASE_URL", "AIRFLOW_CONN_IMS_S3"):
         monkeypatch.setenv(name, "secret")
     monkeypatch.setenv("IMS_LOG_LEVEL", "INFO")
-    found = _public_environment()
+    found = public_environment()
     assert found["IMS_LOG_LEVEL"] == "INFO"
     assert "secret" not in found.values()
 

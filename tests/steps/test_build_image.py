@@ -19,6 +19,7 @@ from ims.builder import package_root
 from ims.builder.squashfs import make_rootfs
 from ims.recipes.reading import read_recipe
 from ims.sandbox import namespaces
+from ims.sandbox.overlay import mount_image
 from ims.settings import settings
 from ims.steps import build_ca_package, resolve_packages
 from ims.workspace import Workspace
@@ -89,7 +90,8 @@ class Builder:
             check=False,
         )
         assert done.returncode == 0, done.stdout
-        package_root.mount(Workspace(workspace))
+        if (found := package_root.layers(Workspace(workspace))) is not None:
+            mount_image(found.rootfs, found.changes, found.target, redirect=found.redirect)
         make_rootfs(workspace / "image-root", workspace / "rootfs")
         return Built(workspace / "image-root", (workspace / "rootfs").read_bytes(), done.stdout)
 

@@ -24,7 +24,7 @@ from ims.recipes.archive import digest
 from ims.recipes.build_inputs import file_digest
 from ims.recipes.description import APT
 from ims.removal import remove
-from ims.sandbox.overlay import Layers, mount_image
+from ims.sandbox.overlay import Layers
 from ims.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -75,16 +75,6 @@ def layers(workspace: Workspace) -> Layers | None:
     if path is None:
         return None
     return Layers(path, workspace.image_root_changes, workspace.image_root, redirect=True)
-
-
-def mount(workspace: Workspace) -> None:
-    """Mount the image root as an earlier step of the job left it.
-
-    Does nothing if the image root was built without a cached package root: it is a plain folder then.
-    Raises the errors of `mount_image`.
-    """
-    if (found := layers(workspace)) is not None:
-        mount_image(found.rootfs, found.changes, found.target, redirect=found.redirect)
 
 
 def discard(workspace: Workspace) -> None:

@@ -13,7 +13,6 @@ from tempfile import TemporaryDirectory
 
 from ims.doctor.finding import Finding, missing, ok, warning
 from ims.sandbox import box
-from ims.sandbox.bubblewrap import BWRAP
 from ims.sandbox.limits import CONTROL_GROUPS, controllers
 from ims.sandbox.overlay import LOWER, Layers
 from ims.sandbox.view import View
@@ -22,7 +21,7 @@ from ims.settings import Settings
 OLDEST_KERNEL = (6, 1)
 IDMAPPED_OVERLAY = (5, 19)
 PROGRAMS = (
-    *(BWRAP, "setpriv", "mksquashfs", "unsquashfs", "kiwi-ng", "sshd", "ssh-keygen"),
+    *("setpriv", "mksquashfs", "unsquashfs", "kiwi-ng", "sshd", "ssh-keygen"),
     *("rpm", "rpmbuild", "dpkg-deb", "dnf", "zypper", "apt-get", "nft", "pasta"),
 )
 SAMPLE = Path(__file__).parent

@@ -12,8 +12,11 @@ from __future__ import annotations
 import os
 import signal
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 from ims.errors import ConfigurationError, ImsError
 from ims.sandbox import kernel, seccomp, users
@@ -37,7 +40,10 @@ CAPABILITIES = {
     "SETFCAP": 31,
 }
 _NO_MORE_NAMESPACES = ("user", "net", "pid", "uts", "ipc", "cgroup", "time")
-_HOSTNAME = "build"
+# All that programs in an image need if they mount nothing.
+SESSION_CAPABILITIES = {
+    name: number for name, number in CAPABILITIES.items() if name not in ("DAC_READ_SEARCH", "SETPCAP", "SYS_ADMIN")
+}
 _SAFE = kernel.NO_SETUID | kernel.NO_DEVICES | kernel.NO_EXECUTION
 
 
@@ -46,49 +52,95 @@ def command(view: View, program: Sequence[str]) -> list[str]:
     return [sys.executable, "-P", "-m", "ims.sandbox.box", view.to_json(), "--", *program]
 
 
+@dataclass(frozen=True)
+class Frame:
+    """What a box is made of.
+
+    `make` makes its root and returns it; it gets the first user of the box and the descriptor of its user namespace.
+    /proc and /sys are mounted in the root and in the folders `images`, which are relative to it. Without `terminals`,
+    the root has a /dev/pts already. `network` and `everyone` are as in `View`.
+    """
+
+    make: Callable[[int, int], Path]
+    limits: Limits
+    network: int | None
+    everyone: bool = False
+    hostname: str = "build"
+    images: tuple[str, ...] = ()
+    terminals: bool = True
+    capabilities: frozenset[int] = frozenset(CAPABILITIES.values())
+
+
+@dataclass(frozen=True)
+class Box:
+    """A box that exists: its first process, its first user, and the files that take the ID of a process that joins."""
+
+    pid: int
+    owner: int
+    groups: Sequence[Path]
+
+
 def run(view: View, program: Sequence[str]) -> int:
     """Run a program in a box; returns its exit code, which is negative if a signal killed it. Raises OSError."""
-    kernel.die_with_parent(signal.SIGKILL)
     folder = Path.cwd()
-    with users.reserved_range() as owner, control_groups(view.limits) as groups:
+
+    def start() -> NoReturn:
+        os.chdir(folder)
+        os.execvp(program[0], list(program))  # noqa: S606
+
+    frame = Frame(
+        lambda owner, namespace: make(view, owner, namespace), view.limits, view.network, everyone=view.everyone
+    )
+    with started(frame, start) as box:
+        return os.waitstatus_to_exitcode(os.waitpid(box.pid, 0)[1])
+
+
+@contextmanager
+def started(frame: Frame, first: Callable[[], NoReturn]) -> Iterator[Box]:
+    """Make a box, whose first process calls `first`. This process enters namespaces of the box, too. Raises OSError."""
+    kernel.die_with_parent(signal.SIGKILL)
+    with users.reserved_range() as owner, control_groups(frame.limits) as groups:
         kernel.unshare(kernel.NEWNS)
         kernel.make_mounts_private()
-        user_namespace = users.user_namespace(owner, view.limits, everyone=view.everyone)
-        root = make(view, owner, user_namespace)
-        if view.network is None:
+        user_namespace = users.user_namespace(owner, frame.limits, everyone=frame.everyone)
+        root = frame.make(owner, user_namespace)
+        if frame.network is None:
             kernel.unshare(kernel.NEWNET)
         else:
-            kernel.setns(view.network, kernel.NEWNET)
-            os.close(view.network)
+            kernel.setns(frame.network, kernel.NEWNET)
+            os.close(frame.network)
         kernel.unshare(kernel.NEWPID | kernel.NEWIPC | kernel.NEWUTS | kernel.NEWCGROUP)
         pid = os.fork()
         if pid == 0:
-            _enter_or_exit(view.limits, groups, root, folder, user_namespace, program)
-        return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+            _enter_or_exit(frame, groups, root, user_namespace, first)
+        os.close(user_namespace)
+        yield Box(pid, owner, groups)
 
 
 def _enter_or_exit(
-    limits: Limits, groups: Sequence[Path], root: Path, folder: Path, user_namespace: int, program: Sequence[str]
+    frame: Frame, groups: Sequence[Path], root: Path, user_namespace: int, first: Callable[[], NoReturn]
 ) -> None:
     try:
         for group in groups:
             group.write_text("0")  # this process
-        limit_resources(limits)
-        _enter(root, user_namespace)
-        os.chdir(folder)
-        os.execvp(program[0], list(program))  # noqa: S606
+        limit_resources(frame.limits)
+        _enter(frame, root, user_namespace)
+        first()
     except OSError as error:
-        print(f"the sandbox cannot start {program[0]}: {error}", file=sys.stderr, flush=True)
+        print(f"the sandbox cannot start: {error}", file=sys.stderr, flush=True)
     finally:
         os._exit(ConfigurationError.exit_code)
 
 
-def _enter(root: Path, user_namespace: int) -> None:
+def _enter(frame: Frame, root: Path, user_namespace: int) -> None:
     """Become root of the box, in the first process of its PID namespace."""
-    kernel.mount("proc", root / "proc", "proc", _SAFE)
-    kernel.mount("sysfs", root / "sys", "sysfs", _SAFE | kernel.READ_ONLY)
+    # pivot_root would also change the root of the process that makes the box. It must not search modules in an image.
+    kernel.unshare(kernel.NEWNS)
+    for folder in ("", *frame.images):
+        kernel.mount("proc", root / folder / "proc", "proc", _SAFE)
+        kernel.mount("sysfs", root / folder / "sys", "sysfs", _SAFE | kernel.READ_ONLY)
     kernel.pivot_root(root)
-    kernel.set_hostname(_HOSTNAME)
+    kernel.set_hostname(frame.hostname)
     os.setgroups([])
     kernel.setns(user_namespace, kernel.NEWUSER)
     os.close(user_namespace)
@@ -96,15 +148,16 @@ def _enter(root: Path, user_namespace: int) -> None:
     os.setresuid(0, 0, 0)
     # In a mount namespace that the box owns, all mounts so far are locked: it cannot remove or change them.
     kernel.unshare(kernel.NEWNS)
-    options = "newinstance,ptmxmode=0666,mode=0620,gid=5"
-    kernel.mount("devpts", Path("/dev/pts"), "devpts", kernel.NO_SETUID | kernel.NO_EXECUTION, options)
+    if frame.terminals:
+        options = "newinstance,ptmxmode=0666,mode=0620,gid=5"
+        kernel.mount("devpts", Path("/dev/pts"), "devpts", kernel.NO_SETUID | kernel.NO_EXECUTION, options)
     for name in _NO_MORE_NAMESPACES:
         Path(f"/proc/sys/user/max_{name}_namespaces").write_text("0")
     os.umask(0o022)
-    kernel.keep_capabilities(set(CAPABILITIES.values()))
-    kernel.forbid_new_privileges()
     # The kernel forgot this when the user changed.
     kernel.die_with_parent(signal.SIGKILL)
+    kernel.keep_capabilities(frame.capabilities)
+    kernel.forbid_new_privileges()
     kernel.filter_calls(seccomp.sandbox())
 
 

@@ -64,7 +64,7 @@ def call(
     name = f"{function.__module__}:{function.__qualname__}"
     program = [sys.executable, "-P", "-m", "ims.sandbox.inside", name, str(writer)]
     whole = replace(view, readable=(*view.readable, *program_folders()))
-    values = _public_environment() | dict(environment or {})
+    values = public_environment() | dict(environment or {})
     descriptors = [writer]
     if network is not None:
         whole = replace(whole, network=network.namespace, resolv_conf=network.resolv_conf)
@@ -89,7 +89,7 @@ def call(
     return _result(function, code, answer.content(), last)
 
 
-def _public_environment() -> dict[str, str]:
+def public_environment() -> dict[str, str]:
     """The variables that programs in a box may know: no credentials, and no proxies, whose URLs may have a login."""
     names = [name for name in os.environ if name in _VARIABLES or name.startswith(_SETTINGS)]
     return {name: os.environ[name] for name in names if name != "IMS_DATABASE_URL"}

@@ -13,6 +13,8 @@ NEWUSER, NEWPID, NEWNET = 0x10000000, 0x20000000, 0x40000000
 """Kinds of namespaces."""
 READ_ONLY, NO_SETUID, NO_DEVICES, NO_EXECUTION = 1, 2, 4, 8
 """Attributes of mounts. They have the same values for mount(2) and mount_setattr(2)."""
+REMOUNT, BIND = 0x20, 0x1000
+"""Flags for mount(2)."""
 
 _RECURSIVE, _PRIVATE = 0x4000, 1 << 18
 _IDMAP = 0x100000

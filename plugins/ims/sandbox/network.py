@@ -10,7 +10,6 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TypeVar
 
 from ims.errors import ConfigurationError
@@ -82,11 +81,6 @@ def in_thread(function: Callable[[], Result]) -> Result:
 def enter(namespace: int) -> None:
     """Move this thread, and what it starts from now on, to a network namespace. Raises OSError."""
     kernel.setns(namespace, kernel.NEWNET)
-
-
-def enter_command(namespace: Path) -> list[str]:
-    """The start of a command line that runs a program in the network namespace at a path."""
-    return ["nsenter", f"--net={namespace}", "--"]
 
 
 def listen() -> socket.socket:

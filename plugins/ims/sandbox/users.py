@@ -9,9 +9,11 @@ import fcntl
 import os
 import random
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 from ims.sandbox import kernel
 from ims.sandbox.limits import Limits, limit_resources
@@ -24,6 +26,7 @@ _END = _FIRST + _RANGES * COUNT
 _ALL = 0xFFFFFFFF
 """The number that no user can have."""
 _LOCKS = Path("/run/lock/ims-sandbox")
+Result = TypeVar("Result")
 
 
 @contextmanager
@@ -83,3 +86,12 @@ def user_namespace(first: int, limits: Limits, *, everyone: bool = False) -> int
         os.close(reader)
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
+
+
+def call_as(user: int, function: Callable[[], Result]) -> Result:
+    """Call a function that accesses files as this user of a box. The host's root can own no file in an idmapped mount.
+
+    It runs in a thread: the user with whose rights files are accessed belongs to the thread.
+    """
+    with ThreadPoolExecutor(1, initializer=kernel.access_files_as, initargs=(user,)) as thread:
+        return thread.submit(function).result()

@@ -35,6 +35,7 @@ _DEVICES = {"null": (1, 3), "zero": (1, 5), "full": (1, 7), "random": (1, 8), "u
 _DEVICE_LINKS = {"fd": "/proc/self/fd", "stdin": "fd/0", "stdout": "fd/1", "stderr": "fd/2", "ptmx": "pts/ptmx"}
 # A new mount goes on one of these, so that the paths of the view stay reachable while it is made.
 _PLACES = ("/mnt", "/srv", "/media", "/opt")
+_HOME = Path("/root")
 _SIZE = "512m"
 """The size of all folders in memory together, such as /tmp."""
 
@@ -44,15 +45,16 @@ class View:
     """The folders that a box sees, at the same paths as outside.
 
     `writable` folders have their true owners on the disk. Folders in `hidden` appear empty, those in `readable` cannot
-    be changed, even if they are part of a writable folder. `image` is mounted at its target, which is a writable folder
-    or part of one. With `everyone`, the files of all users can be read, not only those of the first 16 million users;
-    this is for programs that run no programs of strangers. `network` is the descriptor of a network namespace, which
-    `resolv_conf` fits; None: there is no network.
+    be changed, even if they are part of a writable folder. `home` is a folder that is writable, too, but at /root.
+    `image` is mounted at its target, which is a writable folder or part of one. With `everyone`, the files of all users
+    can be read, not only those of the first 16 million users; this is for programs that run no programs of strangers.
+    `network` is the descriptor of a network namespace, which `resolv_conf` fits; None: there is no network.
     """
 
     writable: tuple[Path, ...]
     readable: tuple[Path, ...] = ()
     hidden: tuple[Path, ...] = ()
+    home: Path | None = None
     image: Layers | None = None
     everyone: bool = False
     network: int | None = None
@@ -69,7 +71,8 @@ class View:
         data = json.loads(text)
         folders = {name: tuple(map(Path, data[name])) for name in ("writable", "readable", "hidden")}
         image = Layers.from_dict(data["image"]) if data["image"] else None
-        return cls(**{**data, **folders, "image": image, "limits": Limits(**data["limits"])})
+        home = Path(data["home"]) if data["home"] else None
+        return cls(**{**data, **folders, "home": home, "image": image, "limits": Limits(**data["limits"])})
 
 
 def program_folders() -> tuple[Path, ...]:
@@ -83,7 +86,7 @@ def make(view: View, owner: int, user_namespace: int) -> Path:
 
     `owner` is the first user of the box, `user_namespace` the descriptor of its namespace.
     """
-    root = _place((*view.writable, *view.readable))
+    root = place((*view.writable, *view.readable))
     sources = _clone(view, user_namespace)
     layers = [] if view.image is None else view.image.open(owner, user_namespace)
     kernel.mount("tmpfs", root, "tmpfs", kernel.NO_SETUID, f"mode=755,size={_SIZE},nr_inodes=200k")
@@ -93,11 +96,11 @@ def make(view: View, owner: int, user_namespace: int) -> Path:
         if not os.path.lexists(target):
             target.parent.mkdir(parents=True, exist_ok=True)
             target.mkdir() if path.is_dir() else target.touch()
-    _give_away(root, owner)
+    give_away(root, owner)
     # There are no mounts in /dev: kiwi shows it to an image without them.
-    kernel.mount("tmpfs", root / "dev", "tmpfs", kernel.NO_SETUID, "mode=755,size=64k")
+    kernel.mount("tmpfs", root / "dev", "tmpfs", kernel.NO_SETUID, "mode=755,size=16m")
     make_devices(root / "dev")
-    _give_away(root / "dev", owner)
+    give_away(root / "dev", owner)
     for path, descriptor in sources:
         kernel.attach_mount(descriptor, root / path.relative_to("/"))
     for path in view.hidden:
@@ -107,7 +110,7 @@ def make(view: View, owner: int, user_namespace: int) -> Path:
     return root
 
 
-def _place(paths: Iterable[Path]) -> Path:
+def place(paths: Iterable[Path]) -> Path:
     """A folder to mount the new root on, which contains none of the paths."""
     for place in map(Path, _PLACES):
         if place.is_dir() and not any(path.is_relative_to(place) for path in paths):
@@ -121,6 +124,8 @@ def _clone(view: View, user_namespace: int) -> list[tuple[Path, int]]:
     found = [(Path("/usr"), kernel.clone_mount(Path("/usr"), fixed, recursive=True))]
     for path in view.writable:
         found.append((path, kernel.clone_mount(path, kernel.NO_DEVICES, user_namespace)))
+    if view.home is not None:
+        found.append((_HOME, kernel.clone_mount(view.home, kernel.NO_DEVICES, user_namespace)))
     for path in view.readable:
         inside = any(path.is_relative_to(folder) for folder in view.writable)
         found.append((path, kernel.clone_mount(path, fixed, user_namespace if inside else None, recursive=not inside)))
@@ -181,7 +186,7 @@ def make_devices(folder: Path) -> None:
     (folder / "shm").chmod(0o1777)
 
 
-def _give_away(folder: Path, owner: int) -> None:
+def give_away(folder: Path, owner: int) -> None:
     """Make the box the owner of a tree in memory. Owners other than root become those of the box, too."""
     for place, folders, files in os.walk(folder):
         for path in (Path(place), *(Path(place, name) for name in (*folders, *files))):

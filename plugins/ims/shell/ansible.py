@@ -1,34 +1,48 @@
-"""Ansible on an image: its programs run like an unjailed session; over SSH, its tasks run in the jail."""
+"""Ansible on an image: it runs in a sandbox of its own; over SSH, its tasks run in the jail."""
 
 from __future__ import annotations
 
 import sys
 from pathlib import Path
 
-from ims.sandbox.bubblewrap import BWRAP, isolation
-from ims.shell import jail, sessions, sshd
+from ims.sandbox import box
+from ims.sandbox.limits import Limits
+from ims.sandbox.network import SandboxNetwork
+from ims.sandbox.view import View, program_folders
+from ims.shell import sshd
 
 HOST = "image"
 """The image's host name in playbooks."""
 PLAYBOOK = "site.yml"
-ENVIRONMENT = {"ANSIBLE_NOCOLOR": "1", "ANSIBLE_PIPELINING": "1", "ANSIBLE_DEPRECATION_WARNINGS": "0"}
-_PLAYBOOK_FOLDER = Path("/mnt/playbook")
+ENVIRONMENT = {
+    **{"ANSIBLE_NOCOLOR": "1", "ANSIBLE_PIPELINING": "1", "ANSIBLE_DEPRECATION_WARNINGS": "0"},
+    "HOME": "/root",
+}
 _LOOPBACK = "127.0.0.1"
+_HOME = Path("/root")
 
 
-def command(root: Path, image: Path, scratch: Path, playbook: Path) -> list[str]:
-    """The command line that runs `site.yml` of the folder `playbook`. Ansible sees no more than an unjailed session."""
-    for folder in (image, scratch):
-        folder.mkdir(parents=True, exist_ok=True)
+def command(playbook: Path, home: Path, network: SandboxNetwork, limits: Limits) -> list[str]:
+    """The command line that runs `site.yml` of the folder `playbook`, with the home folder `home`.
+
+    Ansible sees neither the image nor anything of the host but its programs.
+    """
+    folders = program_folders()
+    for folder in folders:
+        if folder.is_relative_to(_HOME):  # it is mounted in the home folder
+            home.joinpath(folder.relative_to(_HOME)).mkdir(parents=True, exist_ok=True)
+    view = View(
+        writable=(playbook,),  # for the owners of its files
+        readable=(playbook, *folders),
+        home=home,
+        network=network.namespace,
+        resolv_conf=network.resolv_conf,
+        limits=limits,
+    )
     # Ansible is installed next to this program; its Python may be elsewhere.
-    mounts = {Path(prefix): Path(prefix) for prefix in (sys.base_prefix, sys.prefix)} | {playbook: _PLAYBOOK_FOLDER}
     program = Path(sys.executable).with_name("ansible-playbook")
-    return [
-        *(BWRAP, "--seccomp", "7", "--unshare-pid", "--die-with-parent"),
-        *isolation("ansible", str(_PLAYBOOK_FOLDER)),
-        *jail.unjailed(root, image, scratch, mounts),
-        *("--", str(program), "--inventory", f"{HOST},", PLAYBOOK),
-    ]
+    start = ["env", f"--chdir={playbook}", str(program), "--inventory", f"{HOST},", PLAYBOOK]
+    return box.command(view, start)
 
 
 def serve(host_key: Path, home: Path) -> None:
@@ -47,5 +61,4 @@ def serve(host_key: Path, home: Path) -> None:
         f"User root\nIdentityFile ~/.ssh/{key.name}\n"
     )
     sshd.configure(_LOOPBACK, port, host_key, key.with_suffix(".pub").read_text())
-    sessions.SharedProcesses()
     sshd.start(_LOOPBACK, port)

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from ims.images.attributes import OVERLAY_PREFIX, extended_attributes
 from ims.removal import remove
-from ims.shell.jail import MOUNT_POINTS, find_resolv_conf
+from ims.shell.jail import find_resolv_conf
+from ims.shell.mounts import MOUNT_POINTS
 
 # Files that shells, editors and Ansible write, and the markers.
 _FILES = (

@@ -9,7 +9,6 @@ import os
 import stat
 from pathlib import Path
 
-from ims.sandbox import bubblewrap
 from ims.sandbox.overlay import mount
 from ims.sandbox.view import make_devices
 from ims.shell import paths, tools
@@ -17,25 +16,18 @@ from ims.shell import paths, tools
 _ROOT_ENTRY = "root:x:0:0:root:/root:/bin/sh"
 # Lets root log in with a key even if the host's root is locked.
 _SHADOW_ENTRY = "root:*:20000:0:99999:7:::"
-_RUN_SIZE = "256m"
 _TUN = 10, 200
 """The device with which the NAT of sessions connects them. They do not see it."""
 
 
 def prepare() -> None:
     """Mount private folders and install the tools for sessions. Raises ConfigurationError if a program is missing."""
-    bubblewrap.check_installed()
     _replace_mounts()
     tools.install()
 
 
 def _replace_mounts() -> None:
-    """Mount private versions of /run, /etc/ssh, /var/log, /dev and the accounts, and make /usr read-only.
-
-    Root of a session is root of the host for files that it can reach, and it reaches bubblewrap by /proc/1/exe.
-    """
-    mount("--bind", "/usr", "/usr")
-    mount("-o", "remount,bind,ro", "/usr")
+    """Mount private versions of /run, /etc/ssh, /var/log, /dev and the accounts."""
     _mount_tmpfs("/dev")
     make_devices(Path("/dev"))
     Path("/dev/net").mkdir()
@@ -50,19 +42,12 @@ def _replace_mounts() -> None:
     Path("/run/sshd").mkdir(mode=0o755)
     paths.PRIVATE.mkdir(mode=0o755)
     paths.RESOLV_CONF.write_bytes(content)
-    paths.SHARED_RUN.mkdir()
-    _mount_tmpfs(paths.SHARED_RUN, f"size={_RUN_SIZE}")
-    (paths.SHARED_RUN / "lock").mkdir(mode=0o1777)
-    (paths.SHARED_RUN / "lock").chmod(0o1777)
     mount("-t", "devpts", "-o", "newinstance,ptmxmode=0666,mode=0620,gid=5", "devpts", "/dev/pts")
-    # Without the file systems mounted below it: control groups, firmware settings, kernel debugging.
-    paths.SYS.mkdir()
-    mount("--bind", "-o", "ro", "/sys", paths.SYS)
     _replace_accounts()
 
 
-def _mount_tmpfs(folder: str | Path, *options: str) -> None:
-    mount("-t", "tmpfs", "-o", ",".join(["mode=0755", *options]), "tmpfs", folder)
+def _mount_tmpfs(folder: str | Path) -> None:
+    mount("-t", "tmpfs", "-o", "mode=0755", "tmpfs", folder)
 
 
 def _replace_accounts() -> None:

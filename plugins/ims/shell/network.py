@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -16,7 +15,6 @@ from ims.network.policy import JOB_HINT, Access, endpoint_of
 from ims.network.site import policy_of
 from ims.sandbox.nat import provide_nat
 from ims.sandbox.network import SandboxNetwork, provide
-from ims.sandbox.overlay import mount
 from ims.shell import paths
 
 _SOURCES = "etc/apt/sources.list"
@@ -31,20 +29,16 @@ _URL = re.compile(r"https?://[^\s\"',;\]]+")
 def session_network(access: Access, root: Path) -> Iterator[SandboxNetwork]:
     """Provide the network of all sessions of a step in the image root `root`.
 
-    Sessions get name resolution and the variables of the proxy. With `repositories`, they reach the package sources
-    that the image configures. Must be called after `host_mounts.prepare`, and before `jail.prepare`.
+    Sessions get its name resolution. With `repositories`, they reach the package sources that the image configures.
+    Must be called after `host_mounts.prepare`, and before `sessions.open_sessions`.
     Raises ConfigurationError if this machine cannot provide it.
     """
     urls = package_sources(root) if access == "repositories" else []
     policy = replace(policy_of(access, urls), hint=JOB_HINT)
     with (provide_nat if access == "open" else provide)(policy) as network:
-        paths.NETWORK.touch()
-        mount("--bind", f"/proc/{os.getpid()}/fd/{network.namespace}", paths.NETWORK)
         host = paths.RESOLV_CONF.read_text(errors="replace").splitlines(keepends=True)
         search = [line for line in host if line.startswith("search ")]
         paths.RESOLV_CONF.write_text("".join([network.resolv_conf, *search]))
-        # Sessions inherit these variables, see `ims.shell.jail`.
-        os.environ.update(network.environment)
         yield network
 
 

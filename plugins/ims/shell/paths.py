@@ -5,19 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 
 PRIVATE = Path("/run/ims")
-ARGUMENTS = PRIVATE / "arguments"
-"""bubblewrap's arguments, separated by NUL bytes."""
-PROCESSES = PRIVATE / "pidns"
-"""The PID namespace that all sessions share."""
-NETWORK = PRIVATE / "netns"
-"""The network namespace of all sessions."""
-FILTER = PRIVATE / "seccomp"
-"""The seccomp filter of all sessions."""
+BOX = PRIVATE / "box"
+"""What a program needs to enter the sandbox of all sessions."""
 RESOLV_CONF = PRIVATE / "resolv.conf"
-SYS = PRIVATE / "sys"
-"""The /sys of all sessions."""
-SHARED_RUN = PRIVATE / "run"
-"""The /run of all sessions."""
+INSTALLED_TOOLS = PRIVATE / "tools"
+"""What sessions see as TOOLS."""
+LOG = PRIVATE / "kiwi.log"
+"""A copy of the log of a failed build. Sessions see it in /run."""
 
 TOOLS = Path("/run/.ims")
 """Where a session finds our programs."""

@@ -71,15 +71,13 @@ def configure(host: str, port: int, host_key: Path, public_key: str) -> None:
     key = public_key.strip()
     if not key.isprintable() or not key.startswith(KEY_TYPES):
         raise InputError("the public key is not one line of an OpenSSH public key", "Give the contents of a .pub file")
-    redirections = " ".join(f"{number}<{path}" for number, path in sessions.DESCRIPTORS.items())
     _AUTHORIZED_KEYS.write_text(key + "\n")
     _CONFIG.write_text(
         f"ListenAddress {host}\nPort {port}\n"
         f'HostKey "{host_key}"\nAuthorizedKeysFile {_AUTHORIZED_KEYS}\n'
         f"{_CONFIG_LINES}"
         f"Subsystem sftp {paths.SFTP_SERVER}\n"
-        # bubblewrap reads descriptors, not paths. The login shell opens them.
-        f"ForceCommand exec {shlex.join(sessions.COMMAND)} {redirections}\n"
+        f"ForceCommand exec {shlex.join(sessions.COMMAND)}\n"
     )
 
 

@@ -8,14 +8,12 @@ import subprocess
 from pathlib import Path
 
 from ims.errors import ConfigurationError
-from ims.sandbox.overlay import mount
 from ims.shell import paths
 
 BASH = Path("/usr/bin/bash")
 PROGRAMS = (Path("/usr/bin/rsync"), Path("/usr/bin/scp"), Path("/usr/lib/openssh/sftp-server"))
 _LIBRARY = re.compile(r"(?:=> )?(?P<path>/\S+) \(0x")
 
-_FOLDER = paths.PRIVATE / "tools"
 _LIB, _LIBEXEC = paths.TOOLS / "lib", paths.TOOLS / "libexec"
 _RUN = f"exec {_LIB}/ld.so --inhibit-cache --library-path {_LIB} {_LIBEXEC}"
 # The image's /bin/sh runs this. PATH has the image's own programs first.
@@ -27,8 +25,6 @@ _WRAPPER = """\
 _ENTER = f"""\
 #!/bin/sh
 # The first program of a session: runs the command of the ssh client, or a login shell.
-# bubblewrap leaves the descriptor of the PID namespace open.
-exec 9<&-
 cd "$HOME" 2>/dev/null || cd /
 if [ -n "$SSH_ORIGINAL_COMMAND" ]; then
     command=$SSH_ORIGINAL_COMMAND
@@ -48,8 +44,8 @@ exec "$SHELL" -l
 
 
 def install() -> None:
-    """Mount the tools, read-only, in the shared /run. Raises ConfigurationError if a program is missing."""
-    folder = _FOLDER
+    """Copy the tools that sessions see. Raises ConfigurationError if a program is missing."""
+    folder = paths.INSTALLED_TOOLS
     for name in ("bin", "lib", "libexec"):
         (folder / name).mkdir(parents=True)
     for program in (BASH, *PROGRAMS):
@@ -57,14 +53,11 @@ def install() -> None:
     for program in PROGRAMS:
         _write_script(folder / "bin" / program.name, _WRAPPER.format(run=_RUN, name=program.name))
     _write_script(folder / paths.ENTER.name, _ENTER)
-    target = paths.SHARED_RUN / paths.TOOLS.name
-    target.mkdir()
-    mount("--bind", "-o", "ro", folder, target)
 
 
 def add_script(name: str, text: str) -> Path:
     """Add a script to the tools; returns its path in a session."""
-    _write_script(_FOLDER / name, text)
+    _write_script(paths.INSTALLED_TOOLS / name, text)
     return paths.TOOLS / name
 
 

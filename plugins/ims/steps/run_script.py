@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pydantic import Field
@@ -11,12 +12,12 @@ from ims.errors import PermanentError
 from ims.network.policy import Access
 from ims.programs import run_logged
 from ims.removal import remove
-from ims.sandbox.bubblewrap import isolation
-from ims.sandbox.network import enter
-from ims.sandbox.overlay import mount_image
-from ims.shell import ansible, host_mounts, jail, sessions, tools
+from ims.sandbox.network import SandboxNetwork, enter
+from ims.sandbox.overlay import Layers, mount_lower
+from ims.shell import ansible, host_mounts, jail, paths, sessions, tools
 from ims.shell.network import session_network
 from ims.steps.step import Step, StepInput
+from ims.steps.views import limits, view_of_sessions
 
 log = logging.getLogger(__name__)
 
@@ -44,31 +45,41 @@ def run(step: Input) -> None:
     workspace = step.workspace
     for left in (workspace.changes, workspace.session_scratch, workspace.unjailed):
         remove(left)
-    mount_image(step.rootfs, workspace.changes, workspace.image_root)
+    layers = Layers(step.rootfs, workspace.changes, workspace.image_root)
+    original = mount_lower(layers.rootfs, layers.changes, unpack=layers.unpack)
     host_mounts.prepare()
-    with session_network(step.network, workspace.image_root) as network:
-        # Ansible reaches the SSH server of the jail by loopback, so both are in the same network.
-        enter(network.namespace)
-        jail.prepare(workspace.image_root)
-        sessions.configure([*isolation("script"), *jail.jailed(workspace.image_root)])
-        if step.script is None:
-            _run_playbook(step)
-        else:
-            script = tools.add_script("script", step.script)
-            _run("the script", sessions.STANDALONE, {"SSH_ORIGINAL_COMMAND": str(script)}, step)
+    with session_network(step.network, original) as network:
+        view = view_of_sessions(workspace, layers, network, "script", jail=True)
+        with sessions.open_sessions(view) as box:
+            if step.script is None:
+                _run_playbook(step, network)
+            else:
+                script = tools.add_script("script", step.script)
+                command = box.command(str(paths.ENTER))
+                _run("the script", command, {"SSH_ORIGINAL_COMMAND": str(script)}, step, kill=box.kill)
 
 
-def _run_playbook(step: Input) -> None:
-    workspace, scratch = step.workspace, step.workspace.session_scratch
-    command = ansible.command(workspace.image_root, workspace.unjailed, scratch, workspace.playbook)
-    ansible.serve(workspace.host_key, scratch / "home")
-    _run("the playbook", command, ansible.ENVIRONMENT, step)
+def _run_playbook(step: Input, network: SandboxNetwork) -> None:
+    workspace = step.workspace
+    # Ansible reaches the SSH server of the jail by loopback, so both are in the same network.
+    enter(network.namespace)
+    ansible.serve(workspace.host_key, workspace.session_scratch)
+    command = ansible.command(workspace.playbook, workspace.session_scratch, network, limits())
+    environment = ansible.ENVIRONMENT | network.environment
+    _run("the playbook", command, environment, step, descriptors=[network.namespace])
 
 
-def _run(name: str, command: list[str], environment: dict[str, str], step: Input) -> None:
-    with sessions.open_descriptors(command) as (opened, descriptors):
-        environment = {"PATH": jail.PATH, "LANG": "C.UTF-8", **environment}
-        code, last = run_logged(opened, environment, seconds=step.seconds, descriptors=descriptors)
+def _run(
+    name: str,
+    command: list[str],
+    environment: dict[str, str],
+    step: Input,
+    *,
+    kill: Callable[[], None] | None = None,
+    descriptors: Sequence[int] = (),
+) -> None:
+    environment = {"PATH": jail.PATH, "LANG": "C.UTF-8", **environment}
+    code, last = run_logged(command, environment, seconds=step.seconds, descriptors=descriptors, kill=kill)
     if code < 0:
         raise PermanentError(f"{name} was stopped after {step.seconds} s", "Set lease to give it more time")
     if code != 0:

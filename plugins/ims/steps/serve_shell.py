@@ -14,12 +14,14 @@ from ims.builder import package_root
 from ims.errors import ImsError, MissingError
 from ims.files import is_plain, write_atomically
 from ims.network.policy import Access
-from ims.sandbox.bubblewrap import isolation
-from ims.sandbox.overlay import mount_image
-from ims.shell import host_mounts, jail, paths, sessions, sshd
+from ims.sandbox.network import SandboxNetwork
+from ims.sandbox.overlay import Layers, mount_lower
+from ims.sandbox.shared import SharedBox
+from ims.shell import host_mounts, sessions, sshd
 from ims.shell.markers import read_marker
 from ims.shell.network import session_network
 from ims.steps.step import Step, StepInput
+from ims.steps.views import view_of_sessions
 
 log = logging.getLogger(__name__)
 
@@ -55,46 +57,39 @@ def run(step: Input) -> str:
     for folder in (workspace.shell, workspace.run):
         folder.mkdir(mode=0o700, exist_ok=True)
     workspace.shell_address.unlink(missing_ok=True)
-    _mount_image_root(step)
+    layers = _find_layers(step)
+    # Its package sources decide what sessions reach, not those that sessions add.
+    original = (
+        workspace.image_root if layers is None else mount_lower(layers.rootfs, layers.changes, unpack=layers.unpack)
+    )
     host_mounts.prepare()
-    with session_network(step.network, workspace.image_root):
-        return _serve(step)
+    with session_network(step.network, original) as network:
+        return _serve(step, layers, network)
 
 
-def _serve(step: Input) -> str:
-    workspace = step.workspace
-    processes = _prepare_sessions(step)
-    sessions.check_shell()
-    fingerprint = sshd.make_key(workspace.host_key)
-    sshd.configure(step.host, step.port, workspace.host_key, step.public_key)
-    server = sshd.start(step.host, step.port)
-    _announce(step, fingerprint)
-    return _supervise(server.pid, processes, workspace.markers(jail=step.jail))
-
-
-def _mount_image_root(step: Input) -> None:
+def _find_layers(step: Input) -> Layers | None:
+    """The image to show; None if it is a plain folder. Raises MissingError if there is none."""
     workspace = step.workspace
     if step.rootfs is not None:
-        started = time.monotonic()
-        mount_image(step.rootfs, workspace.changes, workspace.image_root)
-        log.info("mounted %s in %.2f s", step.rootfs.name, time.monotonic() - started)
-    elif workspace.image_root.is_dir():
-        package_root.mount(workspace)
-    else:
-        raise MissingError("there is no image root to show", "See the log of build_image: it failed before it made one")
+        return Layers(step.rootfs, workspace.changes, workspace.image_root)
+    if workspace.image_root.is_dir():
+        return package_root.layers(workspace)
+    raise MissingError("there is no image root to show", "See the log of build_image: it failed before it made one")
 
 
-def _prepare_sessions(step: Input) -> sessions.SharedProcesses:
-    """Configure what sessions see, and start the PID namespace that they share."""
+def _serve(step: Input, layers: Layers | None, network: SandboxNetwork) -> str:
     workspace = step.workspace
-    root, outside = workspace.image_root, workspace.unjailed
-    outside.mkdir(exist_ok=True)
+    workspace.unjailed.mkdir(exist_ok=True)
     if os.path.lexists(workspace.kiwi_log) and is_plain(workspace.kiwi_log):
-        jail.mount_log(workspace.kiwi_log, paths.SHARED_RUN if step.jail else outside)
-    jail.prepare(root)
-    view = jail.jailed(root) if step.jail else jail.unjailed(root, outside, workspace.session_scratch)
-    sessions.configure([*isolation(step.name), *view])
-    return sessions.SharedProcesses()
+        sessions.show_log(workspace.kiwi_log)
+    view = view_of_sessions(workspace, layers, network, step.name, jail=step.jail)
+    with sessions.open_sessions(view) as box:
+        sessions.check_shell()
+        fingerprint = sshd.make_key(workspace.host_key)
+        sshd.configure(step.host, step.port, workspace.host_key, step.public_key)
+        server = sshd.start(step.host, step.port)
+        _announce(step, fingerprint)
+        return _supervise(server.pid, box, workspace.markers(jail=step.jail))
 
 
 def _announce(step: Input, fingerprint: str) -> None:
@@ -105,11 +100,11 @@ def _announce(step: Input, fingerprint: str) -> None:
     write_atomically(step.workspace.shell_address, json.dumps(address))
 
 
-def _supervise(server: int, processes: sessions.SharedProcesses, markers: Path) -> str:
+def _supervise(server: int, box: SharedBox, markers: Path) -> str:
     """Wait for a marker in the folder `markers`; returns its outcome.
 
-    Until then, act as the init process of the PID namespace: reap all processes, and react if sshd or the first
-    process of the sessions ends. Raises ImsError if sshd ends.
+    Until then, act as the init process of the PID namespace and reap all processes. Raises ImsError if sshd or the
+    sandbox of the sessions ends.
     """
     while (outcome := read_marker(markers)) is None:
         pid, status = os.waitpid(-1, os.WNOHANG)
@@ -118,9 +113,8 @@ def _supervise(server: int, processes: sessions.SharedProcesses, markers: Path) 
         elif pid == server:
             code = os.waitstatus_to_exitcode(status)
             raise ImsError(f"sshd ended with exit code {code}", "See its messages in the log above")
-        elif pid == processes.pid:
-            log.warning("all processes of the shell were killed; new sessions can be started")
-            processes.restart()
+        elif pid == box.pid:
+            raise ImsError("the sandbox of the shell ended", "See the log of the kernel (dmesg)")
     time.sleep(GRACE_SECONDS)
     return outcome
 

@@ -6,9 +6,11 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ims.sandbox.limits import Limits
+from ims.sandbox.network import SandboxNetwork
 from ims.sandbox.overlay import Layers
 from ims.sandbox.view import View
 from ims.settings import settings
+from ims.shell.jail import SessionView
 from ims.workspace import Workspace
 
 
@@ -31,16 +33,34 @@ def view_of(
         (workspace.root, *writable),
         (notes, settings().ca_certificate_path, *readable),
         hidden,
-        image,
-        everyone,
-        limits=_limits(),
+        image=image,
+        everyone=everyone,
+        limits=limits(),
     )
 
 
 def view_of_folder(folder: Path) -> View:
     """The view of a box that sees a folder and nothing of a job."""
-    return View((folder,), (settings().ca_certificate_path,), limits=_limits())
+    return View((folder,), (settings().ca_certificate_path,), limits=limits())
 
 
-def _limits() -> Limits:
+def view_of_sessions(
+    workspace: Workspace, layers: Layers | None, network: SandboxNetwork, name: str, *, jail: bool
+) -> SessionView:
+    """What the sessions of a job see. Without `layers`, the image is the image root in the workspace."""
+    return SessionView(
+        jail=jail,
+        name=name,
+        image_root=workspace.image_root,
+        layers=layers,
+        outside=workspace.unjailed,
+        scratch=workspace.session_scratch,
+        network=network.namespace,
+        proxies=network.environment,
+        limits=limits(),
+    )
+
+
+def limits() -> Limits:
+    """How much of the machine a box may use, which needs the rest."""
     return Limits.of_machine(settings().sandbox_processes, settings().sandbox_memory_percent)
