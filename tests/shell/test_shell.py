@@ -635,9 +635,10 @@ def test_time_to_prompt_does_not_depend_on_size(key: Path, rootfs: Path, root: P
     size = pack(big, tmp_path / "rootfs").stat().st_size
     shutil.rmtree(big)
     assert size > 500 * 1024**2
-    # The best of several times: other tests use the processors, too. The benchmark measures how long it takes.
-    seconds = [min(seconds_to_prompt(key, image) for _ in range(4)) for image in (rootfs, tmp_path / "rootfs")]
-    assert max(seconds) < 1.5 * min(seconds)
+    # The best of several times, in turn: other tests use the processors, too. The benchmark measures how long it takes.
+    pairs = [[seconds_to_prompt(key, image) for image in (rootfs, tmp_path / "rootfs")] for _ in range(5)]
+    small, large = map(min, zip(*pairs, strict=True))
+    assert large < 1.5 * small
 
 
 def seconds_to_prompt(key: Path, image: Path) -> float:
