@@ -18,6 +18,7 @@ import pytest
 from ims.builder import package_root
 from ims.builder.squashfs import make_rootfs
 from ims.recipes.reading import read_recipe
+from ims.removal import remove
 from ims.sandbox import namespaces
 from ims.sandbox.overlay import mount_image
 from ims.settings import settings
@@ -104,8 +105,13 @@ def builder(request: pytest.FixtureRequest, server: RepositoryServer, tmp_path: 
     config = (recipe / "config.xml").read_text().replace("{{ REPOSITORY }}", server.url)
     more = '<package name="hosts"/></packages>'
     (recipe / "config.xml").write_text(config.replace("</packages>", more))
-    yield Builder(recipe, request.param, tmp_path)
-    unmount(tmp_path)
+    # kiwi makes the folder of the package cache in the image root before it installs packages. As in an installation,
+    # the caches of lineages and of workspaces are in the same place: one in /tmp would change the mode of /tmp.
+    folder = settings().home / "builds" / tmp_path.name
+    folder.mkdir(parents=True)
+    yield Builder(recipe, request.param, folder)
+    unmount(folder)
+    remove(folder)
 
 
 REUSED = "using the package root of an earlier build"
