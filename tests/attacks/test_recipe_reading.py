@@ -272,7 +272,7 @@ def test_parser_never_ends(workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.skipif("memory" not in controllers().names, reason="this machine limits no memory")
 def test_parser_takes_all_memory(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is killed at the limit of the sandbox."""
-    monkeypatch.setattr(views, "_limits", lambda: Limits(memory=MEMORY))
+    monkeypatch.setattr(views, "limits", lambda: Limits(memory=MEMORY))
     monkeypatch.setattr(fetch_recipe, "call", Taken(takes_all_memory))
     with pytest.raises(ImsError, match="was killed by signal 9"):
         read(workspace)
@@ -294,7 +294,7 @@ def test_index_that_unpacks_to_a_gigabyte(
 ) -> None:
     """The solver is killed at the limit of the sandbox, and the packages count as unknown."""
     configure(allowed_networks="127.0.0.0/8")
-    monkeypatch.setattr(views, "_limits", lambda: Limits(memory=MEMORY))
+    monkeypatch.setattr(views, "limits", lambda: Limits(memory=MEMORY))
     served = tmp_path / "served"
     write_bomb(served)
     with RepositoryServer(served) as server:

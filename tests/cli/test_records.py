@@ -114,7 +114,7 @@ def test_public_key(cli: Cli, name: str, tmp_path: Path) -> None:
     path = tmp_path / "id.pub"
     path.write_text(f"{PUBLIC_KEY}\n")
     made = cli.json("public-keys", "create", "--name", name, "--public-key", path)
-    assert made["public_key"] == PUBLIC_KEY
+    assert made["public_key"] == f"{PUBLIC_KEY}\n"
     assert cli.json("public-keys", "describe", name) == made
     cli.ok("public-keys", "delete", name)
     cli.ok("deleted", "public-keys", "update", "--operation", "undelete", made["id"])
