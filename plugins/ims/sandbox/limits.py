@@ -106,29 +106,19 @@ def _made(limits: Limits, folder: Path) -> Iterator[list[tuple[_Hierarchy, Path]
             group = hierarchy.folder / name
             with suppress(OSError):
                 group.mkdir()
-                cleanup.callback(_remove, group.name, cleanup.enter_context(_opened(hierarchy.folder)))
+                cleanup.callback(_remove, group)
                 for file, value in hierarchy.values.values():
                     (group / file).write_text(str(value))
                 groups.append((hierarchy, group))
         yield groups
 
 
-@contextmanager
-def _opened(folder: Path) -> Iterator[int]:
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    yield descriptor
-    os.close(descriptor)
-
-
-def _remove(name: str, parent: int) -> None:
-    """Remove a group, whose last processes may take a moment to disappear.
-
-    `parent` is a descriptor: while a box runs, the process that made it sees the files of the box.
-    """
+def _remove(group: Path) -> None:
+    """Remove a group, whose last processes may take a moment to disappear."""
     deadline = time.monotonic() + _REMOVAL_SECONDS
     while True:
         try:
-            return os.rmdir(name, dir_fd=parent)
+            return group.rmdir()
         except OSError:
             if time.monotonic() > deadline:
                 return None  # the next box tries again

@@ -11,7 +11,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NoReturn
@@ -23,8 +23,8 @@ from ims.sandbox import box, enter, kernel
 class SharedBox:
     """A running box. Programs enter it with `command`, in the mount namespace of the process that opened it."""
 
-    def __init__(self, process: subprocess.Popen[str], folder: Path) -> None:
-        self._process, self._folder = process, folder
+    def __init__(self, process: subprocess.Popen[str], first: int, folder: Path) -> None:
+        self._process, self._first, self._folder = process, first, folder
 
     @property
     def pid(self) -> int:
@@ -36,8 +36,9 @@ class SharedBox:
         return enter_command(self._folder, *program)
 
     def kill(self) -> None:
-        """End all processes of the box."""
-        self._process.kill()
+        """End all processes of the box. The program that made it then removes its control groups."""
+        with suppress(ProcessLookupError):
+            signal.pidfd_send_signal(self._first, signal.SIGKILL)
 
 
 def enter_command(folder: Path, *program: str) -> list[str]:
@@ -74,9 +75,16 @@ def open_box(
             if not report:
                 raise ConfigurationError("the sandbox cannot be made", "See the log above, and run: ims doctor")
             _note(report, folder)
-            yield SharedBox(process, folder)
-        finally:
+        except BaseException:
             process.kill()
+            raise
+        first = os.pidfd_open(report["pid"])
+        made = SharedBox(process, first, folder)
+        try:
+            yield made
+        finally:
+            made.kill()
+            os.close(first)
 
 
 def _note(report: Mapping[str, Any], folder: Path) -> None:
