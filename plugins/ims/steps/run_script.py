@@ -12,6 +12,7 @@ from ims.errors import PermanentError
 from ims.network.policy import Access
 from ims.programs import run_logged
 from ims.removal import remove
+from ims.sandbox.call import public_environment
 from ims.sandbox.network import SandboxNetwork, enter
 from ims.sandbox.overlay import Layers, mount_lower
 from ims.shell import ansible, host_mounts, jail, paths, sessions, tools
@@ -65,7 +66,7 @@ def _run_playbook(step: Input, network: SandboxNetwork) -> None:
     enter(network.namespace)
     ansible.serve(workspace.host_key, workspace.session_scratch)
     command = ansible.command(workspace.playbook, workspace.session_scratch, network, limits())
-    environment = ansible.ENVIRONMENT | network.environment
+    environment = public_environment() | network.environment | ansible.ENVIRONMENT
     _run("the playbook", command, environment, step, descriptors=[network.namespace])
 
 
