@@ -15,6 +15,7 @@ import pytest
 from kubernetes.client import models as k8s
 
 from ims import supervisord
+from ims.jobs import workspace_id
 from ims.runtime.kubernetes.runtime import KubernetesRuntime
 from ims.settings import settings
 from ims.stack import lifecycle
@@ -230,8 +231,9 @@ def test_failed_pods_are_kept(cluster: Cluster, configure: Callable[..., None]) 
     """With the setting, failed pods are kept until the maintenance deletes them."""
     configure(kubernetes_keep_failed="true")
     job, workspaces = str(uuid4()), KubernetesRuntime()
-    workspaces.open_workspace(job, 1)
-    claim = k8s.V1PersistentVolumeClaimVolumeSource(claim_name=f"ims-{job}")
+    workspace = workspace_id("create_image", job)
+    workspaces.open_workspace(workspace, 1)
+    claim = k8s.V1PersistentVolumeClaimVolumeSource(claim_name=f"ims-{workspace}")
     for name, command in (("failed", "false"), ("works", "sleep 600")):
         container = k8s.V1Container(
             name="step",
@@ -244,13 +246,13 @@ def test_failed_pods_are_kept(cluster: Cluster, configure: Callable[..., None]) 
             containers=[container],
             volumes=[k8s.V1Volume(name="workspace", persistent_volume_claim=claim)],
         )
-        labels = {"ims.job": job, "ims.step": name, "app.kubernetes.io/part-of": "ims"}
+        labels = {"ims.job": workspace, "ims.step": name, "app.kubernetes.io/part-of": "ims"}
         pod = k8s.V1Pod(metadata=k8s.V1ObjectMeta(name=f"{name}-{job}", labels=labels), spec=spec)
         cluster.core.create_namespaced_pod(cluster.namespace, pod)
     wait_for(lambda: {pod.status.phase for pod in cluster.pods(job)} == {"Failed", "Running"})
-    workspaces.close_workspace(job)
+    workspaces.close_workspace(workspace)
     time.sleep(1)
     assert [pod.metadata.labels["ims.step"] for pod in cluster.pods(job)] == ["failed"]
-    (found,) = (item for item in workspaces.leftovers(set, -1) if item.name == job)
+    (found,) = (item for item in workspaces.leftovers(set, -1) if item.name == workspace)
     found.remove()
     cluster.assert_nothing_of(job)
