@@ -107,7 +107,7 @@ REFUSED_KEYS = {
 
 @pytest.mark.parametrize("name", REFUSED_KEYS)
 def test_key_is_refused(offline: Offline, name: str) -> None:
-    """A key with which nobody could log in is refused; the answer says why and does not repeat the key."""
+    """A key that allows no login is refused; the answer says why and does not repeat the key."""
     before = offline.everything()
     text, reason = REFUSED_KEYS[name]
     answer = offline.request("user", "POST", "/v3/public-keys", {"name": "x", "public_key": text})

@@ -28,7 +28,7 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RepositoryServe
 
 
 def test_image(server: RepositoryServer, tmp_path: Path) -> None:
-    """The image has the overlay as it is in the archive, also if it is built from a cached package root."""
+    """The image has the overlay as it is in the archive, even if it is built from a cached package root."""
     config = (RECIPES / "dnf/config.xml").read_text().replace("{{ REPOSITORY }}", server.url).encode()
     members = [
         *MODES.values(),

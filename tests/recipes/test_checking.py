@@ -54,7 +54,7 @@ def templates(recipe: Path, text: str) -> None:
 
 
 def test_good_recipe(recipe: Path) -> None:
-    """There is nothing wrong with it, and it stays as it is."""
+    """No problem is found, and the recipe is not changed."""
     assert problems(recipe, GIVEN) == []
     assert (recipe / "config.xml").read_text() == CONFIG
 

@@ -41,7 +41,7 @@ class BuildInputs(BaseModel):
 
     `files` covers the overlay and the scripts. `boot_files` names the files that the job looks up in /boot. `packages`
     are the packages that are installed, sorted. If they cannot be predicted, it is None and `unknown` says why.
-    `opaque` are the inputs that nobody observes. `hosts` are the HOST:PORT that the build reached, which is not
+    `opaque` are the inputs that are not observed. `hosts` are the HOST:PORT that the build reached, which is not
     compared; None if it is unknown.
     """
 

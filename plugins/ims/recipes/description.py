@@ -75,7 +75,7 @@ class Description:
     logins: tuple[str, ...] = ()
     """The passwords of the repositories, which must not be stored or printed."""
     opaque: tuple[str, ...] = ()
-    """The inputs of a build that nobody observes, one phrase for each."""
+    """The inputs of a build that are not observed, one phrase for each."""
 
 
 def redact(url: str) -> str:

@@ -1,4 +1,4 @@
-"""The inputs of a build that nobody observes. With one of them, it is unknown whether an image would be the same."""
+"""The inputs of a build that are not observed. With one of them, it is unknown whether an image would be the same."""
 
 from __future__ import annotations
 
