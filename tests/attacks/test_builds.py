@@ -11,6 +11,7 @@ import shutil
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -99,20 +100,29 @@ def test_scripts_of_a_recipe(service: Service, http_server: RepositoryServer, ot
 
 def test_script_of_a_customization(service: Service, small: dict[str, object], other: str, tmp_path: Path) -> None:
     """It tries the same in its jail, without a network; the image contains the outcomes."""
+    job = _customize(service, small, script=_script(service, other, "script"), network="none")
+    root = _root_of(service, job, tmp_path)
+    _assert_refused(_outcomes(root / "etc/attacks-script"))
+
+
+def _customize(service: Service, image: dict[str, object], **fields: str) -> dict[str, Any]:
+    """Customize an image without a shell; returns the job when it has ended."""
     created = service.client.create(
         "jobs",
         job_type="customize",
-        artifact_id=small["id"],
+        artifact_id=image["id"],
         public_key_id=service.public_key(),
         image_root_archive_name="attacked",
-        script=_script(service, other, "script"),
-        network="none",
+        **fields,
     )
-    job = service.wait(created["id"])
+    return service.wait(created["id"])
+
+
+def _root_of(service: Service, job: dict[str, Any], folder: Path) -> Path:
+    """Unpack the image that a job made, below `folder`; returns its root. The job must have succeeded."""
     assert job["status"] == "success", job["reason"]
     image = service.client.get(f"images/{job['resultant_image_id']}")
-    root = unpack(fetch(service, image, tmp_path)["rootfs"], tmp_path / "root")
-    _assert_refused(_outcomes(root / "etc/attacks-script"))
+    return unpack(fetch(service, image, folder)["rootfs"], folder / "root")
 
 
 def _assert_refused(outcomes: dict[str, tuple[str, str]]) -> None:
@@ -131,10 +141,7 @@ def _build(
     for phase in ("config", "images"):
         (recipe / f"{phase}.sh").write_text(_script(service, other, phase))
     pushed = service.push(recipe, "sles15", REPOSITORY=server.url)
-    job = service.wait(service.create(pushed["id"])["id"])
-    assert job["status"] == "success", job["reason"]
-    image = service.client.get(f"images/{job['resultant_image_id']}")
-    root = unpack(fetch(service, image, folder)["rootfs"], folder / "root")
+    root = _root_of(service, service.wait(service.create(pushed["id"])["id"]), folder)
     return {phase: _outcomes(root / f"etc/attacks-{phase}") for phase in ("config", "images")}
 
 
@@ -188,20 +195,10 @@ END
         chmod 755 {UPDATER}
     """
     try:
-        created = service.client.create(
-            "jobs",
-            job_type="customize",
-            artifact_id=small["id"],
-            public_key_id=service.public_key(),
-            image_root_archive_name="attacked",
-            script=script,
-        )
-        job = service.wait(created["id"])
+        job = _customize(service, small, script=script)
     finally:
         planted.unlink()
-    assert job["status"] == "success", job["reason"]
-    image = service.client.get(f"images/{job['resultant_image_id']}")
-    root = unpack(fetch(service, image, tmp_path)["rootfs"], tmp_path / "root")
+    root = _root_of(service, job, tmp_path)
     stolen = (root / "stolen").read_text()
     assert stolen.endswith("0\n"), "the program did not run"
     assert SECRET not in stolen

@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import NoReturn
 
 from ims.errors import ConfigurationError, ImsError
-from ims.sandbox import kernel, seccomp, users
+from ims.sandbox import kernel, users
+from ims.sandbox.enter import TTY_GROUP, end_like, give_up_rights
 from ims.sandbox.limits import Limits, control_groups, limit_resources
 from ims.sandbox.view import View, make
 
@@ -149,16 +150,14 @@ def _enter(frame: Frame, root: Path, user_namespace: int) -> None:
     # In a mount namespace that the box owns, all mounts so far are locked: it cannot remove or change them.
     kernel.unshare(kernel.NEWNS)
     if frame.terminals:
-        options = "newinstance,ptmxmode=0666,mode=0620,gid=5"
+        options = f"newinstance,ptmxmode=0666,mode=0620,gid={TTY_GROUP}"
         kernel.mount("devpts", Path("/dev/pts"), "devpts", kernel.NO_SETUID | kernel.NO_EXECUTION, options)
     for name in _NO_MORE_NAMESPACES:
         Path(f"/proc/sys/user/max_{name}_namespaces").write_text("0")
     os.umask(0o022)
     # The kernel forgot this when the user changed.
     kernel.die_with_parent(signal.SIGKILL)
-    kernel.keep_capabilities(frame.capabilities)
-    kernel.forbid_new_privileges()
-    kernel.filter_calls(seccomp.sandbox())
+    give_up_rights(frame.capabilities)
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -169,11 +168,7 @@ def main(arguments: Sequence[str]) -> int:
     except (OSError, ImsError) as error:
         print(f"the sandbox cannot be made: {error}", file=sys.stderr)
         return ConfigurationError.exit_code
-    if code < 0:
-        # End like the program, so that whoever waits sees the signal.
-        signal.signal(-code, signal.SIG_DFL) if -code != signal.SIGKILL else None
-        os.kill(os.getpid(), -code)
-    return code
+    return end_like(code)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ import os
 import signal
 import stat
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +33,8 @@ NAMESPACES = {
     "user": kernel.NEWUSER,
 }
 """The files of the namespaces, in the order in which they are entered."""
-_TTY_GROUP = 5
+TTY_GROUP = 5
+"""The group of terminals in a box."""
 _INHERITED = 3
 """Standard input, output and error."""
 _IGNORED = (signal.SIGINT, signal.SIGQUIT, signal.SIGTSTP, signal.SIGTTOU)
@@ -52,9 +53,12 @@ def main(folder: Path, program: Sequence[str]) -> int:
     # The terminal sends these to the program as well, which decides what they mean.
     for number in _IGNORED:
         signal.signal(number, signal.SIG_IGN)
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
+    return end_like(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]))
+
+
+def end_like(code: int) -> int:
+    """Return the exit code of a program, or end by the signal that ended it, so that whoever waits sees the signal."""
     if code < 0:
-        # End like the program, so that whoever waits sees the signal.
         signal.signal(-code, signal.SIG_DFL) if -code != signal.SIGKILL else None
         os.kill(os.getpid(), -code)
     return code
@@ -90,14 +94,13 @@ def _give_output(owner: int) -> None:
     """Make root of the box the owner of terminals and pipes, so that it can open them by name, such as /dev/stderr."""
     for descriptor in range(_INHERITED):
         if os.isatty(descriptor):
-            os.fchown(descriptor, owner, owner + _TTY_GROUP)
+            os.fchown(descriptor, owner, owner + TTY_GROUP)
         elif stat.S_ISFIFO(os.fstat(descriptor).st_mode):
             os.fchown(descriptor, owner, owner)
 
 
 def _enter(state: Mapping[str, Any], namespaces: Mapping[int, int]) -> None:
     """Become root of the box, with the rights of its programs."""
-    calls = seccomp.sandbox()
     for kind, descriptor in namespaces.items():
         if kind == kernel.NEWUSER:
             os.chdir("/")
@@ -108,9 +111,14 @@ def _enter(state: Mapping[str, Any], namespaces: Mapping[int, int]) -> None:
     os.setresgid(0, 0, 0)
     os.setresuid(0, 0, 0)
     os.umask(0o022)
-    kernel.keep_capabilities(state["capabilities"])
+    give_up_rights(state["capabilities"])
+
+
+def give_up_rights(capabilities: Collection[int]) -> None:
+    """Keep only these capabilities and the system calls that a box permits, for good."""
+    kernel.keep_capabilities(capabilities)
     kernel.forbid_new_privileges()
-    kernel.filter_calls(calls)
+    kernel.filter_calls(seccomp.sandbox())
 
 
 if __name__ == "__main__":

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from contextlib import chdir
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -69,25 +70,11 @@ def _mount_as(owner: int, changes: Path, target: Path, options: str) -> None:
 
     Raises BusyError or OSError.
     """
-    reader, writer = os.pipe()
-    pid = os.fork()
-    if pid == 0:
-        code = 0
-        try:
-            os.chdir(changes)
-            kernel.access_files_as(owner)
-            _retry_while_busy(lambda: kernel.mount("overlay", target, "overlay", kernel.NO_DEVICES, options))
-        except OSError as error:
-            os.write(writer, str(error.strerror).encode())
-            code = error.errno or errno.EINVAL
-        finally:
-            os._exit(code)
-    os.close(writer)
-    with os.fdopen(reader) as file:
-        reason = file.read()
-    code = os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1])
-    if code != 0:
-        raise OSError(code, reason or f"the overlay on {target} was not mounted")
+    with chdir(changes):  # the options name folders in it
+        users.call_as(
+            owner,
+            lambda: _retry_while_busy(lambda: kernel.mount("overlay", target, "overlay", kernel.NO_DEVICES, options)),
+        )
 
 
 def _retry_while_busy(mount_once: Callable[[], None]) -> None:

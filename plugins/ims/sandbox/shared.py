@@ -21,19 +21,15 @@ from ims.sandbox import box, enter, kernel
 
 
 class SharedBox:
-    """A running box. Programs enter it with `command`, in the mount namespace of the process that opened it."""
+    """A running box."""
 
-    def __init__(self, process: subprocess.Popen[str], first: int, folder: Path) -> None:
-        self._process, self._first, self._folder = process, first, folder
+    def __init__(self, process: subprocess.Popen[str], first: int) -> None:
+        self._process, self._first = process, first
 
     @property
     def pid(self) -> int:
         """The process ID for wait(2)."""
         return self._process.pid
-
-    def command(self, *program: str) -> list[str]:
-        """The command line that runs a program, given by its path in the box."""
-        return enter_command(self._folder, *program)
 
     def kill(self) -> None:
         """End all processes of the box. The program that made it then removes its control groups."""
@@ -42,7 +38,10 @@ class SharedBox:
 
 
 def enter_command(folder: Path, *program: str) -> list[str]:
-    """The command line that runs a program in the box that `open_box` noted in `folder`."""
+    """The command line that runs a program, given by its path in the box, in the box that `open_box` noted in `folder`.
+
+    It works in the mount namespace of the process that opened the box.
+    """
     # Without the search for installed packages: this only needs the standard library, and it runs at every login.
     paths = f"PYTHONPATH={Path(enter.__file__).parents[2]}"
     module = [sys.executable, "-P", "-S", "-m", enter.__name__]
@@ -79,7 +78,7 @@ def open_box(
             process.kill()
             raise
         first = os.pidfd_open(report["pid"])
-        made = SharedBox(process, first, folder)
+        made = SharedBox(process, first)
         try:
             yield made
         finally:

@@ -10,12 +10,12 @@ from pathlib import Path, PurePosixPath
 
 from ims.errors import InputError
 from ims.sandbox import kernel, users
+from ims.sandbox.enter import TTY_GROUP
 from ims.sandbox.view import give_away, make_devices
 from ims.shell import paths
 
 MOUNT_POINTS = ("dev", "proc", "run", "sys")
 _RUN_SIZE, _DEVICES_SIZE = "256m", "64m"
-_TTY_GROUP = 5
 _SHOWN_IN_RUN = {paths.TOOLS.name: paths.INSTALLED_TOOLS, paths.LOG.name: paths.LOG}
 _READ_ONLY = kernel.READ_ONLY | kernel.NO_SETUID | kernel.NO_DEVICES
 
@@ -119,7 +119,7 @@ def _mount_devices(folder: Path, owner: int) -> None:
     make_devices(folder)
     give_away(folder, owner)
     # A new terminal belongs to the user that opens it, but to this group.
-    options = f"ptmxmode=0666,mode=0620,gid={owner + _TTY_GROUP}"
+    options = f"ptmxmode=0666,mode=0620,gid={owner + TTY_GROUP}"
     kernel.mount("devpts", Path("/dev/pts"), "devpts", kernel.REMOUNT, options)
     terminals = kernel.NO_SETUID | kernel.NO_EXECUTION
     kernel.attach_mount(kernel.clone_mount(Path("/dev/pts"), terminals), folder / "pts")

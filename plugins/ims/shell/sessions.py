@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
 
 from ims.errors import InputError
@@ -19,14 +18,12 @@ COMMAND = enter_command(paths.BOX, str(paths.ENTER))
 _MAX_LOG = 64 * 1024**2
 
 
-@contextmanager
-def open_sessions(view: SessionView) -> Iterator[SharedBox]:
+def open_sessions(view: SessionView) -> AbstractContextManager[SharedBox]:
     """Make the sandbox of all sessions, whose processes outlive the connection that started them.
 
     Raises InputError if the image cannot be shown, and the errors of `open_box`.
     """
-    with open_box(jail.__name__, view.to_json(), paths.BOX, public_environment(), [view.network]) as box:
-        yield box
+    return open_box(jail.__name__, view.to_json(), paths.BOX, public_environment(), [view.network])
 
 
 def show_log(log: Path) -> None:

@@ -15,7 +15,7 @@ from ims.removal import remove
 from ims.sandbox.call import public_environment
 from ims.sandbox.network import SandboxNetwork, enter
 from ims.sandbox.overlay import Layers, mount_lower
-from ims.shell import ansible, host_mounts, jail, paths, sessions, tools
+from ims.shell import ansible, host_mounts, jail, sessions, tools
 from ims.shell.network import session_network
 from ims.steps.step import Step, StepInput
 from ims.steps.views import limits, view_of_sessions
@@ -56,8 +56,7 @@ def run(step: Input) -> None:
                 _run_playbook(step, network)
             else:
                 script = tools.add_script("script", step.script)
-                command = box.command(str(paths.ENTER))
-                _run("the script", command, {"SSH_ORIGINAL_COMMAND": str(script)}, step, kill=box.kill)
+                _run("the script", sessions.COMMAND, {"SSH_ORIGINAL_COMMAND": str(script)}, step, kill=box.kill)
 
 
 def _run_playbook(step: Input, network: SandboxNetwork) -> None:
