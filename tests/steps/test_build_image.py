@@ -107,8 +107,10 @@ def builder(request: pytest.FixtureRequest, server: RepositoryServer, tmp_path: 
     (recipe / "config.xml").write_text(config.replace("</packages>", more))
     # kiwi makes the folder of the package cache in the image root before it installs packages. As in an installation,
     # the caches of lineages and of workspaces are in the same place: one in /tmp would change the mode of /tmp.
-    folder = settings().home / "builds" / tmp_path.name
-    folder.mkdir(parents=True)
+    builds = settings().home / "builds"
+    builds.mkdir(mode=0o700, exist_ok=True)
+    folder = builds / tmp_path.name
+    folder.mkdir()
     yield Builder(recipe, request.param, folder)
     unmount(folder)
     remove(folder)
