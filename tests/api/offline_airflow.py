@@ -19,6 +19,7 @@ class MemoryAirflow(AirflowApi):
         self.runs: dict[str, dict[str, Any]] = {}
         self.changes: list[tuple[str, str]] = []
         self.archs: dict[str, str] = {}
+        self.is_paused = False
 
     async def call(self, method: str, path: str, **arguments: Any) -> Any:
         """Answers the requests that the routes of jobs send. Raises AirflowError."""
@@ -26,14 +27,29 @@ class MemoryAirflow(AirflowApi):
             return {"dag_runs": list(self.runs.values())}
         if path == "eventLogs":
             return {"event_logs": []}
+        if method == "GET":
+            return {"is_paused": self.is_paused}
         self.changes.append((method, path))
         if method == "POST":
             return self.add(path.split("/")[1], **arguments["json"])
         if method == "DELETE":
-            return self.runs.pop(path)
-        run = self.runs[path]
-        run["note"] = arguments["json"]["note"]
-        run["steps"] = dict.fromkeys(run["steps"], "skipped")
+            return self._delete(path)
+        return self._set(self.runs[path], **arguments["json"])
+
+    def _delete(self, path: str) -> None:
+        if self.runs[path]["state"] == "running":
+            raise AirflowError(409, f"{path} cannot be deleted in running state")
+        del self.runs[path]
+
+    def _set(self, run: dict[str, Any], state: str, note: str | None = None) -> dict[str, Any]:
+        """Ends what runs and skips what has not begun, but leaves teardowns, as Airflow does."""
+        if state == "queued":
+            run["state"] = state
+            return run
+        run["note"], steps = note, run["steps"]
+        for task in job_workflow(run["dag_id"]).tasks:
+            if not task.teardown or run["state"] == "queued":
+                steps[task.id] = {"running": "failed", None: "skipped"}.get(steps[task.id], steps[task.id])
         return run
 
     def recorded_archs(self, runs: Iterable[Run]) -> dict[str, str]:

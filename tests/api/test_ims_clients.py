@@ -513,6 +513,32 @@ def test_job_of_a_paused_workflow_is_deleted(offline: Offline, airflow: MemoryAi
     assert airflow.runs == {}
 
 
+# The states of the steps of a job that runs when its workflow is paused, and how many requests delete it.
+PAUSED: dict[str, tuple[dict[str, str], int]] = {
+    "builds": ({"open_workspace": "success", "build_image": "running"}, 2),
+    "waits between two steps": ({"open_workspace": "success"}, 2),
+    "was cancelled, and cleans up": ({"build_image": "failed", "close_workspace": "running"}, 0),
+    "will clean up later": ({"build_image": "failed", "stop_shell": "success", "close_workspace": "up_for_retry"}, 2),
+}
+
+
+@pytest.mark.parametrize("name", PAUSED)
+@pytest.mark.parametrize("paused", [True, False])
+def test_running_job_of_a_paused_workflow_is_deleted(
+    offline: Offline, airflow: MemoryAirflow, inputs: dict[str, str], name: str, *, paused: bool
+) -> None:
+    """DELETE cancels the job; Airflow never starts its clean-up, so another one deletes it. Otherwise, it cleans up."""
+    job = offline.request("user", "POST", "/v3/jobs", job_of(inputs, "create")).json()
+    steps, requests = PAUSED[name]
+    run = airflow.runs[f"dags/create_image/dagRuns/{job['id']}"]
+    run["state"], run["steps"] = "running", {**run["steps"], **steps}
+    airflow.is_paused = paused
+    for _ in range(requests or 3):
+        assert airflow.runs
+        assert_deleted(offline.request("user", "DELETE", f"/v3/jobs/{job['id']}"))
+    assert bool(airflow.runs) == (requests == 0 or not paused)
+
+
 def test_architecture_of_a_job_without_recipe(offline: Offline, airflow: MemoryAirflow, inputs: dict[str, str]) -> None:
     """A job keeps its architecture when its recipe is purged, whether it made an image or not."""
     for arch in ("aarch64", None):

@@ -26,8 +26,9 @@ from tests.api.wire import (
     assert_new,
     assert_problem,
 )
+from tests.flows.conftest import RECIPES
 from tests.flows.waiting import wait_for
-from tests.service import Service
+from tests.service import ENDED, Service
 
 OF_IMS: dict[str, Any] = {
     "job_type": "create",
@@ -649,3 +650,20 @@ def test_delete_by_filter(api: httpx.Client, inputs: Inputs, failed: dict[str, A
     assert_deleted(api.delete(JOBS, params={"status": ["error", "success"], "job_type": "create"}))
     assert failed["id"] not in listed(api)
     assert waiting["id"] in listed(api, status="creating")
+
+
+def test_delete_when_the_workflow_is_paused(api: httpx.Client, service: Service) -> None:
+    """The first DELETE cancels a running job, which Airflow then keeps running; the second one deletes it."""
+    recipe = service.push(RECIPES / "zypper", "sles15", REPOSITORY="http://127.0.0.1:9")  # nothing listens there
+    job = service.create(recipe["id"])
+    service.wait(job["id"], until=("waiting_for_repos", *ENDED))
+    try:
+        assert api.patch(DAG, json={"is_paused": True}).status_code == 200
+        assert_deleted(api.delete(f"{JOBS}/{job['id']}"))
+        assert api.get(f"{RUNS}/{job['id']}").json()["state"] == "running"
+        assert api.get(f"{JOBS}/{job['id']}").json()["status"] == "error"
+        assert_deleted(api.delete(f"{JOBS}/{job['id']}"))
+    finally:
+        assert api.patch(DAG, json={"is_paused": False}).status_code == 200
+    for path in (f"{JOBS}/{job['id']}", f"{RUNS}/{job['id']}"):
+        assert api.get(path).status_code == 404

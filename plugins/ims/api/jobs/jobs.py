@@ -115,7 +115,10 @@ async def update_job(
 async def delete_job(
     identity: Id, airflow: AirflowService, describe: DescribeService, caller: CurrentCaller, dry_run: DryRun = False
 ) -> Response:
-    """Delete a job that has ended or was cancelled before it began; cancel any other, which then ends in `error`."""
+    """Delete a job that has ended; cancel any other, which then ends in `error`.
+
+    While its workflow is paused, a cancelled job can be deleted, too. The maintenance then removes its workspace.
+    """
     run = await expect_job(airflow, identity)
     if dry_run:
         return would_delete([_planned(await describe.one(run))])
@@ -139,7 +142,15 @@ def _planned(job: JobOut) -> PlannedDeletion:
 async def _delete(airflow: AirflowApi, run: Run, caller: Caller) -> None:
     # A run that is cancelled while it is queued ends when it would start: never, if its workflow is paused.
     never_starts = run.state == "queued" and run.is_cancelled
-    if run.state in RUN_NOT_ENDED and not never_starts:
+    never_ends = run.awaits_clean_up and await _is_paused(airflow, run)
+    if run.state in RUN_NOT_ENDED and not never_starts and not never_ends:
         await cancel(airflow, run, f"by {caller.name}")
-    else:
-        await airflow.call("DELETE", f"dags/{run.dag_id}/dagRuns/{run.run_id}")
+        return
+    path = f"dags/{run.dag_id}/dagRuns/{run.run_id}"
+    if never_ends:
+        await airflow.call("PATCH", path, json={"state": "queued"})  # Airflow deletes no run that is running
+    await airflow.call("DELETE", path)
+
+
+async def _is_paused(airflow: AirflowApi, run: Run) -> bool:
+    return bool((await airflow.call("GET", f"dags/{run.dag_id}"))["is_paused"])

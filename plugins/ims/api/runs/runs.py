@@ -8,7 +8,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from ims.api.runs.states import RUN_ENDED, TASK_ENDED, TASK_NOT_BEGUN
+from ims.api.runs.states import RUN_ENDED, TASK_ENDED, TASK_IDLE, TASK_NOT_BEGUN
 from ims.jobs import job_id
 from ims.params import JobParams
 from ims.workflows import CREATE_IMAGE, WAIT_FOR_COMPLETION, JobType, JobWorkflow, job_workflow
@@ -72,6 +72,14 @@ class Run(BaseModel):
     def is_cancelled(self) -> bool:
         """Whether the run was cancelled: Airflow then skips the tasks that have not begun."""
         return any(step.state == "skipped" and not self._workflow.task(step.name).optional for step in self.steps)
+
+    @property
+    def awaits_clean_up(self) -> bool:
+        """Whether the scheduler has nothing left to do in a run that began but to start its teardowns."""
+        left = [step for step in self.steps if not step.has_ended]
+        return self.state == "running" and all(
+            step.state in TASK_IDLE and self._workflow.task(step.name).teardown for step in left
+        )
 
     @property
     def failed(self) -> TaskInstance | None:
