@@ -182,6 +182,14 @@ class Workspace:
         """The complete output of kiwi."""
         return self.root / "kiwi.log"
 
+    def left_by_build(self) -> tuple[Path, ...]:
+        """What an earlier try of `build_image` may have left.
+
+        Programs of the recipe could write to it. Other recipes may use the package root that the next try makes.
+        """
+        folders = (self.image_root, self.package_cache, self.replaced_files, self.kiwi_temporary, self.kiwi_home)
+        return (*folders, self.kiwi_config, self.kiwi_log, self.packed_root, self.package_mismatch)
+
     # Written by fetch_image.
 
     @property

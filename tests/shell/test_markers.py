@@ -31,3 +31,11 @@ def test_removed_marker_does_not_count(tmp_path: Path) -> None:
 def test_missing_folder(tmp_path: Path) -> None:
     """The folder exists only after a session has used it."""
     assert read_marker(tmp_path / "tmp") is None
+
+
+def test_something_else_in_the_place_of_the_folder(tmp_path: Path) -> None:
+    """The user of a jailed shell can replace /tmp."""
+    (tmp_path / "tmp").touch()
+    assert read_marker(tmp_path / "tmp") is None
+    (tmp_path / "loop").symlink_to("loop")
+    assert read_marker(tmp_path / "loop") is None

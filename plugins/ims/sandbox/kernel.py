@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
+import stat
 import struct
 from collections.abc import Collection
 from pathlib import Path
@@ -18,7 +20,7 @@ REMOUNT, BIND = 0x20, 0x1000
 
 _RECURSIVE, _PRIVATE = 0x4000, 1 << 18
 _IDMAP = 0x100000
-_AT_FDCWD, _AT_EMPTY_PATH, _AT_RECURSIVE = -100, 0x1000, 0x8000
+_AT_FDCWD, _AT_NO_FOLLOW, _AT_EMPTY_PATH, _AT_RECURSIVE = -100, 0x100, 0x1000, 0x8000
 _TREE_CLONE, _TREE_CLOEXEC = 1, 0o2000000
 _MOVE_FROM_DESCRIPTOR = 4
 _DETACH = 2
@@ -58,11 +60,15 @@ def make_mounts_private() -> None:
 def clone_mount(source: Path, attributes: int, user_namespace: int | None = None, *, recursive: bool = False) -> int:
     """Make a detached copy of the mount at `source`; returns its descriptor, for `attach_mount`.
 
-    With a user namespace, owners on the disk are mapped to the users of that namespace.
+    With a user namespace, owners on the disk are mapped to the users of that namespace. Its programs may have made the
+    files there, so `source` may not be a link. Raises OSError.
     """
-    tree = _TREE_CLONE | _TREE_CLOEXEC | (_AT_RECURSIVE if recursive else 0)
+    mapped, no_follow = (0, 0) if user_namespace is None else (_IDMAP, _AT_NO_FOLLOW)
+    tree = _TREE_CLONE | _TREE_CLOEXEC | no_follow | (_AT_RECURSIVE if recursive else 0)
     descriptor = _call(_OPEN_TREE, _AT_FDCWD, os.fsencode(source), tree, what=f"open_tree {source}")
-    mapped = 0 if user_namespace is None else _IDMAP
+    if stat.S_ISLNK(os.fstat(descriptor).st_mode):
+        os.close(descriptor)
+        raise OSError(errno.ELOOP, f"{source} is a link")
     structure = struct.pack("QQQQ", attributes | mapped, 0, 0, user_namespace or 0)
     flags = _AT_EMPTY_PATH | (_AT_RECURSIVE if recursive else 0)
     _call(_MOUNT_SETATTR, descriptor, b"", flags, structure, len(structure), what=f"mount_setattr {source}")

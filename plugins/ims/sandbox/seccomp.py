@@ -2,7 +2,8 @@
 
 It refuses new user namespaces, in which a process has all capabilities, and what no build needs and where the kernel
 had faults: keys, BPF, io_uring, performance counters, modules, handles of files, and sockets other than those of files,
-the Internet and netlink. All machines are little-endian.
+the Internet and netlink. It also refuses pivot_root: a mount namespace without the mounts of the box could rename the
+folders on which they are, which a step then finds under other names. All machines are little-endian.
 """
 
 from __future__ import annotations
@@ -57,6 +58,7 @@ _REFUSED: dict[str, tuple[int | None, int | None]] = {
     "open_tree_attr": (467, 467),
     "perf_event_open": (298, 241),
     "pidfd_getfd": (438, 438),
+    "pivot_root": (155, 41),
     "process_vm_readv": (310, 270),
     "process_vm_writev": (311, 271),
     "ptrace": (101, 117),

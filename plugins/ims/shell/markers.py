@@ -17,7 +17,7 @@ def read_marker(folder: Path) -> str | None:
     not count.
     """
     for name, outcome in OUTCOMES.items():
-        with suppress(FileNotFoundError):
+        with suppress(OSError):  # the user may have put something else in the place of the folder
             if not stat.S_ISCHR((folder / name).lstat().st_mode):
                 return outcome
     return None

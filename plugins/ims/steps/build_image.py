@@ -56,8 +56,8 @@ def run(step: Input) -> str:
     Whatever runs programs of the recipe or of its packages, or reads the files that they made, does so in a sandbox.
     """
     workspace = step.workspace
-    for path in (workspace.kiwi_log, workspace.package_mismatch):
-        path.unlink(missing_ok=True)
+    for path in workspace.left_by_build():
+        remove(path)
     # Before any program of the recipe runs: it could put something else in the place of the descriptions.
     policy = call(split_recipe, step, view_of(workspace), seconds=SPLIT_SECONDS).policy()
     with package_cache(step.lineage, workspace) as packages, build_network(workspace, policy) as network:
@@ -89,7 +89,6 @@ class Work(Input):
 def prepare_root(work: Work, network: SandboxNetwork) -> None:
     """Make a package root, or use the one of an earlier build. Raises the errors of `kiwi.install_packages`."""
     workspace, key = work.workspace, None
-    remove(workspace.image_root)
     package_root.discard(workspace)
     if work.packages is not None:
         key = package_root.compute_key(
