@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import resource
+import signal
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
@@ -42,7 +43,7 @@ class Limits:
 def control_groups(limits: Limits, folder: Path = CONTROL_GROUPS) -> Iterator[list[Path]]:
     """Make a control group with the limits; yields the files that take the ID of a process that joins it.
 
-    Yields an empty list if this machine lets us make none. At the end, the processes in the group must have ended.
+    Yields an empty list if this machine lets us make none. At the end, the processes in the group are killed.
     """
     with _made(limits, folder) as groups:
         yield [group / "cgroup.procs" for _, group in groups]
@@ -114,7 +115,7 @@ def _made(limits: Limits, folder: Path) -> Iterator[list[tuple[_Hierarchy, Path]
 
 
 def _remove(group: Path) -> None:
-    """Remove a group, whose last processes may take a moment to disappear."""
+    """Kill what is left in a group and remove it. Its last processes may take a moment to disappear."""
     deadline = time.monotonic() + _REMOVAL_SECONDS
     while True:
         try:
@@ -122,7 +123,15 @@ def _remove(group: Path) -> None:
         except OSError:
             if time.monotonic() > deadline:
                 return None  # the next box tries again
+            _kill_all(group)
             time.sleep(0.02)
+
+
+def _kill_all(group: Path) -> None:
+    with suppress(OSError):
+        for pid in map(int, (group / "cgroup.procs").read_text().split()):
+            if pid > 0:  # otherwise it is in a PID namespace that we cannot see
+                os.kill(pid, signal.SIGKILL)
 
 
 def _remove_old(parent: Path) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from ims.sandbox import box
@@ -45,11 +47,9 @@ def command(playbook: Path, home: Path, network: SandboxNetwork, limits: Limits)
     return box.command(view, start)
 
 
-def serve(host_key: Path, home: Path) -> None:
-    """Start an SSH server with jailed sessions, and configure ssh in `home` so that `ssh image` logs in.
-
-    The server ends with the step.
-    """
+@contextmanager
+def serving(host_key: Path, home: Path) -> Iterator[None]:
+    """Start an SSH server with jailed sessions, and configure ssh in `home` so that `ssh image` logs in."""
     folder, port = home / ".ssh", sshd.free_port(_LOOPBACK)
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     key = folder / "id"
@@ -61,4 +61,5 @@ def serve(host_key: Path, home: Path) -> None:
         f"User root\nIdentityFile ~/.ssh/{key.name}\n"
     )
     sshd.configure(_LOOPBACK, port, host_key, key.with_suffix(".pub").read_text())
-    sshd.start(_LOOPBACK, port)
+    with sshd.serving(_LOOPBACK, port):
+        yield

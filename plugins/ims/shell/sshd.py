@@ -6,11 +6,13 @@ import shlex
 import socket
 import subprocess
 import time
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from ims.errors import ConfigurationError, ImsError, InputError, UnavailableError
 from ims.files import replacing
+from ims.sandbox.limits import Limits, control_groups
 from ims.shell import paths, sessions
 
 SSHD = "/usr/sbin/sshd"
@@ -18,6 +20,8 @@ KEY_TYPES = ("ssh-", "ecdsa-", "sk-")
 _AUTHORIZED_KEYS = paths.PRIVATE / "authorized_keys"
 _CONFIG = paths.PRIVATE / "sshd_config"
 _START_TIMEOUT = 10.0
+LIMITS = Limits(processes=256)
+"""Of the server: a process for each session, two for each connection. The box of the sessions has limits of its own."""
 
 _CONFIG_LINES = """\
 AuthenticationMethods publickey
@@ -79,6 +83,22 @@ def configure(host: str, port: int, host_key: Path, public_key: str) -> None:
         f"Subsystem sftp {paths.SFTP_SERVER}\n"
         f"ForceCommand exec {shlex.join(sessions.COMMAND)}\n"
     )
+
+
+@contextmanager
+def serving(host: str, port: int) -> Iterator[subprocess.Popen[bytes]]:
+    """Start sshd and wait until it answers; yields its process. At the end, all its processes are killed.
+
+    Its users can start as many processes of the host as `LIMITS` allows. Raises the errors of `start`.
+    """
+    with control_groups(LIMITS) as groups:
+        server = start(host, port)
+        try:
+            for group in groups:
+                group.write_text(str(server.pid))
+            yield server
+        finally:
+            server.kill()
 
 
 def start(host: str, port: int) -> subprocess.Popen[bytes]:

@@ -63,10 +63,10 @@ def _run_playbook(step: Input, network: SandboxNetwork) -> None:
     workspace = step.workspace
     # Ansible reaches the SSH server of the jail by loopback, so both are in the same network.
     enter(network.namespace)
-    ansible.serve(workspace.host_key, workspace.session_scratch)
-    command = ansible.command(workspace.playbook, workspace.session_scratch, network, limits())
-    environment = public_environment() | network.environment | ansible.ENVIRONMENT
-    _run("the playbook", command, environment, step, descriptors=[network.namespace])
+    with ansible.serving(workspace.host_key, workspace.session_scratch):
+        command = ansible.command(workspace.playbook, workspace.session_scratch, network, limits())
+        environment = public_environment() | network.environment | ansible.ENVIRONMENT
+        _run("the playbook", command, environment, step, descriptors=[network.namespace])
 
 
 def _run(

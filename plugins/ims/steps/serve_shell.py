@@ -87,9 +87,9 @@ def _serve(step: Input, layers: Layers | None, network: SandboxNetwork) -> str:
         sessions.check_shell()
         fingerprint = sshd.make_key(workspace.host_key)
         sshd.configure(step.host, step.port, workspace.host_key, step.public_key)
-        server = sshd.start(step.host, step.port)
-        _announce(step, fingerprint)
-        return _supervise(server.pid, box, workspace.markers(jail=step.jail))
+        with sshd.serving(step.host, step.port) as server:
+            _announce(step, fingerprint)
+            return _supervise(server.pid, box, workspace.markers(jail=step.jail))
 
 
 def _announce(step: Input, fingerprint: str) -> None:
