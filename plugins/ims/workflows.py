@@ -66,8 +66,8 @@ SUMMARIZE = "summarize"
 class Task:
     """A task of a workflow.
 
-    `status` is the status of a job while the task runs; only the tasks of jobs have one. An optional task skips
-    itself if the job does not need it. A teardown also runs after a failure or a cancellation.
+    `status` is the status of a job while the task runs; only the tasks of jobs have one. An optional task is
+    skipped if the job does not need it. A teardown also runs after a failure or a cancellation.
 
     After `seconds`, the task is ended with everything that it started; the setting `step_seconds` replaces them. The
     limits are for images of 20 GB. `runs_recipe` says whose fault that is: the task runs what a recipe or a user wrote.

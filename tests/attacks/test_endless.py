@@ -11,6 +11,7 @@ from uuid import uuid4
 from ims import supervisord
 from ims.stack import supervision
 from tests.flows.leftovers import Leftovers
+from tests.flows.shells import Key, customize
 from tests.flows.waiting import wait_for
 from tests.service import Service
 
@@ -20,6 +21,7 @@ trap '' TERM INT HUP
 setsid sh -c 'trap "" TERM; while :; do sleep {mark}; done' &
 while :; do sleep {mark}; done
 """
+SCRIPTS = "/api/v2/pools/scripts"
 LIMIT = 40
 """Seconds that a script may run in the test of the limit."""
 
@@ -89,3 +91,42 @@ def test_step_seconds(service: Service, small: dict[str, Any], leftovers: Leftov
         assert next(step for step in ended["steps"] if step["name"] == "run_script")["try_number"] == 1
         assert sleeping(mark) == []
         leftovers.assert_none(job["id"])
+
+
+@contextmanager
+def one_slot_for_scripts(service: Service) -> Iterator[None]:
+    """Only one script can run at a time."""
+    slots = service.http.get(SCRIPTS).json()["slots"]
+    try:
+        set_slots(service, 1)
+        yield
+    finally:
+        set_slots(service, slots)
+
+
+def set_slots(service: Service, slots: int) -> None:
+    """Change how many scripts can run at the same time."""
+    fields = {"pool": "scripts", "slots": slots, "include_deferred": False}
+    answer = service.http.patch(SCRIPTS, params={"update_mask": "slots"}, json=fields)
+    assert answer.status_code == 200, answer.text
+
+
+def test_all_slots_of_scripts_are_in_use(service: Service, small: dict[str, Any], key: Key) -> None:
+    """A shell opens, ends and becomes an image while a script that never ends occupies the only slot of scripts."""
+    mark = new_mark()
+    with one_slot_for_scripts(service):
+        script = start_script(service, small, ENDLESS.format(mark=mark))
+        try:
+            wait_for(lambda: len(sleeping(mark)) == 2)
+            shell = customize(service, small, key, jail=True)
+            assert shell["status"] == "waiting_on_user", shell["reason"]
+            service.client.create(f"jobs/{shell['id']}/shell", operation="complete")
+            ended = service.wait(shell["id"], timeout=120)
+            assert ended["status"] == "success", ended["reason"]
+            states = {step["name"]: (step["state"], step["try_number"]) for step in ended["steps"]}
+            assert states["run_script"] == ("skipped", 0)
+            assert len(sleeping(mark)) == 2
+        finally:
+            service.client.delete(f"jobs/{script['id']}")
+            service.wait(script["id"])
+    assert sleeping(mark) == []

@@ -10,9 +10,14 @@ from functools import partial
 from typing import Any, cast
 
 import pytest
-from airflow.sdk import DAG, Context, Param
+from airflow.sdk import DAG, Context, Param, TriggerRule
 from airflow.sdk.bases.operator import TriggerFailureReason
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+from airflow.sdk.exceptions import (
+    AirflowException,
+    AirflowFailException,
+    AirflowSkipException,
+    DownstreamTasksSkipped,
+)
 from airflow.sdk.execution_time.timeout import timeout
 
 from ims.errors import ConfigurationError, ImsError, InputError, MissingError, PermanentError, UnavailableError
@@ -23,17 +28,18 @@ from tests.operators.fakes import make_context, xcoms
 
 
 class Probe(ImsOperator):
-    """Returns `done`, or raises an error."""
+    """Returns `result`, or raises an error."""
 
-    def __init__(self, *, error: Exception | None = None, **arguments: Any) -> None:
+    def __init__(self, *, error: Exception | None = None, result: Any = "done", **arguments: Any) -> None:
         super().__init__(**arguments)
         self.error = error
+        self.result = result
 
-    def perform(self, context: Context) -> str:
+    def perform(self, context: Context) -> Any:
         """Do it."""
         if self.error is not None:
             raise self.error
-        return "done"
+        return self.result
 
 
 RUNS = {
@@ -71,6 +77,50 @@ def test_condition_on_a_parameter(script: str | None, runs: bool) -> None:
     probe.render_template_fields(make_context(script=script))
     assert probe.run_if is not None
     assert probe.run_if.holds is runs
+
+
+@pytest.mark.parametrize(("script", "skipped"), [(None, "script"), ("echo hello", "shell")])
+def test_next_task_is_not_needed(script: str | None, skipped: str) -> None:
+    """A task whose condition does not hold needs no slot of its pool. The result of the task before it is kept."""
+    with DAG("probe", params={"script": Param(None, type=["null", "string"])}) as dag:
+        first = Probe(task_id="first")
+        first >> Probe(task_id="script", run_if=any_of(dag.param("script")))
+        first >> Probe(task_id="shell", run_if=none_of(dag.param("script")))
+        first >> Probe(task_id="always")
+    context = make_context(script=script)
+    with pytest.raises(DownstreamTasksSkipped) as caught:
+        first.execute(context)
+    assert caught.value.tasks == [skipped]
+    assert xcoms(context) == {"return_value": "done"}
+
+
+def test_outputs_are_kept() -> None:
+    """Tasks read them one by one."""
+    with DAG("probe"):
+        first = Probe(task_id="first", result={"arch": "x86_64"}, multiple_outputs=True)
+        first >> Probe(task_id="script", run_if=any_of(None))
+    context = make_context()
+    with pytest.raises(DownstreamTasksSkipped):
+        first.execute(context)
+    assert xcoms(context) == {"arch": "x86_64", "return_value": {"arch": "x86_64"}}
+
+
+def test_next_task_waits_for_a_failure() -> None:
+    """A task that other tasks can still make necessary is not skipped."""
+    with DAG("probe"):
+        first = Probe(task_id="first")
+        first >> Probe(task_id="debug", run_if=any_of(None), trigger_rule=TriggerRule.ONE_FAILED)
+    assert first.execute(make_context()) == "done"
+
+
+def test_failed_task_skips_nothing() -> None:
+    """Another try may follow."""
+    with DAG("probe"):
+        first = Probe(task_id="first", error=UnavailableError("no"))
+        first >> Probe(task_id="script", run_if=any_of(None))
+    with pytest.raises(AirflowException) as caught:
+        first.execute(make_context())
+    assert not isinstance(caught.value, DownstreamTasksSkipped)
 
 
 PERMANENT = [PermanentError, InputError, MissingError, ConfigurationError]

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import BaseOperator, Context
-from airflow.sdk.exceptions import AirflowSkipException
+from airflow.sdk import BaseOperator, Context, TriggerRule
+from airflow.sdk.bases.xcom import BaseXCom
+from airflow.sdk.exceptions import AirflowSkipException, DownstreamTasksSkipped
 
 from ims.jobs import workspace_id
 from ims.operators.conditions import Condition
@@ -47,12 +48,41 @@ class ImsOperator(BaseOperator):
         if self.run_if is not None and not self.run_if.holds:
             raise AirflowSkipException("the parameters of the run do not ask for this task")
         with task_errors(context), time_limit(self, context):
-            return self.perform(context)
+            result = self.perform(context)
+        return self._end(context, result)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Continue after the triggerer has waited. Raises AirflowException: the wait took too long."""
         with task_errors(context), time_limit(self, context):
-            return super().resume_execution(next_method, next_kwargs, context)
+            result = super().resume_execution(next_method, next_kwargs, context)
+        return self._end(context, result)
+
+    def _end(self, context: Context, result: Any) -> Any:
+        """Returns the result. Raises DownstreamTasksSkipped: the run does not ask for some of the next tasks.
+
+        Such a task would skip itself, but not before its pool has a slot for it.
+        """
+        following = self.downstream_list if self.downstream_task_ids else []  # the list needs a DAG
+        skipped = [task.task_id for task in following if isinstance(task, ImsOperator) and task.is_not_needed(context)]
+        if not skipped:
+            return result
+        self._keep(context, result)
+        raise DownstreamTasksSkipped(tasks=skipped)
+
+    def _keep(self, context: Context, result: Any) -> None:
+        """Store the result as Airflow does, which drops that of a task that raises."""
+        outputs = dict(result) if self.multiple_outputs else {}
+        if result is not None:
+            outputs[BaseXCom.XCOM_RETURN_KEY] = result
+        for key, value in outputs.items():
+            context["ti"].xcom_push(key, value)
+
+    def is_not_needed(self, context: Context) -> bool:
+        """Whether the task, which has not begun, would skip itself if all tasks before it succeed."""
+        if self.run_if is None or self.trigger_rule != TriggerRule.ALL_SUCCESS:
+            return False
+        values = self.render_template(self.run_if.values, context)
+        return not Condition(values, expected=self.run_if.expected).holds
 
     @abstractmethod
     def perform(self, context: Context) -> Any:

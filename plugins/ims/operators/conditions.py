@@ -6,7 +6,7 @@ from typing import Any
 
 
 class Condition:
-    """A condition on values that are known when the task starts, such as parameters of the run."""
+    """A condition on parameters of the run, which are known before the task starts."""
 
     template_fields = ("values",)
 
