@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import platform
 import subprocess
 import sys
@@ -9,10 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from ims.errors import ImsError
+from ims.errors import ImsError, PermanentError, UnavailableError
 from ims.sandbox import box
 from ims.sandbox.view import View, program_folders
-from ims.steps import build_image
+from ims.steps import build_image, locks, upload_artifacts
+from ims.steps.__main__ import run as run_step
+from ims.steps.artifacts import Batch, PackedArtifact
+from ims.steps.step import load_step
+from ims.storage import manifest
+from ims.storage.objects import ObjectStore
 from ims.workspace import Workspace
 
 pytestmark = pytest.mark.system
@@ -99,6 +105,39 @@ def test_second_try_of_a_build_starts_without_files_of_the_first(tmp_path: Path)
     with pytest.raises(ImsError):
         build_image.run(work)
     assert [path for path in planted if path.exists()] == []
+
+
+def test_earlier_step_beside_a_running_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A user starts the task of a step again, whose files the programs of the running step could replace by links."""
+    monkeypatch.setattr(locks, "WAIT_SECONDS", 0.2)
+    workspace = Workspace(tmp_path)
+    data = json.dumps({"workspace": str(tmp_path), "package_manager": "apt"})
+    with locks.locked(workspace, shared=False), pytest.raises(UnavailableError, match="another step"):
+        run_step(load_step("build_ca_package"), data)
+    assert not workspace.ca_package.exists()
+    data = json.dumps({"workspace": str(tmp_path), "recipe_id": "r", "path": "s3://ims/recipe.tar.gz"})
+    with locks.locked(workspace, shared=True), pytest.raises(UnavailableError, match="another step"):
+        run_step(load_step("fetch_recipe"), data)
+
+
+def test_parallel_steps(tmp_path: Path) -> None:
+    """Steps that run no program of the job do not wait for each other."""
+    workspace = Workspace(tmp_path)
+    with locks.locked(workspace, shared=True), locks.locked(workspace, shared=True):
+        pass
+
+
+def test_upload_of_a_link(workspace: Path, secret: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second try of a build replaced an artifact of the first, whose upload was started again: nothing is sent."""
+    monkeypatch.setattr(ObjectStore, "from_environment", lambda: pytest.fail("it asks S3"))
+    rootfs = workspace / "rootfs"
+    rootfs.symlink_to(secret)
+    packed = PackedArtifact(name="rootfs", type=manifest.ROOTFS, path=rootfs, size=1, md5="0" * 32, sha256="0" * 64)
+    step = upload_artifacts.Input(
+        workspace=workspace, image_id="i", image_name="n", job_id="j", each=Batch(artifacts=[packed])
+    )
+    with pytest.raises(PermanentError, match="not a plain file"):
+        upload_artifacts.run(step)
 
 
 def _run(view: View, folder: Path, *program: str) -> tuple[int, str]:

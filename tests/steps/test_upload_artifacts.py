@@ -36,6 +36,7 @@ def test_batch_is_uploaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     kernel = PackedArtifact(
         name="kernel", type=manifest.KERNEL, path=tmp_path / "kernel", size=5, md5="0" * 32, sha256="1" * 64
     )
+    kernel.path.touch()
     batch = Batch(artifacts=[kernel])
     step = Input(workspace=tmp_path, image_id="i1", image_name="größe\n\x7f", job_id="j1", each=batch)
     (found,) = run(step).artifacts

@@ -18,6 +18,7 @@ from ims import masking
 from ims.errors import ImsError, disk_full
 from ims.files import write_atomically
 from ims.logs import configure_logging
+from ims.steps.locks import locked
 from ims.steps.step import Step, StepInput, load_step
 
 log = logging.getLogger("ims")
@@ -51,18 +52,14 @@ def main(arguments: list[str] | None = None) -> int:
 
 def run(step: Step[Any], data: bytes | str) -> Any:
     """Run a step on its input in JSON; returns its result as JSON can represent it. Raises ImsError."""
+    found: StepInput = step.read_input(data)
     try:
-        return to_jsonable_python(step.run(_parse_input(step, data)))
+        with locked(found.workspace, shared=step.parallel):
+            found.workspace.refuse_links()
+            masking.load(found.workspace.secrets).hide()
+            return to_jsonable_python(step.run(found))
     except OSError as error:
         raise disk_full(error) or error from None
-
-
-def _parse_input(step: Step[Any], data: bytes | str) -> StepInput:
-    """Check the input; from then on the secrets of its job are hidden."""
-    found: StepInput = step.read_input(data)
-    found.workspace.refuse_links()
-    masking.load(found.workspace.secrets).hide()
-    return found
 
 
 def _read_input(path: Path | None) -> bytes:

@@ -155,4 +155,4 @@ def _run(command: list[str], **environment: str) -> None:
         raise ImsError(f"{command[0]} ended with exit code {done.returncode}: {output}")
 
 
-STEP = Step("build_ca_package", Input, run)
+STEP = Step("build_ca_package", Input, run, parallel=True)

@@ -45,4 +45,4 @@ def run(step: Input) -> str | None:
     return found.packages_digest
 
 
-STEP = Step("resolve_packages", Input, run, privileged=True)
+STEP = Step("resolve_packages", Input, run, privileged=True, parallel=True)

@@ -40,7 +40,8 @@ class Step(Generic[InputType]):
     `run` returns a model, a list of models, a string or None. `s3` returns what a step may do in S3; it runs before the
     step, with the rights of the service. Without it, the step gets no credentials. A `privileged` step mounts file
     systems, changes its root or the owners of files. A step that `renders` templates gets their values in the field
-    `templates` of its input when it starts, see `ims.recipes.secrets.TemplateValues`.
+    `templates` of its input when it starts, see `ims.recipes.secrets.TemplateValues`. Steps that are `parallel` may run
+    at the same time in one workspace: they run no program there that its job brought. No other step may.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Step(Generic[InputType]):
     s3: Callable[[InputType, ObjectStore], Sequence[Grant]] | None = None
     privileged: bool = False
     renders: bool = False
+    parallel: bool = False
 
     def read_input(self, data: bytes | str) -> InputType:
         """Reads the input from JSON. Raises InputError if it is invalid."""

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 
+from ims.errors import PermanentError
+from ims.files import is_plain
 from ims.settings import settings
 from ims.steps.artifacts import Batch, PackedArtifact, Upload, UploadedArtifact
 from ims.steps.step import Step, StepInput
@@ -24,7 +26,10 @@ class Input(StepInput):
 
 
 def run(step: Input) -> Upload:
-    """Returns the artifacts as S3 stored them."""
+    """Returns the artifacts as S3 stored them. Raises PermanentError if an artifact is a link to another file."""
+    for artifact in step.each.artifacts:
+        if not is_plain(artifact.path):
+            raise PermanentError(f"{artifact.path} is not a plain file", "A program of the job replaced it")
     store = ObjectStore.from_environment()
     labels = {
         # S3 transfers metadata in headers, which cannot contain all characters of an image's name.
@@ -54,4 +59,4 @@ def grants(step: Input, _store: ObjectStore) -> list[Grant]:
     return [writing(settings().images_bucket, step.image_id)]
 
 
-STEP = Step("upload_artifacts", Input, run, s3=grants)
+STEP = Step("upload_artifacts", Input, run, s3=grants, parallel=True)
