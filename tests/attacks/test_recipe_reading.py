@@ -23,9 +23,11 @@ from pydantic import BaseModel
 
 from ims import cache
 from ims.errors import ImsError
+from ims.recipes.description import Description
+from ims.recipes.expansion import Expansion
 from ims.recipes.network import RecipeNetwork
 from ims.recipes.package_request import PackageRequest, Source, UnknownPackagesError
-from ims.recipes.reading import ReadArchive, RecipeArchive
+from ims.recipes.reading import ReadArchive, RecipeArchive, RecipeDigests, RenderedRecipe
 from ims.sandbox.call import MAX_RESULT, call
 from ims.sandbox.limits import Limits, controllers
 from ims.sandbox.network import SandboxNetwork
@@ -143,6 +145,12 @@ def workspace(tmp_path: Path, configure: Callable[..., None], monkeypatch: pytes
         folder.mkdir(parents=True)
     (found.run / "planted").write_text(SECRET)
     monkeypatch.setattr(fetch_recipe, "download", lambda _store, _path, packed: packed.write_bytes(b""))
+    RenderedRecipe(
+        expansion=Expansion(file="config.xml", text="<image/>"),
+        description=Description("x", "1", "apt", (), ()),
+        digests=RecipeDigests(description="", bootstrap_script="", files=""),
+        network=RecipeNetwork(access="repositories", urls=[], hosts=[]),
+    ).save(found.recipe_summary)
     return found
 
 

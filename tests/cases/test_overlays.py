@@ -15,6 +15,7 @@ from ims.errors import InputError
 from ims.recipes import archive, phases
 from ims.recipes.overlay import ATTRIBUTES, CAPABILITY, apply_attributes
 from tests.recipes.test_archive import Member, digest_of, hardlink, member, packed, sparse, symlink, tree, unpack
+from tests.recipes.test_phases import expansion_of
 
 DESCRIPTION = member(
     "config.xml",
@@ -40,7 +41,7 @@ def with_capability(entry: Member, value: bytes = NET_RAW) -> Member:
 def image_part(recipe: Path) -> Path:
     """The folder that kiwi copies the overlay from."""
     target = recipe.with_name("image-part")
-    phases.write_image_part(recipe, target)
+    phases.write_image_part(recipe, target, expansion_of(recipe))
     return target
 
 

@@ -7,32 +7,32 @@ from pathlib import Path
 import pytest
 
 from ims.recipes.description import read_description
+from ims.recipes.expansion.xml import read_xml
+from ims.recipes.registration import read_registration
 
 CONFIG = """\
 <image schemaversion="7.4" name="site">
   <description type="system"><author>a</author><contact>a</contact><specification>a</specification></description>
-  {profiles}
   <preferences><version>1.0.0</version><packagemanager>{manager}</packagemanager><type image="tbz"/></preferences>
   {more}
   <packages type="bootstrap"><package name="filesystem"/></packages>
 </image>
 """
-PROFILES = """<profiles><profile name="Base" description="b" import="true"/>
-<profile name="Staging" description="s"/></profiles>"""
 SITE = '<repository><source path="http://site.example/repo"/></repository>'
 
 
-def recipe(folder: Path, more: str, manager: str = "dnf4", profiles: str = "") -> Path:
+def recipe(folder: Path, more: str, manager: str = "dnf4") -> Path:
     """A rendered recipe."""
-    (folder / "config.xml").write_text(CONFIG.format(more=more, manager=manager, profiles=profiles))
+    (folder / "config.xml").write_text(CONFIG.format(more=more, manager=manager))
     return folder
 
 
+def opaque(folder: Path) -> tuple[str, ...]:
+    """What of a recipe cannot be observed."""
+    return read_description(read_xml(folder), read_registration(folder).network).opaque
+
+
 OPAQUE = {
-    "an included description": (
-        '<include from="this://./components/repositories.xml"/>',
-        "the included description this://./components/repositories.xml is not read",
-    ),
     "the Open Build Service": (
         f'{SITE}<repository><source path="obs://Virtualization:Builder/Debian_12"/></repository>',
         "the repository obs://Virtualization:Builder/Debian_12 cannot be observed",
@@ -45,13 +45,17 @@ OPAQUE = {
         '<repository><source path="ftp://me:secret@site.example/r"/></repository>',
         "the repository ftp://site.example/r cannot be observed",
     ),
+    "a container": (
+        '<containers backend="podman"><container name="registry.example/tools"/></containers>',
+        "the container registry.example/tools cannot be observed",
+    ),
 }
 
 
 @pytest.mark.parametrize(("more", "phrase"), OPAQUE.values(), ids=OPAQUE)
 def test_opaque_input(tmp_path: Path, more: str, phrase: str) -> None:
     """Plans say build, and name what cannot be observed, without logins."""
-    assert read_description(recipe(tmp_path, more)).opaque == (phrase,)
+    assert opaque(recipe(tmp_path, more)) == (phrase,)
 
 
 def test_base_image_and_open_network(tmp_path: Path) -> None:
@@ -60,7 +64,7 @@ def test_base_image_and_open_network(tmp_path: Path) -> None:
     config = (folder / "config.xml").read_text()
     (folder / "config.xml").write_text(config.replace('image="tbz"', 'image="docker" derived_from="obs://base"'))
     (folder / ".ims_recipe.yaml").write_text("network: open\n")
-    assert read_description(folder).opaque == (
+    assert opaque(folder) == (
         "the base image obs://base cannot be observed",
         "scripts may download anything (network: open)",
     )
@@ -69,22 +73,9 @@ def test_base_image_and_open_network(tmp_path: Path) -> None:
 def test_all_is_observed(tmp_path: Path) -> None:
     """Repositories on the network, and those that are part of the recipe."""
     own = '<repository><source path="this://./packages"/></repository>'
-    assert read_description(recipe(tmp_path, SITE + own)).opaque == ()
+    assert opaque(recipe(tmp_path, SITE + own)) == ()
 
 
 def test_many_opaque_inputs(tmp_path: Path) -> None:
     """Their number is bounded: build inputs are passed on."""
-    assert len(read_description(recipe(tmp_path, '<include from="x"/>' * 500)).opaque) == 20
-
-
-def test_repository_of_a_profile_that_is_not_built(tmp_path: Path) -> None:
-    """kiwi builds the profiles that are imported, so no job waits for the repositories of others."""
-    more = SITE + "".join(
-        f'<repository profiles="{name}"><source path="http://{name}.example"/></repository>'
-        for name in ("Base", "Staging", "Staging,Base")
-    )
-    found = read_description(recipe(tmp_path, more, profiles=PROFILES))
-    assert [item.url for item in found.repositories] == [
-        *("http://site.example/repo", "http://Base.example", "http://Staging,Base.example"),
-    ]
-    assert found.opaque == ()
+    assert len(opaque(recipe(tmp_path, '<repository><source path="obs://x"/></repository>' * 150))) == 20

@@ -14,6 +14,7 @@ from ims.errors import UnavailableError
 from ims.recipes import indexes
 from ims.recipes.availability import Answer, ask_all
 from ims.recipes.description import Repository, read_description
+from ims.recipes.expansion.xml import read_xml
 from ims.recipes.indexes import mirrors_in
 from ims.recipes.metadata import index_digests
 from tests.cases.test_plans import recipe
@@ -151,21 +152,21 @@ def test_variables_of_package_managers(tmp_path: Path, manager: str, path: str, 
     """They have the values that kiwi's package manager gives them."""
     more = "<preferences><release-version>9</release-version></preferences>"
     more += f'<repository><source path="http://h/{path}"/></repository>'
-    (found,) = read_description(recipe(tmp_path, more, manager)).repositories
+    (found,) = read_description(read_xml(recipe(tmp_path, more, manager))).repositories
     assert (found.url, found.metadata_url) == (f"http://h/{expected}", f"http://h/{expected}/{INDEX}")
 
 
 def test_unknown_release(tmp_path: Path) -> None:
     """Without <release-version>, the release is unknown. apt has no variables."""
     more = '<repository><source path="http://h/$releasever"/></repository>'
-    assert read_description(recipe(tmp_path, more)).repositories[0].url == "http://h/$releasever"
+    assert read_description(read_xml(recipe(tmp_path, more))).repositories[0].url == "http://h/$releasever"
     more = '<repository distribution="x"><source path="http://h/$arch"/></repository>'
-    assert read_description(recipe(tmp_path, more, "apt")).repositories[0].url == "http://h/$arch"
+    assert read_description(read_xml(recipe(tmp_path, more, "apt"))).repositories[0].url == "http://h/$arch"
 
 
 @pytest.mark.parametrize("kind", ["mirrorlist", "metalink"])
 def test_description_says_what_is_a_list(tmp_path: Path, kind: str) -> None:
     """Only dnf and zypper have lists."""
     more = f'<repository sourcetype="{kind}" distribution="x"><source path="http://h/list"/></repository>'
-    assert read_description(recipe(tmp_path, more)).repositories[0].is_list
-    assert not read_description(recipe(tmp_path, more, "apt")).repositories[0].is_list
+    assert read_description(read_xml(recipe(tmp_path, more))).repositories[0].is_list
+    assert not read_description(read_xml(recipe(tmp_path, more, "apt"))).repositories[0].is_list

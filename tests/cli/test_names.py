@@ -27,7 +27,7 @@ def fake() -> FakeService:
 @pytest.fixture
 def program(fake: FakeService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Program:
     """The program, connected to the service. It does not run kiwi, which takes a second."""
-    monkeypatch.setattr(checking, "check_description", lambda _folder: None)
+    monkeypatch.setattr(checking, "KIWI", Path("/nonexistent"))
     return connect_to(fake, monkeypatch, tmp_path)
 
 

@@ -37,7 +37,7 @@ def recipe(tmp_path: Path) -> Path:
 def without_kiwi(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
     """Only some tests need the second that kiwi takes."""
     if request.node.name not in WITH_KIWI:
-        monkeypatch.setattr(checking, "check_description", lambda _folder: None)
+        monkeypatch.setattr(checking, "KIWI", Path("/nonexistent"))
 
 
 def problems(recipe: Path, variables: Mapping[str, str], max_bytes: int = 10**6) -> list[str]:
@@ -134,8 +134,8 @@ def test_template_list(recipe: Path) -> None:
 
 def test_description(recipe: Path) -> None:
     """kiwi's reason is in the sentence."""
-    (recipe / "config.xml").write_text(CONFIG.replace('schemaversion="7.4"', 'schemaversion="6.8"'))
-    assert "Schema version must be >= 7.4" in problems(recipe, GIVEN)[0]
+    (recipe / "config.xml").write_text(CONFIG.replace('image="tbz"', 'image="none"'))
+    assert "kiwi-ng does not accept config.xml" in problems(recipe, GIVEN)[0]
     (recipe / "config.xml").write_text("<image>")
     assert "config.xml is not XML" in problems(recipe, GIVEN)[0]
 

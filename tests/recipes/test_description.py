@@ -8,7 +8,9 @@ from pathlib import Path
 import pytest
 
 from ims.errors import InputError
-from ims.recipes.description import check_description, read_description, redact
+from ims.recipes.description import Description, read_description, redact
+from ims.recipes.expansion import expand
+from ims.recipes.expansion.xml import parse, read_xml
 from ims.recipes.template import render
 
 RECIPES = Path(__file__).parents[2] / "include" / "recipes"
@@ -38,6 +40,11 @@ def write(folder: Path, text: str | bytes) -> Path:
     return folder
 
 
+def read(text: str) -> Description:
+    """What an expanded description says."""
+    return read_description(parse(text.encode(), "config.xml"))
+
+
 def description(repositories: str, manager: str = "zypper") -> str:
     """A minimal description with these repositories."""
     preferences = f"<preferences><version>1.0.0</version><packagemanager>{manager}</packagemanager></preferences>"
@@ -53,8 +60,7 @@ def test_every_shipped_recipe_is_checked() -> None:
 def test_shipped_recipe_is_accepted_by_kiwi(tmp_path: Path, name: str) -> None:
     """Its description can be read."""
     folder = rendered(name, tmp_path / name)
-    check_description(folder)
-    found = read_description(folder)
+    found = read_description(expand(folder, "x86_64").root)
     assert found.name == name
     assert found.package_manager == {"debian12": "apt"}.get(name, "zypper")
     assert found.repositories[0].metadata_url == FIRST_INDEX[name]
@@ -67,7 +73,7 @@ def test_schema_error_names_the_attribute(tmp_path: Path) -> None:
     text = (folder / "config.xml").read_text()
     write(folder, text.replace("<image ", '<image bogus="1" '))
     with pytest.raises(InputError, match=r'kiwi-ng does not accept config\.xml: attribute "bogus" not allowed'):
-        check_description(folder)
+        expand(folder, "x86_64")
 
 
 def entity(number: int) -> str:
@@ -107,19 +113,19 @@ BAD = {
     "3,000 nested elements": ("<image>" * 3000 + "</image>" * 3000, "config.xml is not XML"),
     "many repositories": (
         description('<repository><source path="http://h/repo"/></repository>' * 201),
-        "config.xml has 201 repositories, more than 200",
+        "the description has 201 repositories, more than 200",
     ),
     "many packages": (
         description("<packages>" + '<package name="a"/>' * 20_001 + "</packages>"),
-        "config.xml has 20001 packages, more than 20000",
+        "the description has 20001 packages, more than 20000",
     ),
     "many logins": (
         description('<repository imageonly="true" password="x"/>' * 1001),
-        "config.xml has 1001 logins, more than 1000",
+        "the description has 1001 logins, more than 1000",
     ),
     "a long name": (
         description(f'<packages><package name="{"n" * 3000}"/></packages>'),
-        "config.xml has a value of 3000 characters, more than 2048",
+        "the description has a value of 3000 characters, more than 2048",
     ),
     "an address that is none": (
         description('<repository><source path="http://[::1/x"/></repository>'),
@@ -132,7 +138,7 @@ BAD = {
 def test_bad_description_is_refused(tmp_path: Path, text: str, reason: str) -> None:
     """The error says in one sentence what is wrong."""
     with pytest.raises(InputError) as caught:
-        read_description(write(tmp_path, text))
+        read_description(read_xml(write(tmp_path, text)))
     assert reason in caught.value.reason
 
 
@@ -142,22 +148,22 @@ def test_entities_are_not_read_from_other_files(tmp_path: Path) -> None:
     secret.write_text(SECRET)
     text = f'<!DOCTYPE image [<!ENTITY x SYSTEM "{secret.as_uri()}">]>' + description("", manager="&x;")
     with pytest.raises(InputError) as caught:
-        read_description(write(tmp_path, text))
+        read_xml(write(tmp_path, text))
     assert SECRET not in str(caught.value)
 
 
 def test_check_that_takes_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The error names the file and the limit."""
-    monkeypatch.setattr("ims.recipes.description.CHECK_SECONDS", 0.01)
+    monkeypatch.setattr("ims.recipes.expansion.CHECK_SECONDS", 0.01)
     with pytest.raises(InputError, match=r"kiwi-ng did not check config\.xml within 0\.01 s"):
-        check_description(write(tmp_path, description("")))
+        expand(write(tmp_path, description("")), "x86_64")
 
 
 def test_large_description_is_refused(tmp_path: Path) -> None:
     """It is not parsed."""
     folder = write(tmp_path, description(f"<!--{' ' * 17 * 1024 * 1024}-->"))
     with pytest.raises(InputError, match="larger than"):
-        read_description(folder)
+        read_xml(folder)
 
 
 URLS = {
@@ -183,10 +189,10 @@ URLS = {
 
 
 @pytest.mark.parametrize(("manager", "attributes", "url", "index"), URLS.values(), ids=URLS)
-def test_index_of_a_repository(tmp_path: Path, manager: str, attributes: str, url: str, index: str) -> None:
+def test_index_of_a_repository(manager: str, attributes: str, url: str, index: str) -> None:
     """Each package manager reads another file first."""
     text = description(f'<repository {attributes}><source path="{url}"/></repository>', manager)
-    assert [found.metadata_url for found in read_description(write(tmp_path, text)).repositories] == [index]
+    assert [found.metadata_url for found in read(text).repositories] == [index]
 
 
 NOT_ASKED = {
@@ -195,26 +201,23 @@ NOT_ASKED = {
     "relative to the description": '<repository><source path="this://repo"/></repository>',
     "no source": "<repository/>",
     "no path": "<repository><source/></repository>",
-    "for another machine": '<repository arch="aarch64"><source path="http://h/repo"/></repository>',
-    "of a profile that is not built": '<repository profiles="Staging"><source path="http://h/repo"/></repository>',
-    "of profiles that are not built": '<repository profiles="Other,Staging"><source path="http://h/r"/></repository>',
     "only for the finished image": '<repository imageonly="true"><source path="http://h/repo"/></repository>',
 }
 
 
 @pytest.mark.parametrize("repository", NOT_ASKED.values(), ids=NOT_ASKED)
-def test_unreachable_or_unused_repository_is_skipped(tmp_path: Path, repository: str) -> None:
+def test_unreachable_or_unused_repository_is_skipped(repository: str) -> None:
     """It is not on the network, or the build does not use it."""
-    assert read_description(write(tmp_path, description(repository))).repositories == ()
+    assert read(description(repository)).repositories == ()
 
 
-def test_packages_of_all_phases_are_read(tmp_path: Path) -> None:
+def test_packages_of_all_phases_are_read() -> None:
     """They are in the order of the description."""
     text = description(
         '<packages type="bootstrap"><package name="a"/></packages>'
         '<packages type="image"><package name="b"/><ignore name="c"/></packages>'
     )
-    assert read_description(write(tmp_path, text)).packages == ("a", "b")
+    assert read(text).packages == ("a", "b")
 
 
 @pytest.mark.parametrize(
@@ -231,10 +234,10 @@ def test_no_password_is_shown(url: str, shown: str) -> None:
     assert redact(url) == shown
 
 
-def test_name_of_a_repository_has_no_password(tmp_path: Path) -> None:
+def test_name_of_a_repository_has_no_password() -> None:
     """Logs and errors show this name."""
     text = description('<repository><source path="http://user:secret@h/repo"/></repository>')
-    (repository,) = read_description(write(tmp_path, text)).repositories
+    (repository,) = read(text).repositories
     assert repository.name == "http://h/repo"
 
 
@@ -246,10 +249,10 @@ LOGINS = {
 
 
 @pytest.mark.parametrize(("attributes", "url"), LOGINS.values(), ids=LOGINS)
-def test_repository_without_its_login(tmp_path: Path, attributes: str, url: str) -> None:
+def test_repository_without_its_login(attributes: str, url: str) -> None:
     """It is stored without user and password, but known to need them; the passwords can be hidden."""
     text = description(f'<repository {attributes}><source path="{url}"/></repository>')
-    found = read_description(write(tmp_path, text))
+    found = read(text)
     (repository,) = found.repositories
     assert repository.needs_login
     assert not repository.lacks_login

@@ -69,10 +69,10 @@ class Builder:
         packages = packages and f"{packages} {self.folder}"
         workspace = self.folder / f"job-{self._count}"
         shutil.copytree(self.recipe, workspace / "recipe", symlinks=True)
+        summary = Workspace(workspace).recipe_summary
+        summary.parent.mkdir()
+        read_recipe(workspace / "recipe", platform.machine()).save(summary)
         if packages is not None and predicted:
-            summary = Workspace(workspace).recipe_summary
-            summary.parent.mkdir()
-            read_recipe(workspace / "recipe", platform.machine()).save(summary)
             resolve_packages.run(resolve_packages.Input(workspace=workspace, arch=platform.machine(), boot_files={}))
         made = build_ca_package.run(build_ca_package.Input(workspace=workspace, package_manager=self.manager))
         data = {"workspace": str(workspace), "lineage": self.folder.name, "package_manager": self.manager}

@@ -23,6 +23,19 @@ from ims.removal import remove
 log = logging.getLogger(__name__)
 
 CONFIG = "config.xml"
+KIWI_FILES = "*.kiwi"
+"""Other names of descriptions."""
+
+
+def description_file(folder: Path) -> str:
+    """The name of the description in a recipe folder: the one that kiwi reads. Raises InputError if there is none."""
+    names = [CONFIG, *sorted(path.name for path in folder.glob(KIWI_FILES))]
+    found = next((name for name in names if (folder / name).is_file()), None)
+    if found is None:
+        raise InputError(
+            f"{folder} has no {CONFIG} and no {KIWI_FILES}", "Name the folder that contains the description"
+        )
+    return found
 
 
 def pack(folder: Path, archive: Path) -> list[str]:
@@ -31,8 +44,7 @@ def pack(folder: Path, archive: Path) -> list[str]:
     Leaves out litter, the data of version control, and what git ignores; returns their names.
     Raises InputError if the folder is not a recipe, and the errors of `version_control.ignored`.
     """
-    if not (folder / CONFIG).is_file():
-        raise InputError(f"{folder} has no {CONFIG}", "Name the folder that contains the recipe")
+    description_file(folder)
     contents, left_out = _contents(folder)
     normal = partial(_normal, is_checkout=version_control.is_checkout(folder))
     with (
@@ -73,7 +85,7 @@ def unpack(archive: Path, folder: Path, *, max_bytes: int, max_files: int, entry
     """Extract an archive into a new folder. If that fails, the folder is removed.
 
     Raises InputError if it is not a gzip tar file, if its members are unsafe or too large, or if it has no file
-    `entry` at its root.
+    `entry`, or for a recipe no description, at its root.
     """
     remove(folder)
     folder.mkdir(parents=True)
@@ -81,7 +93,7 @@ def unpack(archive: Path, folder: Path, *, max_bytes: int, max_files: int, entry
         left_out = extract(archive, folder, max_bytes, max_files, is_recipe=entry == CONFIG)
         if os.geteuid() == 0:  # others could no longer read, change or remove all of it
             apply_attributes(folder, folder)
-        if not (folder / entry).is_file():
+        if not any(path.is_file() for pattern in _entries(entry) for path in folder.glob(pattern)):
             raise InputError(
                 f"the archive has no {entry} at its root{_nested(folder, entry)}",
                 "Pack the content of the folder, not the folder: tar -C FOLDER -czf ARCHIVE.tar.gz .",
@@ -144,6 +156,11 @@ def _walk(folder: Path, is_read: Callable[[Path], bool] = lambda _: True) -> Ite
                 pending.append(path)
 
 
+def _entries(entry: str) -> tuple[str, ...]:
+    """The patterns of the files of which an archive must have one."""
+    return (CONFIG, KIWI_FILES) if entry == CONFIG else (entry,)
+
+
 def _nested(folder: Path, entry: str) -> str:
-    found = sorted(str(path.relative_to(folder)) for path in folder.glob(f"*/{entry}"))
+    found = sorted(str(path.relative_to(folder)) for pattern in _entries(entry) for path in folder.glob(f"*/{pattern}"))
     return f", but {found[0]}" if found else ""

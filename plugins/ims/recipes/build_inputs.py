@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ims import __version__
 from ims.errors import InputError
 from ims.recipes import archive
-from ims.recipes.archive import CONFIG
+from ims.recipes.expansion import Expansion
 
 MAX_BYTES = 16 * 1024 * 1024
 BOOTSTRAP_SCRIPT = "post_bootstrap.sh"
@@ -86,11 +86,18 @@ class BuildInputs(BaseModel):
         return hashlib.sha256(text.encode()).hexdigest()
 
 
-def recipe_digests(folder: Path) -> dict[str, str]:
-    """The digests of a rendered recipe: `description`, `bootstrap_script`, and `files` for all other files."""
-    found = {"description": folder / CONFIG, "bootstrap_script": folder / BOOTSTRAP_SCRIPT}
-    digests = {name: file_digest(path) if path.is_file() else "" for name, path in found.items()}
-    return {**digests, "files": archive.digest(folder, without=(CONFIG, BOOTSTRAP_SCRIPT))}
+def recipe_digests(folder: Path, expansion: Expansion) -> dict[str, str]:
+    """The digests of a rendered recipe: `description`, `bootstrap_script`, and `files` for all other files.
+
+    That of the description covers its file, which scripts find in `/image`, and what it includes.
+    """
+    description = hashlib.sha256((folder / expansion.file).read_bytes() + b"\0" + expansion.text.encode())
+    script = folder / BOOTSTRAP_SCRIPT
+    return {
+        "description": description.hexdigest(),
+        "bootstrap_script": file_digest(script) if script.is_file() else "",
+        "files": archive.digest(folder, without=(expansion.file, BOOTSTRAP_SCRIPT)),
+    }
 
 
 def file_digest(path: Path) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+import platform
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -11,9 +11,11 @@ from tempfile import TemporaryDirectory
 from jinja2 import TemplateSyntaxError, meta, nodes
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
-from ims.errors import InputError
+from ims.errors import ConfigurationError, InputError
 from ims.recipes.archive import unpack
-from ims.recipes.description import check_description, read_description
+from ims.recipes.description import read_description
+from ims.recipes.expansion import KIWI, expand
+from ims.recipes.expansion.xml import read_xml
 from ims.recipes.legacy_functions import find_legacy_functions
 from ims.recipes.secrets import secret_name
 from ims.recipes.template import MAX_TEMPLATE, render, template_names
@@ -74,10 +76,10 @@ def _find_in_description(unpacked: Path, values: Mapping[str, str]) -> Iterator[
 
 def _find_in_config(unpacked: Path) -> Iterator[str]:
     try:
-        read_description(unpacked)
-        if Path(sys.executable).with_name("kiwi-ng").exists():
-            check_description(unpacked)
-    except InputError as error:
+        read_xml(unpacked)
+        if KIWI.exists():
+            read_description(expand(unpacked, platform.machine()).root)
+    except (InputError, ConfigurationError) as error:
         if _PLACEHOLDER not in str(error):
             yield str(error)
 

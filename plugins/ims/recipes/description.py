@@ -1,37 +1,27 @@
-"""Reads a kiwi description: name, repositories, packages. kiwi-ng itself checks it."""
+"""Reads an expanded description, see `ims.recipes.expansion`: name, repositories, packages."""
 
 from __future__ import annotations
 
 import platform
 import re
-import subprocess
-import sys
-from collections.abc import Iterator, Set
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Self
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from lxml import etree
 
 from ims.errors import InputError
-from ims.recipes.archive import CONFIG
-from ims.recipes.kiwi_log import schema_reason
+from ims.recipes.expansion.selection import TRUE
 from ims.recipes.opaque import OBSERVED, opaque_inputs
-from ims.recipes.registration import read_registration
 
 APT = "apt"
-MAX_CONFIG = 4 * 1024 * 1024
 MAX_REPOSITORIES = 200
 MAX_PACKAGES = 20_000
 MAX_LOGINS = 1000
 MAX_WORD = 2048
 """Characters of an address, a name or a version."""
-CHECK_SECONDS = 120
-"""How long kiwi may check a description."""
-
 
 _VARIABLE = re.compile(r"\$(?:\{(?P<name>\w+)\}|(?P<other>\w+))")
 
@@ -65,7 +55,7 @@ class Repository:
 
 @dataclass(frozen=True)
 class Description:
-    """The parts of `config.xml` that the workflows need."""
+    """The parts of a description that the workflows need."""
 
     name: str
     version: str
@@ -84,44 +74,22 @@ def redact(url: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
-def read_xml(folder: Path, *, comments: bool = True) -> etree._Element:
-    """The root element of `config.xml`. The parser reads nothing outside of the file.
+def read_description(root: etree._Element, network: str = "repositories") -> Description:
+    """Read an expanded description, for builds with a network as in `.ims_recipe.yaml`.
 
-    Raises InputError if it is not XML, if it is not an image description, or if it has a document type declaration,
-    which kiwi does not use.
+    Raises InputError if it names no package manager, or too much.
     """
-    path = folder / CONFIG
-    parser = etree.XMLParser(
-        resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, remove_comments=not comments
-    )
-    if path.stat().st_size > MAX_CONFIG:
-        raise InputError(f"{CONFIG} is larger than {MAX_CONFIG} bytes")
-    try:
-        tree = etree.parse(path, parser)
-    except etree.XMLSyntaxError as error:
-        raise InputError(f"{CONFIG} is not XML: {error.msg}") from None
-    if tree.docinfo.internalDTD is not None or tree.docinfo.doctype:
-        raise InputError(f"{CONFIG} has a document type declaration", "Remove the <!DOCTYPE …>")
-    root = tree.getroot()
-    if root.tag != "image":
-        raise InputError(f"{CONFIG} is not a kiwi description: its root is <{root.tag}>")
-    return root
-
-
-def read_description(folder: Path) -> Description:
-    """Read `config.xml`. Raises InputError like `read_xml`, if it names no package manager, or too much."""
-    root = read_xml(folder)
     manager = (root.findtext("preferences/packagemanager") or "").strip()
     if not manager:
-        raise InputError(f"{CONFIG} names no <packagemanager>", "Add one to <preferences>")
+        raise InputError("the description names no <packagemanager>", "Add one to <preferences>")
     description = Description(
         name=root.get("name", ""),
         version=(root.findtext("preferences/version") or "").strip(),
         package_manager=manager,
-        repositories=tuple(repository for _, repository in machine_repositories(root, manager) if repository),
-        packages=tuple(element.get("name", "") for element in root.iterfind("packages/package")),
+        repositories=tuple(repository for _, repository in build_repositories(root, manager) if repository),
+        packages=tuple(element.get("name", "").strip() for element in root.iterfind("packages/package")),
         logins=tuple(filter(None, _passwords(root))),
-        opaque=opaque_inputs(root, _addresses(root), read_registration(folder).network),
+        opaque=opaque_inputs(root, _addresses(root), network),
     )
     _check_size(description)
     return description
@@ -136,37 +104,15 @@ def _check_size(description: Description) -> None:
     )
     for what, items, limit in found:
         if len(items) > limit:
-            raise InputError(f"{CONFIG} has {len(items)} {what}, more than {limit}")
+            raise InputError(f"the description has {len(items)} {what}, more than {limit}")
     addresses = [repository.url for repository in description.repositories]
     words = (description.name, description.version, description.package_manager, *addresses, *description.packages)
     if long := next((word for word in words if len(word) > MAX_WORD), None):
-        raise InputError(f"{CONFIG} has a value of {len(long)} characters, more than {MAX_WORD}: {long[:100]}")
+        raise InputError(f"the description has a value of {len(long)} characters, more than {MAX_WORD}: {long[:100]}")
 
 
-def check_description(folder: Path) -> None:
-    """Have kiwi check the description against its schema.
-
-    Raises InputError with kiwi's message, or if it takes more than CHECK_SECONDS.
-    """
-    kiwi = Path(sys.executable).with_name("kiwi-ng")
-    with TemporaryDirectory() as temporary:
-        try:
-            done = subprocess.run(
-                [kiwi, "--debug", "--temp-dir", temporary, "image", "info", "--description", folder],
-                capture_output=True,
-                text=True,
-                check=False,
-                timeout=CHECK_SECONDS,
-                env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": temporary, "LANG": "C.UTF-8"},
-            )
-        except subprocess.TimeoutExpired:
-            raise InputError(f"kiwi-ng did not check {CONFIG} within {CHECK_SECONDS} s", "Make it simpler") from None
-    if done.returncode != 0:
-        raise InputError(f"kiwi-ng does not accept {CONFIG}: {schema_reason(done.stdout + done.stderr)}")
-
-
-def machine_repositories(root: etree._Element, manager: str) -> Iterator[tuple[etree._Element, Repository | None]]:
-    """The repositories that kiwi uses on this machine, or None in place of those whose address is not http or https."""
+def build_repositories(root: etree._Element, manager: str) -> Iterator[tuple[etree._Element, Repository | None]]:
+    """The repositories that kiwi uses for a build, or None in place of those whose address is not http or https."""
     for element, url in _used_repositories(root):
         try:
             remote = urlsplit(url).scheme in OBSERVED
@@ -176,28 +122,19 @@ def machine_repositories(root: etree._Element, manager: str) -> Iterator[tuple[e
             yield element, Repository(url, index, redact(index) != index, is_list) if remote else None
         except ValueError as error:
             shown = url.rpartition("@")[2]
-            raise InputError(f"{CONFIG} has a repository whose address is invalid: {shown}: {error}") from None
+            raise InputError(f"the description has a repository whose address is invalid: {shown}: {error}") from None
 
 
 def _used_repositories(root: etree._Element) -> Iterator[tuple[etree._Element, str]]:
-    """The repositories that kiwi uses on this machine, with their addresses."""
-    built = {profile.get("name") for profile in root.iterfind("profiles/profile") if profile.get("import") == "true"}
+    """The repositories that kiwi uses for a build, with their addresses."""
     for element in root.iterfind("repository"):
         source = element.find("source")
-        if _is_used(element, built):
+        if element.get("imageonly") not in TRUE:
             yield element, (source.get("path", "") if source is not None else "").strip()
 
 
-def _is_used(repository: etree._Element, built: Set[str | None]) -> bool:
-    """Whether kiwi uses a repository on this machine if it builds the profiles `built`."""
-    architectures = repository.get("arch", platform.machine()).split(",")
-    profiles = repository.get("profiles")
-    is_in_profile = profiles is None or bool(built & set(profiles.split(",")))
-    return is_in_profile and repository.get("imageonly") != "true" and platform.machine() in architectures
-
-
 def _addresses(root: etree._Element) -> list[str]:
-    """The addresses of the repositories that kiwi uses on this machine, without logins."""
+    """The addresses of the repositories that kiwi uses for a build, without logins."""
     return [redact(url) if "@" in url else url for _, url in _used_repositories(root)]
 
 

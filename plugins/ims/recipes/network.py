@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
+from lxml import etree
 from pydantic import BaseModel
 
 from ims.network.policy import DEFAULT_PORTS, Policy
 from ims.network.site import policy_of
-from ims.recipes.description import read_description, read_xml
-from ims.recipes.registration import read_registration
+from ims.recipes.description import Description
+from ims.recipes.registration import Registration
 
 
 class RecipeNetwork(BaseModel):
@@ -26,16 +26,13 @@ class RecipeNetwork(BaseModel):
         return policy_of(self.access, self.urls, self.hosts)
 
 
-def read_network(folder: Path) -> RecipeNetwork:
-    """Read the network of a rendered recipe. Raises InputError if `config.xml` or `.ims_recipe.yaml` is invalid."""
-    registration = read_registration(folder)
-    urls = [repository.metadata_url for repository in read_description(folder).repositories]
-    return RecipeNetwork(
-        access=registration.network, urls=[*urls, *_key_urls(folder)], hosts=registration.network_hosts
-    )
+def read_network(registration: Registration, description: Description, root: etree._Element) -> RecipeNetwork:
+    """The network of a recipe, given its `.ims_recipe.yaml` and its expanded description."""
+    urls = [repository.metadata_url for repository in description.repositories]
+    return RecipeNetwork(access=registration.network, urls=[*urls, *_key_urls(root)], hosts=registration.network_hosts)
 
 
-def _key_urls(folder: Path) -> list[str]:
+def _key_urls(root: etree._Element) -> list[str]:
     """The addresses from which kiwi fetches the keys of repositories."""
-    keys = [element.get("key", "").strip() for element in read_xml(folder).iterfind("repository/source/signing")]
+    keys = [element.get("key", "").strip() for element in root.iterfind("repository/source/signing")]
     return [key for key in keys if urlsplit(key).scheme in DEFAULT_PORTS]

@@ -18,16 +18,11 @@ MAX_INPUTS = 20
 def opaque_inputs(root: etree._Element, addresses: list[str], network: str) -> tuple[str, ...]:
     """One phrase for each such input of a recipe.
 
-    `root` is its description, `addresses` are those of the repositories that kiwi uses, without logins, and `network`
-    is the network of its builds.
+    `root` is its expanded description, `addresses` are those of the repositories that kiwi uses, without logins, and
+    `network` is the network of its builds.
     """
-    found = chain(_includes(root), _repositories(addresses), _base_images(root), _network(network))
+    found = chain(_repositories(addresses), _containers(root), _base_images(root), _network(network))
     return tuple(islice(found, MAX_INPUTS))
-
-
-def _includes(root: etree._Element) -> Iterator[str]:
-    for element in root.iterfind("include"):
-        yield f"the included description {element.get('from', '')[:_SHOWN]} is not read"
 
 
 def _repositories(addresses: list[str]) -> Iterator[str]:
@@ -40,6 +35,11 @@ def _base_images(root: etree._Element) -> Iterator[str]:
     for element in root.iterfind("preferences/type"):
         if base := element.get("derived_from"):
             yield f"the base image {base[:_SHOWN]} cannot be observed"
+
+
+def _containers(root: etree._Element) -> Iterator[str]:
+    for element in root.iterfind("containers/container"):
+        yield f"the container {element.get('name', '')[:_SHOWN]} cannot be observed"
 
 
 def _network(network: str) -> Iterator[str]:

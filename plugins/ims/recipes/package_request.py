@@ -5,19 +5,18 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from lxml import etree
 
 from ims.errors import ImsError
-from ims.recipes.description import APT, machine_repositories, read_xml
+from ims.recipes.description import APT, build_repositories
 
 # Package managers have their own rules for all other names that a description may contain.
 _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9+._-]*[A-Za-z0-9+])?")
 _WORDS = re.compile(r"[A-Za-z0-9._/-]+( [A-Za-z0-9._/-]+)*")
 _URL = re.compile(r"https?://[\x21-\x7e]+")
 _TYPES = {APT: "apt-deb"}
-_INSTALLED, _REMOVED = ("bootstrap", "image"), ("delete", "uninstall")
+_REMOVED = ("delete", "uninstall")
 
 
 class UnknownPackagesError(ImsError):
@@ -52,25 +51,22 @@ class PackageRequest:
     recommended: bool
 
 
-def read_package_request(folder: Path, arch: str) -> PackageRequest:
-    """Read the package request of a recipe.
+def read_package_request(root: etree._Element) -> PackageRequest:
+    """Read the package request of an expanded description.
 
     Raises UnknownPackagesError if the recipe uses a feature whose result only kiwi can determine.
     """
-    root = read_xml(folder)
     manager = (root.findtext("preferences/packagemanager") or "").strip()
     _reject_unpredictable(root)
     installed, removed, kinds = [], [], set()
     for section in root.iterfind("packages"):
         kind = section.get("type", "")
-        names = _names(section, arch)
+        names = _names(section)
         if kind in _REMOVED:
             removed += names
-        elif kind in _INSTALLED:
+        else:
             installed += names
             kinds.add(section.get("patternType", "onlyRequired"))
-        elif names:
-            raise UnknownPackagesError(f"the recipe has packages of the type {kind}")
     if len(kinds) > 1:
         raise UnknownPackagesError("the package sections of the recipe differ in patternType")
     return PackageRequest(
@@ -79,20 +75,15 @@ def read_package_request(folder: Path, arch: str) -> PackageRequest:
 
 
 def _reject_unpredictable(root: etree._Element) -> None:
-    for name in ("include", "packages/namedCollection", "packages/product", "packages/ignore", "packages/archive"):
+    for name in ("packages/namedCollection", "packages/product", "packages/ignore", "packages/archive"):
         if root.find(name) is not None:
             raise UnknownPackagesError(f"the recipe has <{name.rpartition('/')[2]}>")
-    for section in (*root.iterfind("packages"), *root.iterfind("preferences"), *root.iterfind("repository")):
-        if section.get("profiles"):
-            raise UnknownPackagesError("the recipe has profiles")
 
 
-def _names(section: etree._Element, arch: str) -> list[str]:
+def _names(section: etree._Element) -> list[str]:
     found = []
     for package in section.iterfind("package"):
-        name = package.get("name", "")
-        if package.get("arch") and arch not in package.get("arch", "").split(","):
-            continue
+        name = package.get("name", "").strip()
         if not _NAME.fullmatch(name):
             raise UnknownPackagesError(f"the recipe has {name!r}, which is not a plain package name")
         found.append(name)
@@ -100,7 +91,7 @@ def _names(section: etree._Element, arch: str) -> list[str]:
 
 
 def _sources(root: etree._Element, manager: str) -> Iterator[Source]:
-    for element, repository in machine_repositories(root, manager):
+    for element, repository in build_repositories(root, manager):
         if repository is None:
             raise UnknownPackagesError("the recipe has a repository whose address is not http or https")
         priority = element.get("priority", "0")

@@ -14,7 +14,8 @@ from pathlib import Path
 from lxml import etree
 
 from ims.recipes.archive import CONFIG
-from ims.recipes.description import read_xml
+from ims.recipes.expansion import Expansion
+from ims.recipes.expansion.selection import TRUE
 from ims.recipes.overlay import ATTRIBUTES, apply_attributes
 
 # Files that kiwi uses after all packages are installed.
@@ -33,25 +34,29 @@ PACKAGE_CHECKS = (
 _WHOLE = "config.whole.xml"
 
 
-def write_package_part(recipe: Path, folder: Path) -> None:
-    """Write to `folder` the description that only installs the packages of a rendered recipe.
+def write_package_part(recipe: Path, folder: Path, expansion: Expansion) -> None:
+    """Write to `folder` the description that only installs the packages of a rendered recipe and its expansion.
 
     It includes all files of the recipe that may have an effect on the packages.
     """
-    config = read_xml(recipe, comments=False)
+    config = expansion.root
     for element in [*config.iterfind("users"), *_packages(config, lambda kind: kind in _REMOVALS)]:
         config.remove(element)
     _drop(config.iterfind("packages/file"))
-    mentioned = {part for element in config.iter() for value in element.attrib.values() for part in _parts(str(value))}
-    _write(recipe, folder, config, exclude=set(LATE_FILES) - mentioned)
+    # kiwi writes the repositories of the image when all packages are installed.
+    _drop([element for element in config.iterfind("repository") if element.get("imageonly") in TRUE])
+    for repository in config.iterfind("repository"):
+        repository.attrib.pop("imageinclude", "")
+    late = {*LATE_FILES, *_profile_overlays(config)} - _mentioned(config)
+    _write(recipe, folder, config, exclude={expansion.file, *late})
 
 
-def write_image_part(recipe: Path, folder: Path) -> None:
+def write_image_part(recipe: Path, folder: Path, expansion: Expansion) -> None:
     """Write to `folder` the description of everything that happens after the packages are installed.
 
-    Scripts find the original `config.xml` in `/image`, as they do if there is only one description.
+    Scripts find the recipe's own file as `/image/config.xml`, as they do if there is only one description.
     """
-    config = read_xml(recipe, comments=False)
+    config = expansion.root
     for section in _packages(config, lambda kind: kind not in _REMOVALS):
         _drop(element for element in section if element.tag != "file")
         section.set("type", "image")
@@ -59,9 +64,25 @@ def write_image_part(recipe: Path, folder: Path) -> None:
             config.remove(section)
     whole = etree.SubElement(config, "packages", type="image")
     etree.SubElement(whole, "file", name=_WHOLE, target=f"/image/{CONFIG}")
-    _write(recipe, folder, config, exclude=(ATTRIBUTES, *_EARLY_FILES))
+    _write(recipe, folder, config, exclude=(expansion.file, ATTRIBUTES, *_EARLY_FILES))
     apply_attributes(recipe, folder)
-    os.link(recipe / CONFIG, folder / _WHOLE)
+    os.link(recipe / expansion.file, folder / _WHOLE)
+
+
+def _profile_overlays(config: etree._Element) -> Iterator[str]:
+    """The folders with further overlays: they have the names of profiles."""
+    return (str(profile.get("name")) for profile in config.iterfind("profiles/profile"))
+
+
+def _mentioned(config: etree._Element) -> set[str]:
+    """The names of files and folders that a description mentions, as far as can be known."""
+    values = (
+        str(value)
+        for element in config.iter()
+        for name, value in element.attrib.items()
+        if name != "profiles" and element.tag != "profile"
+    )
+    return {part for value in values for part in re.split("[/:]+", value)}
 
 
 def _packages(config: etree._Element, is_selected: Callable[[str], bool]) -> list[etree._Element]:
@@ -73,11 +94,6 @@ def _drop(elements: Iterable[etree._Element]) -> None:
         parent = element.getparent()
         assert parent is not None
         parent.remove(element)
-
-
-def _parts(value: str) -> Iterator[str]:
-    """The parts of an attribute that may be a path."""
-    yield from re.split("[/:]+", value)
 
 
 def _write(recipe: Path, folder: Path, config: etree._Element, exclude: Iterable[str]) -> None:

@@ -13,10 +13,12 @@ from ims.errors import PermanentError
 from ims.files import write_private
 from ims.recipes import archive
 from ims.recipes.build_inputs import recipe_digests
-from ims.recipes.description import Description, check_description, read_description
+from ims.recipes.description import Description, read_description
+from ims.recipes.expansion import Expansion, expand
 from ims.recipes.legacy_functions import find_legacy_functions
 from ims.recipes.network import RecipeNetwork, read_network
 from ims.recipes.package_request import PackageRequest, UnknownPackagesError, read_package_request
+from ims.recipes.registration import read_registration
 from ims.recipes.template import render
 
 log = logging.getLogger(__name__)
@@ -40,6 +42,7 @@ class RenderedRecipe(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
+    expansion: Expansion
     description: Description
     digests: RecipeDigests
     network: RecipeNetwork
@@ -60,10 +63,7 @@ class RenderedRecipe(BaseModel):
 
 
 class RecipeArchive(BaseModel):
-    """A recipe archive, the limits for its content, and the variables of its templates.
-
-    `arch` is the architecture for which packages are requested. If it `is_checked`, kiwi checks the description.
-    """
+    """A recipe archive, the limits for its content, the variables of its templates, and the architecture to build."""
 
     archive: Path
     folder: Path
@@ -71,7 +71,6 @@ class RecipeArchive(BaseModel):
     max_files: int
     variables: dict[str, str]
     arch: str
-    is_checked: bool
 
 
 class ReadArchive(BaseModel):
@@ -91,22 +90,28 @@ def read_archive(packed: RecipeArchive) -> ReadArchive:
     archive.unpack(packed.archive, folder, max_bytes=packed.max_bytes, max_files=packed.max_files)
     digest = archive.digest(folder)
     templates = render(folder, packed.variables)
+    for problem in find_legacy_functions(folder):
+        log.warning("%s", problem)
     recipe = read_recipe(folder, packed.arch)
     masking.hide(recipe.description.logins)
-    if packed.is_checked:
-        for problem in find_legacy_functions(folder):
-            log.warning("%s", problem)
-        check_description(folder)
     return ReadArchive(digest=digest, templates=templates, recipe=recipe)
 
 
 def read_recipe(folder: Path, arch: str) -> RenderedRecipe:
-    """Read a rendered recipe. Raises InputError if it is invalid."""
+    """Have kiwi read a rendered recipe. Raises InputError if it is invalid."""
+    registration, expansion = read_registration(folder), expand(folder, arch)
+    root = expansion.root
+    description = read_description(root, registration.network)
     request, unknown = None, ""
-    description, network = read_description(folder), read_network(folder)
     try:
-        request = read_package_request(folder, arch)
+        request = read_package_request(root)
     except UnknownPackagesError as error:
         unknown = error.reason
-    digests = RecipeDigests(**recipe_digests(folder))
-    return RenderedRecipe(description=description, digests=digests, network=network, request=request, unknown=unknown)
+    return RenderedRecipe(
+        expansion=expansion,
+        description=description,
+        digests=RecipeDigests(**recipe_digests(folder, expansion)),
+        network=read_network(registration, description, root),
+        request=request,
+        unknown=unknown,
+    )

@@ -21,7 +21,7 @@ from ims.images import reproducible
 from ims.images.tree import VOLATILE
 from ims.recipes import phases
 from ims.recipes.description import APT
-from ims.recipes.network import RecipeNetwork, read_network
+from ims.recipes.reading import RenderedRecipe
 from ims.removal import remove
 from ims.sandbox.call import NoSandboxError, call
 from ims.sandbox.network import SandboxNetwork
@@ -58,8 +58,9 @@ def run(step: Input) -> str:
     workspace = step.workspace
     for path in workspace.left_by_build():
         remove(path)
+    policy = RenderedRecipe.load(workspace.recipe_summary).network.policy()
     # Before any program of the recipe runs: it could put something else in the place of the descriptions.
-    policy = call(split_recipe, step, view_of(workspace), seconds=SPLIT_SECONDS).policy()
+    call(split_recipe, step, view_of(workspace), seconds=SPLIT_SECONDS)
     with package_cache(step.lineage, workspace) as packages, build_network(workspace, policy) as network:
         work = Work(**step.model_dump(), packages_folder=packages, started=int(time.time()))
         prepare_root(work, network)
@@ -67,13 +68,13 @@ def run(step: Input) -> str:
     return str(workspace.image_root)
 
 
-def split_recipe(step: Input) -> RecipeNetwork:
-    """Write the two descriptions that kiwi builds one after the other; in the sandbox. Returns the recipe's network."""
+def split_recipe(step: Input) -> None:
+    """Write the two descriptions that kiwi builds one after the other; in the sandbox."""
     workspace = step.workspace
+    expansion = RenderedRecipe.load(workspace.recipe_summary).expansion
     reproducible.clamp_times(workspace.recipe, kiwi.SOURCE_DATE_EPOCH)
-    phases.write_package_part(workspace.recipe, workspace.package_description)
-    phases.write_image_part(workspace.recipe, workspace.image_description)
-    return read_network(workspace.recipe)
+    phases.write_package_part(workspace.recipe, workspace.package_description, expansion)
+    phases.write_image_part(workspace.recipe, workspace.image_description, expansion)
 
 
 class Work(Input):

@@ -56,9 +56,7 @@ class FetchedRecipe(BaseModel):
 def run(step: Input) -> FetchedRecipe:
     """Leaves the rendered recipe in `recipe/`, what it says in `recipe.json`, and its secrets in `secrets.json`."""
     variables = use_secrets(step.templates, step.recipe_id, step.workspace)
-    found = fetch(
-        ObjectStore.from_environment(), step.path, variables, step.workspace, platform.machine(), is_checked=True
-    )
+    found = fetch(ObjectStore.from_environment(), step.path, variables, step.workspace, platform.machine())
     found.recipe.save(step.workspace.recipe_summary)
     description = found.recipe.description
     log.info(
@@ -113,12 +111,10 @@ def fetch(
     variables: Mapping[str, str],
     workspace: Workspace,
     arch: str,
-    *,
-    is_checked: bool = False,
 ) -> ReadArchive:
     """Fetch the recipe archive at the S3 address `path`, and unpack, render and read it in the sandbox.
 
-    The rendered recipe is in `recipe/`. If it `is_checked`, kiwi checks the description.
+    The rendered recipe is in `recipe/`.
     Raises PermanentError if it is not a recipe, MissingError or UnavailableError if it cannot be fetched.
     """
     limits = settings()
@@ -130,7 +126,6 @@ def fetch(
         max_files=limits.recipe_max_files,
         variables=dict(variables),
         arch=arch,
-        is_checked=is_checked,
     )
     found = call(read_archive, packed, view_of(workspace), seconds=READ_SECONDS)
     workspace.recipe_archive.unlink(missing_ok=True)
