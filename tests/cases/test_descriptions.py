@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from ims.errors import InputError
+from ims.errors import ConfigurationError, InputError
+from ims.recipes import expansion
 from ims.recipes.description import Description, read_description
 from ims.recipes.expansion import expand
 from ims.recipes.package_request import read_package_request
@@ -82,6 +83,39 @@ def test_change_of_an_include(included: RenderedRecipe, tmp_path: Path) -> None:
     changed = read_recipe(folder, "x86_64")
     assert changed.digests.description != included.digests.description
     assert read_recipe(folder, "x86_64").digests == changed.digests
+
+
+def old(folder: Path, schema: str) -> Path:
+    """A recipe of an older schema, in which a package manager had another name."""
+    body = PREFERENCES.replace("dnf4", "dnf") + f'<include from="this://./{folder.name}.xml"/>'
+    write(folder, PROFILES + body)
+    (folder / f"{folder.name}.xml").write_text(f"<image>{REPOSITORY}{PACKAGES}</image>")
+    text = (folder / "config.xml").read_text()
+    (folder / "config.xml").write_text(text.replace('schemaversion="7.4"', f'schemaversion="{schema}"'))
+    return folder
+
+
+@pytest.mark.parametrize("schema", ["6.8", "6.9", "7.1", "7.3"])
+def test_older_schema(tmp_path: Path, schema: str) -> None:
+    """kiwi 9 converts it, also if it has includes."""
+    found = read(old(tmp_path / "old", schema), profiles=("Common",))
+    assert (found.package_manager, found.packages) == ("dnf4", ("filesystem",))
+    assert addresses(found) == ["http://site.example/rpm"]
+
+
+def test_error_in_an_older_schema(tmp_path: Path) -> None:
+    """The reason is that of kiwi 9."""
+    folder = old(tmp_path / "old", "6.8")
+    (folder / "config.xml").write_text((folder / "config.xml").read_text().replace("<type ", '<type bogus="1" '))
+    with pytest.raises(InputError, match=r"does not accept config\.xml: .*bogus"):
+        expand(folder, "x86_64")
+
+
+def test_without_kiwi_9(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The error says what is missing, and how to install it."""
+    monkeypatch.setattr(expansion, "KIWI_9", tmp_path / "gone")
+    with pytest.raises(ConfigurationError, match=r"older than 7\.4, and kiwi 9.* is not installed\. Run: make setup"):
+        expand(old(tmp_path / "old", "6.8"), "x86_64")
 
 
 def test_missing_include(tmp_path: Path) -> None:

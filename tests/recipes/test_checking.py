@@ -72,7 +72,7 @@ def test_everything_at_once(recipe: Path) -> None:
     """Templates, links, functions and references: one sentence for each."""
     (recipe / "link").symlink_to("/etc/passwd")
     (recipe / "other").symlink_to("../outside")
-    templates(recipe, "baseMount\necho {{ SITE }}\nsuseConfig\n")
+    templates(recipe, "baseGetProfilesUsed\necho {{ SITE }}\nsuseRemoveYaST\nsuseConfig\n")
     found = problems(recipe, {"TOKEN": "secret:"})
     assert [text.split(":")[0] for text in found] == [
         "the template variable TOKEN",

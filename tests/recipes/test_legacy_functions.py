@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import re
+import subprocess
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
 
-from ims.recipes.legacy_functions import REPLACEMENTS, find_legacy_functions
+from ims.recipes.legacy_functions import PROVIDED, REPLACEMENTS, find_legacy_functions, provided_functions
 
 
 def found(tmp_path: Path, text: str) -> list[str]:
@@ -36,6 +37,18 @@ def test_script_of_an_old_recipe(tmp_path: Path) -> None:
     assert problems[0] == "config.sh, line 3: kiwi no longer has baseMount: remove the line: kiwi does it"
     assert "suseConfig" in problems[1]
     assert "timezone" in problems[1]
+
+
+def test_provided_functions(tmp_path: Path) -> None:
+    """They warn and succeed, whatever their arguments; a recipe that calls only these can be pushed."""
+    script = tmp_path / "config.sh"
+    script.write_text(f"set -e\n{provided_functions()}" + "".join(f"{name} --all x\n" for name in PROVIDED))
+    done = subprocess.run(["bash", script], capture_output=True, text=True, check=True)
+    assert [line.split()[0] for line in done.stderr.splitlines()] == list(PROVIDED)
+    others = REPLACEMENTS.keys() - PROVIDED.keys()
+    assert list(find_legacy_functions(tmp_path, others)) == []
+    assert len(found(tmp_path, "suseConfig\nsuseRemoveYaST\n")) == 2
+    assert len(list(find_legacy_functions(tmp_path, others))) == 1
 
 
 CALLS = [

@@ -29,7 +29,7 @@ from ims.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
-PROCEDURE = 2
+PROCEDURE = 3
 """The version of the procedure that installs packages. Raise it to make all cached package roots obsolete."""
 _PROGRAMS = {APT: ("apt-get", "dpkg")}
 _SUFFIX = ".squashfs"

@@ -16,7 +16,7 @@ from ims.recipes.archive import unpack
 from ims.recipes.description import read_description
 from ims.recipes.expansion import KIWI, expand
 from ims.recipes.expansion.xml import read_xml
-from ims.recipes.legacy_functions import find_legacy_functions
+from ims.recipes.legacy_functions import PROVIDED, REPLACEMENTS, find_legacy_functions
 from ims.recipes.secrets import secret_name
 from ims.recipes.template import MAX_TEMPLATE, render, template_names
 from ims.recipes.unpacking import BadEntriesError
@@ -33,7 +33,7 @@ def find_problems(
     `archive` is the packed `folder`. The service checks everything again; only it knows the values of secrets.
     """
     values, problems = _plain_values(variables)
-    problems += find_legacy_functions(folder)
+    problems += find_legacy_functions(folder, REPLACEMENTS.keys() - PROVIDED.keys())
     with TemporaryDirectory() as temporary:
         unpacked = Path(temporary) / "recipe"
         try:
