@@ -40,7 +40,12 @@ with DAG(
         task_id="fetch_recipe",
         multiple_outputs=True,
         arch=arch,
-        inputs={**workspace, "recipe_id": dag.param("artifact_id"), "path": XComArg(job, "path")},
+        inputs={
+            **workspace,
+            "recipe_id": dag.param("artifact_id"),
+            "path": XComArg(job, "path"),
+            "profiles": XComArg(job, "profiles"),
+        },
     )
     repositories = RepositoriesSensor(
         task_id="wait_for_repositories",

@@ -21,6 +21,10 @@ _KEY = "Id of the public key that may log in to the shell of the job. The page I
 SCRIPT_LENGTH = 8192
 """The most characters of a script. It is part of the command line of a step, which the kernel limits to 128 KiB."""
 
+MAX_PROFILES = 20
+Profile = Annotated[str, Field(pattern=r"^[^\s,\x00-\x1f\x7f-][^\s,\x00-\x1f\x7f]*$", max_length=100)]
+"""The name of a profile of a description."""
+
 MAX_LEASE = 30 * 86400
 """The longest lease of a shell or a script, in seconds. The lease of a shell can be extended."""
 MAX_REPOSITORY_WAIT = 86400
@@ -138,6 +142,13 @@ class CreateParams(JobParams):
         "Debug shell",
         False,
         "Open a shell on the image root if the build fails or the image cannot be packed.",
+    )
+    profiles: list[Profile] = _field(
+        "Image",
+        "Profiles",
+        [],
+        "Profiles of the description to build. Empty: those of the recipe.",
+        max_length=MAX_PROFILES,
     )
     repository_timeout: int = _field(
         "Repositories",

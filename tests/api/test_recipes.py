@@ -32,6 +32,7 @@ DEFAULTS: dict[str, Any] = {
     "arch": "x86_64",
     "nightly": False,
     "nightly_failures": 0,
+    "profiles": [],
 }
 DISTRIBUTIONS = ("sles12", "sles15", "centos7", "debian12", "debian13", "opensuse-leap15", "rocky9")
 VARIABLES = [{"key": "REPOSITORY", "value": "https://example.org/a?b=c"}, {"key": "_x1", "value": ""}]
@@ -46,6 +47,10 @@ BAD_FIELDS = {
     "recipe_type": Refused({**REQUIRED, "recipe_type": "docker"}, 422, ("recipe_type",)),
     "distribution": Refused({**REQUIRED, "linux_distribution": "amiga"}, 422, ("linux_distribution",)),
     "arch": Refused({**REQUIRED, "arch": "riscv64"}, 422, ("arch",)),
+    "profile empty": Refused({**REQUIRED, "profiles": [""]}, 422, ("profiles",)),
+    "profile option": Refused({**REQUIRED, "profiles": ["--debug"]}, 422, ("profiles",)),
+    "two profiles in one": Refused({**REQUIRED, "profiles": ["a,b"]}, 422, ("profiles",)),
+    "many profiles": Refused({**REQUIRED, "profiles": ["a"] * 21}, 422, ("profiles",)),
     "arch null": Refused({**REQUIRED, "arch": None}, 422, ("arch",)),
     "dkms null": Refused({**REQUIRED, "require_dkms": None}, 422, ("require_dkms",)),
     "dkms word": Refused({**REQUIRED, "require_dkms": "perhaps"}, 422, ("require_dkms",)),
@@ -164,6 +169,7 @@ def test_every_field(api: httpx.Client, tasks: httpx.Client, archive: str) -> No
         "arch": "aarch64",
         "nightly": True,
         "nightly_failures": 2,
+        "profiles": ["Base", "Lab"],
     }
     recipe = make(tasks, **given)
     assert_new(recipe, given)
@@ -273,6 +279,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "dkms": {"require_dkms": False},
     "dictionary": {"template_dictionary": [{"key": "OTHER", "value": "1"}]},
     "nightly": {"nightly": True},
+    "profiles": {"profiles": ["Lab"]},
     "failures": {"nightly_failures": 2},
     "no dictionary": {"template_dictionary": []},
     "all": {"arch": "aarch64", "require_dkms": False, "template_dictionary": VARIABLES[:1]},

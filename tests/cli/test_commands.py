@@ -40,7 +40,7 @@ def test_create_a_recipe(program: Program, fake: FakeService) -> None:
     program.json(
         *("recipes", "create", "--name", "x", "--recipe-type", "kiwi-ng", "--linux-distribution", "sles15"),
         *("--link-type", "s3", "--link-path", "s3://a/b", "--link-etag", "e", "--arch", "aarch64"),
-        *("--require-dkms", "false", "--nightly", "True"),
+        *("--require-dkms", "false", "--nightly", "True", "--profiles", "Base,Lab"),
         *("--template-dictionary-key", "A,B", "--template-dictionary-value", "1,2"),
     )
     assert fake.sent("POST") == [
@@ -52,6 +52,7 @@ def test_create_a_recipe(program: Program, fake: FakeService) -> None:
             "arch": "aarch64",
             "require_dkms": False,
             "nightly": True,
+            "profiles": ["Base", "Lab"],
             "template_dictionary": [{"key": "A", "value": "1"}, {"key": "B", "value": "2"}],
         }
     ]

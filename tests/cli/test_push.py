@@ -61,7 +61,7 @@ def test_one_problem(program: Program, fake: FakeService, store: Path, recipe: P
 
 def test_many_problems(program: Program, fake: FakeService, store: Path, recipe: Path) -> None:
     """Each has a line of its own."""
-    (recipe / "config.sh").write_text("baseMount\nsuseConfig\n")
+    (recipe / "config.sh").write_text("suseRemoveYaST\nbaseStripDocs\nbaseMount\n")
     done = program.run("recipes", "push", recipe)
     assert done.code == 2
     lines = done.stderr.splitlines()

@@ -53,10 +53,10 @@ def store(monkeypatch: pytest.MonkeyPatch) -> FakeStore:
     return found
 
 
-def open_workspace(artifact_id: str = "r1", size_gib: int | None = None) -> Any:
+def open_workspace(artifact_id: str = "r1", size_gib: int | None = None, **params: Any) -> Any:
     """Run the task."""
     task = OpenWorkspaceOperator(task_id="open_workspace", kind="recipes", artifact_id=artifact_id, size_gib=size_gib)
-    return task.execute(make_context(image_root_archive_name="site-1"))
+    return task.execute(make_context(image_root_archive_name="site-1", **params))
 
 
 @pytest.mark.usefixtures("api", "runtime")
@@ -71,7 +71,17 @@ def test_open_workspace() -> None:
         "image_name": "site-1",
         "path": "s3://recipes/r1.tar.gz",
         "arch": "x86_64",
+        "profiles": [],
     }
+
+
+@pytest.mark.usefixtures("runtime")
+def test_profiles(api: FakeApi) -> None:
+    """Those of the job count; without them, those of the recipe."""
+    api.answers["recipes/r1"] = {**RECIPE, "profiles": ["Base"]}
+    assert open_workspace()["profiles"] == ["Base"]
+    assert open_workspace(profiles=[])["profiles"] == ["Base"]
+    assert open_workspace(profiles=["Lab"])["profiles"] == ["Lab"]
 
 
 @pytest.mark.usefixtures("api", "runtime")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -112,9 +112,12 @@ def test_recipes_are_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
 OWN = nightly_run_id(RUN_ID, "r1")
 
 
-def job(run_id: str, artifact_id: str = "r1", *, enable_debug: bool = False) -> dict[str, Any]:
+def job(
+    run_id: str, artifact_id: str = "r1", *, enable_debug: bool = False, profiles: Sequence[str] = ()
+) -> dict[str, Any]:
     """A running job."""
-    return {"dag_run_id": run_id, "artifact_id": artifact_id, "enable_debug": enable_debug}
+    fields = {"enable_debug": enable_debug, "profiles": list(profiles)}
+    return {"dag_run_id": run_id, "artifact_id": artifact_id, **fields}
 
 
 def build(monkeypatch: pytest.MonkeyPatch, context: Context, *jobs: dict[str, Any]) -> BuildRecipeOperator:
@@ -129,6 +132,7 @@ OTHERS = {
     "no job": [],
     "a job for another recipe": [job("other", "r2")],
     "a job that would wait for a user": [job("other", enable_debug=True)],
+    "a job of other profiles": [job("other", profiles=["Lab"])],
 }
 
 

@@ -25,6 +25,7 @@ def recipe(identity: str, **fields: Any) -> dict[str, Any]:
         "template_dictionary": [{"key": "RELEASE", "value": "15"}],
         "nightly": True,
         "nightly_failures": 0,
+        "profiles": [],
         **fields,
     }
 

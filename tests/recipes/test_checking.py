@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from ims.recipes import archive, checking
-from ims.recipes.checking import find_problems
+from ims.recipes.checking import Built, find_problems
 
 CONFIG = """\
 <?xml version="1.0" encoding="utf-8"?>
@@ -44,7 +44,7 @@ def problems(recipe: Path, variables: Mapping[str, str], max_bytes: int = 10**6)
     """What is wrong with a recipe."""
     packed = recipe.with_name("recipe.tar.gz")
     archive.pack(recipe, packed)
-    return find_problems(recipe, packed, variables, max_bytes=max_bytes, max_files=100)
+    return find_problems(recipe, packed, variables, Built(), max_bytes=max_bytes, max_files=100)
 
 
 def templates(recipe: Path, text: str) -> None:

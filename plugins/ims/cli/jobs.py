@@ -12,7 +12,7 @@ from rich.console import Console
 from ims.cli import following, shells
 from ims.cli.login import connect
 from ims.cli.option_groups import with_groups
-from ims.cli.options import DkmsOption, DryRun, JobId, OnlyName, Truth, given, group, truth
+from ims.cli.options import DkmsOption, DryRun, JobId, OnlyName, Truth, given, group, profile_names, truth
 from ims.cli.output import FormatOption, clean, for_people, say, show_list, show_record
 from ims.cli.resources import IMAGES, JOBS, PUBLIC_KEYS, RECIPES, remove
 
@@ -63,6 +63,9 @@ class JobOptions:
     repository_timeout: Annotated[
         int | None, typer.Option(help="Seconds to wait until every repository of the recipe answers.")
     ] = None
+    profiles: Annotated[str | None, typer.Option(help="Profiles of the description to build, separated by commas.")] = (
+        None
+    )
     network: Annotated[
         Network | None, typer.Option(help="What a shell or script of a customization may reach.", case_sensitive=False)
     ] = None
@@ -85,6 +88,7 @@ class JobOptions:
             ssh_containers=self._ssh_containers(),
             lease=self.lease,
             repository_timeout=self.repository_timeout,
+            profiles=profile_names(self.profiles),
             network=self.network,
             script=self.script.read() if self.script is not None else None,
             playbook=self.playbook,

@@ -74,6 +74,11 @@ def comma_separated(keys: str | None, values: str | None) -> list[dict[str, str]
     return [{"key": key, "value": value} for key, value in zip(left, right, strict=True)]
 
 
+def profile_names(text: str | None) -> list[str] | None:
+    """Return the names in a list that is separated by commas, or None if none was given."""
+    return None if text is None else [name for name in text.split(",") if name]
+
+
 def assignments(texts: Iterable[str]) -> dict[str, str]:
     """Parse `KEY=VALUE` texts. Raises InputError if a text has no key or no `=`."""
     found = {}

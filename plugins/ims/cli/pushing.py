@@ -35,7 +35,7 @@ def push_to(place: ObjectName, client: ImsClient, store: ObjectStore, folder: Pa
     with TemporaryDirectory() as temporary:
         packed = Path(temporary) / "recipe.tar.gz"
         left_out = archive.pack(folder, packed)
-        _check(folder, packed, {item["key"]: item["value"] for item in fields.get("template_dictionary") or ()})
+        _check(folder, packed, fields)
         stored = store.upload(packed, place, {})
     if left_out:
         say(f"left out: {listed(left_out)}")
@@ -43,14 +43,19 @@ def push_to(place: ObjectName, client: ImsClient, store: ObjectStore, folder: Pa
     return dict(client.create("recipes", recipe_type="kiwi-ng", link=link, **fields))
 
 
-def _check(folder: Path, packed: Path, variables: Mapping[str, str]) -> None:
-    """Raises InputError if a build of the recipe would fail. Prints the problems if there are several."""
-    from ims.recipes.checking import find_problems
+def _check(folder: Path, packed: Path, fields: Mapping[str, Any]) -> None:
+    """Raises InputError if a build of such a recipe would fail. Prints the problems if there are several."""
+    from ims.recipes.checking import Built, find_problems
     from ims.settings import settings
 
     limits = settings()
     problems = find_problems(
-        folder, packed, variables, max_bytes=limits.recipe_max_mib * 1024 * 1024, max_files=limits.recipe_max_files
+        folder,
+        packed,
+        {item["key"]: item["value"] for item in fields.get("template_dictionary") or ()},
+        Built(fields.get("arch", "x86_64"), fields.get("profiles") or ()),
+        max_bytes=limits.recipe_max_mib * 1024 * 1024,
+        max_files=limits.recipe_max_files,
     )
     if len(problems) == 1:
         raise InputError(problems[0])

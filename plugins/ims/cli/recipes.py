@@ -22,6 +22,7 @@ from ims.cli.options import (
     dictionary,
     given,
     group,
+    profile_names,
     truth,
 )
 from ims.cli.output import FormatOption, say, show_record
@@ -39,6 +40,11 @@ Nightly = Annotated[
 ]
 
 
+ProfilesOption = Annotated[
+    str | None, typer.Option(help="Profiles of the description that jobs build, separated by commas.")
+]
+
+
 @dataclass(frozen=True)
 class RecipeOptions(LinkOptions):
     """The fields of a recipe that can be set when it is created and changed later."""
@@ -46,6 +52,7 @@ class RecipeOptions(LinkOptions):
     arch: ArchOption = None
     require_dkms: DkmsOption = None
     nightly: Nightly = None
+    profiles: ProfilesOption = None
     template_dictionary_key: Annotated[
         str | None, typer.Option(help="Names of template variables, separated by commas.")
     ] = None
@@ -57,6 +64,7 @@ class RecipeOptions(LinkOptions):
             arch=self.arch,
             require_dkms=truth(self.require_dkms),
             nightly=truth(self.nightly),
+            profiles=profile_names(self.profiles),
             link=self.link(),
             template_dictionary=comma_separated(self.template_dictionary_key, self.template_dictionary_value),
         )
@@ -108,6 +116,7 @@ def push(
     ] = None,
     arch: ArchOption = None,
     nightly: Nightly = None,
+    profiles: ProfilesOption = None,
     _format: FormatOption = None,
 ) -> None:
     """Check a recipe folder, pack it, upload it and register it.
@@ -126,7 +135,9 @@ def push(
     from ims.cli.pushing import push as push_folder
     from ims.recipes.registration import read_registration
 
-    options = given(name=name, linux_distribution=distribution, arch=arch, nightly=truth(nightly))
+    options = given(
+        name=name, linux_distribution=distribution, arch=arch, nightly=truth(nightly), profiles=profile_names(profiles)
+    )
     fields = {
         "name": folder.resolve().name,
         "linux_distribution": "sles15",

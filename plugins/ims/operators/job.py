@@ -22,8 +22,8 @@ from ims.storage.objects import ObjectName
 class OpenWorkspaceOperator(ImsOperator):
     """Looks up the record that the job works on, and creates the workspace of the job.
 
-    Results: `workspace`, `job_id`, the `image_id` and `image_name` of the new image, and the `path`, `arch` and
-    `lineage` of the record.
+    Results: `workspace`, `job_id`, the `image_id` and `image_name` of the new image, the `path`, `arch` and `lineage`
+    of the record, and the `profiles` to build: those of the job or, if it has none, of the record.
     """
 
     template_fields = (*ImsOperator.template_fields, "artifact_id", "size_gib")
@@ -54,6 +54,7 @@ class OpenWorkspaceOperator(ImsOperator):
             "path": record["link"]["path"],
             "arch": record["arch"],
             "lineage": lineage_id(record["name"], record["arch"]),
+            "profiles": context["params"].get("profiles") or record.get("profiles") or [],
         }
 
 

@@ -126,10 +126,10 @@ class BuildRecipeOperator(TriggerDagRunOperator):
 
 
 def _running_build(client: ImsClient, recipe_id: str) -> str | None:
-    """Returns the run of a job that builds a recipe and will not wait for a user, or None if there is none."""
+    """Returns the run of a job that builds a recipe as a night does and does not wait for a user, or None."""
     jobs = client.get("jobs", job_type="create", status=list(CREATE_IMAGE.required_statuses))
-    found = (job["dag_run_id"] for job in jobs if job["artifact_id"] == recipe_id and not job["enable_debug"])
-    return next(found, None)
+    same = (job for job in jobs if job["artifact_id"] == recipe_id and not job["enable_debug"] and not job["profiles"])
+    return next((job["dag_run_id"] for job in same), None)
 
 
 class SummarizeOperator(ImsOperator):

@@ -82,6 +82,7 @@ def _to_plan(client: ImsClient, recipe: dict[str, Any]) -> RecipeToPlan:
         name=recipe["name"],
         path=recipe["link"]["path"],
         arch=recipe["arch"],
+        profiles=recipe["profiles"],
         image_id=image["id"] if image is not None else None,
         manifest=image["link"]["path"] if image is not None and image["link"] is not None else None,
     )

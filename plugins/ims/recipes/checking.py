@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import platform
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -25,8 +25,22 @@ _PLACEHOLDER = "ims-no-value-of-"
 _OPTIONAL = {"default", "d", "defined", "undefined"}
 
 
+@dataclass(frozen=True)
+class Built:
+    """What of a recipe is built: an architecture and profiles. Without profiles, those that the description imports."""
+
+    arch: str = "x86_64"
+    profiles: Sequence[str] = ()
+
+
 def find_problems(
-    folder: Path, archive: Path, variables: Mapping[str, str], *, max_bytes: int, max_files: int
+    folder: Path,
+    archive: Path,
+    variables: Mapping[str, str],
+    built: Built,
+    *,
+    max_bytes: int,
+    max_files: int,
 ) -> list[str]:
     """What would make a build of a recipe fail: one sentence for each problem, with file and line where they are known.
 
@@ -41,7 +55,7 @@ def find_problems(
         except InputError as error:
             entries = error.problems if isinstance(error, BadEntriesError) else [str(error)]
             return [*problems, *entries, *_missing_variables(folder, values).values()]
-        return [*problems, *_find_in_description(unpacked, values)]
+        return [*problems, *_find_in_description(unpacked, values, built)]
 
 
 def _plain_values(variables: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
@@ -56,7 +70,7 @@ def _plain_values(variables: Mapping[str, str]) -> tuple[dict[str, str], list[st
     return values, problems
 
 
-def _find_in_description(unpacked: Path, values: Mapping[str, str]) -> Iterator[str]:
+def _find_in_description(unpacked: Path, values: Mapping[str, str], built: Built) -> Iterator[str]:
     """The problems of templates and of `config.xml`, which is rendered in place."""
     try:
         render(unpacked, values)
@@ -71,14 +85,14 @@ def _find_in_description(unpacked: Path, values: Mapping[str, str]) -> Iterator[
         except InputError as other:
             yield str(other)
             return
-    yield from _find_in_config(unpacked)
+    yield from _find_in_config(unpacked, built)
 
 
-def _find_in_config(unpacked: Path) -> Iterator[str]:
+def _find_in_config(unpacked: Path, built: Built) -> Iterator[str]:
     try:
         read_xml(unpacked)
         if KIWI.exists():
-            read_description(expand(unpacked, platform.machine()).root)
+            read_description(expand(unpacked, built.arch, built.profiles).root)
     except (InputError, ConfigurationError) as error:
         if _PLACEHOLDER not in str(error):
             yield str(error)

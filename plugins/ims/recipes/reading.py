@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -63,7 +64,10 @@ class RenderedRecipe(BaseModel):
 
 
 class RecipeArchive(BaseModel):
-    """A recipe archive, the limits for its content, the variables of its templates, and the architecture to build."""
+    """A recipe archive, the limits for its content, and the variables of its templates.
+
+    `arch` and `profiles` are built. Without profiles, those that the description imports.
+    """
 
     archive: Path
     folder: Path
@@ -71,6 +75,7 @@ class RecipeArchive(BaseModel):
     max_files: int
     variables: dict[str, str]
     arch: str
+    profiles: list[str] = Field(default_factory=list)
 
 
 class ReadArchive(BaseModel):
@@ -92,14 +97,14 @@ def read_archive(packed: RecipeArchive) -> ReadArchive:
     templates = render(folder, packed.variables)
     for problem in find_legacy_functions(folder):
         log.warning("%s", problem)
-    recipe = read_recipe(folder, packed.arch)
+    recipe = read_recipe(folder, packed.arch, packed.profiles)
     masking.hide(recipe.description.logins)
     return ReadArchive(digest=digest, templates=templates, recipe=recipe)
 
 
-def read_recipe(folder: Path, arch: str) -> RenderedRecipe:
+def read_recipe(folder: Path, arch: str, profiles: Sequence[str] = ()) -> RenderedRecipe:
     """Have kiwi read a rendered recipe. Raises InputError if it is invalid."""
-    registration, expansion = read_registration(folder), expand(folder, arch)
+    registration, expansion = read_registration(folder), expand(folder, arch, profiles)
     root = expansion.root
     description = read_description(root, registration.network)
     request, unknown = None, ""

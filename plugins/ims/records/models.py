@@ -104,6 +104,7 @@ class Recipe(Linked, Record):
     require_dkms: Mapped[bool] = mapped_column(default=True)
     nightly: Mapped[bool] = mapped_column(default=False, server_default=false())
     nightly_failures: Mapped[int] = mapped_column(default=0, server_default="0")
+    profiles: Mapped[list[str]] = mapped_column(JSON, default=list, server_default="[]")
 
 
 class Image(Linked, Record):

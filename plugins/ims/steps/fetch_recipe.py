@@ -32,10 +32,11 @@ READ_SECONDS = 900
 
 
 class Input(StepInput):
-    """`path` is the S3 address of the recipe archive."""
+    """`path` is the S3 address of the recipe archive. Without `profiles`, the imported ones are built."""
 
     recipe_id: str
     path: str
+    profiles: list[str] = Field(default_factory=list)
     templates: TemplateValues = Field(default_factory=TemplateValues)
 
 
@@ -56,7 +57,8 @@ class FetchedRecipe(BaseModel):
 def run(step: Input) -> FetchedRecipe:
     """Leaves the rendered recipe in `recipe/`, what it says in `recipe.json`, and its secrets in `secrets.json`."""
     variables = use_secrets(step.templates, step.recipe_id, step.workspace)
-    found = fetch(ObjectStore.from_environment(), step.path, variables, step.workspace, platform.machine())
+    store, arch = ObjectStore.from_environment(), platform.machine()
+    found = fetch(store, step.path, variables, step.workspace, arch, step.profiles)
     found.recipe.save(step.workspace.recipe_summary)
     description = found.recipe.description
     log.info(
@@ -111,6 +113,7 @@ def fetch(
     variables: Mapping[str, str],
     workspace: Workspace,
     arch: str,
+    profiles: Sequence[str] = (),
 ) -> ReadArchive:
     """Fetch the recipe archive at the S3 address `path`, and unpack, render and read it in the sandbox.
 
@@ -126,6 +129,7 @@ def fetch(
         max_files=limits.recipe_max_files,
         variables=dict(variables),
         arch=arch,
+        profiles=list(profiles),
     )
     found = call(read_archive, packed, view_of(workspace), seconds=READ_SECONDS)
     workspace.recipe_archive.unlink(missing_ok=True)

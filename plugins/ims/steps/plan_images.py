@@ -39,6 +39,7 @@ class RecipeToPlan(BaseModel):
     name: str
     path: str
     arch: str
+    profiles: list[str] = Field(default_factory=list)
     image_id: str | None = None
     manifest: str | None = None
 
@@ -98,7 +99,7 @@ def _decide(store: ObjectStore, recipe: RecipeToPlan, step: Input, workspace: Wo
     remove(workspace.root)
     workspace.root.mkdir(parents=True)
     variables = use_secrets(step.templates, recipe.recipe_id, workspace)
-    rendered = fetch(store, recipe.path, variables, workspace, recipe.arch).recipe
+    rendered = fetch(store, recipe.path, variables, workspace, recipe.arch, recipe.profiles).recipe
     now = inputs.collect(rendered, recipe.arch, step.boot_files)
 
     def resolve() -> Sequence[Package]:

@@ -18,7 +18,7 @@ from ims.api.http.owners import SERVICE
 from ims.api.http.schemas import Arch, ArtifactLink, Id, LinkOut, Name, PatchBody, RecordOut, RequestBody, Text
 from ims.api.http.services import RecordsService, StoreService
 from ims.errors import InputError
-from ims.params import Identity
+from ims.params import MAX_PROFILES, Identity, Profile
 from ims.recipes.secrets import has_login, secret_name
 from ims.records.models import Image, Recipe
 from ims.records.selection import Selection
@@ -76,6 +76,7 @@ class RecipeIn(RequestBody):
     require_dkms: bool = True
     arch: Arch = "x86_64"
     nightly: bool = False
+    profiles: list[Profile] = Field(default_factory=list, max_length=MAX_PROFILES)
     nightly_failures: Annotated[FailedNights, SERVICE] = 0
 
 
@@ -91,6 +92,7 @@ class RecipePatch(PatchBody):
     require_dkms: bool | None = None
     arch: Arch | None = None
     nightly: bool | None = None
+    profiles: Annotated[list[Profile], Field(max_length=MAX_PROFILES)] | None = None
     nightly_failures: Annotated[FailedNights | None, SERVICE] = None
 
 
@@ -104,6 +106,9 @@ class RecipeOut(RecordOut):
     require_dkms: bool
     arch: str
     nightly: bool
+    profiles: list[str] = Field(
+        description="Profiles of the description that jobs build. Empty: those that the description imports."
+    )
     nightly_failures: int
 
 

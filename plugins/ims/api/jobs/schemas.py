@@ -91,6 +91,10 @@ class JobOut(BaseModel):
     initrd_file_name: str
     kernel_parameters_file_name: str
     require_dkms: bool
+    profiles: list[str] = Field(
+        default_factory=list,
+        description="The profiles that the job builds, if it set them. Empty: those of the recipe.",
+    )
     ssh_containers: list[ShellState] | None = Field(None, description="null if the job opens no shell")
     resultant_image_id: str | None
     kubernetes_job: str | None = None
