@@ -16,6 +16,8 @@ from uuid import uuid4
 
 import pytest
 
+from ims.errors import InputError
+from ims.images.files import MAX_FILES, read_lines
 from ims.runtime.local.runtime import LocalRuntime
 from ims.stack import postgres
 from tests.api.offline import offline_api
@@ -212,3 +214,11 @@ def test_everything_in_a_workspace(tmp_path: Path, configure: Callable[..., None
     LocalRuntime().close_workspace(workspace.name)
     assert not workspace.exists()
     assert (outside / "kept").exists()
+
+
+def test_list_of_files_with_many_short_lines() -> None:
+    """A list of a few MB, which a user uploads and a viewer compares, does not keep the API busy for minutes."""
+    packed = gzip.compress(b"{}\n" * (MAX_FILES + 1_000_000), 1)
+    with pytest.raises(InputError, match="too long"):
+        for _ in read_lines([packed], "x"):
+            pass

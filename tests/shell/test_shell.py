@@ -676,6 +676,8 @@ def test_shell_that_cannot_be_served(key: Path, root: Path, rootfs: Path, tmp_pa
         ("rm bin/sh", "the image cannot run its own shell"),
         ("ln -s /etc sys", "/sys of the image is not a folder"),
         ("rm etc/resolv.conf; ln -s resolv.conf etc/resolv.conf", "is a link to itself"),
+        ("rm etc/resolv.conf; ln -s / etc/resolv.conf", "resolv.conf of the image is a folder"),
+        ("rm etc/resolv.conf; ln -s /run etc/resolv.conf", "resolv.conf of the image is a folder"),
     ],
 )
 def test_image_that_cannot_be_served(key: Path, root: Path, spoil: str, reason: str) -> None:

@@ -21,7 +21,8 @@ from ims.images.tree import walk
 
 LIST = "files.jsonl.gz"
 MAX_LINE = 64 * 1024  # path and target have up to 4096 bytes each; a byte takes up to four characters of two bytes
-MAX_BYTES = 2 * 1024**3  # of the unpacked list: ten million files
+MAX_BYTES = 2 * 1024**3  # of the unpacked list
+MAX_FILES = 2_000_000  # the API reads 100,000 lines in a second, and a list of a few MB can unpack to 100 million
 _CHUNK = 1024 * 1024
 
 _TYPES = {
@@ -62,11 +63,11 @@ def write_files(root: Path, target: Path, excluded: Collection[str]) -> None:
 
 def read_lines(chunks: Iterable[bytes], name: object) -> Iterator[bytes]:
     """The lines of a compressed list. Raises InputError if it is damaged or too long."""
-    rest, size = b"", 0
+    rest, size, count = b"", 0, 0
     for data in _unpacked(chunks, name):
-        size += len(data)
         *lines, rest = (rest + data).split(b"\n")
-        if size > MAX_BYTES or len(rest) > MAX_LINE:
+        size, count = size + len(data), count + len(lines)
+        if size > MAX_BYTES or count > MAX_FILES or len(rest) > MAX_LINE:
             raise InputError(f"the list of files {name} is too long")
         yield from lines
 

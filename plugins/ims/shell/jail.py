@@ -146,14 +146,17 @@ class SessionView:
 def find_resolv_conf(root: Path) -> PurePosixPath:
     """The path in the image that /etc/resolv.conf refers to. The file need not exist.
 
-    Raises InputError if the links form a loop.
+    Raises InputError if the links form a loop or lead to a folder.
     """
     try:
-        return PurePosixPath("/", follow_links(root, "/etc/resolv.conf").relative_to(root))
+        found = follow_links(root, "/etc/resolv.conf")
     except OSError as error:
         if error.errno != errno.ELOOP:
             raise
         raise InputError("/etc/resolv.conf of the image is a link to itself", "Make it a file") from None
+    if found.is_dir():
+        raise InputError("/etc/resolv.conf of the image is a folder", "Make it a file")
+    return PurePosixPath("/", found.relative_to(root))
 
 
 def login_shell(root: Path) -> str:
