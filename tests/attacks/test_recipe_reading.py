@@ -22,6 +22,7 @@ import pytest
 from pydantic import BaseModel
 
 from ims import cache
+from ims.builder import package_root
 from ims.errors import ImsError
 from ims.recipes.description import Description
 from ims.recipes.expansion import Expansion
@@ -329,3 +330,13 @@ def write_bomb(folder: Path) -> None:
         f'<checksum type="sha256">{digest}</checksum><location href="repodata/primary.xml.gz"/>'
         f"<timestamp>1</timestamp><size>{path.stat().st_size}</size></data></repomd>"
     )
+
+
+def test_name_of_a_program_as_the_package_manager(tmp_path: Path) -> None:
+    """A parser that was taken over names a program of the workspace: no step asks it for its version, outside a box."""
+    program, trace, description = tmp_path / "zypper", tmp_path / "trace", tmp_path / "recipe-packages"
+    program.write_text(f"#!/bin/sh\ntouch {trace}\n")
+    program.chmod(0o755)
+    description.mkdir()
+    package_root.compute_key(description, str(program), "packages", program)
+    assert not trace.exists()

@@ -31,7 +31,11 @@ log = logging.getLogger(__name__)
 
 PROCEDURE = 3
 """The version of the procedure that installs packages. Raise it to make all cached package roots obsolete."""
-_PROGRAMS = {APT: ("apt-get", "dpkg")}
+_PROGRAMS = {
+    APT: ("apt-get", "dpkg"),
+    **{"dnf4": ("dnf", "rpm"), "dnf5": ("dnf5", "rpm"), "microdnf": ("microdnf", "rpm"), "zypper": ("zypper", "rpm")},
+}
+"""By the name of the package manager, which comes from the recipe: it must not become the name of a program."""
 _SUFFIX = ".squashfs"
 _NOT_KEPT = "the package root is not kept for the next build: %s"
 
@@ -119,6 +123,5 @@ def save(lineage: str, key: str, workspace: Workspace) -> None:
 
 def _versions(package_manager: str) -> list[str]:
     """The versions of the host's programs that install the first packages."""
-    names = _PROGRAMS.get(package_manager, (package_manager.rstrip("4"), "rpm"))
-    found = filter(None, map(shutil.which, names))
+    found = filter(None, map(shutil.which, _PROGRAMS.get(package_manager, ())))
     return [subprocess.run([name, "--version"], capture_output=True, text=True, check=True).stdout for name in found]
