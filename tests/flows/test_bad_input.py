@@ -90,7 +90,7 @@ CASES = {
     "no dictionary": Case(lambda: tar(recipe()), "fetch_recipe", "has no template_dictionary", variables=False),
     "checksum": Case(lambda: tar(recipe()), "fetch_recipe", "is damaged: its md5", metadata=(("md5sum", "0" * 32),)),
     "unknown package": Case(
-        lambda: tar(recipe(package='"no-such-thing"')), "build_image", "no repository has a package no-such-thing"
+        lambda: tar(recipe(package='"no-such-thing"')), "resolve_packages", "no repository has a package no-such-thing"
     ),
     "dead repository": Case(
         lambda: tar(recipe(url="http://127.0.0.1:9/gone")),

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from ims.recipes.package_request import PackageRequest, Source, UnknownPackagesError
+from ims.recipes.package_request import MissingPackagesError, PackageRequest, Source, UnknownPackagesError
 from ims.recipes.resolving import resolve
 from tests.flows.deb_repository import SUITE, Deb, write_repository
 from tests.flows.rpm_repository import Package, PrivateCA, RepositoryServer, address, build_repository
@@ -96,13 +96,14 @@ def test_untrusted_server(tmp_path: Path, private_ca: PrivateCA) -> None:
 
 @pytest.mark.parametrize("manager", ["apt", "dnf4"])
 def test_missing_package_or_repository(tmp_path: Path, manager: str) -> None:
-    """The error names the package, or states the server's answer."""
+    """The error names all packages that no repository has, or states the server's answer."""
     served = build_repository(tmp_path / "served", RPM[1:2])
     write_repository(served, APT)
     with RepositoryServer(served) as server:
         source = deb_source(server.url) if manager == "apt" else rpm_source(server.url)
-        request = PackageRequest(manager, (source,), ("nothing-like-it",), frozenset(), False)
-        with pytest.raises(UnknownPackagesError, match="nothing-like-it"):
+        wanted = ("nothing-like-it", "library", "nor-this")
+        request = PackageRequest(manager, (source,), wanted, frozenset(), False)
+        with pytest.raises(MissingPackagesError, match=r"the packages: nothing-like-it, nor-this$"):
             names(request, tmp_path / "indexes")
         server.fail(404)
         with pytest.raises(UnknownPackagesError, match=r"404|All mirrors were tried"):

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from ims.builder import inputs
+from ims.errors import InputError
 from ims.recipes.build_inputs import BuildInputs
 from ims.recipes.build_inputs import Package as Resolved
 from ims.recipes.network import RecipeNetwork
@@ -135,6 +136,20 @@ def test_unavailable_repository(tmp_path: Path, repository: Path) -> None:
         step = Input(workspace=tmp_path, arch="x86_64", boot_files=BOOT_FILES)
         assert resolve_packages.run(step) is None
     assert not Workspace(tmp_path).build_inputs.exists()
+
+
+def test_missing_package(tmp_path: Path, repository: Path) -> None:
+    """The job fails before the build, unless a script can add a repository."""
+    step = Input(workspace=tmp_path, arch="x86_64", boot_files=BOOT_FILES)
+    with RepositoryServer(repository) as server:
+        summarize(tmp_path, server.url, '<package name="no-such-thing"/>')
+        with pytest.raises(InputError, match="no repository has a package no-such-thing"):
+            resolve_packages.run(step)
+        (tmp_path / "recipe/post_bootstrap.sh").write_text("#!/bin/sh\n")
+        read_recipe(tmp_path / "recipe", "x86_64").save(Workspace(tmp_path).recipe_summary)
+        assert resolve_packages.run(step) is None
+    found = BuildInputs.read(Workspace(tmp_path).build_inputs.read_bytes())
+    assert found.unknown == "no repository has a package no-such-thing"
 
 
 def test_unpredictable_packages(tmp_path: Path, repository: Path) -> None:

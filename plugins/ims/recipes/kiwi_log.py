@@ -85,6 +85,7 @@ LAST_CAUSES = (
 SCHEMA_CAUSES = (
     Cause(r"\.xml:\d+:\d+: error: (?P<why>.+)", "{why}"),
     Cause(r"kiwi_xslt-\S+?:\d+:\d+: error: (?P<why>.+)", "{why}"),
+    Cause(r"Schematron validation failed:\s+.*?--> (?P<why>.+)", "{why}"),
     *LAST_CAUSES[-1:],
 )
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from lxml import etree
@@ -16,11 +16,22 @@ _NAME = re.compile(r"[A-Za-z0-9]([A-Za-z0-9+._-]*[A-Za-z0-9+])?")
 _WORDS = re.compile(r"[A-Za-z0-9._/-]+( [A-Za-z0-9._/-]+)*")
 _URL = re.compile(r"https?://[\x21-\x7e]+")
 _TYPES = {APT: "apt-deb"}
+_SHOWN = 20
 _REMOVED = ("delete", "uninstall")
 
 
 class UnknownPackagesError(ImsError):
     """The packages that a build would install cannot be predicted."""
+
+
+class MissingPackagesError(UnknownPackagesError):
+    """No repository has these packages, so a build would fail."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
+        shown = ", ".join(self.names[:_SHOWN]) + (", …" if len(self.names) > _SHOWN else "")
+        what = "the packages:" if len(self.names) > 1 else "a package"
+        super().__init__(f"no repository has {what} {shown}")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from ims.recipes import solution_cache
 from ims.recipes.build_inputs import BuildInputs, Package
 from ims.recipes.metadata import index_digests
 from ims.recipes.network import RecipeNetwork
-from ims.recipes.package_request import PackageRequest, UnknownPackagesError
+from ims.recipes.package_request import MissingPackagesError, PackageRequest, UnknownPackagesError
 from ims.recipes.reading import RenderedRecipe
 from ims.recipes.resolving import Query, answer
 from ims.sandbox.call import call
@@ -33,7 +33,8 @@ MAX_REASON = 300
 def predict_packages(workspace: Workspace, recipe: RenderedRecipe, inputs: BuildInputs) -> Sequence[Package]:
     """The packages that a build of a recipe would install, given its other inputs.
 
-    Raises UnknownPackagesError if they cannot be predicted, UnavailableError if a repository does not answer.
+    Raises MissingPackagesError if no repository has a package, UnknownPackagesError if they cannot be predicted
+    otherwise, UnavailableError if a repository does not answer.
     """
     request = recipe.request
     if request is None:
@@ -52,13 +53,15 @@ def ask_solver(request: PackageRequest, folder: Path, allowed: RecipeNetwork) ->
     """The packages that would be installed into an empty root, according to repositories in a network.
 
     The sandbox sees no files but those in `folder`, in which it keeps the indexes of the repositories.
-    Raises UnknownPackagesError if the solver fails.
+    Raises MissingPackagesError if no repository has a package, UnknownPackagesError if the solver fails.
     """
     folder.mkdir(parents=True, exist_ok=True)
     query = Query(request=request, folder=folder, certificates=[BUNDLE, settings().ca_certificate_path])
     try:
         with provide(allowed.policy()) as network:
             found = call(answer, query, view_of_folder(folder), network, seconds=SECONDS)
+            if found.missing:
+                raise MissingPackagesError([masked(name)[:MAX_REASON] for name in found.missing])
             if found.packages is None:
                 raise UnknownPackagesError(masked(found.unknown)[:MAX_REASON])
     except UnknownPackagesError:

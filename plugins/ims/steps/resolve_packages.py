@@ -5,8 +5,8 @@ from __future__ import annotations
 import logging
 
 from ims.builder import inputs
-from ims.errors import ImsError, UnavailableError
-from ims.recipes.package_request import UnknownPackagesError
+from ims.errors import ImsError, InputError, UnavailableError
+from ims.recipes.package_request import MissingPackagesError, UnknownPackagesError
 from ims.recipes.reading import RenderedRecipe
 from ims.steps.package_prediction import predict_packages
 from ims.steps.step import Step, StepInput
@@ -24,7 +24,8 @@ class Input(StepInput):
 def run(step: Input) -> str | None:
     """Writes `provenance.json`; returns the digest of the packages, or None if they cannot be predicted.
 
-    No problem here fails the job: if the build inputs are unknown, the next plan decides to build the image.
+    If the build inputs are unknown, the next plan decides to build the image.
+    Raises InputError if no repository has a package of the recipe: the build would fail.
     """
     path = step.workspace.build_inputs
     path.parent.mkdir(exist_ok=True)
@@ -38,6 +39,10 @@ def run(step: Input) -> str | None:
     try:
         found = found.with_packages(predict_packages(step.workspace, recipe, found))
         log.info("%d packages will be installed", len(found.packages or ()))
+    except MissingPackagesError as error:
+        if not recipe.digests.bootstrap_script:  # which can add repositories
+            raise InputError(error.reason, "Correct the name, or add the repository that has the package") from None
+        found = found.without_packages(str(error))
     except (UnknownPackagesError, UnavailableError) as error:
         log.info("the packages cannot be predicted: %s", error)
         found = found.without_packages(str(error))

@@ -12,7 +12,7 @@ from pydantic import BaseModel
 
 from ims.recipes.build_inputs import Package
 from ims.recipes.description import APT
-from ims.recipes.package_request import PackageRequest, UnknownPackagesError
+from ims.recipes.package_request import MissingPackagesError, PackageRequest, UnknownPackagesError
 from ims.recipes.resolving import apt, rpm
 
 _RPM = ("zypper", "dnf4", "dnf5", "microdnf")
@@ -23,7 +23,8 @@ def resolve(request: PackageRequest, folder: Path, certificates: Path) -> list[P
 
     `folder` stores the indexes of the repositories for the next call. Only one process at a time may use it.
     `certificates` is the bundle of trusted CA certificates.
-    Raises UnknownPackagesError if the solver fails or the package manager is not supported.
+    Raises MissingPackagesError if no repository has a requested package, and UnknownPackagesError if the solver fails
+    or the package manager is not supported.
     """
     if request.package_manager == APT:
         return apt.resolve(request, folder, certificates)
@@ -41,10 +42,11 @@ class Query(BaseModel):
 
 
 class Resolution(BaseModel):
-    """The packages, or None and the reason that they are unknown."""
+    """The packages, or None and the reason that they are unknown or the names of those that no repository has."""
 
     packages: list[Package] | None = None
     unknown: str = ""
+    missing: list[str] = []
 
 
 def answer(query: Query) -> Resolution:
@@ -52,6 +54,8 @@ def answer(query: Query) -> Resolution:
     bundle = _write_bundle(query.certificates, query.folder)
     try:
         return Resolution(packages=resolve(query.request, query.folder, bundle))
+    except MissingPackagesError as error:
+        return Resolution(missing=list(error.names))
     except UnknownPackagesError as error:
         return Resolution(unknown=error.reason)
 

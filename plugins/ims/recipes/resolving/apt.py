@@ -38,6 +38,7 @@ Trusted: yes
 Check-Valid-Until: no
 """
 _RECENT = 3600  # seconds; more than the difference between the clocks of two machines
+_MISSING = re.compile(r"E: Unable to locate package (\S+)")
 _LINE = re.compile(r"'\S+' (?P<file>\S+)\.deb \d+ SHA256:(?P<checksum>[0-9a-f]{64})")
 
 
@@ -56,7 +57,8 @@ def resolve(request: PackageRequest, folder: Path, certificates: Path) -> list[P
     _remove_recent(folder / "lists")
     apt = ["apt-get", "-c", str(configuration), "-q"]
     run([*apt, "-o", "APT::Update::Error-Mode=any", "update"], folder)
-    output = run([*apt, "-q", "-y", "--print-uris", "install", "--", *_ALWAYS, *request.packages], folder)
+    install = [*apt, "-q", "-y", "--print-uris", "install", "--", *_ALWAYS, *request.packages]
+    output = run(install, folder, missing=_MISSING)
     return [_parse(line) for line in output.splitlines() if line.startswith("'")]
 
 

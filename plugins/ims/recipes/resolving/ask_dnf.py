@@ -8,6 +8,7 @@ import json
 import sys
 
 import dnf
+import hawkey
 
 
 def configure(base: dnf.Base, request: dict) -> None:  # type: ignore[type-arg]
@@ -37,15 +38,29 @@ def add_repositories(base: dnf.Base, request: dict) -> None:  # type: ignore[typ
         repository._repo.expire()  # a maximum age of 0 would still accept what was fetched in the same second
 
 
+def can_install(base: dnf.Base, name: str) -> bool:
+    """Request a package; returns whether a repository has it."""
+    try:
+        base.install_specs([name])
+    except dnf.exceptions.MarkingErrors:
+        # Packages of modules may be hidden here, and not in a build.
+        everything = base.sack.query(flags=hawkey.IGNORE_EXCLUDES)
+        if everything.filter(name=name) or everything.filter(provides=name):
+            raise
+        return False
+    return True
+
+
 def main() -> None:
-    """Resolve one request."""
+    """Resolve one request. Prints a list of packages, or the names of those that no repository has."""
     request = json.load(sys.stdin)
     with dnf.Base() as base:
         configure(base, request)
         add_repositories(base, request)
         base.fill_sack(load_system_repo=False)
-        for name in request["packages"]:
-            base.install_specs([name])
+        if missing := [name for name in request["packages"] if not can_install(base, name)]:
+            json.dump({"missing": missing}, sys.stdout)
+            return
         base.resolve()
         found = [item.pkg for item in base.transaction]
         answer = [

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import resource
 import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
 from ims.network.process import inherited_proxy
-from ims.recipes.package_request import UnknownPackagesError
+from ims.recipes.package_request import MissingPackagesError, UnknownPackagesError
 
 PROGRAM_TIMEOUT_SECONDS = 300
 MAX_MESSAGE = 2000
@@ -19,10 +20,11 @@ MAX_FILE = 2 * 1024**3
 """Bytes of a file that a program writes."""
 
 
-def run(command: Sequence[str], folder: Path, data: str = "") -> str:
+def run(command: Sequence[str], folder: Path, data: str = "", *, missing: re.Pattern[str] | None = None) -> str:
     """Run a program with `data` as its input and `folder` as its working directory and home; returns its output.
 
-    Raises UnknownPackagesError with the program's message if it fails.
+    Raises UnknownPackagesError with the program's message if it fails, and MissingPackagesError if all its errors are
+    of the pattern `missing`, whose group is the name of a package.
     """
     # Nothing listens on loopback in the sandbox: the proxy refuses it with a reason.
     proxies = {**inherited_proxy(), "no_proxy": "", "NO_PROXY": ""}
@@ -45,6 +47,10 @@ def run(command: Sequence[str], folder: Path, data: str = "") -> str:
         raise UnknownPackagesError(f"{command[0]} took more than {PROGRAM_TIMEOUT_SECONDS} s") from None
     if done.returncode != 0:
         lines = [line for line in done.stderr.splitlines() if line.strip()] or ["it printed no error"]
+        errors = [line for line in lines if line.startswith("E: ")]
+        names = [match[1] for line in errors if missing is not None and (match := missing.fullmatch(line))]
+        if names and len(names) == len(errors):
+            raise MissingPackagesError(names)
         message = next((line for line in lines if line.startswith("E: ")), lines[-1])
         raise UnknownPackagesError(message.removeprefix("E: ")[:MAX_MESSAGE])
     return done.stdout

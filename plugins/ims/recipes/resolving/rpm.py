@@ -11,7 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from ims.recipes.build_inputs import Package
-from ims.recipes.package_request import PackageRequest, Source
+from ims.recipes.package_request import MissingPackagesError, PackageRequest, Source
 from ims.recipes.resolving.programs import run
 
 PYTHON = "/usr/bin/python3"
@@ -29,8 +29,10 @@ def resolve(request: PackageRequest, folder: Path, certificates: Path) -> list[P
         "repositories": [{**asdict(source), "url": _base_url(source)} for source in request.sources],
     }
     folder.mkdir(parents=True, exist_ok=True)
-    answer = run([PYTHON, "-I", str(PROGRAM)], folder, json.dumps(query))
-    return [Package.model_validate(item) for item in json.loads(answer)]
+    answer = json.loads(run([PYTHON, "-I", str(PROGRAM)], folder, json.dumps(query)))
+    if isinstance(answer, dict):
+        raise MissingPackagesError(answer["missing"])
+    return [Package.model_validate(item) for item in answer]
 
 
 def _base_url(source: Source) -> str:
