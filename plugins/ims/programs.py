@@ -8,6 +8,7 @@ import os
 import subprocess
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from ims.errors import PermanentError
@@ -33,13 +34,14 @@ def run_logged(
     seconds: float | None = None,
     descriptors: Iterable[int] = (),
     kill: Callable[[], None] | None = None,
+    limit: Callable[[Callable[[], None]], AbstractContextManager[None]] = lambda _kill: nullcontext(),
 ) -> tuple[int, collections.deque[str]]:
     """Run a program and log each line of its output; returns its exit code and its last lines.
 
     All lines are also appended to the file `copy`. `parse` returns the level and the text with which a line is logged.
     Secrets are masked. After `seconds` the program is killed, and its exit code is negative; `kill` also ends the
-    processes that it started, which may keep the output open. The program inherits `descriptors`. Raises PermanentError
-    if the program prints more than MAX_OUTPUT characters.
+    processes that it started, which may keep the output open. The program inherits `descriptors`. It runs in a context
+    that `limit` makes, which may kill it, too. Raises PermanentError if it prints more than MAX_OUTPUT characters.
     """
     last: collections.deque[str] = collections.deque(maxlen=KEPT_LINES)
     arguments = [str(part) for part in command]
@@ -55,6 +57,7 @@ def run_logged(
             pass_fds=tuple(descriptors),
         ) as process,
         (copy or Path(os.devnull)).open("a") as file,
+        limit(kill or process.kill),
     ):
         assert process.stdout is not None
         timer = threading.Timer(seconds, kill or process.kill) if seconds is not None else None

@@ -153,6 +153,12 @@ class Settings(BaseSettings):
     build_env_size: int = Field(
         4, ge=1, description="Free disk space that a job requires, in GiB, unless the job sets `build_env_size`."
     )
+    disk_reserve_mib: int = Field(
+        1024,
+        ge=1,
+        description="Space that jobs leave free on the disk of the workspaces, in MiB; at most a twentieth of the disk."
+        " If less is free, jobs end that take more than `build_env_size`.",
+    )
     squashfs: Literal["kernel", "unpack"] = Field(
         "kernel",
         description="How steps read an image: the `kernel` mounts its squashfs, which takes no time; with `unpack`, it "

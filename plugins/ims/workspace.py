@@ -56,6 +56,15 @@ class Workspace:
         return self.run / f"{step_name}.service.json"
 
     @property
+    def space(self) -> Path:
+        """How much space the job asked for, in GiB. Absent if the workspace is a volume of a cluster."""
+        return self.run / "space"
+
+    def requested_space(self) -> int | None:
+        """How much space the job asked for, in GiB; None if that is not known."""
+        return int(self.space.read_text()) if self.space.exists() else None
+
+    @property
     def notes(self) -> Path:
         """What steps note for later steps. Programs in a sandbox cannot change it."""
         return self.root / "notes"

@@ -120,7 +120,7 @@ def test_missing_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
 def test_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Less space than one job needs is missing, less than all of them need is a warning."""
     for free, status in ((1, "missing"), (10, "warning"), (100, "ok")):
-        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: SimpleNamespace(free=free * 1024**3))
+        monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: SimpleNamespace(free=free * 1024**3, total=0))
         own = Settings(home=tmp_path / "none", build_env_size=4, parallelism=4)
         assert installation.disk(own).status == status, free
 

@@ -6,22 +6,19 @@ import hashlib
 import os
 import signal
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ims import supervisord
-from ims.sandbox.overlay import mount
 from tests.flows.artifacts import fetch, unpack
+from tests.flows.disks import MIB, small_disk
 from tests.flows.leftovers import Leftovers
 from tests.flows.shells import Key, address, customize, options, ssh, try_ssh
 from tests.flows.waiting import wait_for
 from tests.service import Service
-
-MIB = 1024**2
 
 
 def upper(service: Service, job: dict[str, Any]) -> Path:
@@ -139,20 +136,6 @@ def test_s3_away_in_an_upload(
     big = changed_root(service, ended, tmp_path) / "etc/big"
     assert hashlib.sha256(big.read_bytes()).hexdigest() == big.with_suffix(".sha256").read_text().split()[0]
     leftovers.assert_only_images([ended])
-
-
-@contextmanager
-def small_disk(service: Service, folder: Path) -> Iterator[Path]:
-    """Put workspaces on a disk that is slightly larger than a job requires. Yields the folder."""
-    disk, workspaces = folder / "disk", service.settings.workspaces
-    with disk.open("wb") as file:
-        file.truncate(1200 * MIB)
-    subprocess.run(["mkfs.ext4", "-q", "-m", "0", disk], check=True)
-    mount("-o", "loop", disk, workspaces)
-    try:
-        yield workspaces
-    finally:
-        wait_for(lambda: subprocess.run(["umount", workspaces], check=False).returncode == 0, 30)
 
 
 def fill(folder: Path, leave: int = 0) -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from datetime import UTC, datetime
 
 import httpx
 from cryptography import x509
 
 from ims.doctor.finding import Finding, missing, ok, warning
+from ims.sandbox.disk import available
 from ims.settings import Settings
 
 GIB = 1024**3
@@ -17,12 +17,12 @@ API_SECONDS = 10
 
 
 def disk(settings: Settings) -> Finding:
-    """Whether there is space for a job."""
+    """Whether there is space for a job, beside what jobs leave free."""
     folder = settings.workspaces
     while not folder.exists():
         folder = folder.parent
-    free = shutil.disk_usage(folder).free / GIB
-    value = f"{free:.1f} GiB free in {folder}"
+    free = available(folder) / GIB
+    value = f"{free:.1f} GiB free for jobs in {folder}"
     if free < settings.build_env_size:
         return missing(f"{value}, a job needs {settings.build_env_size}", "Free some space: ims maintenance")
     if free < settings.build_env_size * settings.parallelism:

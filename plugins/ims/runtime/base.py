@@ -85,7 +85,7 @@ class Runtime(Protocol):
 
     @abstractmethod
     def shell_outcome(self, job_id: str) -> str | None:
-        """Returns the result of the step `serve_shell`, `complete` or `fail`, or None while the shell is open."""
+        """Returns the result of the step `serve_shell`, or None while the shell is open."""
 
     @abstractmethod
     def leftovers(self, running_jobs: Callable[[], Collection[str]], hours: int) -> list[Finding]:

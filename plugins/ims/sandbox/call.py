@@ -20,7 +20,7 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 
 from ims.errors import ConfigurationError, ImsError, PermanentError, error_of
 from ims.masking import masked
-from ims.sandbox import box
+from ims.sandbox import box, disk
 from ims.sandbox.network import SandboxNetwork
 from ims.sandbox.view import View, program_folders
 
@@ -57,8 +57,8 @@ def call(
     this process and the variables `environment`, and works in the first writable folder of the view. After `seconds`,
     the box is ended.
 
-    Raises the ImsError that the function raises, PermanentError if its result is invalid, NoSandboxError if the box
-    cannot be made, and ImsError if it ends otherwise or takes too long.
+    Raises the ImsError that the function raises, PermanentError if its result is invalid, DiskFullError if it fills the
+    disk, NoSandboxError if the box cannot be made, and ImsError if it ends otherwise or takes too long.
     """
     reader, writer = os.pipe()
     name = f"{function.__module__}:{function.__qualname__}"
@@ -83,7 +83,10 @@ def call(
     ) as process:
         os.close(writer)
         answer = _Reader(reader)
-        with _deadline(process, seconds, function.__name__):
+        with (
+            disk.limit(view.writable, view.limits.space, process.kill),
+            _deadline(process, seconds, function.__name__),
+        ):
             last = _talk(process, argument.model_dump_json())
             code = process.wait()
     return _result(function, code, answer.content(), last)

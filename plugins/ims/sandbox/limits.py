@@ -1,4 +1,4 @@
-"""How much of the machine a box may use: processes, memory, open files and core dumps.
+"""How much of the machine a box may use: processes, memory, open files and core dumps. `ims.sandbox.disk` limits disks.
 
 Processes and memory are limited by a control group, of version 2 or 1. Where none can be made, as in many containers,
 the limits of the container remain, and those that need no control group: these cover processes, but not memory.
@@ -28,15 +28,20 @@ _SAMPLE_MEMORY = 1 << 30
 
 @dataclass(frozen=True)
 class Limits:
-    """The processes of a box, and its memory in bytes; None: as much as there is."""
+    """The processes of a box, its memory in bytes, and the bytes that it may take when its disk is almost full.
+
+    None: as much as there is.
+    """
 
     processes: int = 8192
     memory: int | None = None
+    space: int | None = None
 
     @classmethod
-    def of_machine(cls, processes: int, memory_percent: int) -> Limits:
+    def of_machine(cls, processes: int, memory_percent: int, space_gib: int) -> Limits:
         """Limits with a part of the memory of this machine, which needs the rest."""
-        return cls(processes, os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * memory_percent // 100)
+        memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * memory_percent // 100
+        return cls(processes, memory, space_gib * 1024**3)
 
 
 @contextmanager

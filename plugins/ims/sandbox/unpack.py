@@ -23,7 +23,7 @@ def main(rootfs: Path, folder: Path) -> int:
     """Unpack a squashfs to a folder that does not exist; returns an exit code."""
     kernel.die_with_parent(signal.SIGKILL)
     own, box = settings(), folder.with_suffix(".box")
-    limits = Limits.of_machine(own.sandbox_processes, own.sandbox_memory_percent)
+    limits = Limits.of_machine(own.sandbox_processes, own.sandbox_memory_percent, own.build_env_size)
     remove(box)
     box.mkdir()
     squashfs = Squashfs(rootfs=rootfs, folder=box / "root")

@@ -14,6 +14,10 @@ from ims.triggers.completion import CompletionTrigger
 
 REASONS = {
     "fail": ("the shell was given up", "Start the job again to get an image"),
+    "disk-full": (
+        "the disk of the job is almost full, and the job takes more space than it asked for",
+        "Set build_env_size, or make room on the disk (IMS_DISK_RESERVE_MIB)",
+    ),
     "expired": ("the shell's lease ended before it was finished", "Start the job again with a longer lease"),
 }
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 from pydantic import Field
@@ -12,6 +13,7 @@ from ims.errors import PermanentError
 from ims.network.policy import Access
 from ims.programs import run_logged
 from ims.removal import remove
+from ims.sandbox import disk
 from ims.sandbox.call import public_environment
 from ims.sandbox.network import SandboxNetwork, enter
 from ims.sandbox.overlay import Layers, mount_lower
@@ -41,7 +43,7 @@ class Input(StepInput):
 def run(step: Input) -> None:
     """Leaves the changes in `changes/upper`. Each try starts from the original image.
 
-    Raises PermanentError if the script or the playbook fails or takes too long.
+    Raises PermanentError if the script or the playbook fails, takes too long, or fills the disk.
     """
     workspace = step.workspace
     for left in (workspace.changes, workspace.session_scratch, workspace.unjailed):
@@ -64,7 +66,7 @@ def _run_playbook(step: Input, network: SandboxNetwork) -> None:
     # Ansible reaches the SSH server of the jail by loopback, so both are in the same network.
     enter(network.namespace)
     with ansible.serving(workspace.host_key, workspace.session_scratch):
-        command = ansible.command(workspace.playbook, workspace.session_scratch, network, limits())
+        command = ansible.command(workspace.playbook, workspace.session_scratch, network, limits(workspace))
         environment = public_environment() | network.environment | ansible.ENVIRONMENT
         _run("the playbook", command, environment, step, descriptors=[network.namespace])
 
@@ -79,7 +81,8 @@ def _run(
     descriptors: Sequence[int] = (),
 ) -> None:
     environment = {"PATH": jail.PATH, "LANG": "C.UTF-8", **environment}
-    code, last = run_logged(command, environment, seconds=step.seconds, descriptors=descriptors, kill=kill)
+    limit = partial(disk.limit, [step.workspace.root], limits(step.workspace).space)
+    code, last = run_logged(command, environment, seconds=step.seconds, descriptors=descriptors, kill=kill, limit=limit)
     if code < 0:
         raise PermanentError(f"{name} was stopped after {step.seconds} s", "Set lease to give it more time")
     if code != 0:

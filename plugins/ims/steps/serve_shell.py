@@ -14,6 +14,7 @@ from ims.builder import package_root
 from ims.errors import ImsError, MissingError
 from ims.files import is_plain, write_atomically
 from ims.network.policy import Access
+from ims.sandbox import disk
 from ims.sandbox.network import SandboxNetwork
 from ims.sandbox.overlay import Layers, mount_lower
 from ims.sandbox.shared import SharedBox
@@ -26,6 +27,7 @@ from ims.steps.views import view_of_sessions
 log = logging.getLogger(__name__)
 
 POLL_SECONDS = 0.25
+DISK_FULL = "disk-full"
 GRACE_SECONDS = 0.5
 """How long sessions live on after a marker was created, so that the one that created it can end by itself."""
 
@@ -47,7 +49,7 @@ class Input(StepInput):
 
 
 def run(step: Input) -> str:
-    """Returns the outcome that the user chose with a marker, `complete` or `fail`.
+    """Returns the outcome that the user chose with a marker, `complete` or `fail`; DISK_FULL if the job fills the disk.
 
     Writes host, port, fingerprint and the command that logs in to a file as soon as the shell accepts
     connections. Keeps the changes in `changes/upper`. If the step is started again in the same workspace, it
@@ -89,7 +91,13 @@ def _serve(step: Input, layers: Layers | None, network: SandboxNetwork) -> str:
         sshd.configure(step.host, step.port, workspace.host_key, step.public_key)
         with sshd.serving(step.host, step.port) as server:
             _announce(step, fingerprint)
-            return _supervise(server.pid, box, workspace.markers(jail=step.jail))
+            try:
+                with disk.limit([workspace.root], view.limits.space, box.kill):
+                    return _supervise(server.pid, box, workspace.markers(jail=step.jail))
+            except disk.DiskFullError as error:
+                # A result, since a shell that fails is started again.
+                log.error("%s", error)
+                return DISK_FULL
 
 
 def _announce(step: Input, fingerprint: str) -> None:

@@ -35,7 +35,7 @@ def view_of(
         hidden,
         image=image,
         everyone=everyone,
-        limits=limits(),
+        limits=limits(workspace),
     )
 
 
@@ -57,10 +57,11 @@ def view_of_sessions(
         scratch=workspace.session_scratch,
         network=network.namespace,
         proxies=network.environment,
-        limits=limits(),
+        limits=limits(workspace),
     )
 
 
-def limits() -> Limits:
-    """How much of the machine a box may use, which needs the rest."""
-    return Limits.of_machine(settings().sandbox_processes, settings().sandbox_memory_percent)
+def limits(workspace: Workspace | None = None) -> Limits:
+    """How much of the machine a box may use, which needs the rest. The job of a workspace may have asked for space."""
+    own, asked = settings(), workspace and workspace.requested_space()
+    return Limits.of_machine(own.sandbox_processes, own.sandbox_memory_percent, asked or own.build_env_size)

@@ -24,7 +24,7 @@ API_POLL_SECONDS = 3.0
 class CompletionTrigger(BaseTrigger):
     """Asks the runtime whether the shell has ended, and the API whether a user finished it or its lease has ended.
 
-    The payload of the event is {outcome}: `complete`, `fail` or `expired`.
+    The payload of the event is {outcome}: `complete`, `fail`, `disk-full` or `expired`.
     """
 
     def __init__(self, job_id: str, workspace_id: str) -> None:

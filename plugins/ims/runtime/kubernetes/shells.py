@@ -61,7 +61,7 @@ class Shells:
                 time.sleep(0.5)
 
     def outcome(self, job_id: str) -> str | None:
-        """Returns the result of the step, `complete` or `fail`, or None if its pod runs or does not exist."""
+        """Returns the result of the step, or None if its pod runs or does not exist."""
         with cluster_errors():
             pod = self._find_pod(pods.shell_name(job_id))
         return None if pod is None or pod.status.phase != "Succeeded" else outcome(pod)[1].get("result")

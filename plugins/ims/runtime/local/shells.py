@@ -43,7 +43,7 @@ def close_shell(job_id: str) -> None:
 
 
 def shell_outcome(job_id: str) -> str | None:
-    """Returns what the step said when it ended, `complete` or `fail`; None if it runs or was never started."""
+    """Returns the result of the step, or None if it runs or was never started."""
     outcome = services.outcome(SHELL_STEP, workspace_of(job_id))
     return None if outcome is None else outcome.get("result")
 

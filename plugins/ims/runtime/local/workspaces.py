@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 from contextlib import suppress
 from pathlib import Path
 
@@ -10,6 +9,7 @@ from ims import cache
 from ims.errors import ConfigurationError
 from ims.removal import remove
 from ims.runtime.local.process import end_recorded
+from ims.sandbox.disk import available
 from ims.settings import settings
 from ims.workspace import Workspace
 
@@ -17,19 +17,20 @@ _GIB = 1024**3
 
 
 def open_workspace(job_id: str, size_gib: int) -> Path:
-    """Create an empty folder for a job. Raises ConfigurationError if fewer than `size_gib` GiB are free."""
+    """Create an empty folder for a job. Raises ConfigurationError if jobs may use fewer than `size_gib` GiB."""
     close_workspace(job_id)
     workspace = workspace_of(job_id)
     disk = workspace.root.parent
     disk.mkdir(mode=0o700, parents=True, exist_ok=True)
-    free = shutil.disk_usage(disk).free / _GIB
+    free = available(disk) / _GIB
     if free < size_gib:
         raise ConfigurationError(
-            f"the job needs {size_gib} GiB of space, {disk} has {free:.1f} GiB free",
+            f"the job needs {size_gib} GiB of space, {disk} has {free:.1f} GiB free for jobs",
             "Free some, or set build_env_size",
         )
     workspace.root.mkdir(mode=0o700)
     workspace.run.mkdir()
+    workspace.space.write_text(str(size_gib))
     return workspace.root
 
 

@@ -1,0 +1,131 @@
+"""Ends what runs in a box if its job fills the disk, which other jobs, S3 and the database may need as well.
+
+A job that takes no more space than it asked for goes on, so that nobody can end it by filling the disk. Several jobs
+that asked for much can fill the disk together. Then jobs end that take more than those may take that ask for nothing.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import shutil
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+from ims.errors import PermanentError
+from ims.settings import settings
+
+log = logging.getLogger(__name__)
+
+POLL_SECONDS = 0.25
+_MEASURE_SECONDS = 60
+_REST = 10
+"""Measuring takes at most one part of so many of the time."""
+_CRITICAL = 0.5
+"""If no more of the reserve is left, it does not count what jobs asked for."""
+_LARGEST_RESERVE = 20
+"""The reserve of a small disk is one part of so many of it."""
+_BYTES_PER_FILE = 16384
+"""A file counts as so many bytes at least: ext4 makes room for one file in so many bytes."""
+_MIB = 1024**2
+_GIB = 1024**3
+
+
+class DiskFullError(PermanentError):
+    """A job takes more space than it asked for, and its disk is almost full."""
+
+
+def reserve(size: int) -> int:
+    """How many bytes of a disk of `size` bytes jobs must leave free (IMS_DISK_RESERVE_MIB)."""
+    return min(settings().disk_reserve_mib * _MIB, size // _LARGEST_RESERVE)
+
+
+def available(folder: Path) -> int:
+    """How many bytes jobs may still write to the disk of a folder."""
+    usage = shutil.disk_usage(folder)
+    return max(0, usage.free - reserve(usage.total))
+
+
+@contextmanager
+def limit(folders: Sequence[Path], space: int | None, end: Callable[[], None]) -> Iterator[None]:
+    """Call `end` if the disk of the first folder is almost full, and the folders take more than `space` bytes.
+
+    Raises DiskFullError after that, instead of the errors that it caused. Without `space`, there is no limit.
+    """
+    if space is None:
+        yield
+        return
+    is_over = threading.Event()
+    found: list[DiskFullError] = []
+
+    def watch() -> None:
+        pause = POLL_SECONDS
+        while not found and not is_over.wait(pause):
+            started = time.monotonic()
+            left = _left(folders[0])
+            if left < 1 and (used := _space_of(folders)) > (allowed := _allowed(left, space)):
+                found.append(_error(folders[0], used, allowed))
+                end()
+            pause = max(POLL_SECONDS, _REST * (time.monotonic() - started))
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        is_over.set()
+        watcher.join()
+        if found:
+            raise found[0] from None
+
+
+def _left(folder: Path) -> float:
+    """Which part of the reserve is free, in bytes or in files: the smaller one. The disk is almost full below 1."""
+    disk = os.statvfs(folder)
+    size = disk.f_blocks * disk.f_frsize
+    kept = max(1, reserve(size))
+    # Some file systems do not count files.
+    files = disk.f_favail * size / (disk.f_files * kept) if disk.f_files else 1
+    return min(disk.f_bavail * disk.f_frsize / kept, files)
+
+
+def _allowed(left: float, space: int) -> int:
+    """How many bytes a job may take that asked for `space`."""
+    return space if left > _CRITICAL else min(space, settings().build_env_size * _GIB)
+
+
+def _space_of(folders: Sequence[Path]) -> int:
+    """The bytes that folders take on their disk, or more, if they consist of many small files.
+
+    The program du reads trees of any depth. If it takes too long, the folders have more files than any image.
+    """
+    command = ["du", "--summarize", "--one-file-system"]
+    try:
+        size = _sum([*command, "--block-size=1", "--", *map(str, folders)])
+        return max(size, _BYTES_PER_FILE * _sum([*command, "--inodes", "--", *map(str, folders)]))
+    except subprocess.TimeoutExpired:
+        log.warning("%s has too many files to count", folders[0])
+        return _BYTES_PER_FILE * 1024**3
+
+
+def _sum(command: list[str]) -> int:
+    # Files disappear while du reads them, so it may complain.
+    done = subprocess.run(
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, check=False, timeout=_MEASURE_SECONDS
+    )
+    return sum(int(line.partition(b"\t")[0]) for line in done.stdout.splitlines())
+
+
+def _error(folder: Path, used: int, space: int) -> DiskFullError:
+    disk = os.statvfs(folder)
+    free, kept = disk.f_bavail * disk.f_frsize, reserve(disk.f_blocks * disk.f_frsize)
+    return DiskFullError(
+        f"the disk of {folder} is almost full: {free // _MIB} MiB and {disk.f_favail} files are free, "
+        f"IMS_DISK_RESERVE_MIB keeps {kept // _MIB} MiB, and the job takes {used / _GIB:.1f} GiB, which is more than "
+        f"its {space / _GIB:.1f} GiB",
+        "Set build_env_size, or make room on the disk",
+    )

@@ -1,0 +1,118 @@
+"""What ends when a disk is almost full, and what goes on."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
+from pathlib import Path
+
+import pytest
+
+from ims.errors import ImsError, PermanentError
+from ims.sandbox import disk
+from tests.flows.disks import MIB, mounted_disk
+
+SIZE = 64 * MIB
+
+
+@pytest.fixture
+def small(tmp_path: Path) -> Iterator[Path]:
+    """A folder on a disk of its own."""
+    place = tmp_path / "disk"
+    place.mkdir()
+    with mounted_disk(place, tmp_path / "file", SIZE):
+        folder = place / "job"
+        folder.mkdir()
+        yield folder
+
+
+def fill(folder: Path) -> None:
+    """Leave no space on the disk of a folder."""
+    free = os.statvfs(folder)
+    with (folder / "large").open("wb") as file:
+        os.posix_fallocate(file.fileno(), 0, free.f_bavail * free.f_bsize - MIB)
+
+
+def make_files(folder: Path) -> None:
+    """Make as many files as the disk of a folder allows."""
+    for number in range(os.statvfs(folder).f_favail):
+        (folder / str(number)).touch()
+
+
+def wait_for_the_end(ended: list[bool]) -> None:
+    """Wait until the watch has ended the job."""
+    until = time.monotonic() + 20
+    while not ended and time.monotonic() < until:
+        time.sleep(0.05)
+
+
+def test_reserve_of_a_large_and_of_a_small_disk(configure: Callable[..., None]) -> None:
+    """It is what the setting says, but at most a twentieth of the disk."""
+    configure(disk_reserve_mib=1024)
+    assert disk.reserve(100 * 1024 * MIB) == 1024 * MIB
+    assert disk.reserve(100 * MIB) == 5 * MIB
+
+
+def test_available_space_is_without_the_reserve(tmp_path: Path, configure: Callable[..., None]) -> None:
+    """Jobs may not use it."""
+    configure(disk_reserve_mib=1)
+    assert 0 < disk.available(tmp_path) < os.statvfs(tmp_path).f_bavail * os.statvfs(tmp_path).f_frsize
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("attack", [fill, make_files])
+def test_job_that_fills_the_disk_ends(small: Path, attack: Callable[[Path], None]) -> None:
+    """The error names the folder, the limits and the settings. It replaces the one that the end causes."""
+    ended: list[bool] = []
+    with (  # noqa: PT012
+        pytest.raises(
+            PermanentError, match=rf"the disk of {small} is almost full: .* more than its 0\.0 GiB"
+        ) as caught,
+        disk.limit([small], 16 * MIB, lambda: ended.append(True)),
+    ):
+        attack(small)
+        wait_for_the_end(ended)
+        raise ImsError("it was killed")
+    assert ended == [True]
+    assert "build_env_size" in caught.value.hint
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("space", [SIZE, None])
+def test_job_within_its_space_goes_on(small: Path, space: int | None) -> None:
+    """Another one fills the disk, or there is no limit."""
+    ended: list[bool] = []
+    fill(small)
+    with disk.limit([small], space, lambda: ended.append(True)):
+        time.sleep(4 * disk.POLL_SECONDS)
+    assert ended == []
+
+
+@pytest.mark.parametrize(("left", "ends"), [(0.7, False), (0.3, True)])
+def test_jobs_that_asked_for_much_fill_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: float, ends: bool
+) -> None:
+    """What a job asked for does not count when little of the reserve is left."""
+    monkeypatch.setattr(disk, "_left", lambda _folder: left)
+    monkeypatch.setattr(disk, "_space_of", lambda _folders: 10 * 1024 * MIB)
+    ended: list[bool] = []
+    with (
+        pytest.raises(PermanentError, match=r"takes 10\.0 GiB, which is more than its 4\.0 GiB")
+        if ends
+        else nullcontext(),
+        disk.limit([tmp_path], 20 * 1024 * MIB, lambda: ended.append(True)),
+    ):
+        time.sleep(2 * disk.POLL_SECONDS)
+    assert bool(ended) is ends
+
+
+@pytest.mark.system
+def test_large_job_goes_on_while_there_is_space(small: Path) -> None:
+    """It may take more than it asked for."""
+    ended: list[bool] = []
+    (small / "large").write_bytes(bytes(32 * MIB))
+    with disk.limit([small], 1, lambda: ended.append(True)):
+        time.sleep(4 * disk.POLL_SECONDS)
+    assert ended == []
