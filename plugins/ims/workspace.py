@@ -203,15 +203,15 @@ class Workspace:
 
     @property
     def playbook_archive(self) -> Path:
-        """The archive of the Ansible playbook while `fetch_image` unpacks it."""
+        """The archive of the Ansible playbook that customizes the image."""
         return self.root / "playbook.tar.gz"
+
+    # Written by serve_shell or run_script, whichever customizes the image.
 
     @property
     def playbook(self) -> Path:
         """The Ansible playbook that customizes the image."""
         return self.root / "playbook"
-
-    # Written by serve_shell or run_script, whichever customizes the image.
 
     @property
     def changes(self) -> Path:

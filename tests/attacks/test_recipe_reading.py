@@ -1,4 +1,4 @@
-"""Attacks by what a recipe contains and names, on the programs that read it: the parsers, kiwi and the solvers.
+"""Attacks by what a recipe or a playbook contains and names, on what reads it: the parsers, kiwi and the solvers.
 
 The first attacks assume the worst, a parser that executes what it reads: they run in the sandboxes of the product, in
 place of the parser.
@@ -34,7 +34,7 @@ from ims.sandbox.limits import Limits, controllers
 from ims.sandbox.network import SandboxNetwork
 from ims.sandbox.view import View
 from ims.settings import settings
-from ims.steps import build_image, fetch_recipe, package_prediction, views
+from ims.steps import build_image, fetch_recipe, package_prediction, run_script, views
 from ims.workspace import Workspace
 from tests.flows.rpm_repository import PrivateCA, RepositoryServer
 
@@ -181,10 +181,17 @@ def split(workspace: Workspace) -> None:
     build_image.run(build_image.Input(workspace=workspace, **data))
 
 
+def unpack(workspace: Workspace) -> None:
+    """Begin to customize an image with a playbook, as `run_script` does."""
+    data = {"rootfs": Path("/nonexistent"), "script": None, "seconds": 60}
+    run_script.run(run_script.Input(workspace=workspace, **data))
+
+
 BOXES: dict[str, tuple[Any, Callable[[Workspace], Any]]] = {
     "read": (fetch_recipe, read),
     "solve": (package_prediction, solve),
     "split": (build_image, split),
+    "unpack": (run_script, unpack),
 }
 
 
@@ -281,7 +288,7 @@ def test_parser_never_ends(workspace: Workspace, monkeypatch: pytest.MonkeyPatch
 @pytest.mark.skipif("memory" not in controllers().names, reason="this machine limits no memory")
 def test_parser_takes_all_memory(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
     """It is killed at the limit of the sandbox."""
-    monkeypatch.setattr(views, "limits", lambda: Limits(memory=MEMORY))
+    monkeypatch.setattr(views, "limits", lambda _workspace=None: Limits(memory=MEMORY))
     monkeypatch.setattr(fetch_recipe, "call", Taken(takes_all_memory))
     with pytest.raises(ImsError, match="was killed by signal 9"):
         read(workspace)
@@ -303,7 +310,7 @@ def test_index_that_unpacks_to_a_gigabyte(
 ) -> None:
     """The solver is killed at the limit of the sandbox, and the packages count as unknown."""
     configure(allowed_networks="127.0.0.0/8")
-    monkeypatch.setattr(views, "limits", lambda: Limits(memory=MEMORY))
+    monkeypatch.setattr(views, "limits", lambda _workspace=None: Limits(memory=MEMORY))
     served = tmp_path / "served"
     write_bomb(served)
     with RepositoryServer(served) as server:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import platform
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -137,6 +138,32 @@ def test_entities_of_a_metalink(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("http://leak.example/repodata/repomd.xml")
     text = f'<!DOCTYPE m [<!ENTITY x SYSTEM "file://{tmp_path}/secret">]><metalink><url>&x;</url></metalink>'
     assert mirrors_in(text.encode()) == []
+
+
+HOSTILE = {
+    "open tags": "<url " * 200_000,
+    "no end": "<url>" + "x" * 1_000_000,
+    "prefixes": "<" + "x" * 1_000_000,
+    "spaces": "<url" + " " * 1_000_000,
+    "deep": "<a>" * 300_000,
+    "entities": '<!DOCTYPE m [<!ENTITY a "aaaaaaaaaa">]><metalink>' + "<url>&a;</url>" * 70_000,
+}
+
+
+@pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE)
+def test_hostile_metalink(text: str) -> None:
+    """It is read in a moment, without an XML parser."""
+    started = time.monotonic()
+    assert mirrors_in(text.encode()) == []
+    assert time.monotonic() - started < 5
+
+
+def test_address_in_a_metalink_is_escaped() -> None:
+    """Elements may have a prefix, attributes and spaces around the address."""
+    text = '<m:url priority="1">\n http://h/x?a=1&amp;b=/repodata/repomd.xml\n</m:url>'
+    assert mirrors_in(f"\ufeff<?xml version='1.0'?><m:metalink>{text}</m:metalink>".encode()) == [
+        "http://h/x?a=1&b=/repodata/repomd.xml"
+    ]
 
 
 ADDRESSES = {

@@ -146,7 +146,7 @@ def test_playbook_that_fails(service: Service, small: dict[str, Any], leftovers:
 def test_archive_without_a_playbook(service: Service, small: dict[str, Any]) -> None:
     """The error names the missing file."""
     job = run(service, small, playbook=upload(service, **{"play/site.yml": "[]"}))
-    assert (job["status"], job["failed_step"]) == ("error", "fetch_image")
+    assert (job["status"], job["failed_step"]) == ("error", "run_script")
     assert "no site.yml at its root, but play/site.yml" in job["reason"]
 
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import shutil
 import sys
+import tarfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -60,6 +62,15 @@ def workspace() -> Iterator[Path]:
     runtime.close_workspace(job)
 
 
+def add_playbook(workspace: Path, files: dict[str, str]) -> None:
+    """Put the archive of a playbook into a workspace."""
+    with tarfile.open(Workspace(workspace).playbook_archive, "w:gz") as packed:
+        for name, text in files.items():
+            member = tarfile.TarInfo(name)
+            member.size = len(text.encode())
+            packed.addfile(member, io.BytesIO(text.encode()))
+
+
 def run(workspace: Path, rootfs: Path, script: str | None, seconds: int = 60) -> list[str]:
     """Run a script, or the playbook in the workspace; returns its output."""
     lines: list[str] = []
@@ -100,9 +111,8 @@ def test_each_try_starts_from_the_original(workspace: Path, rootfs: Path) -> Non
 @pytest.mark.parametrize("name", ["script", "playbook"])
 def test_failure_is_final(workspace: Path, rootfs: Path, name: str) -> None:
     """Another try cannot help a script or a playbook that fails, also if it is the second try."""
-    folder = Workspace(workspace).playbook
-    folder.mkdir()
-    (folder / "site.yml").write_text("- hosts: all\n  gather_facts: false\n  tasks: [{fail: {msg: so it is}}]\n")
+    tasks = "- hosts: all\n  gather_facts: false\n  tasks: [{fail: {msg: so it is}}]\n"
+    add_playbook(workspace, {"site.yml": tasks})
     for _ in range(2):
         with pytest.raises(StepFailedError, match="so it is") as caught:
             run(workspace, rootfs, "echo so it is; exit 75" if name == "script" else None)
@@ -128,10 +138,8 @@ def test_image_without_a_shell(workspace: Path, tmp_path: Path) -> None:
 
 def test_playbook_with_modules(workspace: Path, with_python: Path) -> None:
     """Facts, templates and modules work. The files that Ansible leaves in the image are removed."""
-    folder = Workspace(workspace).playbook
-    (folder / "templates").mkdir(parents=True)
-    (folder / "site.yml").write_text(MODULES)
-    (folder / "templates" / "issue.j2").write_text("{{ inventory_hostname }} has Python {{ ansible_python_version }}\n")
+    template = "{{ inventory_hostname }} has Python {{ ansible_python_version }}\n"
+    add_playbook(workspace, {"site.yml": MODULES, "templates/issue.j2": template})
     lines = run(workspace, with_python, None)
     assert any(line.startswith("PLAY RECAP") for line in lines)
     upper = Workspace(workspace).changed_files

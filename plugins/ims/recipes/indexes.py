@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import html
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
 import httpx
-from lxml import etree
 
 from ims.network.addresses import RefusedError
 from ims.recipes.description import Repository
@@ -19,6 +20,8 @@ MAX_MIRRORS = 5
 _SIGNED, _UNSIGNED = "/InRelease", "/Release"
 _MISSING = {403, 404, 410}
 _REPOMD = "repodata/repomd.xml"
+# Strangers write metalinks, and this runs outside of a sandbox: no XML parser reads them.
+_URL_ELEMENT = re.compile(r"<(?:\w+:)?url(?:\s[^<>]*)?>([^<>]*)</")
 
 
 @asynccontextmanager
@@ -84,17 +87,15 @@ async def _read(answer: httpx.Response) -> bytes:
 
 def mirrors_in(data: bytes) -> list[str]:
     """The addresses of the index that a mirror list or a metalink names."""
-    if data.lstrip().startswith(b"<"):
-        return _in_metalink(data)
-    lines = (line.strip() for line in data.decode(errors="replace").splitlines())
+    text = data.decode(errors="replace")
+    if text.lstrip("\ufeff\t\r\n ").startswith("<"):
+        return _in_metalink(text)
+    lines = (line.strip() for line in text.splitlines())
     return [f"{line.rstrip('/')}/{_REPOMD}" for line in lines if _is_remote(line)]
 
 
-def _in_metalink(data: bytes) -> list[str]:
-    parser = etree.XMLParser(resolve_entities=False, no_network=True, load_dtd=False, huge_tree=False, recover=True)
-    root = etree.fromstring(data, parser)
-    found = root.iterfind(".//{*}url") if root is not None else ()
-    addresses = [(element.text or "").strip() for element in found]
+def _in_metalink(text: str) -> list[str]:
+    addresses = [html.unescape(found).strip() for found in _URL_ELEMENT.findall(text)]
     return [address for address in addresses if _is_remote(address) and address.endswith(_REPOMD)]
 
 

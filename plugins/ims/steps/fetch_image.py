@@ -10,8 +10,7 @@ from ims import cache
 from ims.errors import InputError
 from ims.recipes.build_inputs import file_digest
 from ims.settings import settings
-from ims.shell import ansible
-from ims.steps.fetch_recipe import fetch_archive
+from ims.steps.fetch_recipe import download
 from ims.steps.step import Step, StepInput
 from ims.storage.manifest import MAX_BYTES, ROOTFS, Artifact, read_manifest
 from ims.storage.objects import ObjectName, ObjectStore
@@ -31,11 +30,10 @@ class Input(StepInput):
 
 
 def run(step: Input) -> str:
-    """Fetches the playbook to `playbook/` and the rootfs to the cache; returns the path of the rootfs."""
+    """Fetches the archive of the playbook, and the rootfs to the cache; returns the path of the rootfs."""
     store = ObjectStore.from_environment()
     if step.playbook is not None:
-        workspace = step.workspace
-        fetch_archive(store, step.playbook, workspace.playbook_archive, workspace.playbook, entry=ansible.PLAYBOOK)
+        download(store, step.playbook, step.workspace.playbook_archive)
     return str(fetch_rootfs(store, ObjectName.parse(step.path, settings().buckets), step.workspace))
 
 

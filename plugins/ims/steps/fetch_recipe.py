@@ -11,7 +11,6 @@ from pathlib import Path
 from pydantic import BaseModel, Field
 
 from ims.masking import load, masked, save
-from ims.recipes import archive
 from ims.recipes.availability import ask_all, missing, not_available
 from ims.recipes.description import Repository
 from ims.recipes.reading import ReadArchive, RecipeArchive, read_archive
@@ -138,19 +137,6 @@ def fetch(
     secrets.hide()
     save(workspace.secrets, secrets)
     return found
-
-
-def fetch_archive(store: ObjectStore, path: str, packed: Path, folder: Path, entry: str) -> None:
-    """Download the archive at the S3 address `path` to `packed` and unpack it into `folder`.
-
-    Raises the errors of `archive.unpack`, and MissingError or UnavailableError if it cannot be downloaded.
-    """
-    limits = settings()
-    download(store, path, packed)
-    archive.unpack(
-        packed, folder, max_bytes=limits.recipe_max_mib * MIB, max_files=limits.recipe_max_files, entry=entry
-    )
-    packed.unlink()
 
 
 def download(store: ObjectStore, path: str, packed: Path) -> None:

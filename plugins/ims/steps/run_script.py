@@ -12,18 +12,22 @@ from pydantic import Field
 from ims.errors import PermanentError
 from ims.network.policy import Access
 from ims.programs import run_logged
+from ims.recipes import archive
 from ims.removal import remove
 from ims.sandbox import disk
-from ims.sandbox.call import public_environment
+from ims.sandbox.call import call, public_environment
 from ims.sandbox.network import SandboxNetwork, enter
 from ims.sandbox.overlay import Layers, mount_lower
+from ims.settings import settings
 from ims.shell import ansible, host_mounts, jail, sessions, tools
 from ims.shell.network import session_network
 from ims.steps.step import Step, StepInput
-from ims.steps.views import limits, view_of_sessions
+from ims.steps.views import limits, view_of, view_of_sessions
 
 log = logging.getLogger(__name__)
 
+UNPACK_SECONDS = 900
+"""How long it may take to unpack a playbook."""
 MAX_REASON = 300
 """How many characters of a program's output an error may quote."""
 
@@ -46,6 +50,9 @@ def run(step: Input) -> None:
     Raises PermanentError if the script or the playbook fails, takes too long, or fills the disk.
     """
     workspace = step.workspace
+    if step.script is None:
+        call(unpack_playbook, step, view_of(workspace), seconds=UNPACK_SECONDS)
+        workspace.refuse_links()
     for left in (workspace.changes, workspace.session_scratch, workspace.unjailed):
         remove(left)
     layers = Layers(step.rootfs, workspace.changes, workspace.image_root)
@@ -59,6 +66,18 @@ def run(step: Input) -> None:
             else:
                 script = tools.add_script("script", step.script)
                 _run("the script", sessions.COMMAND, {"SSH_ORIGINAL_COMMAND": str(script)}, step, kill=box.kill)
+
+
+def unpack_playbook(step: Input) -> None:
+    """Unpack the archive of the playbook to `playbook/`; in the sandbox. Raises InputError if it is not one."""
+    workspace, own = step.workspace, settings()
+    archive.unpack(
+        workspace.playbook_archive,
+        workspace.playbook,
+        max_bytes=own.recipe_max_mib * 1024**2,
+        max_files=own.recipe_max_files,
+        entry=ansible.PLAYBOOK,
+    )
 
 
 def _run_playbook(step: Input, network: SandboxNetwork) -> None:
