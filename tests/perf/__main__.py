@@ -1,6 +1,6 @@
 """`make bench`: prints the results of all benchmarks as Markdown.
 
-`python -m tests.perf flows|incremental|steps|load` runs one benchmark.
+`python -m tests.perf flows|incremental|steps|box|load` runs one benchmark.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from ims.settings import settings
 from ims.stack import lifecycle
 from ims.stack.environment import s3_environment
 from tests.installation import installation
-from tests.perf import load
+from tests.perf import box, load
 from tests.perf.customize import one_file_table, prompt_table
 from tests.perf.incremental import incremental_table
 from tests.perf.measure import Cost, measured, table
@@ -99,6 +99,7 @@ PARTS: dict[str, Callable[[], None]] = {
     "flows": flows,
     "incremental": incremental,
     "steps": steps,
+    "box": box.box,
     "load": load.main,
 }
 

@@ -19,7 +19,7 @@ from ims.builder.squashfs import squashfs_command
 
 def build(workspace: Path, bucket: str) -> None:
     """Build the rendered recipe in `recipe/`, pack its image root and upload kernel, initrd and rootfs."""
-    _hide_the_host(workspace)
+    hide_the_host(workspace / "host")
     prepare("apt")
     root, cache = workspace / "image-root", workspace / "cache"
     environment = {"PATH": os.environ["PATH"], "HOME": str(workspace), "LANG": "C.UTF-8"}
@@ -39,13 +39,13 @@ def build(workspace: Path, bucket: str) -> None:
         client.upload_file(str(path), bucket, f"bare/{name}")
 
 
-def _hide_the_host(workspace: Path) -> None:
-    """Mount empty folders where a build in the sandbox has its own."""
-    certificates, copy = BUNDLE.parent, workspace / "certificates"
+def hide_the_host(folder: Path) -> None:
+    """Mount empty folders where a build in the sandbox has its own; `folder` must not exist."""
+    certificates, copy = BUNDLE.parent, folder / "certificates"
     shutil.copytree(certificates, copy, symlinks=True)
     subprocess.run(["mount", "--bind", copy, certificates], check=True)
-    for folder in ("/var/log", "/var/lib/dpkg", "/etc/apt"):
-        subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", folder], check=True)
+    for name in ("/var/log", "/var/lib/dpkg", "/etc/apt"):
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0755", "tmpfs", name], check=True)
 
 
 if __name__ == "__main__":
