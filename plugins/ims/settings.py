@@ -27,7 +27,8 @@ class Settings(BaseSettings):
 
     home: Path = Field(
         Path("/var/lib/ims"),
-        description="Folder of all state: databases, objects, logs, secrets, workspaces and caches.",
+        description="Folder of all state: databases, objects, logs, secrets, workspaces and caches. It must not be "
+        "below `/tmp` or `/var/tmp`.",
     )
     host: str = Field("127.0.0.1", description="Address that the API, the UI and the embedded S3 listen on.")
     port: int = Field(8080, ge=1, le=65535, description="Port of the API and the Airflow UI.")

@@ -117,6 +117,15 @@ def test_missing_program(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     assert (found.status, found.value) == ("missing", "there is no no-such-program")
 
 
+@pytest.mark.parametrize(
+    ("home", "status"),
+    [("/tmp/ims", "warning"), ("/var/tmp", "warning"), ("/srv/../tmp/x", "warning"), ("/srv/tmp", "ok")],
+)
+def test_home(home: str, status: str) -> None:
+    """Images that are built below /tmp differ in the mode of /tmp."""
+    assert installation.home(Settings(home=Path(home))).status == status
+
+
 def test_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Less space than one job needs is missing, less than all of them need is a warning."""
     for free, status in ((1, "missing"), (10, "warning"), (100, "ok")):

@@ -31,6 +31,7 @@ CHECKS = (
     Check("sandbox", machine.sandbox, "local"),
     Check("cgroups", machine.cgroups, "local"),
     Check("programs", machine.programs, "local"),
+    Check("home", installation.home, "local"),
     Check("disk", installation.disk, "local"),
     Check("CA certificate", installation.ca_certificate),
     Check("API", installation.api, "local"),

@@ -1,4 +1,4 @@
-"""Checks of the installation: its disk, its CA and its API."""
+"""Checks of the installation: its home, its disk, its CA and its API."""
 
 from __future__ import annotations
 
@@ -14,6 +14,19 @@ from ims.settings import Settings
 GIB = 1024**3
 CA_WARNING_DAYS = 90
 API_SECONDS = 10
+TEMPORARY = ("/tmp", "/var/tmp")  # noqa: S108
+
+
+def home(settings: Settings) -> Finding:
+    """Whether the state is safe where it is, and builds are the same as elsewhere.
+
+    kiwi makes the path of the package cache in the image root, before a package sets the modes of these folders.
+    """
+    for folder in TEMPORARY:
+        if settings.home.resolve().is_relative_to(folder):
+            problem = f"{settings.home} is below {folder}: systems remove old files there, and images get another mode"
+            return warning(f"{problem} of {folder}", "Set IMS_HOME to another folder")
+    return ok(str(settings.home))
 
 
 def disk(settings: Settings) -> Finding:
