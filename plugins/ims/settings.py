@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import re
 from functools import cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
@@ -18,6 +19,14 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 EMBEDDED_ROLE = "arn:aws:iam::role/ims"
 EMBEDDED_READ_ROLE = "arn:aws:iam::role/ims-read"
 _CRON = r"^(none|@(hourly|daily|weekly|monthly)|[^\s]+( [^\s]+){4})$"
+
+
+_PLACE = re.compile(r"(/[A-Za-z0-9._+-]+){1,20}")
+
+
+def _items(text: str) -> tuple[str, ...]:
+    """The items of a list that is separated by commas."""
+    return tuple(item.strip() for item in text.split(",") if item.strip())
 
 
 class Settings(BaseSettings):
@@ -130,6 +139,11 @@ class Settings(BaseSettings):
         None,
         description="Root CA certificate of the site (PEM), installed in every image. If empty, `make up` creates one.",
     )
+    ca_places: str = Field(
+        "",
+        description="Further files of images that contain this certificate, separated by commas, for services that look"
+        " for it there: `/etc/cray/ca/certificate_authority.crt`.",
+    )
     allowed_networks: str = Field(
         "",
         description="Networks that recipes and jobs may reach although they are loopback, link-local, or have addresses"
@@ -230,18 +244,30 @@ class Settings(BaseSettings):
             raise ValueError(f"there is no time zone {name}")
         return name
 
+    @field_validator("ca_places")
+    @classmethod
+    def _places(cls, text: str) -> str:
+        for item in _items(text):
+            if _PLACE.fullmatch(item) is None or {".", ".."} & set(item.split("/")):
+                raise ValueError(f"{item!r} is not a plain absolute path")
+        return text
+
     @field_validator("allowed_networks")
     @classmethod
     def _networks(cls, text: str) -> str:
-        for item in text.split(","):
-            if item.strip():
-                ip_network(item.strip())
+        for item in _items(text):
+            ip_network(item)
         return text
+
+    @property
+    def further_ca_files(self) -> tuple[str, ...]:
+        """The paths of `ca_places`."""
+        return _items(self.ca_places)
 
     @property
     def networks(self) -> tuple[IPv4Network | IPv6Network, ...]:
         """The networks of `allowed_networks`."""
-        return tuple(ip_network(item.strip()) for item in self.allowed_networks.split(",") if item.strip())
+        return tuple(map(ip_network, _items(self.allowed_networks)))
 
     @property
     def records_url(self) -> str:

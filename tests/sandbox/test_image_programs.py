@@ -76,11 +76,12 @@ class Trust(BaseModel):
 
     root: Path
     certificate: Path
+    further: list[str] = []
 
 
 def trust(step: Trust) -> None:
     """Add the certificate; in the sandbox."""
-    site_ca.add(step.root, step.certificate)
+    site_ca.add(step.root, step.certificate, step.further)
 
 
 def test_update_of_the_site_ca_is_isolated(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
@@ -94,3 +95,19 @@ def test_update_of_the_site_ca_is_isolated(root: Path, capfd: pytest.CaptureFixt
     assert (root / "usr/local/share/ca-certificates/site-root-ca.crt").read_text() == "certificate\n"
     assert (root / "stolen").read_text() == ""
     assert "ended with exit code" in capfd.readouterr().out
+
+
+def test_further_places_of_the_site_ca(root: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    """A customized image gets them, too. Links of the image lead nowhere else; a folder stays, and is named."""
+    certificate, outside = root.parent / "site-ca.crt", root.parent / "outside"
+    certificate.write_text("certificate\n")
+    outside.mkdir()
+    (root / "etc/site").mkdir(parents=True)
+    (root / "linked").symlink_to(outside)
+    further = ["/etc/cray/ca/certificate_authority.crt", "/linked/ca.pem", "/etc/site"]
+    argument, view = Trust(root=root, certificate=certificate, further=further), View((root,), (PROJECT, certificate))
+    call(trust, argument, view, environment={"PYTHONPATH": str(PROJECT)})
+    assert (root / "etc/cray/ca/certificate_authority.crt").read_text() == "certificate\n"
+    assert list(outside.iterdir()) == []
+    assert (root / str(outside).removeprefix("/") / "ca.pem").read_text() == "certificate\n"
+    assert "is not at /etc/site in the image" in capfd.readouterr().out

@@ -12,9 +12,11 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 from cryptography.hazmat.primitives.serialization import Encoding
+from pydantic import ValidationError
 
+from ims.builder import inputs
 from ims.errors import ConfigurationError
-from ims.settings import settings
+from ims.settings import Settings, settings
 from ims.steps.build_ca_package import Input, run
 from tests.flows.rpm_repository import PrivateCA
 
@@ -111,6 +113,29 @@ def test_deb_contains_the_certificate(
     output("dpkg-deb", "-e", package, tmp_path / "control")
     assert (tmp_path / "control" / "postinst").stat().st_mode & 0o777 == 0o755
     assert (tmp_path / "control" / "postinst").read_text().splitlines()[-1] == "update-ca-certificates"
+
+
+CRAY = "/etc/cray/ca/certificate_authority.crt"
+
+
+@pytest.mark.parametrize("manager", MANAGERS)
+def test_further_places(
+    tmp_path: Path, manager: str, private_ca: PrivateCA, use_certificate: pytest.MonkeyPatch
+) -> None:
+    """Services of CSM look for the certificate in a file of their own. A change of the places is a build input."""
+    before = inputs.certificate_digest(private_ca.certificate, ())
+    use_certificate.setenv("IMS_CA_PLACES", f"{CRAY}, /etc/site/ca.pem")
+    folder = unpack(build(tmp_path, manager, private_ca.certificate, use_certificate))
+    for name in (CRAY, "/etc/site/ca.pem", DEB_FILE if manager == "apt" else RPM_FILES[0]):
+        assert (folder / name.removeprefix("/")).read_bytes() == private_ca.certificate.read_bytes()
+    assert inputs.certificate_digest(private_ca.certificate, settings().further_ca_files) != before
+
+
+@pytest.mark.parametrize("place", ["relative", "/etc/../x", "/etc/a b", "/etc/x\n%post", "/"])
+def test_bad_place(place: str) -> None:
+    """A setting that is no plain path is refused."""
+    with pytest.raises(ValidationError, match="ca_places"):
+        Settings(ca_places=place)
 
 
 @pytest.mark.parametrize("manager", MANAGERS)

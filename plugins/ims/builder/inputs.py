@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import logging
 import subprocess
 from collections import Counter
@@ -34,11 +35,17 @@ def collect(recipe: RenderedRecipe, arch: str, boot_files: Mapping[str, str | No
         **recipe.digests.model_dump(),
         arch=arch,
         builder=builder_versions(recipe.description.package_manager),
-        ca_certificate=file_digest(ca_certificate),
+        ca_certificate=certificate_digest(ca_certificate, settings().further_ca_files),
         boot_files=dict(boot_files),
         repositories=index_digests(recipe.description.repositories, ca_certificate),
         opaque=recipe.description.opaque,
     )
+
+
+def certificate_digest(certificate: Path, places: Sequence[str]) -> str:
+    """A digest of the certificate and of the further places that it has in images."""
+    digest = file_digest(certificate)
+    return hashlib.sha256("\0".join((digest, *places)).encode()).hexdigest() if places else digest
 
 
 def builder_versions(package_manager: str) -> dict[str, str]:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import logging
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
 
-from ims.images.root import resolve_inside
+from ims.images.root import follow_links, resolve_inside
 from ims.sandbox.image_programs import run_in_image
 
 log = logging.getLogger(__name__)
@@ -24,11 +25,14 @@ UPDATE_SECONDS = 300
 _ENVIRONMENT = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "LANG": "C.UTF-8"}
 
 
-def add(root: Path, certificate: Path) -> None:
+def add(root: Path, certificate: Path, further: Iterable[str] = ()) -> None:
     """Add `certificate` to the trust store of the image, and run the image's own program that updates its bundles.
 
-    If the image has no such program, only the file is added, and a warning is logged.
+    If the image has no such program, only the file is added, and a warning is logged. `further` are other files of
+    the image to which the certificate is copied.
     """
+    for place in further:
+        _copy(certificate, root, place)
     folders = [found for name in ANCHORS if (found := resolve_inside(root, name)) is not None and found.is_dir()]
     places = [*folders, *filter(None, [resolve_inside(root, RPM_ANCHORS)])]
     if any(_has_content(place / FILE_NAME, certificate) for place in places):
@@ -46,6 +50,18 @@ def add(root: Path, certificate: Path) -> None:
         log.warning("%s in the image was killed after %d s", updater, UPDATE_SECONDS)
     elif code > 0:
         log.warning("%s in the image ended with exit code %d: %s", updater, code, last[-1] if last else "no output")
+
+
+def _copy(certificate: Path, root: Path, place: str) -> None:
+    try:
+        target = follow_links(root, place)
+        if not _has_content(target, certificate):
+            target.parent.mkdir(parents=True, exist_ok=True)
+            target.unlink(missing_ok=True)
+            shutil.copyfile(certificate, target)
+            target.chmod(0o644)
+    except OSError as error:
+        log.warning("the site's CA certificate is not at %s in the image: %s", place, error.strerror)
 
 
 def _has_content(target: Path, certificate: Path) -> bool:

@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
 
 from cryptography import x509
@@ -83,7 +84,7 @@ def run(step: Input) -> str:
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     build = build_deb if step.package_manager == APT else build_rpm
-    package = build(certificate, folder)
+    package = build(certificate, folder, settings().further_ca_files)
     log.info("built %s with the certificate %s", package.name, path)
     return str(package)
 
@@ -103,10 +104,16 @@ def read_certificate(path: Path) -> bytes:
     return b"".join(certificate.public_bytes(Encoding.PEM) for certificate in certificates)
 
 
-def build_rpm(certificate: bytes, folder: Path) -> Path:
+def _spec(places: Sequence[str]) -> str:
+    """The spec file of an RPM that also has the certificate at `places`."""
+    install = "".join(f"install -D -m 0644 %{{_sourcedir}}/{FILE_NAME} %{{buildroot}}{place}\n" for place in places)
+    return SPEC.replace("\n%post\n", f"{install}\n%post\n") + "".join(f"{place}\n" for place in places)
+
+
+def build_rpm(certificate: bytes, folder: Path, places: Sequence[str]) -> Path:
     """Build the RPM in `folder`; returns its path."""
     spec = folder / f"{PACKAGE}.spec"
-    spec.write_text(SPEC)
+    spec.write_text(_spec(places))
     (folder / FILE_NAME).write_bytes(certificate)
     # All paths are in `folder`, the host's rpm database is not used, and every version of rpm reads gzip.
     defines = {
@@ -126,12 +133,13 @@ def build_rpm(certificate: bytes, folder: Path) -> Path:
     return folder / f"{PACKAGE}-{VERSION}-1.noarch.rpm"
 
 
-def build_deb(certificate: bytes, folder: Path) -> Path:
+def build_deb(certificate: bytes, folder: Path, places: Sequence[str]) -> Path:
     """Build the .deb in `folder`; returns its path."""
     tree = folder / "tree"
-    target = tree / "usr/local/share/ca-certificates" / FILE_NAME
-    target.parent.mkdir(parents=True)
-    target.write_bytes(certificate)
+    for place in (f"/usr/local/share/ca-certificates/{FILE_NAME}", *places):
+        target = tree / place.removeprefix("/")
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(certificate)
     control = tree / "DEBIAN"
     control.mkdir(mode=0o755)
     (control / "control").write_text(CONTROL)

@@ -95,7 +95,7 @@ def warn_of_lost_attributes(workspace: Workspace) -> None:
 
 def trust_site_ca(step: Input) -> None:
     """Add the site's CA certificate to an image that was customized; in the sandbox."""
-    site_ca.add(step.workspace.image_root, settings().ca_certificate_path)
+    site_ca.add(step.workspace.image_root, settings().ca_certificate_path, settings().further_ca_files)
 
 
 def pack(step: Input) -> list[Batch]:
