@@ -29,7 +29,7 @@ UNITS: dict[str, tuple[str, ...]] = {
     "cli": ("tests/cli/",),
     "api": ("tests/api/", "tests/storage/", "tests/steps/test_fetch_image", f"{ATTACKS}api", f"{ATTACKS}runs"),
     "attacks": (
-        *(f"{ATTACKS}secret_search", f"{ATTACKS}endless", f"{ATTACKS}builds", f"{ATTACKS}archives"),
+        *(f"{ATTACKS}secret_search", f"{ATTACKS}endless", f"{ATTACKS}builds", f"{ATTACKS}archives", f"{ATTACKS}disk"),
         *(f"{ATTACKS}deadlines", f"{ATTACKS}job_credentials"),
     ),
     "scripted": (f"{FLOWS}customize_scripted",),
