@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import UTC, datetime
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
+from ims.api.catalog import contents
 from ims.api.retention import maintenance, usage
 from ims.api.runs.airflow import AirflowApi
 from ims.api.runs.runs import Run
@@ -137,6 +138,18 @@ def test_manifest_that_changes_after_it_was_checked(offline: Offline) -> None:
     answer = offline.request("user", "GET", f"/v3/images/{image['id']}/diff/{image['id']}")
     assert answer.status_code == 422
     assert secret not in offline.store.asked
+
+
+def test_many_comparisons(offline: Offline) -> None:
+    """A viewer who compares images again and again leaves threads for other requests."""
+    image = offline.request("user", "POST", "/v3/images", {"name": "x"}).json()
+    path = f"/v3/images/{image['id']}/diff/{image['id']}"
+    assert offline.request("viewer", "GET", path).status_code == 200
+    with ExitStack() as running:
+        for _ in range(4):
+            running.enter_context(contents.COMPARISONS)
+        refuse(offline, "viewer", "GET", path, None, 503)
+    assert offline.request("viewer", "GET", path).status_code == 200
 
 
 def test_endless_metadata(offline: Offline) -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Annotated
 
 from fastapi import APIRouter, Path
@@ -12,6 +14,7 @@ from ims.api.catalog.links import artifact_of, read_linked_manifest
 from ims.api.http.auth import may_read
 from ims.api.http.schemas import ArtifactLink, Id
 from ims.api.http.services import RecordsService, StoreService
+from ims.errors import UnavailableError
 from ims.images.differences import FileDifferences, PackageDifferences, compare_files, compare_packages
 from ims.images.files import read_lines
 from ims.images.packages import Package
@@ -21,6 +24,9 @@ from ims.storage.manifest import FILES, ROOTFS, Manifest
 from ims.storage.objects import ObjectStore
 
 router = APIRouter()
+
+COMPARISONS = threading.BoundedSemaphore(4)
+"""Comparing takes seconds of a processor. More at the same time would leave no thread for other requests."""
 
 
 class PackageOut(BaseModel):
@@ -66,14 +72,26 @@ def compare_images(
 ) -> ImageDifference:
     """Compare an image with another one."""
     left, right = records.get(Image, identity), records.get(Image, other)
-    manifests = [_manifest(store, image) for image in (left, right)]
-    return ImageDifference(
-        before=left.id,
-        after=right.id,
-        packages=_packages(records, left, right),
-        files=_files(store, *manifests),
-        rootfs=_sizes(store, *manifests),
-    )
+    with _one_of_few():
+        manifests = [_manifest(store, image) for image in (left, right)]
+        return ImageDifference(
+            before=left.id,
+            after=right.id,
+            packages=_packages(records, left, right),
+            files=_files(store, *manifests),
+            rootfs=_sizes(store, *manifests),
+        )
+
+
+@contextmanager
+def _one_of_few() -> Iterator[None]:
+    """Raises UnavailableError if there are too many comparisons now."""
+    if not COMPARISONS.acquire(blocking=False):
+        raise UnavailableError("too many images are compared at the same time", "Try again in a minute")
+    try:
+        yield
+    finally:
+        COMPARISONS.release()
 
 
 def _manifest(store: ObjectStore, image: Image) -> Manifest | None:
