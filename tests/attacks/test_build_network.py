@@ -16,9 +16,11 @@ import pytest
 from ims.sandbox import namespaces
 from ims.shell import tools
 from ims.steps import build_ca_package
+from ims.workspace import Workspace
 from tests.flows.conftest import RECIPES
 from tests.flows.rpm_repository import Package, RepositoryServer, basic_packages, build_repository
 from tests.network.serving import WebServer, web_server
+from tests.recipes.summary import note_recipe
 
 pytestmark = pytest.mark.system
 
@@ -51,6 +53,7 @@ def build(folder: Path, repository: str, script: str) -> subprocess.CompletedPro
     (folder / "recipe/config.xml").write_text(text)
     (folder / "recipe/config.sh").write_text(f"#!/bin/sh\n{script}")
     (folder / "recipe/config.sh").chmod(0o755)
+    note_recipe(Workspace(folder))
     package = build_ca_package.run(build_ca_package.Input(workspace=folder, package_manager="zypper"))
     data = {"workspace": str(folder), "lineage": folder.name, "package_manager": "zypper", "ca_package": package}
     return subprocess.run(

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import platform
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +11,6 @@ from typing import Any
 import pytest
 
 from ims.errors import StepFailedError
-from ims.recipes.reading import read_recipe
 from ims.runtime.local.process import StepProcess
 from ims.runtime.local.runtime import LocalRuntime
 from ims.settings import settings
@@ -23,6 +21,7 @@ from tests.flows.conftest import RECIPES
 from tests.flows.disks import DISK_SIZE, mounted_disk, small_disk
 from tests.flows.rpm_repository import RepositoryServer
 from tests.flows.shells import Key, customize, ssh
+from tests.recipes.summary import note_recipe
 from tests.service import Service
 from tests.shell.small_image import pack, write_root
 from tests.shell.test_run_script import add_playbook
@@ -116,8 +115,7 @@ def test_build_fills_the_disk(workspace: Workspace, http_server: RepositoryServe
     config = workspace.recipe / "config.xml"
     config.write_text(config.read_text().replace("{{ REPOSITORY }}", http_server.url))
     (workspace.recipe / "config.sh").write_text(f"#!/bin/sh\n{LARGE_FILE.format(folder='/etc')}\n")
-    workspace.notes.mkdir()
-    read_recipe(workspace.recipe, platform.machine()).save(workspace.recipe_summary)
+    note_recipe(workspace)
     package = build_ca_package.run(build_ca_package.Input(workspace=workspace, package_manager="zypper"))
     data = {"workspace": str(workspace.root), "lineage": "x", "package_manager": "zypper", "ca_package": str(package)}
     assert_ends(workspace, lambda: StepProcess().run(build_image.STEP, data, "build", print))

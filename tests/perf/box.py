@@ -6,7 +6,6 @@
 from __future__ import annotations
 
 import json
-import platform
 import shutil
 import statistics
 import subprocess
@@ -17,7 +16,6 @@ from typing import Any
 
 from ims.demo.build import RECIPE
 from ims.demo.mirrors import debian_mirrors
-from ims.recipes.reading import read_recipe
 from ims.recipes.template import render
 from ims.removal import remove
 from ims.sandbox import namespaces
@@ -26,6 +24,7 @@ from ims.steps import build_ca_package, build_image
 from ims.workspace import Workspace
 from tests.perf.bare import hide_the_host
 from tests.perf.measure import Cost, measured, table
+from tests.recipes.summary import note_recipe
 
 ROUNDS = 3
 TARGET = 1.03
@@ -53,8 +52,7 @@ def _build(way: str, folder: Path) -> Cost:
     remove(workspace.root)
     shutil.copytree(RECIPE, workspace.recipe)
     render(workspace.recipe, debian_mirrors())
-    workspace.notes.mkdir()
-    read_recipe(workspace.recipe, platform.machine()).save(workspace.recipe_summary)
+    note_recipe(workspace)
     package = build_ca_package.run(build_ca_package.Input(workspace=workspace, package_manager="apt"))
     data = {"workspace": str(workspace.root), "lineage": "box", "package_manager": "apt", "ca_package": str(package)}
     command = [*namespaces.STEP, sys.executable, "-m", __name__, way, json.dumps(data)]

@@ -17,7 +17,6 @@ import pytest
 
 from ims.builder import package_root
 from ims.builder.squashfs import make_rootfs
-from ims.recipes.reading import read_recipe
 from ims.removal import remove
 from ims.sandbox import namespaces
 from ims.sandbox.overlay import mount_image
@@ -27,6 +26,7 @@ from ims.workspace import Workspace
 from tests.flows.conftest import RECIPES
 from tests.flows.rpm_repository import Package, RepositoryServer, basic_packages, build_repository
 from tests.images.trees import unmount
+from tests.recipes.summary import note_recipe
 
 pytestmark = pytest.mark.system
 
@@ -69,9 +69,7 @@ class Builder:
         packages = packages and f"{packages} {self.folder}"
         workspace = self.folder / f"job-{self._count}"
         shutil.copytree(self.recipe, workspace / "recipe", symlinks=True)
-        summary = Workspace(workspace).recipe_summary
-        summary.parent.mkdir()
-        read_recipe(workspace / "recipe", platform.machine()).save(summary)
+        note_recipe(Workspace(workspace))
         if packages is not None and predicted:
             resolve_packages.run(resolve_packages.Input(workspace=workspace, arch=platform.machine(), boot_files={}))
         made = build_ca_package.run(build_ca_package.Input(workspace=workspace, package_manager=self.manager))

@@ -37,7 +37,7 @@ _ARCHITECTURES = {"x86_64": "amd64", "aarch64": "arm64"}
 # The settings that steps use, except for paths: these differ in a pod.
 _SETTINGS = (
     *("recipes_bucket", "images_bucket", "recipe_max_mib", "recipe_max_files", "log_level"),
-    "allowed_networks",
+    *("allowed_networks", "ca_places"),
     *("sandbox_memory_percent", "sandbox_processes", "build_env_size", "disk_reserve_mib"),
     *("squashfs", "squashfs_level", "squashfs_processors", "squashfs_memory_mib", "image_secrets"),
 )
