@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
@@ -17,7 +17,7 @@ _FILE_NAME = rf"^{_NO_SLASH}[^./\x00-\x1f\x7f]{_NO_SLASH}$"
 IMAGE_NAME_LENGTH = 1024
 IMAGE_NAME_BYTES = 2048
 """PostgreSQL cannot index longer names."""
-_KEY = "Id of the public key that may log in to the shell of the job. The page Images lists the keys."
+_KEY = "Name or id of the public key that may log in to the shell of the job."
 SCRIPT_LENGTH = 8192
 """The most characters of a script. It is part of the command line of a step, which the kernel limits to 128 KiB."""
 
@@ -31,6 +31,9 @@ MAX_REPOSITORY_WAIT = 86400
 """The longest time that a job waits for repositories, in seconds."""
 
 Identity = Annotated[str, Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")]
+
+Reference = Annotated[str, Field(pattern=r"^[^\x00]+$", min_length=1, max_length=IMAGE_NAME_LENGTH)]
+"""A record in a request: its id, the beginning of its id, or its name. The API passes on the id."""
 
 
 def without_empty_file_names(fields: Any) -> Any:
@@ -65,7 +68,7 @@ class JobParams(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    artifact_id: Identity
+    artifact_id: Reference
     image_root_archive_name: Annotated[str, AfterValidator(check_image_name)] = _field(
         "Image",
         "Name of the image",
@@ -75,7 +78,7 @@ class JobParams(BaseModel):
         max_length=IMAGE_NAME_LENGTH,
         pattern=r"^[^\x00]*$",
     )
-    public_key_id: Identity | None = _field("Image", "Public key", ..., _KEY)
+    public_key_id: Reference | None = _field("Image", "Public key", None, _KEY)
     kernel_file_name: str | None = _field(
         "Boot files",
         "Kernel",
@@ -133,10 +136,14 @@ class JobParams(BaseModel):
 class CreateParams(JobParams):
     """The parameters of `create_image`."""
 
-    artifact_id: Identity = _field(
-        "Image", "Recipe", ..., "Id of the recipe to build. The page Images lists the recipes."
+    artifact_id: Reference = _field(
+        "Image",
+        "Recipe",
+        ...,
+        "Name or id of the recipe to build. A name means the newest recipe of that name. The first four characters of "
+        "an id are enough. The page Images lists the recipes.",
     )
-    public_key_id: Identity | None = _field("Image", "Public key", None, f"{_KEY} Only a debug shell needs one.")
+    public_key_id: Reference | None = _field("Image", "Public key", None, f"{_KEY} Only a debug shell needs one.")
     enable_debug: bool = _field(
         "Shell",
         "Debug shell",
@@ -159,12 +166,6 @@ class CreateParams(JobParams):
         le=MAX_REPOSITORY_WAIT,
     )
 
-    @model_validator(mode="after")
-    def _shell_has_a_key(self) -> Self:
-        if self.enable_debug and self.public_key_id is None:
-            raise ValueError("enable_debug needs a public_key_id, which may log in to the shell")
-        return self
-
     @property
     def shell(self) -> ShellSpec | None:
         """The debug shell, which the job opens if it fails."""
@@ -174,10 +175,16 @@ class CreateParams(JobParams):
 class CustomizeParams(JobParams):
     """The parameters of `customize_image`."""
 
-    artifact_id: Identity = _field(
-        "Image", "Image", ..., "Id of the image to customize. The page Images lists the images."
+    artifact_id: Reference = _field(
+        "Image",
+        "Image",
+        ...,
+        "Name or id of the image to customize. A name means the newest image of that name. The first four characters "
+        "of an id are enough. The page Images lists the images.",
     )
-    public_key_id: Identity = _field("Image", "Public key", ..., _KEY)
+    public_key_id: Reference | None = _field(
+        "Image", "Public key", None, f"{_KEY} A script or a playbook needs none, because no shell opens."
+    )
     enable_debug: bool = _field(
         "Shell", "Debug", False, "Accepted from clients of IMS. It has no effect: a customization opens a shell anyway."
     )
@@ -240,10 +247,10 @@ class PlanParams(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    recipes: list[Identity] = Field(
+    recipes: list[Reference] = Field(
         default_factory=list,
         title="Recipes",
-        description="Ids of the recipes to plan. Empty: the recipes that are built nightly.",
+        description="Names or ids of the recipes to plan. Empty: the recipes that are built nightly.",
         max_length=1000,
     )
 
@@ -265,11 +272,11 @@ class NightParams(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    recipes: list[Identity] = _field(
+    recipes: list[Reference] = _field(
         "Night",
         "Recipes",
         [],
-        "Ids of the recipes to build, marked or not. Empty: all that are marked and not paused.",
+        "Names or ids of the recipes to build, marked or not. Empty: all that are marked and not paused.",
         max_length=1000,
     )
     force: bool = _field("Night", "Force", False, "Build recipes even if their images would be identical.")

@@ -17,6 +17,7 @@ from ims.cli.options import (
     NewNameOption,
     OnlyName,
     Truth,
+    complete_group,
     given,
     group,
     truth,
@@ -59,8 +60,14 @@ def packages(identity: Identity, _format: FormatOption = None) -> None:
 
 @app.command()
 def diff(
-    before: Annotated[str, typer.Argument(metavar="BEFORE", help="Id or name of the first image.")],
-    after: Annotated[str, typer.Argument(metavar="AFTER", help="Id or name of the second image.")],
+    before: Annotated[
+        str,
+        typer.Argument(metavar="BEFORE", help="Id or name of the first image.", autocompletion=complete_group),
+    ],
+    after: Annotated[
+        str,
+        typer.Argument(metavar="AFTER", help="Id or name of the second image.", autocompletion=complete_group),
+    ],
     _format: FormatOption = None,
 ) -> None:
     """Compare two images: packages, files and size."""

@@ -12,7 +12,19 @@ from rich.console import Console
 from ims.cli import following, shells
 from ims.cli.login import connect
 from ims.cli.option_groups import with_groups
-from ims.cli.options import DkmsOption, DryRun, JobId, OnlyName, Truth, given, group, profile_names, truth
+from ims.cli.options import (
+    DkmsOption,
+    DryRun,
+    JobId,
+    OnlyName,
+    Truth,
+    complete_artifact,
+    complete_records,
+    given,
+    group,
+    profile_names,
+    truth,
+)
 from ims.cli.output import FormatOption, clean, for_people, say, show_list, show_record
 from ims.cli.resources import IMAGES, JOBS, PUBLIC_KEYS, RECIPES, remove
 
@@ -134,10 +146,18 @@ def create(
         JobType, typer.Option(help="Create an image from a recipe, or customize an image.", show_default=False)
     ],
     image_root_archive_name: Annotated[str, typer.Option(help="Name of the new image.", show_default=False)],
-    artifact_id: Annotated[str, typer.Option(help="Id or name of the recipe or image.", show_default=False)],
-    public_key_id: Annotated[
-        str, typer.Option(help="Id or name of the public key that may log in.", show_default=False)
+    artifact_id: Annotated[
+        str,
+        typer.Option(help="Id or name of the recipe or image.", show_default=False, autocompletion=complete_artifact),
     ],
+    public_key_id: Annotated[
+        str | None,
+        typer.Option(
+            help="Id or name of the public key that may log in. Only a customization by script needs none.",
+            autocompletion=complete_records(PUBLIC_KEYS.path),
+        ),
+    ] = None,
+    *,
     options: JobOptions,
     follow: Annotated[
         bool, typer.Option("--follow", help="Show the steps and their logs until the job has ended.")
@@ -155,7 +175,7 @@ def create(
         job_type=job_type,
         image_root_archive_name=image_root_archive_name,
         artifact_id=source.identify(client, artifact_id),
-        public_key_id=PUBLIC_KEYS.identify(client, public_key_id),
+        **given(public_key_id=PUBLIC_KEYS.identify(client, public_key_id) if public_key_id is not None else None),
         **options.fields(),
     )
     if follow:

@@ -9,7 +9,7 @@ import typer
 
 from ims.cli.following import JobFailedError
 from ims.cli.login import connect
-from ims.cli.options import given, group
+from ims.cli.options import complete_records, given, group
 from ims.cli.output import FormatOption, for_people, say, show_list, show_record
 from ims.cli.progress import ENDED
 from ims.cli.resources import RECIPES
@@ -45,7 +45,10 @@ def describe(identity: NightId, _format: FormatOption = None) -> None:
 def create(
     recipe: Annotated[
         list[str] | None,
-        typer.Option(help="Id or name of a recipe. Can be given several times. The default is all nightly recipes."),
+        typer.Option(
+            help="Id or name of a recipe. Can be given several times. The default is all nightly recipes.",
+            autocompletion=complete_records(RECIPES.path),
+        ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Also build recipes whose image would be identical.")] = False,
     follow: Follow = False,

@@ -2,13 +2,52 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any, Literal
 
 import typer
 
+from ims.cli.login import connect
 from ims.cli.output import FormatOption
-from ims.errors import InputError
+from ims.errors import ImsError, InputError
+
+COMPLETION_SECONDS = 3
+"""How long a user who presses TAB waits for the service."""
+_MIN_PREFIX = 4
+
+
+def complete_records(path: str) -> Callable[[str], list[str]]:
+    """Return the completion of records at a path of the API."""
+
+    def complete(incomplete: str) -> list[str]:
+        return _matching(path, incomplete)
+
+    return complete
+
+
+def complete_group(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Complete a record of the kind that the group of commands manages."""
+    _, *groups, _ = ctx.command_path.split()
+    return _matching("/".join(groups), incomplete)
+
+
+def complete_artifact(ctx: typer.Context, incomplete: str) -> list[str]:
+    """Complete what a new job works on: an image if the type `customize` was given, else a recipe."""
+    return _matching("images" if ctx.params.get("job_type") == "customize" else "recipes", incomplete)
+
+
+def _matching(path: str, incomplete: str) -> list[str]:
+    """Return names, and ids once the user types one, that begin with a text. Without the service, there are none."""
+    try:
+        client = connect()
+        client.http.timeout = COMPLETION_SECONDS
+        records = client.get(path)
+    except (ImsError, OSError):
+        return []
+    names = {str(record.get("name") or record.get("image_root_archive_name") or "") for record in records}
+    ids = [str(record["id"]) for record in records] if len(incomplete) >= _MIN_PREFIX else []
+    return [text for text in [*sorted(names), *ids] if text.isprintable() and text.startswith(incomplete)]
+
 
 Truth = Literal["True", "False"]
 """A boolean option that takes a value, as in `cray`."""
@@ -19,6 +58,7 @@ Identity = Annotated[
         metavar="ID",
         help="Id, or its first four or more characters, or a name. A name means the newest record.",
         show_default=False,
+        autocompletion=complete_group,
     ),
 ]
 JobId = Annotated[
@@ -27,6 +67,7 @@ JobId = Annotated[
         metavar="ID",
         help="Id of the job, or its first four or more characters, or the name of its image.",
         show_default=False,
+        autocompletion=complete_group,
     ),
 ]
 

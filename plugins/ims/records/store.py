@@ -49,6 +49,13 @@ class Records:
         with self._database.reading() as session:
             return _require(_by_id(session, kind, identity), kind, identity, deleted)
 
+    def ids_with_prefix(self, kind: type[RecordType], prefix: str, limit: int) -> Sequence[str]:
+        """The ids of at most `limit` records that begin with a text, the newest records first."""
+        table: Any = kind
+        query = select(table.id).where(table.deleted.is_(None), table.id.startswith(prefix, autoescape=True))
+        with self._database.reading() as session:
+            return session.scalars(query.order_by(table.created.desc(), table.id.desc()).limit(limit)).all()
+
     def find(self, kind: type[RecordType], identity: str) -> RecordType | None:
         """Returns a record or tombstone, or None."""
         with self._database.reading() as session:

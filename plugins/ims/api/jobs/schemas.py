@@ -10,7 +10,7 @@ from pydantic import BaseModel, Field
 from ims.api.http.schemas import PatchBody, RequestBody, Text
 from ims.api.http.times import WireTime
 from ims.images.changes import Changes
-from ims.params import CreateParams, CustomizeParams, Identity
+from ims.params import CreateParams, CustomizeParams, Reference
 from ims.workflows import JobStatus, JobType
 
 
@@ -24,7 +24,7 @@ class SshContainer(RequestBody):
 class CreateJobIn(CreateParams):
     """A new job of the type create."""
 
-    public_key_id: Identity
+    public_key_id: Reference
     job_type: Literal["create"]
     ssh_containers: list[SshContainer] | None = None
 

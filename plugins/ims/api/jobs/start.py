@@ -17,6 +17,7 @@ from ims.api.runs.airflow import AirflowService
 from ims.api.runs.job_checks import check_job, check_references
 from ims.api.runs.lookup import expect_job, find_job
 from ims.api.runs.reasons import cancel
+from ims.api.runs.references import with_ids
 from ims.api.runs.runs import Run, new_run
 from ims.jobs import idempotent_run_id
 from ims.params import CreateParams, CustomizeParams, JobParams
@@ -49,9 +50,10 @@ class JobStart:
     async def start(self, dag_id: str, params: JobParams, key: str | None) -> Run:
         """Returns the run of the new job, or of the job that the caller has already started with the same key.
 
-        Raises ConflictError if that is another job, UnusableError or FieldError if the job refers to something that
-        cannot be used or is gone.
+        The params may name records as `references` allows. Raises ConflictError if that is another job, UnusableError
+        or FieldError if the job refers to something that cannot be used or is gone.
         """
+        params = await run_in_threadpool(with_ids, params, self._records)
         run_id = idempotent_run_id(self._caller.id, key) if key else str(uuid.uuid4())
         run = await find_job(self._airflow, run_id) if key else None
         if run is None:

@@ -25,8 +25,11 @@ def check_job(job: JobParams, records: Records, store: ObjectStore) -> None:
 def check_references(job: JobParams, records: Records, store: ObjectStore) -> Recipe | Image:
     """Returns the record that a job works on.
 
-    Raises UnusableError if the job refers to a record or playbook that does not exist or cannot be used here.
+    Raises UnusableError if the job refers to a record or playbook that does not exist or cannot be used here, and
+    FieldError if its shell has no key.
     """
+    if job.shell is not None and job.public_key_id is None:
+        raise FieldError.of("public_key_id", "give the name or id of the key that may log in to the shell of the job")
     artifact: Recipe | Image
     if isinstance(job, CustomizeParams):
         artifact = _find(records, Image, job.artifact_id, "artifact_id")

@@ -17,6 +17,7 @@ from ims.api.runs.job_checks import check_night
 from ims.api.runs.lists import after_position, position
 from ims.api.runs.lookup import find_run
 from ims.api.runs.night_views import DescribeNightService, NightOut
+from ims.api.runs.references import with_ids
 from ims.api.runs.runs import Run, run_of
 from ims.errors import MissingError
 from ims.params import NightParams
@@ -50,8 +51,9 @@ async def create_night(
     body: NightParams, airflow: AirflowService, records: RecordsService, describe: DescribeNightService
 ) -> NightOut:
     """Start a night now, with the given recipes or those that are due. It waits while another night runs."""
-    await run_in_threadpool(check_night, body, records)
-    run = {"dag_run_id": str(uuid.uuid4()), "logical_date": None, "conf": body.model_dump(exclude_unset=True)}
+    night = await run_in_threadpool(with_ids, body, records)
+    await run_in_threadpool(check_night, night, records)
+    run = {"dag_run_id": str(uuid.uuid4()), "logical_date": None, "conf": night.model_dump(exclude_unset=True)}
     return await describe.one(run_of(await airflow.call("POST", f"dags/{NIGHTLY_IMAGES.dag_id}/dagRuns", json=run)))
 
 

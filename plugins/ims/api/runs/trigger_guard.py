@@ -28,6 +28,7 @@ from ims.api.runs.airflow import is_internal
 from ims.api.runs.every_run import dags_with_run
 from ims.api.runs.job_checks import check_job, check_night
 from ims.api.runs.lookup import RUN_ID
+from ims.api.runs.references import references, with_ids
 from ims.errors import ImsError
 from ims.jobs import is_derived_id
 from ims.params import JobParams, NightParams, without_empty_file_names
@@ -100,7 +101,7 @@ async def _may_run(workflow: Workflow, scope: Scope) -> bool:
 
 
 def check_trigger(workflow: Workflow, body: bytes) -> bytes:
-    """Returns the body for Airflow: the run always has an id, and empty names of files are left out.
+    """Returns the body for Airflow: the run always has an id, its records too, and empty names of files are left out.
 
     Airflow refuses what is not JSON.
 
@@ -113,14 +114,14 @@ def check_trigger(workflow: Workflow, body: bytes) -> bytes:
         return body
     if not isinstance(request, dict):
         return body
-    check_conf(workflow, request.get("conf"))
+    conf = without_empty_file_names(check_conf(workflow, request.get("conf")))
     run_id = request.get("dag_run_id")
     if run_id in (None, ""):
         # Airflow would derive an id from the times in the body, which could be that of a run of another workflow.
         run_id = new_run_id()
     else:
         check_run_id(run_id)
-    return json.dumps({**request, "dag_run_id": run_id, "conf": without_empty_file_names(request.get("conf"))}).encode()
+    return json.dumps({**request, "dag_run_id": run_id, "conf": conf}).encode()
 
 
 def new_run_id() -> str:
@@ -138,13 +139,18 @@ def check_run_id(run_id: Any) -> None:
         raise ConflictError(f"dag_run_id: {run_id} is the id of a run of {', '.join(dags)}; leave it out")
 
 
-def check_conf(workflow: Workflow, conf: Any) -> None:
-    """Raises FieldError if the workflow does not accept the `conf`."""
+def check_conf(workflow: Workflow, conf: Any) -> Any:
+    """Returns the `conf` with the ids of the records that it names; the rest is unchanged.
+
+    Raises FieldError if the workflow does not accept it.
+    """
     try:
         params = workflow.params.model_validate({} if conf is None else conf)
     except ValidationError as error:
         raise FieldError.from_validation(error, "conf") from None
+    params = with_ids(params, records())
     if isinstance(params, NightParams):
         check_night(params, records())
     elif isinstance(params, JobParams):
         check_job(params, records(), object_store())
+    return conf if conf is None else {**conf, **references(params)}
