@@ -51,6 +51,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("builder", "cache", "files", "images", "logs", "masking", "network", "programs", "recipes", "removal"),
         *("sandbox", "settings", "shell", "storage", "workspace"),
     },
+    "gateway": {"settings"},
     "supervisord": {"settings"},
     "stack": {"client", "files", "removal", "pools", "settings", "storage", "supervisord", "workflows"},
     "runtime": {

@@ -10,6 +10,7 @@ from functools import cache
 from ipaddress import IPv4Network, IPv6Network, ip_network
 from pathlib import Path
 from typing import Any, Literal
+from urllib.parse import urlsplit
 from zoneinfo import available_timezones
 
 from pydantic import Field, HttpUrl, PositiveInt, field_validator
@@ -18,6 +19,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 
 EMBEDDED_ROLE = "arn:aws:iam::role/ims"
 EMBEDDED_READ_ROLE = "arn:aws:iam::role/ims-read"
+GATEWAY_USER = "ims-gateway"
+"""The user as whom the gateway sends requests."""
 _CRON = r"^(none|@(hourly|daily|weekly|monthly)|[^\s]+( [^\s]+){4})$"
 
 
@@ -43,6 +46,12 @@ class Settings(BaseSettings):
     port: int = Field(8080, ge=1, le=65535, description="Port of the API and the Airflow UI.")
     public_url: HttpUrl | None = Field(
         None, description="URL of the UI for people, if it is not `http://IMS_HOST:IMS_PORT`."
+    )
+    gateway: str = Field(
+        "",
+        pattern=r"^(\S+:[0-9]{1,5})?$",
+        description="Address `host:port` of a gateway for CFS and BOS, which send no token: whoever reaches it can "
+        "customize and tag images. If empty, there is none. See [Coming from IMS](coming-from-ims.md#cfs-and-bos).",
     )
     s3_port: int = Field(8333, ge=1, le=55535, description="Port of the embedded S3. Its gRPC port is 10000 higher.")
     s3_internal_port: int = Field(
@@ -258,6 +267,24 @@ class Settings(BaseSettings):
         for item in _items(text):
             ip_network(item)
         return text
+
+    @field_validator("gateway")
+    @classmethod
+    def _gateway_address(cls, text: str) -> str:
+        if text and not urlsplit(f"//{text}").port:
+            raise ValueError("the port must be from 1 to 65535")
+        return text
+
+    @property
+    def gateway_address(self) -> tuple[str, int] | None:
+        """Host and port of `gateway`, or None."""
+        url = urlsplit(f"//{self.gateway}")
+        return (str(url.hostname), url.port) if url.port else None
+
+    @property
+    def gateway_password(self) -> Path:
+        """File with the password of the user of the gateway."""
+        return self.secrets / "gateway-password"
 
     @property
     def further_ca_files(self) -> tuple[str, ...]:

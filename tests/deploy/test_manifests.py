@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -9,12 +10,14 @@ import kubernetes_validate
 import pytest
 import yaml
 
+from ims import __version__
 from ims.runtime.kubernetes import pods
+from ims.settings import Settings
 from ims.steps.step import load_step
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 VERSIONS = ("1.28", kubernetes_validate.latest_version())
-PRIVILEGED = {"ims": "privileged", "airflow": "baseline"}
+PRIVILEGED = {"ims": "privileged", "airflow": "baseline", "ims-gateway": "restricted"}
 # The requests of the code and of the Airflow operator that it uses.
 VERBS = {
     "pods": {"create", "get", "list", "watch", "patch", "delete", "deletecollection"},
@@ -85,6 +88,7 @@ def test_pods_are_closed_by_default(namespace: str) -> None:
     assert "Ingress" in closed[0]["spec"]["policyTypes"]
     for item in policies:
         if item not in closed:
+            assert item["spec"]["policyTypes"] == ["Ingress"]
             assert [len(rule["ports"]) for rule in item["spec"]["ingress"]] == [1]
 
 
@@ -95,3 +99,49 @@ def test_link_local_addresses_are_closed() -> None:
     blocks = [peer["ipBlock"] for peer in to_anywhere["to"] if "ipBlock" in peer]
     assert "169.254.0.0/16" in blocks[0]["except"]
     assert {port["port"] for port in names["ports"]} == {53}
+
+
+def test_gateway_is_reached_from_one_namespace() -> None:
+    """Whoever reaches it needs no token, and steps run the scripts of recipes in the same cluster."""
+    policies = {
+        item["metadata"]["name"]: item["spec"]
+        for item in documents("NetworkPolicy")
+        if item["metadata"]["namespace"] == "ims-gateway"
+    }
+    assert policies["ims-gateway"]["ingress"] == []
+    (rule,) = policies["cray-ims"]["ingress"]
+    assert rule["from"] == [{"namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": "services"}}}]
+    service, names = policies["ims-gateway"]["egress"]
+    assert len(service["to"]) == 1
+    assert {port["port"] for port in names["ports"]} == {53}
+
+
+def test_gateway_has_the_name_that_its_clients_use() -> None:
+    """They call http://cray-ims/ from their own namespace."""
+    services = {item["metadata"]["namespace"]: item["spec"] for item in documents("Service")}
+    assert services["services"]["externalName"] == "cray-ims.ims-gateway.svc.cluster.local"
+    assert services["ims-gateway"]["ports"][0]["port"] == 80
+    (deployment,) = documents("Deployment")
+    labels = deployment["spec"]["template"]["metadata"]["labels"]
+    (own,) = [
+        item["spec"]["podSelector"] for item in documents("NetworkPolicy") if item["metadata"]["name"] == "cray-ims"
+    ]
+    assert services["ims-gateway"]["selector"] == own["matchLabels"] == labels
+
+
+def test_gateway_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its settings are known, its password is where it looks, and its image is the one of this version."""
+    (deployment,) = documents("Deployment")
+    pod = deployment["spec"]["template"]["spec"]
+    (container,) = pod["containers"]
+    for item in container["env"]:
+        assert item["name"].removeprefix("IMS_").lower() in Settings.model_fields
+        monkeypatch.setenv(item["name"], item["value"])
+    own = Settings()
+    (mount,) = container["volumeMounts"]
+    assert own.gateway_password.parent == Path(mount["mountPath"])
+    assert own.gateway_address == ("0.0.0.0", container["ports"][0]["containerPort"])  # noqa: S104
+    assert own.airflow_url == "http://airflow-api-server.airflow:8080"
+    assert container["image"] == f"registry.example/ims-airflow:{__version__}"
+    assert importlib.util.find_spec(container["args"][-1]) is not None
+    assert pod["automountServiceAccountToken"] is False

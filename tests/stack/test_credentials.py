@@ -12,7 +12,7 @@ from cryptography import x509
 
 from ims.files import write_private
 from ims.settings import Settings
-from ims.stack.credentials import Credentials, ensure_ca, ensure_credentials, write_password_file
+from ims.stack.credentials import Credentials, ensure_ca, ensure_credentials, find_credentials, write_password_file
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_only_the_owner_can_read_secrets(own: Settings) -> None:
     ensure_ca(own)
     assert mode(own.secrets) == 0o700
     files = {path.name: mode(path) for path in own.secrets.iterdir()}
-    assert files == dict.fromkeys(("credentials.json", "passwords.json", "site-root-ca.key"), 0o600)
+    assert files == dict.fromkeys(("credentials.json", "gateway-password", "passwords.json", "site-root-ca.key"), 0o600)
 
 
 def test_credentials_survive_a_restart(own: Settings) -> None:
@@ -54,7 +54,24 @@ def test_passwords_are_those_of_the_users(own: Settings) -> None:
     """The file has the format of Airflow's simple auth manager."""
     credentials = ensure_credentials(own)
     users = json.loads(write_password_file(own, credentials).read_text())
-    assert users == {"admin": credentials.admin_password, "ims-tasks": credentials.task_password}
+    assert users == {
+        "admin": credentials.admin_password,
+        "ims-tasks": credentials.task_password,
+        "ims-gateway": credentials.gateway_password,
+    }
+    assert own.gateway_password.read_text() == credentials.gateway_password
+
+
+def test_new_password_after_an_upgrade(own: Settings) -> None:
+    """An installation of an earlier version gets what it lacks, and keeps the rest."""
+    first = ensure_credentials(own)
+    path = own.secrets / "credentials.json"
+    path.write_text(json.dumps({name: value for name, value in first.model_dump().items() if "gateway" not in name}))
+    assert find_credentials(own) == first.model_copy(update={"gateway_password": ""})
+    second = ensure_credentials(own)
+    assert second == first.model_copy(update={"gateway_password": second.gateway_password})
+    assert len(second.gateway_password) >= 16
+    assert ensure_credentials(own) == find_credentials(own) == second
 
 
 @pytest.mark.parametrize("umask", [0o000, 0o022, 0o077], ids=oct)

@@ -71,6 +71,12 @@ def test_no_embedded_s3_if_the_site_has_one(own: Settings) -> None:
     assert set(commands(other)) >= AIRFLOW
 
 
+def test_gateway_runs_if_it_has_an_address(own: Settings) -> None:
+    """Otherwise, nobody can send requests without a token."""
+    assert "gateway" not in commands(own)
+    assert commands(Settings(home=own.home, gateway="127.0.0.1:8081"))["gateway"][1:] == ["-m", "ims.gateway"]
+
+
 def test_s3_listens_on_the_configured_address(own: Settings) -> None:
     """It opens no other service."""
     options = dict(option.lstrip("-").split("=", 1) for option in commands(own)["s3"][2:])

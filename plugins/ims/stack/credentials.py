@@ -10,7 +10,7 @@ from cryptography.fernet import Fernet
 from pydantic import BaseModel
 
 from ims.files import write_private
-from ims.settings import Settings
+from ims.settings import GATEWAY_USER, Settings
 from ims.stack.certificates import make_ca
 
 TASK_USER = "ims-tasks"
@@ -27,6 +27,7 @@ class Credentials(BaseModel):
     jwt_secret: str
     api_secret_key: str
     filer_key: str
+    gateway_password: str
 
     @classmethod
     def generate(cls) -> Credentials:
@@ -40,26 +41,35 @@ class Credentials(BaseModel):
             jwt_secret=secrets.token_urlsafe(64),
             api_secret_key=secrets.token_urlsafe(32),
             filer_key=secrets.token_urlsafe(32),
+            gateway_password=secrets.token_urlsafe(30),
         )
 
 
 def ensure_credentials(settings: Settings) -> Credentials:
-    """Returns the credentials of the installation; the first call generates them."""
+    """Returns the credentials of the installation; the first call generates them.
+
+    After an upgrade, it generates those that earlier versions did not have.
+    """
     settings.home.mkdir(parents=True, exist_ok=True)
     settings.secrets.mkdir(mode=0o700, exist_ok=True)
-    credentials = find_credentials(settings)
-    if credentials is None:
-        credentials = Credentials.generate()
+    found = _stored(settings)
+    credentials = Credentials.model_validate({**Credentials.generate().model_dump(), **found})
+    if credentials.model_dump() != found:
         write_private(_credentials_file(settings), credentials.model_dump_json(indent=2))
     return credentials
 
 
 def find_credentials(settings: Settings) -> Credentials | None:
     """Returns the credentials of the installation, or None if it has none yet. Raises OSError if this user may not."""
+    found = _stored(settings)
+    return Credentials.model_validate({"gateway_password": "", **found}) if found else None
+
+
+def _stored(settings: Settings) -> dict[str, str]:
     try:
-        return Credentials.model_validate_json(_credentials_file(settings).read_text())
+        return dict(json.loads(_credentials_file(settings).read_text()))
     except FileNotFoundError:
-        return None
+        return {}
 
 
 def _credentials_file(settings: Settings) -> Path:
@@ -67,10 +77,18 @@ def _credentials_file(settings: Settings) -> Path:
 
 
 def write_password_file(settings: Settings, credentials: Credentials) -> Path:
-    """Write the file from which Airflow's simple auth manager reads passwords; returns its path."""
+    """Write the file from which Airflow's simple auth manager reads passwords; returns its path.
+
+    The gateway reads its password from a file of its own.
+    """
     path = settings.secrets / "passwords.json"
-    passwords = {settings.admin_user: credentials.admin_password, TASK_USER: credentials.task_password}
+    passwords = {
+        settings.admin_user: credentials.admin_password,
+        TASK_USER: credentials.task_password,
+        GATEWAY_USER: credentials.gateway_password,
+    }
     write_private(path, json.dumps(passwords))
+    write_private(settings.gateway_password, credentials.gateway_password)
     return path
 
 

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 
 from ims.pools import total_slots
-from ims.settings import Settings
+from ims.settings import GATEWAY_USER, Settings
 from ims.stack import postgres
 from ims.stack.credentials import TASK_USER, Credentials
 
@@ -85,7 +85,7 @@ def airflow_environment(settings: Settings, credentials: Credentials) -> dict[st
         "AIRFLOW__CORE__PARALLELISM": str(total_slots(settings)),
         "AIRFLOW__CORE__PLUGINS_FOLDER": str(PROJECT / "plugins"),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(settings.secrets / "passwords.json"),
-        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{settings.admin_user}:admin,{TASK_USER}:user",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{settings.admin_user}:admin,{TASK_USER}:user,{GATEWAY_USER}:user",
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",
         "AIRFLOW__DAG_PROCESSOR__REFRESH_INTERVAL": "30",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": postgres.url(settings),

@@ -130,18 +130,20 @@ def migrate(settings: Settings, environment: Mapping[str, str]) -> None:
 
 def check_ports(settings: Settings) -> None:
     """Raises ConfigurationError if another program uses a port of the stack."""
-    ports = {"IMS_PORT": settings.port}
+    ports = {"IMS_PORT": (settings.host, settings.port)}
+    if settings.gateway_address is not None:
+        ports["IMS_GATEWAY"] = settings.gateway_address
     if settings.s3_endpoint_url is None:
-        ports["IMS_S3_PORT"] = settings.s3_port
-        ports["IMS_S3_INTERNAL_PORT"] = settings.s3_internal_port
-    for variable, port in ports.items():
-        with socket.socket() as probe:
+        ports["IMS_S3_PORT"] = settings.host, settings.s3_port
+        ports["IMS_S3_INTERNAL_PORT"] = settings.host, settings.s3_internal_port
+    for variable, (host, port) in ports.items():
+        with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
-                probe.bind((settings.host, port))
+                probe.bind((host, port))
             except OSError as error:
                 raise ConfigurationError(
-                    f"port {port} on {settings.host} cannot be used: {error.strerror}",
+                    f"port {port} on {host} cannot be used: {error.strerror}",
                     f"Stop the program that uses it, or set {variable} to another port",
                 ) from None
 
@@ -159,6 +161,8 @@ def checks(settings: Settings, credentials: Credentials) -> Iterator[tuple[str, 
     yield "the records", lambda: client.get("/apis/ims/healthz/ready").status_code == 200
     yield "the scheduler, the DAG processor and the triggerer", lambda: _airflow_healthy(client)
     yield "the workflows", lambda: _workflows_parsed(settings, credentials)
+    if settings.gateway:
+        yield "the gateway", lambda: client.get(f"http://{settings.gateway}/v3/images?limit=1").status_code == 200
 
 
 def wait(settings: Settings, what: str, ready: Callable[[], bool]) -> None:

@@ -26,7 +26,7 @@ class Program:
 
 
 def programs(settings: Settings) -> list[Program]:
-    """The four parts of Airflow, its database, and S3 unless the site has its own.
+    """The four parts of Airflow, its database, S3 unless the site has its own, and the gateway if it has an address.
 
     supervisord does not start Airflow by itself: its database must be migrated first.
     """
@@ -50,6 +50,9 @@ def programs(settings: Settings) -> list[Program]:
             (f"user={postgres.USER}", "stopsignal=INT", "priority=100"),
         )
     )
+    if settings.gateway:
+        gateway = (str(BIN / "python"), "-m", "ims.gateway")
+        found.append(Program("gateway", gateway, home, ("autostart=false", "priority=300", "startsecs=3")))
     if settings.s3_endpoint_url is None:
         found.append(Program("s3", seaweedfs.command(settings), seaweedfs.folder(settings), ("priority=100",)))
     return found
