@@ -55,7 +55,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "supervisord": {"settings"},
     "stack": {"client", "files", "removal", "pools", "settings", "storage", "supervisord", "workflows"},
     "runtime": {
-        *("cache", "cleaning", "files", "logs", "programs", "recipes", "removal", "sandbox"),
+        *("cache", "cleaning", "files", "jobs", "logs", "programs", "recipes", "removal", "sandbox"),
         *("settings", "shell", "steps", "supervisord", "workspace"),
     },
     "doctor": {"runtime", "sandbox", "settings", "stack", "storage"},

@@ -5,8 +5,8 @@ from __future__ import annotations
 from itertools import product
 from uuid import uuid4
 
-from ims.jobs import derive_id, is_derived_id, job_id, workspace_id
-from ims.workflows import DAG_IDS
+from ims.jobs import derive_id, is_derived_id, job_id, shell_name, shell_port, workspace_id
+from ims.workflows import DAG_IDS, JOB_DAG_IDS
 
 RUN = str(uuid4())
 MANUAL = "manual__2026-11-27T03:00:00+00:00"
@@ -38,3 +38,18 @@ def test_derived_ids() -> None:
     assert is_derived_id(derive_id("night"))
     assert not is_derived_id(RUN)
     assert not is_derived_id(MANUAL)
+
+
+def test_port_of_a_shell_follows_from_its_workspace() -> None:
+    """It is always the same one, and all ports are used."""
+    ports = range(10000, 10010)
+    workspaces = [workspace_id("customize_image", str(uuid4())) for _ in range(500)]
+    assert {shell_port(workspace, ports) for workspace in workspaces} == set(ports)
+    assert all(shell_port(workspace, ports) == shell_port(workspace, ports) for workspace in workspaces)
+    assert shell_port(workspaces[0], range(22, 23)) == 22
+
+
+def test_name_of_a_shell_is_the_name_of_a_service() -> None:
+    """Names of Services have at most 63 characters."""
+    for dag_id, run in product(JOB_DAG_IDS, (RUN, MANUAL)):
+        assert len(shell_name(workspace_id(dag_id, run))) <= 63

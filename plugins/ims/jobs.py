@@ -25,6 +25,19 @@ def workspace_id(dag_id: str, run_id: str) -> str:
     return f"{job}-{dag_id.replace('_', '-')}" + ("" if job == run_id else "-run")
 
 
+def shell_name(workspace: str) -> str:
+    """The name of the pod and of the Service of the shell of a job, by the id of its workspace."""
+    return f"shell-{workspace}"
+
+
+def shell_port(workspace: str, ports: range) -> int:
+    """The port of the shell of a job on this machine, by the id of its workspace: always the same of these ports.
+
+    So it is known, and reserved, as long as the job exists, and nothing has to be released when the job ends.
+    """
+    return ports[uuid.uuid5(_NAMESPACE, workspace).int % len(ports)]
+
+
 def is_derived_id(job: str) -> bool:
     """Whether a job id may be derived from the id of a run, which is then another."""
     try:

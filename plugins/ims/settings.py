@@ -53,6 +53,11 @@ class Settings(BaseSettings):
         description="Address `host:port` of a gateway for CFS and BOS, which send no token: whoever reaches it can "
         "customize and tag images. If empty, there is none. See [Coming from IMS](coming-from-ims.md#cfs-and-bos).",
     )
+    shell_ports: str = Field(
+        "10000-17999",
+        pattern=r"^[0-9]{1,5}-[0-9]{1,5}$",
+        description="Ports of the shells of jobs on this machine, `first-last`.",
+    )
     s3_port: int = Field(8333, ge=1, le=55535, description="Port of the embedded S3. Its gRPC port is 10000 higher.")
     s3_internal_port: int = Field(
         9300, ge=1, le=55000, description="First of the four ports that the components of the embedded S3 use."
@@ -274,6 +279,20 @@ class Settings(BaseSettings):
         if text and not urlsplit(f"//{text}").port:
             raise ValueError("the port must be from 1 to 65535")
         return text
+
+    @field_validator("shell_ports")
+    @classmethod
+    def _shell_ports(cls, text: str) -> str:
+        first, last = map(int, text.split("-"))
+        if not 1 <= first <= last <= 65535:
+            raise ValueError("the ports must be from 1 to 65535, the lower one first")
+        return text
+
+    @property
+    def shell_port_range(self) -> range:
+        """The ports of `shell_ports`."""
+        first, last = map(int, self.shell_ports.split("-"))
+        return range(first, last + 1)
 
     @property
     def gateway_address(self) -> tuple[str, int] | None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ims.api.errors import AirflowError
 from ims.api.runs.airflow import AirflowApi
-from ims.api.runs.runs import Run
+from ims.api.runs.runs import Run, run_of
 from ims.workflows import job_workflow
 
 
@@ -51,6 +51,10 @@ class MemoryAirflow(AirflowApi):
             if not task.teardown or run["state"] == "queued":
                 steps[task.id] = {"running": "failed", None: "skipped"}.get(steps[task.id], steps[task.id])
         return run
+
+    def unfinished_runs(self) -> list[Run]:
+        """The runs, none of which ends."""
+        return [run_of(run) for run in self.runs.values()]
 
     def recorded_archs(self, runs: Iterable[Run]) -> dict[str, str]:
         """What the jobs recorded when they began."""

@@ -17,7 +17,9 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from ims.api.runs.airflow import AirflowApi
 from ims.api.runs.trigger_guard import check_trigger
+from ims.jobs import shell_port, workspace_id
 from ims.records.models import Image
+from ims.settings import Settings
 from ims.storage.manifest import ROOTFS
 from ims.workflows import CREATE_IMAGE
 from tests.api.offline import TASKS, Offline, application, offline_api
@@ -36,6 +38,7 @@ def airflow(monkeypatch: pytest.MonkeyPatch) -> MemoryAirflow:
     overrides: dict[Any, Any] = application().dependency_overrides
     monkeypatch.setitem(overrides, AirflowApi, lambda: made)
     monkeypatch.setattr("ims.api.jobs.views.recorded_archs", made.recorded_archs)
+    monkeypatch.setattr("ims.api.jobs.start.unfinished_runs", made.unfinished_runs)
     return made
 
 
@@ -445,6 +448,56 @@ def test_job(offline: Offline, inputs: dict[str, str], name: str) -> None:
     assert has(answer.json(), expected), answer.json()
     later = offline.request("viewer", "GET", f"/v3/jobs/{answer.json()['id']}")
     assert has(later.json(), expected), later.json()
+
+
+WITH_SHELL: dict[str, tuple[str, dict[str, Any]]] = {
+    "customization": ("customize", {}),
+    "jail": ("customize", {"ssh_containers": [{"jail": True}]}),
+    "debug shell": ("create", {"enable_debug": True}),
+}
+
+
+@pytest.mark.parametrize("runtime", ["local", "kubernetes"])
+@pytest.mark.parametrize("name", WITH_SHELL)
+def test_addresses_of_a_new_job(
+    offline: Offline, inputs: dict[str, str], monkeypatch: pytest.MonkeyPatch, name: str, runtime: Any
+) -> None:
+    """Both are in the answer to POST, where the administrator notes them; a job that has ended has none."""
+    own = Settings(runtime=runtime, host="192.0.2.7", kubernetes_namespace="jobs")
+    for module in ("views", "start"):
+        monkeypatch.setattr(f"ims.api.jobs.{module}.settings", lambda: own)
+    job_type, sent = WITH_SHELL[name]
+    job = offline.request("user", "POST", "/v3/jobs", job_of(inputs, job_type, **sent)).json()
+    workspace = workspace_id(f"{job_type}_image", job["id"])
+    expected = {
+        "local": {"host": "192.0.2.7", "port": shell_port(workspace, own.shell_port_range)},
+        "kubernetes": {"host": f"shell-{workspace}.jobs.svc.cluster.local", "port": 22},
+    }[runtime]
+    (shell,) = job["ssh_containers"]
+    assert shell["connection_info"] == {"customer_access": expected, "cluster.local": expected}
+    assert shell["status"] == "pending"
+    offline.request("user", "DELETE", f"/v3/jobs/{job['id']}")
+    (shell,) = offline.request("user", "GET", f"/v3/jobs/{job['id']}").json()["ssh_containers"]
+    assert shell["connection_info"] == {}
+
+
+def test_every_job_has_a_port_of_its_own(
+    offline: Offline, airflow: MemoryAirflow, inputs: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No two jobs that have not ended have the same port; a job that ended gives its port back."""
+    own = Settings(shell_ports="10000-10007")
+    for module in ("views", "start"):
+        monkeypatch.setattr(f"ims.api.jobs.{module}.settings", lambda: own)
+
+    def start() -> tuple[str, int]:
+        job = offline.request("user", "POST", "/v3/jobs", job_of(inputs, "customize")).json()
+        return job["id"], job["ssh_containers"][0]["connection_info"]["cluster.local"]["port"]
+
+    jobs = dict(start() for _ in range(8))
+    assert sorted(jobs.values()) == list(own.shell_port_range)
+    for ended in list(jobs)[::3]:
+        del airflow.runs[f"dags/customize_image/dagRuns/{ended}"]
+        assert start()[1] == jobs[ended]
 
 
 # How S3 changes after the records were made; the job type, the status and what the answer says.

@@ -27,6 +27,7 @@ def airflow(monkeypatch: pytest.MonkeyPatch) -> MemoryAirflow:
     overrides: dict[Any, Any] = application().dependency_overrides
     monkeypatch.setitem(overrides, AirflowApi, lambda: made)
     monkeypatch.setattr("ims.api.jobs.views.recorded_archs", made.recorded_archs)
+    monkeypatch.setattr("ims.api.jobs.start.unfinished_runs", made.unfinished_runs)
     return made
 
 

@@ -12,7 +12,7 @@ import pytest
 from tests.flows.artifacts import fetch, unpack
 from tests.flows.leftovers import Leftovers
 from tests.flows.rpm_repository import PrivateCA
-from tests.flows.shells import Key, customize, ssh
+from tests.flows.shells import Key, customize, ssh, start
 from tests.flows.waiting import wait_for
 from tests.service import Service
 
@@ -24,8 +24,12 @@ def test_change_and_complete(
     service: Service, image: dict[str, Any], key: Key, jail: bool, tmp_path: Path, site_ca: PrivateCA
 ) -> None:
     """The new image has the changes and no files of the shell. The original image is unchanged."""
-    job = customize(service, image, key, jail=jail)
+    started = start(service, image, key, jail=jail)
+    job = service.wait(started["id"], until=("waiting_on_user", "error"))
     assert job["status"] == "waiting_on_user", job["reason"]
+    announced, opened = (found["ssh_containers"][0]["connection_info"] for found in (started, job))
+    assert set(announced) == set(opened) == {"customer_access", "cluster.local"}
+    assert announced == opened or service.settings.runtime == "kubernetes"
     root, marker = ("", "/tmp/complete") if jail else ("/mnt/image/image-root", "/mnt/image/complete")
     ssh(job, key, f"echo changed > {root}/etc/motd; rm {root}/etc/flow-test-config")
     ssh(job, key, f"touch {marker}")

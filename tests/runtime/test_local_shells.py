@@ -6,19 +6,23 @@ import json
 import os
 import re
 import signal
+import socket
 import stat
 import subprocess
 import time
 import uuid
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from platform import machine
 
 import pytest
 
 from ims import supervisord
-from ims.errors import ImsError, MissingError
+from ims.errors import ImsError, MissingError, UnavailableError
+from ims.jobs import shell_port
 from ims.runtime.base import ShellAddress, ShellRequest
+from ims.runtime.local import shells
 from ims.runtime.local.runtime import LocalRuntime
 from ims.runtime.local.services import service_name
 from ims.runtime.local.shells import START_SECONDS
@@ -26,6 +30,7 @@ from ims.settings import Settings, settings
 from ims.stack import supervision
 from ims.workspace import Workspace
 from tests.flows.waiting import wait_for
+from tests.ports import free_ports
 from tests.service import PUBLIC_KEY
 from tests.shell.small_image import pack, write_root
 
@@ -101,6 +106,26 @@ def test_open_shell_is_opened_again(workspace: Path, tmp_path: Path) -> None:
     first = LocalRuntime().open_shell(request(workspace, rootfs))
     assert LocalRuntime().open_shell(request(workspace, rootfs)) == first
     assert LocalRuntime().shell_outcome(workspace.name) is None
+
+
+@pytest.mark.parametrize("taken", [0, 1, 2])
+def test_port_is_the_announced_one(workspace: Path, monkeypatch: pytest.MonkeyPatch, taken: int) -> None:
+    """If another program uses it, the shell takes the next; without a free one, it says which setting to change."""
+    first, second = ports = free_ports(2)
+    own = Settings(home=settings().home, shell_ports=f"{first}-{second}")
+    monkeypatch.setattr(shells, "settings", lambda: own)
+    announced = shell_port(workspace.name, own.shell_port_range)
+    others = [announced, *(port for port in ports if port != announced)]
+    with ExitStack() as servers:
+        for port in others[:taken]:
+            server = servers.enter_context(socket.socket())
+            server.bind((own.host, port))
+            server.listen()
+        if taken < 2:
+            assert shells._port(Workspace(workspace)) == others[taken]
+        else:
+            with pytest.raises(UnavailableError, match=f"{first}-{second}"):
+                shells._port(Workspace(workspace))
 
 
 def test_failure_of_the_step_is_reported_at_once(workspace: Path, tmp_path: Path) -> None:

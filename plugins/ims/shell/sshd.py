@@ -67,6 +67,15 @@ def free_port(host: str) -> int:
         return int(probe.getsockname()[1])
 
 
+def is_free(host: str, port: int) -> bool:
+    """Whether nothing listens on a port of an address at the moment."""
+    try:
+        _bind(host, port)
+    except OSError:
+        return False
+    return True
+
+
 def configure(host: str, port: int, host_key: Path, public_key: str) -> None:
     """Write the configuration. Every login with `public_key` starts a session, whatever the client asks for.
 
@@ -108,12 +117,10 @@ def start(host: str, port: int) -> subprocess.Popen[bytes]:
     does not start.
     """
     address, family = _resolve(host, port)
-    with socket.socket(family) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            probe.bind(address)
-        except OSError as error:
-            raise UnavailableError(f"the shell cannot listen on {host} port {port}: {error.strerror}") from None
+    try:
+        _bind(host, port)
+    except OSError as error:
+        raise UnavailableError(f"the shell cannot listen on {host} port {port}: {error.strerror}") from None
     try:
         process = subprocess.Popen([SSHD, "-D", "-e", "-f", str(_CONFIG)], stdin=subprocess.DEVNULL)
     except FileNotFoundError:
@@ -143,6 +150,14 @@ def _resolve(host: str, port: int) -> tuple[tuple[str, int], socket.AddressFamil
             f"{host} is not an address of this machine: {error}", "Set IMS_HOST to an address of this machine"
         ) from None
     return (str(address[0]), port), family
+
+
+def _bind(host: str, port: int) -> None:
+    """Bind to a port, and release it at once. Raises OSError if that is not possible."""
+    address, family = _resolve(host, port)
+    with socket.socket(family) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        probe.bind(address)
 
 
 def _answers(address: tuple[str, int], family: socket.AddressFamily) -> bool:

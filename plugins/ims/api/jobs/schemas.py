@@ -51,7 +51,10 @@ class Address(BaseModel):
 
 
 class ShellState(BaseModel):
-    """A shell of a job. `connection_info` has its addresses for users and for programs in the cluster."""
+    """A shell of a job. `connection_info` has its addresses for users and for programs in the cluster.
+
+    While the shell is `pending`, these are the addresses at which it will open.
+    """
 
     name: str
     jail: bool

@@ -14,15 +14,19 @@ from ims.api.http.auth import CurrentCaller
 from ims.api.http.services import RecordsService, StoreService
 from ims.api.jobs.schemas import CreateJobIn, CustomizeJobIn
 from ims.api.runs.airflow import AirflowService
+from ims.api.runs.every_run import unfinished_runs
 from ims.api.runs.job_checks import check_job, check_references
 from ims.api.runs.lookup import expect_job, find_job
 from ims.api.runs.reasons import cancel
 from ims.api.runs.references import with_ids
 from ims.api.runs.runs import Run, new_run
-from ims.jobs import idempotent_run_id
+from ims.jobs import idempotent_run_id, shell_port, workspace_id
 from ims.params import CreateParams, CustomizeParams, JobParams
+from ims.settings import settings
 from ims.workflows import CREATE_IMAGE, CUSTOMIZE_IMAGE
 
+_CANDIDATES = 100
+"""Ids to choose from. If a job uses the port of each, the shell takes another port when it opens."""
 _NOT_PARAMS = {"job_type", "ssh_containers"}
 
 
@@ -54,7 +58,7 @@ class JobStart:
         or FieldError if the job refers to something that cannot be used or is gone.
         """
         params = await run_in_threadpool(with_ids, params, self._records)
-        run_id = idempotent_run_id(self._caller.id, key) if key else str(uuid.uuid4())
+        run_id = idempotent_run_id(self._caller.id, key) if key else await run_in_threadpool(_new_id, dag_id, params)
         run = await find_job(self._airflow, run_id) if key else None
         if run is None:
             await run_in_threadpool(check_job, params, self._records, self._store)
@@ -84,6 +88,17 @@ class JobStart:
         except FieldError:
             await cancel(self._airflow, run, "because its inputs were deleted")
             raise
+
+
+def _new_id(dag_id: str, params: JobParams) -> str:
+    """Returns an id for a new run. It decides the port of a shell on this machine, so that port is still free."""
+    if params.shell is None or settings().runtime != "local":
+        return str(uuid.uuid4())
+    ports = settings().shell_port_range
+    used = {shell_port(workspace_id(run.dag_id, run.run_id), ports) for run in unfinished_runs()}
+    candidates = [str(uuid.uuid4()) for _ in range(_CANDIDATES)]
+    unused = (item for item in candidates if shell_port(workspace_id(dag_id, item), ports) not in used)
+    return next(unused, candidates[0])
 
 
 def _create(body: CreateJobIn) -> CreateParams:

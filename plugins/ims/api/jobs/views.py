@@ -14,6 +14,7 @@ from ims.api.runs.airflow import AirflowService
 from ims.api.runs.every_run import recorded_archs
 from ims.api.runs.lists import queue_positions
 from ims.api.runs.runs import Run, TaskInstance
+from ims.jobs import shell_name, shell_port, workspace_id
 from ims.params import ShellSpec
 from ims.records.models import Image, Recipe, Shell
 from ims.settings import settings
@@ -21,6 +22,8 @@ from ims.workflows import JobType
 
 DEFAULT_SIZES = {"build_env_size": 60, "job_mem_size": 8}
 """What IMS says of a job that did not set its sizes, in GiB. Such a job takes what it needs."""
+SERVICE_PORT = 22
+"""The port of the Service in front of a shell."""
 ARTIFACTS: dict[JobType, Any] = {"create": Recipe, "customize": Image}
 
 
@@ -81,7 +84,7 @@ def _described(
         arch=arch,
         kernel_file_name=kernel,
         require_dkms=dkms if dkms is not None else getattr(artifact, "require_dkms", True),
-        ssh_containers=[_shell(run.job.shell, shell)] if run.job.shell is not None else None,
+        ssh_containers=[_shell(run, run.job.shell, shell)] if run.job.shell is not None else None,
         resultant_image_id=image.id if image is not None else None,
         changes=image.changes if image is not None else None,
         failed_step=failed.name if failed is not None else None,
@@ -93,19 +96,31 @@ def _described(
     )
 
 
-def _shell(spec: ShellSpec, shell: Shell | None) -> ShellState:
+def _shell(run: Run, spec: ShellSpec, shell: Shell | None) -> ShellState:
     if shell is None:
-        return ShellState(name=spec.name, jail=spec.jail, status="pending")
-    address = Address(host=shell.host, port=shell.port)
+        addresses = {} if run.status in ("success", "error") else _both(_future_address(run))
+        return ShellState(name=spec.name, jail=spec.jail, status="pending", connection_info=addresses)
     return ShellState(
         name=shell.name,
         jail=shell.jail,
         status="active" if shell.closed is None else "complete",
-        connection_info={"customer_access": address, "cluster.local": address},
+        connection_info=_both(Address(host=shell.host, port=shell.port)),
         command=shell.command,
         fingerprint=shell.fingerprint,
         until=shell.until,
     )
+
+
+def _both(address: Address) -> dict[str, Address]:
+    return {"customer_access": address, "cluster.local": address}
+
+
+def _future_address(run: Run) -> Address:
+    """Where the shell of a job will listen; clients of IMS note it when they start the job."""
+    own, workspace = settings(), workspace_id(run.dag_id, run.run_id)
+    if own.runtime == "kubernetes":
+        return Address(host=f"{shell_name(workspace)}.{own.kubernetes_namespace}.svc.cluster.local", port=SERVICE_PORT)
+    return Address(host=own.host, port=shell_port(workspace, own.shell_port_range))
 
 
 def _step(run: Run, step: TaskInstance) -> Step:

@@ -9,6 +9,7 @@ from typing import Any
 
 from kubernetes.client import models as k8s
 
+from ims.jobs import shell_name
 from ims.recipes.secrets import MOUNTED
 from ims.runtime.base import SHELL_STEP, ShellRequest
 from ims.settings import Settings, settings
@@ -108,11 +109,6 @@ def shell_pod(step: Step[Any], request: ShellRequest) -> k8s.V1Pod:
     pod.metadata.name = shell_name(request.job_id)
     pod.spec.restart_policy = "OnFailure"
     return pod
-
-
-def shell_name(job_id: str) -> str:
-    """The name of the pod and of the service of a shell."""
-    return f"shell-{job_id}"
 
 
 def shell_service(job_id: str) -> k8s.V1Service:

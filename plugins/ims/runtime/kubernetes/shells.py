@@ -12,6 +12,7 @@ from kubernetes.client.exceptions import ApiException
 from kubernetes.stream import stream
 
 from ims.errors import PERMANENT_EXIT_CODES, ImsError, InputError, MissingError
+from ims.jobs import shell_name
 from ims.runtime.base import SHELL_STEP, ShellAddress, ShellRequest
 from ims.runtime.kubernetes import pods
 from ims.runtime.kubernetes.cluster import cluster_errors
@@ -38,7 +39,7 @@ class Shells:
 
         Raises MissingError if there is no image root to show, ImsError if the shell does not open.
         """
-        name = pods.shell_name(request.job_id)
+        name = shell_name(request.job_id)
         with cluster_errors():
             self._create(self._core.create_namespaced_pod, pods.shell_pod(load_step(SHELL_STEP), request))
             self._create(self._core.create_namespaced_service, pods.shell_service(request.job_id))
@@ -52,7 +53,7 @@ class Shells:
 
     def close(self, job_id: str) -> None:
         """Delete the pod and the service of a shell, if they exist, and wait until the pod is gone."""
-        name = pods.shell_name(job_id)
+        name = shell_name(job_id)
         with cluster_errors():
             self._delete(self._core.delete_namespaced_service, name)
             self._delete(self._core.delete_namespaced_pod, name, grace_period_seconds=0)
@@ -63,7 +64,7 @@ class Shells:
     def outcome(self, job_id: str) -> str | None:
         """Returns the result of the step, or None if its pod runs or does not exist."""
         with cluster_errors():
-            pod = self._find_pod(pods.shell_name(job_id))
+            pod = self._find_pod(shell_name(job_id))
         return None if pod is None or pod.status.phase != "Succeeded" else outcome(pod)[1].get("result")
 
     def _create(self, create: Any, body: Any) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import time
 
-from ims.errors import ImsError, MissingError
+from ims.errors import ImsError, MissingError, UnavailableError
+from ims.jobs import shell_port
 from ims.logs import parse_line
 from ims.runtime.base import SHELL_STEP, ShellAddress, ShellRequest
 from ims.runtime.local import services
@@ -65,8 +66,22 @@ def _await_address(workspace: Workspace) -> ShellAddress:
 
 
 def _port(workspace: Workspace) -> int:
-    """The port of the shell that an earlier try opened, or else a free one."""
+    """The port of the shell that an earlier try opened, or else the one that the API has announced.
+
+    If another program uses that, returns the next free one. Raises UnavailableError if there is none.
+    """
     try:
         return int(json.loads(workspace.shell_address.read_text())["port"])
     except (FileNotFoundError, ValueError, KeyError):
-        return sshd.free_port(settings().host)
+        return _free_port(workspace)
+
+
+def _free_port(workspace: Workspace) -> int:
+    own = settings()
+    ports = own.shell_port_range
+    first = ports.index(shell_port(workspace.job_id, ports))
+    for offset in range(len(ports)):
+        port = ports[(first + offset) % len(ports)]
+        if sshd.is_free(own.host, port):
+            return port
+    raise UnavailableError(f"none of the ports {own.shell_ports} is free for the shell", "Set IMS_SHELL_PORTS to more")
