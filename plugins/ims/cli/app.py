@@ -9,6 +9,7 @@ from typing import Annotated, Any
 import typer
 from typer.exceptions import Abort, TyperException
 
+from ims import __version__
 from ims.cli import auth, deleted, images, jobs, login, nights, public_keys, recipes
 from ims.cli.following import JobFailedError
 from ims.cli.options import given, group
@@ -21,9 +22,27 @@ DEFECT = os.EX_SOFTWARE
 MAINTENANCE_SECONDS = 3600
 """The service reads every object, which takes a while."""
 
-app = group("ims", "Create and customize bootable images. The commands are those of `cray ims`.")
+HELP = "Create and customize bootable images. The commands are those of `cray ims`."
+
+app = group("ims", HELP)
 for part in (auth, recipes, images, public_keys, jobs, nights, deleted):
     app.add_typer(part.app)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        print(f"ims {__version__}")
+        raise typer.Exit
+
+
+@app.callback(help=HELP)
+def root(
+    _format: FormatOption = None,
+    _version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version of this program.", callback=_show_version, is_eager=True),
+    ] = False,
+) -> None: ...
 
 
 @app.command()

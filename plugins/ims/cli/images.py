@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -26,6 +27,9 @@ from ims.cli.output import FormatOption, for_people, show_list, show_record
 from ims.cli.resources import IMAGES, add_verbs, change
 from ims.errors import InputError, PermanentError
 
+if TYPE_CHECKING:
+    from ims.client import ImsClient
+
 app = group("images", "Manage images, which nodes boot.")
 add_verbs(app, IMAGES)
 
@@ -44,8 +48,19 @@ def list_images(
     _format: FormatOption = None,
 ) -> None:
     """List all images."""
-    query = given(name=name, package=package, package_below=package_below)
-    show_list(connect().get(IMAGES.path, **query), IMAGES.columns)
+    client = connect()
+    images = client.get(IMAGES.path, **given(name=name, package=package, package_below=package_below))
+    show_list(list(_with_recipes(client, images)) if for_people() else images, IMAGES.columns, IMAGES.wide)
+
+
+def _with_recipes(client: ImsClient, images: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """Yield images with what people want to see of them: the names of their recipes, for example."""
+    kinds = ("recipes", "deleted/recipes") if any(image.get("source_recipe_id") for image in images) else ()
+    names = {recipe["id"]: recipe["name"] for kind in kinds for recipe in client.get(kind)}
+    for image in images:
+        recipe = image.get("source_recipe_id")
+        pinned = "yes" if image.get("pinned") else None
+        yield {**image, "recipe": names.get(recipe, recipe), "packages": image.get("package_count"), "pinned": pinned}
 
 
 @app.command()

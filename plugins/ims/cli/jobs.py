@@ -18,6 +18,7 @@ from ims.cli.options import (
     JobId,
     OnlyName,
     Truth,
+    Yes,
     complete_artifact,
     complete_records,
     given,
@@ -26,7 +27,8 @@ from ims.cli.options import (
     truth,
 )
 from ims.cli.output import FormatOption, clean, for_people, say, show_list, show_record
-from ims.cli.resources import IMAGES, JOBS, PUBLIC_KEYS, RECIPES, remove
+from ims.cli.progress import ENDED
+from ims.cli.resources import DOOMED, IMAGES, JOBS, PUBLIC_KEYS, RECIPES, doomed, remove_all
 
 if TYPE_CHECKING:
     from ims.client import ImsClient
@@ -115,7 +117,7 @@ class JobOptions:
 @with_groups
 def list_jobs(chosen: Filter, name: OnlyName = None, _format: FormatOption = None) -> None:
     """List all jobs."""
-    show_list(connect().get("jobs", **chosen.query(), **given(name=name)), JOBS.columns)
+    show_list(connect().get("jobs", **chosen.query(), **given(name=name)), JOBS.columns, JOBS.wide)
 
 
 @app.command()
@@ -129,14 +131,23 @@ def describe(identity: JobId, _format: FormatOption = None) -> None:
 def delete(identity: JobId, dry_run: DryRun = False, _format: FormatOption = None) -> None:
     """Delete a job that has ended. Cancel a job that is running."""
     client = connect()
-    remove(client, _path(client, identity), dry_run)
+    path = _path(client, identity)
+    if dry_run:
+        show_list(doomed(client, path), DOOMED)
+        return
+    job = client.get(path)
+    client.delete(path)
+    if job["status"] in ENDED:
+        say(f"deleted the job {job['id']}")
+    else:
+        say(f"cancelled the job {job['id']}. To delete it when it has ended: ims jobs delete {job['id']}")
 
 
 @app.command()
 @with_groups
-def deleteall(chosen: Filter, dry_run: DryRun = False, _format: FormatOption = None) -> None:
-    """Delete all jobs that match the options, without asking for confirmation."""
-    remove(connect(), "jobs", dry_run, **chosen.query())
+def deleteall(chosen: Filter, dry_run: DryRun = False, yes: Yes = False, _format: FormatOption = None) -> None:
+    """Delete all jobs that match the options; cancel those that run. On a terminal, ask before."""
+    remove_all(JOBS, dry_run, yes, **chosen.query())
 
 
 @app.command()

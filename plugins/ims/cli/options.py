@@ -72,6 +72,8 @@ JobId = Annotated[
 ]
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Show what would be deleted, and delete nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask for confirmation.")]
+Force = Annotated[bool, typer.Option("--force", help="Delete pinned images, too.")]
 OnlyName = Annotated[str | None, typer.Option("--name", help="List only records of this name.")]
 NameOption = Annotated[str, typer.Option(help="Name of the record.", show_default=False)]
 NewNameOption = Annotated[str | None, typer.Option("--name", help="New name of the record.")]
@@ -83,7 +85,8 @@ DkmsOption = Annotated[
 
 def group(name: str, text: str) -> typer.Typer:
     """Return an empty group of commands. It shows its help if it is called without a command."""
-    app = typer.Typer(name=name, no_args_is_help=True, pretty_exceptions_enable=False)
+    context = {"help_option_names": ["-h", "--help"]}
+    app = typer.Typer(name=name, no_args_is_help=True, pretty_exceptions_enable=False, context_settings=context)
 
     @app.callback(help=text)
     def common(_format: FormatOption = None) -> None: ...

@@ -20,10 +20,12 @@ Record = Mapping[str, Any]
 
 
 class Format(StrEnum):
-    """An output format for programs."""
+    """An output format: `wide` is a table with more columns, `name` only what identifies each record."""
 
     JSON = "json"
     YAML = "yaml"
+    WIDE = "wide"
+    NAME = "name"
 
 
 _COLOR = re.compile(r"\x1b\[[0-9;]*m")
@@ -38,7 +40,13 @@ def choose(value: Format | None) -> Format | None:
 
 
 FormatOption = Annotated[
-    Format | None, typer.Option("--format", help="Output format for programs. The default is a table.", callback=choose)
+    Format | None,
+    typer.Option(
+        "--format",
+        "-o",
+        help="Output format: for programs, ids only, or a table with more columns. The default is a table.",
+        callback=choose,
+    ),
 ]
 
 
@@ -50,16 +58,20 @@ def show_record(record: Record) -> None:
     _grid([(name if not number else "", line) for name, lines in rows for number, line in enumerate(lines)])
 
 
-def show_list(records: Sequence[Record], columns: Sequence[str]) -> None:
-    """Print records, one per line."""
-    if not _for_programs(records):
+def show_list(records: Sequence[Record], columns: Sequence[str], wide: Sequence[str] = ()) -> None:
+    """Print records, one per line; with the columns `wide` only if the user chose that."""
+    if _format.get() is Format.NAME:
+        for record in records:
+            print(clean(str(record.get("id", record.get(columns[0])))))
+    elif not _for_programs(records):
+        columns = (*columns, *wide) if _format.get() is Format.WIDE else columns
         rows = [[_cell(record.get(name)) for name in columns] for record in records]
         _grid([[name.upper().replace("_", " ") for name in columns], *rows], headed=True)
 
 
 def for_people() -> bool:
-    """Return whether the output is meant for people, that is, no format was chosen."""
-    return _format.get() is None
+    """Return whether the output is meant for people, that is, no format for programs was chosen."""
+    return _format.get() in (None, Format.WIDE)
 
 
 def clean(text: str) -> str:
@@ -78,13 +90,15 @@ def say(text: str) -> None:
 
 def _for_programs(value: Any) -> bool:
     chosen = _format.get()
-    if chosen is Format.JSON:
+    if chosen is Format.NAME:
+        print(clean(str(value.get("id", next(iter(value.values()), "")))))
+    elif chosen is Format.JSON:
         print(json.dumps(value, indent=2))
     elif chosen is Format.YAML:
         import yaml
 
         print(yaml.safe_dump(value, sort_keys=False), end="")
-    return chosen is not None
+    return not for_people()
 
 
 def _grid(rows: Sequence[Sequence[str]], *, headed: bool = False) -> None:

@@ -24,8 +24,9 @@ The commands and options are those of `cray ims`, so its scripts run with `ims` 
 
 - **Names**: every command that takes an id also takes a name, which means the newest record of that
   name, or at least four of the first characters of the id, if no other id begins with them.
-- **Output**: tables, or what the API returned with `--format json` or `--format yaml`, before or
-  after the command. Progress and notes go to standard error.
+- **Output**: tables. `-o json` and `-o yaml`, before or after the command, print what the API
+  returned, `-o name` only ids, one per line, and `-o wide` tables with more columns. `-o` is short
+  for `--format`. Progress and notes go to standard error.
 - **Exit codes**: 0 success; 1 the job failed; 2 wrong use, or the service refused the request; 69
   the service or S3 does not answer; 70 a defect in `ims`; 77 not logged in, or the login has
   expired; 130 interrupted with Ctrl-C.
@@ -51,7 +52,7 @@ def _sections(command: Any, name: str) -> list[str]:
     context = command.make_context(name, [], resilient_parsing=True)
     usage = " ".join(command.collect_usage_pieces(context))
     records = [record for param in command.get_params(context) if (record := param.get_help_record(context))]
-    shown = [record for record in records if not record[0].startswith(("--help", "--format"))]
+    shown = [record for record in records if not record[0].endswith("--help") and "--format" not in record[0]]
     rows = ["| `{}` | {} |".format(*(text.replace("|", r"\|") for text in record)) for record in shown]
     table = "\n".join(["| | |", "| --- | --- |", *rows, ""]) if rows else ""
     return [f"### {name}\n\n`{name} {usage}`\n\n{command.help}\n", *([table] if table else [])]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -10,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ims.cli.login import connect
-from ims.cli.options import DryRun, Identity, OnlyName, given
+from ims.cli.options import DryRun, Force, Identity, OnlyName, Yes, given
 from ims.cli.output import FormatOption, say, show_list, show_record
-from ims.errors import InputError, MissingError
+from ims.errors import InputError, MissingError, PermanentError
 
 if TYPE_CHECKING:
     from ims.client import ImsClient
@@ -20,6 +21,8 @@ if TYPE_CHECKING:
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _PREFIX = re.compile(r"[0-9a-f-]{4,35}", re.IGNORECASE)
 _JOB_NAME = "image_root_archive_name"
+DOOMED = ("id", "name", "objects")
+"""The columns of what would be deleted."""
 
 
 @dataclass(frozen=True)
@@ -29,6 +32,7 @@ class Resource:
     path: str
     noun: str
     columns: Sequence[str]
+    wide: Sequence[str] = ()
 
     @property
     def command(self) -> str:
@@ -69,11 +73,21 @@ class Resource:
         return ids[0]
 
 
-JOBS = Resource("jobs", "job", ("id", "created", "job_type", "status", "image_root_archive_name", "resultant_image_id"))
+JOBS = Resource(
+    "jobs",
+    "job",
+    ("id", "created", "job_type", "status", "image_root_archive_name", "reason"),
+    ("resultant_image_id", "started_by"),
+)
 RECIPES = Resource(
     "recipes", "recipe", ("id", "name", "linux_distribution", "arch", "created", "nightly", "nightly_failures")
 )
-IMAGES = Resource("images", "image", ("id", "name", "arch", "created"))
+IMAGES = Resource(
+    "images",
+    "image",
+    ("id", "name", "created", "recipe", "packages", "pinned"),
+    ("arch", "kernels", "job_id", "source_image_id", "metadata"),
+)
 PUBLIC_KEYS = Resource("public-keys", "public key", ("id", "name", "created"))
 
 
@@ -83,24 +97,38 @@ def add_verbs(app: typer.Typer, resource: Resource) -> None:
 
         @app.command("list", help=f"List all {resource.noun}s.")
         def list_all(name: OnlyName = None, _format: FormatOption = None) -> None:
-            show_list(connect().get(resource.path, **given(name=name)), resource.columns)
+            show_list(connect().get(resource.path, **given(name=name)), resource.columns, resource.wide)
 
     @app.command("describe", help=f"Show one {resource.noun}.")
     def describe(identity: Identity, _format: FormatOption = None) -> None:
         client = connect()
         show_record(client.get(f"{resource.path}/{resource.identify(client, identity)}"))
 
+    if resource is IMAGES:
+        _add_deletion_of_images(app)
+        return
+
     @app.command("delete", help=_delete_help(resource))
     def delete(identity: Identity, dry_run: DryRun = False, _format: FormatOption = None) -> None:
-        client = connect()
-        found = resource.identify(client, identity)
-        remove(client, f"{resource.path}/{found}", dry_run)
-        if not dry_run:
-            say(_deleted(resource, found))
+        remove_one(resource, identity, dry_run)
 
     @app.command("deleteall", help=_delete_help(resource, all_of_them=True))
-    def delete_all(dry_run: DryRun = False, _format: FormatOption = None) -> None:
-        remove(connect(), resource.path, dry_run)
+    def delete_all(dry_run: DryRun = False, yes: Yes = False, _format: FormatOption = None) -> None:
+        remove_all(resource, dry_run, yes)
+
+
+def _add_deletion_of_images(app: typer.Typer) -> None:
+    """Add the commands that delete images, which may be pinned."""
+
+    @app.command("delete", help=_delete_help(IMAGES))
+    def delete(identity: Identity, dry_run: DryRun = False, force: Force = False, _format: FormatOption = None) -> None:
+        remove_one(IMAGES, identity, dry_run, force)
+
+    @app.command("deleteall", help=_delete_help(IMAGES, all_of_them=True))
+    def delete_all(
+        dry_run: DryRun = False, yes: Yes = False, force: Force = False, _format: FormatOption = None
+    ) -> None:
+        remove_all(IMAGES, dry_run, yes, force)
 
 
 def _is_deleted(resource: Resource) -> bool:
@@ -109,26 +137,71 @@ def _is_deleted(resource: Resource) -> bool:
 
 def _delete_help(resource: Resource, *, all_of_them: bool = False) -> str:
     verb = "Purge" if _is_deleted(resource) else "Delete"
-    return (
-        f"{verb} all {resource.noun}s without asking for confirmation."
-        if all_of_them
-        else f"{verb} one {resource.noun}."
-    )
+    return f"{verb} all {resource.noun}s. On a terminal, ask before." if all_of_them else f"{verb} one {resource.noun}."
 
 
-def _deleted(resource: Resource, identity: str) -> str:
-    if _is_deleted(resource):
-        return f"purged the {resource.noun} {identity}"
-    undo = f"ims deleted {resource.path} update {identity} --operation undelete"
-    return f"deleted the {resource.noun} {identity}. To undo this: {undo}"
+def remove_one(resource: Resource, identity: str, dry_run: bool, force: bool = False) -> None:
+    """Delete a record and say how to undo that, or show what that would delete.
 
-
-def remove(client: ImsClient, path: str, dry_run: bool, **query: Any) -> None:
-    """Delete the records at a path, or show which records that would delete."""
-    if not dry_run:
-        client.call("DELETE", path, params=query)
+    Raises PermanentError if an image is pinned, unless `force`.
+    """
+    client = connect()
+    found = resource.identify(client, identity)
+    path = f"{resource.path}/{found}"
+    if dry_run:
+        show_list(doomed(client, path), DOOMED)
         return
-    show_list(client.call("DELETE", path, params={**query, "dry_run": True})["would_delete"], ("id", "name", "objects"))
+    if resource is IMAGES and not force:
+        _check_pins([client.get(path)])
+    client.delete(path)
+    if _is_deleted(resource):
+        say(f"purged the {resource.noun} {found}")
+    else:
+        say(f"deleted the {resource.noun} {found}. To undo this: {_undo(resource, found)}")
+
+
+def remove_all(resource: Resource, dry_run: bool, yes: bool, force: bool = False, **query: Any) -> None:
+    """Delete the records that a query selects and say how to undo that, or show what that would delete.
+
+    On a terminal, asks before, unless `yes`. Raises PermanentError if images are pinned, unless `force`.
+    """
+    client = connect()
+    found = doomed(client, resource.path, **query)
+    if dry_run:
+        show_list(found, DOOMED)
+        return
+    if resource is IMAGES and not force:
+        _check_pins(client.get(resource.path))
+    verb = "purge" if _is_deleted(resource) else "delete"
+    if found and not yes:
+        confirm(f"{verb.capitalize()} {len(found)} {resource.noun}{'s' * (len(found) > 1)}?")
+    client.call("DELETE", resource.path, params=query)
+    undo = "" if _is_deleted(resource) or resource is JOBS else f". To undo this for one of them: {_undo(resource)}"
+    say(f"{verb}d {len(found)} {resource.noun}{'s' * (len(found) != 1)}{undo if found else ''}")
+
+
+def confirm(question: str) -> None:
+    """Ask the user at a terminal; end the program unless the answer is yes. A script is not asked."""
+    if sys.stdin.isatty() and not typer.confirm(question, err=True):
+        say("nothing was deleted")
+        raise typer.Exit(1)
+
+
+def doomed(client: ImsClient, path: str, **query: Any) -> list[dict[str, Any]]:
+    """Return which records a DELETE would delete."""
+    found: list[dict[str, Any]] = client.call("DELETE", path, params={**query, "dry_run": True})["would_delete"]
+    return found
+
+
+def _check_pins(images: Sequence[dict[str, Any]]) -> None:
+    pinned = [f"{image['name']} ({image['id']})" for image in images if image.get("pinned")]
+    if pinned:
+        shown = ", ".join(pinned[:3]) + (f" and {len(pinned) - 3} more" if len(pinned) > 3 else "")
+        raise PermanentError(f"pinned: {shown}. Nothing was deleted", "To delete pinned images, too, give --force")
+
+
+def _undo(resource: Resource, identity: str = "ID") -> str:
+    return f"ims deleted {resource.path} update {identity} --operation undelete"
 
 
 def change(resource: Resource, identity: str, fields: dict[str, Any]) -> None:

@@ -108,6 +108,7 @@ class JobOut(BaseModel):
     kubernetes_secret: str | None = None
     remote_build_node: str = ""
 
+    started_by: str | None = Field(None, description="The user who started the job; null for nightly builds.")
     changes: Changes | None
     queue_position: int | None = Field(
         None,

@@ -85,6 +85,7 @@ def _described(
         kernel_file_name=kernel,
         require_dkms=dkms if dkms is not None else getattr(artifact, "require_dkms", True),
         ssh_containers=[_shell(run, run.job.shell, shell)] if run.job.shell is not None else None,
+        started_by=run.user,
         resultant_image_id=image.id if image is not None else None,
         changes=image.changes if image is not None else None,
         failed_step=failed.name if failed is not None else None,

@@ -51,6 +51,7 @@ class Run(BaseModel):
     ended: datetime | None
     conf: dict[str, Any]
     note: str | None
+    user: str | None = None
     steps: list[TaskInstance] = []
     reason: str | None = None
 
@@ -127,6 +128,7 @@ def run_of(item: Mapping[str, Any]) -> Run:
         ended=item["end_date"],
         conf=item["conf"] or {},
         note=item["note"],
+        user=item.get("triggering_user_name"),
     )
 
 
