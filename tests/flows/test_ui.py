@@ -78,17 +78,18 @@ def job_named(service: Service, name: str) -> dict[str, Any]:
 
 
 def test_trigger_form(service: Service, page: Page, http_server: RepositoryServer) -> None:
-    """The form is enough to create an image; afterwards the graph of the run shows every task."""
+    """The form takes names and needs no key without a shell; afterwards the graph of the run shows every task."""
     recipe = service.push(RECIPES / "zypper", "sles15", REPOSITORY=http_server.url)
     name = f"from-the-form-{uuid4().hex[:8]}"
     dialog = open_form(service, page, "create_image")
     for section in ("Image", "Build", "Boot files"):
         assert dialog.get_by_role("button", name=section, exact=False).first.is_visible()
-    fill(dialog, artifact_id=recipe["id"], image_root_archive_name=name, public_key_id=service.public_key())
+    fill(dialog, artifact_id=recipe["name"], image_root_archive_name=name)
     keep(page, "create-image-form")
     send(dialog)
     dialog.wait_for(state="hidden")
     job = job_named(service, name)
+    assert (job["artifact_id"], job["public_key_id"], job["started_by"]) == (recipe["id"], None, "admin")
     ended = service.wait(job["id"])
     assert ended["status"] == "success", ended["reason"]
     assert service.client.get(f"images/{ended['resultant_image_id']}")["name"] == name
@@ -101,13 +102,15 @@ def test_trigger_form(service: Service, page: Page, http_server: RepositoryServe
     keep(page, "create-image-graph")
 
 
-def test_unknown_recipe_in_the_form(service: Service, page: Page) -> None:
+@pytest.mark.parametrize("recipe", [str(uuid4()), "no such recipe"], ids=["id", "name"])
+def test_unknown_recipe_in_the_form(service: Service, page: Page, recipe: str) -> None:
     """The form shows the error, and no run is created."""
     runs = len(service.client.get("jobs"))
     dialog = open_form(service, page, "create_image")
-    fill(dialog, artifact_id=str(uuid4()), image_root_archive_name="x", public_key_id=service.public_key())
+    fill(dialog, artifact_id=recipe, image_root_archive_name="x", public_key_id=service.public_key())
     send(dialog)
-    page.get_by_text("there is no recipe with the id").first.wait_for()
+    page.get_by_text(recipe).first.wait_for()
+    page.get_by_text("no recipe").first.wait_for()
     keep(page, "refused-form")
     assert len(service.client.get("jobs")) == runs
 
