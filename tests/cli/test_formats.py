@@ -82,3 +82,21 @@ def test_version(program: Program, fake: FakeService) -> None:
     """That of the program needs no service."""
     assert program.run("--version").stdout == f"ims {__version__}\n"
     assert fake.requests == []
+
+
+def test_filters_of_images(program: Program, fake: FakeService) -> None:
+    """Every filter of the API is an option; the service checks the values."""
+    options = {
+        "arch": ["aarch64"],
+        "metadata": ["owner=ada", "rack=7"],
+        "created_after": ["2026-01-01"],
+        "created_before": ["2026-12-01T08:00"],
+        "package": ["openssl"],
+        "package_below": ["3.0"],
+    }
+    words = [
+        part for name, values in options.items() for value in values for part in (f"--{name.replace('_', '-')}", value)
+    ]
+    program.json("images", "list", *words)
+    sent = fake.requests[-1].url.params
+    assert {name: sent.get_list(name) for name in sent} == options

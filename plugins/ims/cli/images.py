@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -12,6 +13,7 @@ from ims.cli.differences import difference_rows
 from ims.cli.login import connect
 from ims.cli.option_groups import LinkOptions, with_groups
 from ims.cli.options import (
+    Arch,
     ArchOption,
     Identity,
     NameOption,
@@ -37,19 +39,31 @@ MetadataKey = Annotated[str | None, typer.Option(help="Name of a label.")]
 MetadataValue = Annotated[str | None, typer.Option(help="Value of the label.")]
 
 
-@app.command("list")
-def list_images(
-    name: OnlyName = None,
-    package: Annotated[str | None, typer.Option(help="List only images that contain this package.")] = None,
+@dataclass(frozen=True)
+class Filter:
+    """Which images a command lists."""
+
+    arch: Annotated[Arch | None, typer.Option(help="List only images of this architecture.")] = None
+    metadata: Annotated[
+        list[str] | None, typer.Option(metavar="KEY=VALUE", help="List only images with this label. Can be repeated.")
+    ] = None
+    created_after: Annotated[
+        str | None, typer.Option(help="List only later images. Times are UTC, such as 2026-11-27T08:00.")
+    ] = None
+    created_before: Annotated[str | None, typer.Option(help="List only earlier images.")] = None
+    package: Annotated[str | None, typer.Option(help="List only images that contain this package.")] = None
     package_below: Annotated[
         str | None,
         typer.Option(help="List only images with a lower version of the package, in the order of rpm or dpkg."),
-    ] = None,
-    _format: FormatOption = None,
-) -> None:
+    ] = None
+
+
+@app.command("list")
+@with_groups
+def list_images(chosen: Filter, name: OnlyName = None, _format: FormatOption = None) -> None:
     """List all images."""
     client = connect()
-    images = client.get(IMAGES.path, **given(name=name, package=package, package_below=package_below))
+    images = client.get(IMAGES.path, **given(name=name, **asdict(chosen)))
     show_list(list(_with_recipes(client, images)) if for_people() else images, IMAGES.columns, IMAGES.wide)
 
 
