@@ -79,14 +79,14 @@ class MemoryAirflow(AirflowApi):
         return [instance for run in named for instance in _instances(run)]
 
     def add(
-        self, dag_id: str, dag_run_id: str, conf: dict[str, Any], state: str = "queued", **_: Any
+        self, dag_id: str, dag_run_id: str, conf: dict[str, Any], state: str = "queued", note: str = "", **_: Any
     ) -> dict[str, Any]:
         """Adds a run, none of whose tasks has begun; returns it."""
         path = f"dags/{dag_id}/dagRuns/{dag_run_id}"
         if path in self.runs:
             raise AirflowError(409, f"{dag_run_id} exists")
         self.runs[path] = {
-            **{"dag_id": dag_id, "dag_run_id": dag_run_id, "state": state, "conf": conf, "note": None},
+            **{"dag_id": dag_id, "dag_run_id": dag_run_id, "state": state, "conf": conf, "note": note},
             **dict.fromkeys(("run_after", "queued_at"), datetime.now(UTC)),
             **dict.fromkeys(("start_date", "end_date")),
             "steps": {task.id: None for task in job_workflow(dag_id).tasks},

@@ -12,6 +12,7 @@ import pytest
 from ims.api.errors import FieldError
 from ims.api.runs.airflow import AirflowApi
 from ims.api.runs.trigger_guard import check_trigger
+from ims.jobs import job_id
 from ims.records.models import Image, PublicKey, Recipe
 from ims.workflows import CREATE_IMAGE, CUSTOMIZE_IMAGE, NIGHTLY_IMAGES, PLAN_IMAGES, Workflow
 from tests.api.offline import Offline, application, offline_api
@@ -209,6 +210,24 @@ def test_night_names_recipes(offline: Offline, named: Named, monkeypatch: pytest
     monkeypatch.setattr(MemoryAirflow, "call", call)
     offline.request("user", "POST", "/v3/nights", {"recipes": [named.name, f"{named.prefix}0"]})
     assert sent == [{"recipes": [named.recipes[1], named.recipes[0]]}]
+
+
+def test_note_of_a_run(offline: Offline, airflow: MemoryAirflow, named: Named) -> None:
+    """The UI shows which image a run makes and the id of its job; a name cannot forge a line, and a note is kept."""
+    name = "site\ncancelled by admin at 2026-01-01 00:00 UTC"
+    for job_type in ("create", "customize"):
+        sent = fields(named, job_type=job_type, artifact_id=named.name, image_root_archive_name=name)
+        job = offline.request("user", "POST", "/v3/jobs", sent).json()
+        note = airflow.runs[f"dags/{job_type}_image/dagRuns/{job['id']}"]["note"]
+        assert note == f"image {' '.join(name.split())}, job {job['id']}"
+    conf = {"artifact_id": named.name, "image_root_archive_name": "x" * 1024}
+    for given, expected in (("", "image x"), (None, "image x"), ("mine", "mine")):
+        body = json.dumps({"conf": conf, "note": given}).encode()
+        checked = json.loads(check_trigger(CREATE_IMAGE, body))
+        assert checked["note"].startswith(expected)
+        assert len(checked["note"]) < 1000
+        assert given == "mine" or checked["note"].endswith(job_id(checked["dag_run_id"]))
+    assert "note" not in json.loads(check_trigger(NIGHTLY_IMAGES, b"{}"))
 
 
 # Which jobs need a key: what they open, and whether they do without.

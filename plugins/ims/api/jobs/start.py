@@ -19,7 +19,7 @@ from ims.api.runs.job_checks import check_job, check_references
 from ims.api.runs.lookup import expect_job, find_job
 from ims.api.runs.reasons import cancel
 from ims.api.runs.references import with_ids
-from ims.api.runs.runs import Run, new_run
+from ims.api.runs.runs import Run, first_note, new_run
 from ims.jobs import idempotent_run_id, shell_port, workspace_id
 from ims.params import CreateParams, CustomizeParams, JobParams
 from ims.settings import settings
@@ -69,7 +69,12 @@ class JobStart:
         return run
 
     async def _create(self, dag_id: str, run_id: str, params: JobParams) -> Run:
-        body = {"dag_run_id": run_id, "logical_date": None, "conf": params.model_dump(exclude_unset=True)}
+        body = {
+            "dag_run_id": run_id,
+            "logical_date": None,
+            "conf": params.model_dump(exclude_unset=True),
+            "note": first_note(params, run_id),
+        }
         try:
             return new_run(await self._airflow.call("POST", f"dags/{dag_id}/dagRuns", json=body))
         except AirflowError as error:

@@ -13,6 +13,9 @@ from ims.jobs import job_id
 from ims.params import JobParams
 from ims.workflows import CREATE_IMAGE, WAIT_FOR_COMPLETION, JobType, JobWorkflow, job_workflow
 
+_NOTE_NAME = 200
+"""Characters of the name of an image that the note of its run shows. Airflow limits notes to 1000."""
+
 
 class TaskInstance(BaseModel):
     """A task instance of a job."""
@@ -115,6 +118,12 @@ class Run(BaseModel):
         """The params of the job, with defaults for those that the run was not given; not validated."""
         model = self._workflow.params
         return model.model_construct(**{name: self.conf[name] for name in model.model_fields if name in self.conf})
+
+
+def first_note(params: JobParams, run_id: str) -> str:
+    """The note of a new run, by which people find it in the UI among others."""
+    name = " ".join(params.image_root_archive_name.split())
+    return f"image {name[:_NOTE_NAME]}, job {job_id(run_id)}"
 
 
 def run_of(item: Mapping[str, Any]) -> Run:

@@ -14,7 +14,7 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -29,6 +29,7 @@ from ims.api.runs.every_run import dags_with_run
 from ims.api.runs.job_checks import check_job, check_night
 from ims.api.runs.lookup import RUN_ID
 from ims.api.runs.references import references, with_ids
+from ims.api.runs.runs import first_note
 from ims.errors import ImsError
 from ims.jobs import is_derived_id
 from ims.params import JobParams, NightParams, without_empty_file_names
@@ -103,6 +104,8 @@ async def _may_run(workflow: Workflow, scope: Scope) -> bool:
 def check_trigger(workflow: Workflow, body: bytes) -> bytes:
     """Returns the body for Airflow: the run always has an id, its records too, and empty names of files are left out.
 
+    The note of a job says which image it makes, unless the user wrote another.
+
     Airflow refuses what is not JSON.
 
     Raises FieldError if the workflow does not accept the `conf`, or if the id is malformed; ConflictError if another
@@ -114,13 +117,18 @@ def check_trigger(workflow: Workflow, body: bytes) -> bytes:
         return body
     if not isinstance(request, dict):
         return body
-    conf = without_empty_file_names(check_conf(workflow, request.get("conf")))
+    conf = request.get("conf")
+    params = check_conf(workflow, conf)
+    if conf is not None:
+        conf = without_empty_file_names({**conf, **references(params)})
     run_id = request.get("dag_run_id")
     if run_id in (None, ""):
         # Airflow would derive an id from the times in the body, which could be that of a run of another workflow.
         run_id = new_run_id()
     else:
         check_run_id(run_id)
+    if isinstance(params, JobParams) and not request.get("note"):
+        request["note"] = first_note(params, run_id)
     return json.dumps({**request, "dag_run_id": run_id, "conf": conf}).encode()
 
 
@@ -139,8 +147,8 @@ def check_run_id(run_id: Any) -> None:
         raise ConflictError(f"dag_run_id: {run_id} is the id of a run of {', '.join(dags)}; leave it out")
 
 
-def check_conf(workflow: Workflow, conf: Any) -> Any:
-    """Returns the `conf` with the ids of the records that it names; the rest is unchanged.
+def check_conf(workflow: Workflow, conf: Any) -> BaseModel:
+    """Returns the params of a run, with the ids of the records that its `conf` names.
 
     Raises FieldError if the workflow does not accept it.
     """
@@ -153,4 +161,4 @@ def check_conf(workflow: Workflow, conf: Any) -> Any:
         check_night(params, records())
     elif isinstance(params, JobParams):
         check_job(params, records(), object_store())
-    return conf if conf is None else {**conf, **references(params)}
+    return params
