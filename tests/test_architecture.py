@@ -73,13 +73,24 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("records", "settings", "storage", "workflows"),
     },
     "dags": {"operators", "params", "sensors", "settings", "workflows"},
+    "executor": {"sandbox"},
     "scheduler": set(),
     "ui": {"api", "records", "settings", "workflows"},
     "ims_plugin": {"api", "ui"},
 }
 # Which parts may use a library; the others go through them.
 MAY_USE: dict[str, set[str]] = {
-    "airflow": {"api", "connections", "dags", "ims_plugin", "operators", "scheduler", "sensors", "triggers"},
+    "airflow": {
+        "api",
+        "connections",
+        "dags",
+        "executor",
+        "ims_plugin",
+        "operators",
+        "scheduler",
+        "sensors",
+        "triggers",
+    },
     "aiobotocore": {"storage"},
     "boto3": {"storage"},
     "botocore": {"storage"},

@@ -8,6 +8,7 @@ import shutil
 import signal
 import socket
 import time
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +95,45 @@ def test_worker_killed_and_s3_away(
     ended = service.wait(job["id"])
     assert ended["status"] == "success", ended["reason"]
     assert next(step for step in ended["steps"] if step["name"] == "build_image")["try_number"] == 2
+    assert_nothing_left(service, leftovers)
+
+
+def assert_nothing_left(service: Service, leftovers: Leftovers) -> None:
+    """Assert that a job that succeeded left only its image and its record."""
     after = Leftovers(service).before
     for kind in ("mounts", "loop devices", "processes", "uploads"):
         assert after[kind] == leftovers.before[kind]
+
+
+def workers_without_scheduler() -> list[int]:
+    """Return the workers of a scheduler that has ended, of any installation of this machine."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if path.read_bytes().startswith(b"airflow worker -- LocalExecutor: <idle>"):
+                parent = path.with_name("stat").read_text().rpartition(")")[2].split()[1]
+                found += [int(path.parent.name)] if parent == "1" else []
+    return found
+
+
+def test_scheduler_killed(
+    service: Service, http_server: RepositoryServer, tmp_path: Path, leftovers: Leftovers
+) -> None:
+    """A build goes on if the scheduler is killed: it is not started again. The next step waits for no timeout."""
+    recipe = push(service, http_server.url, tmp_path / "recipe", "sleep 20")
+    job = service.create(recipe["id"])
+    wait_for(lambda: builds(service))
+    os.kill(int(supervisord.control(service.settings, "pid", "scheduler")), signal.SIGKILL)
+    wait_for(lambda: not workers_without_scheduler(), 10)
+    ended = service.wait(job["id"])
+    assert ended["status"] == "success", ended["reason"]
+    steps = {step["name"]: step for step in ended["steps"]}
+    assert steps["build_image"]["try_number"] == 1
+    pause = datetime.fromisoformat(steps["package_artifacts"]["started"]) - datetime.fromisoformat(
+        steps["build_image"]["ended"]
+    )
+    assert pause < timedelta(seconds=30)
+    assert_nothing_left(service, leftovers)
 
 
 def test_restart_of_the_stack(service: Service, small: dict[str, Any], http_server: RepositoryServer) -> None:
