@@ -12,7 +12,8 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from ims.client import ImsClient
 from ims.errors import ConfigurationError
 from ims.settings import settings
-from ims.storage.objects import ObjectStore, client_config
+from ims.storage.clients import client_config
+from ims.storage.objects import ObjectStore
 
 API_CONNECTION = "ims_api"
 S3_CONNECTION = "ims_s3"

@@ -196,6 +196,11 @@ class Settings(BaseSettings):
     squashfs_level: int = Field(
         6, ge=1, le=22, description="zstd compression level of the rootfs. Lower is faster, higher is smaller."
     )
+    squashfs_splice: bool = Field(
+        False,
+        description="Whether the rootfs of a customized image continues that of the old image: only the changes are "
+        "packed and sent. What was removed or replaced can then be recovered from it; see docs/security.md.",
+    )
     squashfs_processors: int = Field(0, ge=0, description="Number of processors that mksquashfs uses; 0 means all.")
     sandbox_memory_percent: int = Field(
         80,

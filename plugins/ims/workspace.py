@@ -202,6 +202,11 @@ class Workspace:
     # Written by fetch_image.
 
     @property
+    def rootfs_source(self) -> Path:
+        """The address in S3 of the rootfs of the image that is customized."""
+        return self.notes / "rootfs-source.txt"
+
+    @property
     def playbook_archive(self) -> Path:
         """The archive of the Ansible playbook that customizes the image."""
         return self.root / "playbook.tar.gz"

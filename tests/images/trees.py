@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import os
 import stat
 import subprocess
 from pathlib import Path
 from typing import Any
+
+from ims.images.attributes import extended_attributes
 
 
 def snapshot(root: Path) -> dict[str, tuple[Any, ...]]:
@@ -26,7 +27,7 @@ def snapshot(root: Path) -> dict[str, tuple[Any, ...]]:
             status.st_mtime_ns // 10**9,
             content and hashlib.sha256(content).hexdigest(),
             str(path.readlink()) if path.is_symlink() else None,
-            {key: os.getxattr(path, key, follow_symlinks=False) for key in os.listxattr(path, follow_symlinks=False)},
+            extended_attributes(path),
             first_names.setdefault((status.st_dev, status.st_ino), name),
             status.st_nlink if regular else None,
         )

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import filecmp
 import logging
+import stat
 from collections.abc import Iterable
+from pathlib import Path
 
 from ims import masking
 from ims.builder.squashfs import KIWI_FILES
@@ -22,14 +25,15 @@ _SHOWN = 10
 _KEEP = "Remove it in a script of the recipe. IMS_IMAGE_SECRETS=keep allows secrets in images"
 
 
-def check(workspace: Workspace, *, is_built: bool) -> None:
+def check(workspace: Workspace, *, is_built: bool) -> bool:
     """Remove secrets from the image root, or refuse or keep them. `is_built`: the image root comes from a recipe.
 
     Host keys are kept if they may be deliberate: if the overlay of the recipe has them, or in a customized image.
+    Returns whether anything was removed.
     Raises InputError if the setting refuses what was found, or if a file contains a secret of the recipe.
     """
     found = known_credentials(workspace.image_root)
-    action = settings().image_secrets
+    action, has_removed = settings().image_secrets, False
     if found and action == "refuse":
         raise InputError(f"the image contains secrets: {_list(map(str, found))}", _KEEP)
     for credential in found:
@@ -37,8 +41,20 @@ def check(workspace: Workspace, *, is_built: bool) -> None:
             log.warning("the image contains %s", credential)
         else:
             credential.remove()
+            has_removed = True
             log.warning("removed from the image: %s", credential)
     _check_secrets_of_recipe(workspace)
+    return has_removed
+
+
+def removed_secrets(base: Path, root: Path) -> list[str]:
+    """The secrets of the image `base` that a customized image `root` has no longer: they were removed or changed."""
+    return [str(item) for item in known_credentials(base) if not _is_unchanged(item.path, base, root)]
+
+
+def _is_unchanged(path: Path, base: Path, root: Path) -> bool:
+    found = resolve_inside(root, str(path.relative_to(base)))
+    return found is not None and stat.S_ISREG(found.lstat().st_mode) and filecmp.cmp(path, found, shallow=False)
 
 
 def _is_deliberate(credential: Credential, workspace: Workspace, is_built: bool) -> bool:

@@ -94,10 +94,21 @@ def _describe(path: Path, name: str, buffer: memoryview) -> File:
 
 def _sha256(path: Path, buffer: memoryview) -> str:
     digest = hashlib.sha256()
-    with path.open("rb", buffering=0) as file:
+    with open(path, "rb", buffering=0, opener=_without_trace) as file:
         while count := file.readinto(buffer):
             digest.update(buffer[:count])
     return digest.hexdigest()
+
+
+def _without_trace(path: str, flags: int) -> int:
+    """Open a file so that reading it does not change its time of access.
+
+    mksquashfs packs it at the same time, and does not recognize another name of a file whose times have changed.
+    """
+    try:
+        return os.open(path, flags | os.O_NOATIME)
+    except PermissionError:  # it is another user's
+        return os.open(path, flags)
 
 
 def _unpacked(chunks: Iterable[bytes], name: object) -> Iterator[bytes]:

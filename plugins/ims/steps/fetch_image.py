@@ -45,7 +45,9 @@ def fetch_rootfs(store: ObjectStore, name: ObjectName, workspace: Workspace) -> 
     """
     source = read_rootfs(store, name)
     key = cache_key(store, source)
-    return _cached(key, workspace) or _fetch(store, source, key, workspace)
+    rootfs = _cached(key, workspace) or _fetch(store, source, key, workspace)
+    workspace.rootfs_source.write_text(source.link.path)
+    return rootfs
 
 
 def _cached(key: str, workspace: Workspace) -> Path | None:

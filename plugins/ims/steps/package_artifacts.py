@@ -8,7 +8,10 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
 
+from pydantic import ConfigDict
+
 from ims.builder import image_secrets, inputs, package_root
+from ims.builder.splicing import HEAD, splice_rootfs
 from ims.builder.squashfs import KIWI_FILES, make_rootfs
 from ims.errors import InputError, PermanentError
 from ims.files import is_plain
@@ -19,20 +22,24 @@ from ims.images.files import write_files
 from ims.images.inventory import read_inventory
 from ims.images.root import resolve_inside
 from ims.images.sbom import SBOM, write_sbom
+from ims.images.squashfs.superblock import SpliceError
+from ims.images.squashfs.upper import opaque_folders
 from ims.removal import remove
 from ims.sandbox.call import call
 from ims.sandbox.overlay import Layers, mount_lower, unpacks
 from ims.settings import settings
-from ims.steps.artifacts import Batch, PackedArtifact
+from ims.steps.artifacts import Base, Batch, PackedArtifact
 from ims.steps.step import Step, StepInput
 from ims.steps.views import view_of
 from ims.storage import manifest
-from ims.storage.digests import digest_file
+from ims.storage.digests import digest, digest_file
+from ims.storage.splicing import MIN_KEPT, spliced_chunks
 from ims.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
 DEFAULT_KERNEL = {"aarch64": "Image"}
+_IN_FULL = "the rootfs is packed in full, because that of the old image cannot be continued: %s"
 SHOWN = 20
 """How many files a warning names."""
 
@@ -50,6 +57,19 @@ class Input(StepInput):
     kernel_parameters_file_name: str
 
 
+class Packing(Input):
+    """The input with what only root of the host can find out about an image that is customized.
+
+    `source` is the address of its rootfs in S3, `opaque` are the folders that hide those of the image. None: the rootfs
+    is packed in full.
+    """
+
+    model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
+
+    source: str = ""
+    opaque: list[bytes] | None = None
+
+
 def run(step: Input) -> list[Batch]:
     """Writes the artifacts to `artifacts/`.
 
@@ -60,8 +80,10 @@ def run(step: Input) -> list[Batch]:
     if step.rootfs is not None:
         mount_lower(step.rootfs, step.workspace.changes, unpack=unpacks())
         call(trust_site_ca, step, view_of(step.workspace, image=image))
-    batches = call(pack, step, view_of(step.workspace, image=image, everyone=True))
-    _check(batches, step.workspace)
+    packing = _packing(step)
+    readable = [packing.rootfs] if packing.rootfs is not None and packing.opaque is not None else []
+    batches = call(pack, packing, view_of(step.workspace, readable=readable, image=image, everyone=True))
+    _check(batches, packing)
     if step.rootfs is not None:
         warn_of_lost_attributes(step.workspace)
     return batches
@@ -74,13 +96,42 @@ def layers(step: Input) -> Layers | None:
     return Layers(step.rootfs, step.workspace.changes, step.workspace.image_root)
 
 
-def _check(batches: list[Batch], workspace: Workspace) -> None:
+def _packing(step: Input) -> Packing:
+    """How the rootfs is packed. The log says why, if it is that of a customized image and packed in full."""
+    packing = Packing(**dict(step))
+    if step.rootfs is None:
+        return packing
+    try:
+        if not settings().squashfs_splice:
+            raise SpliceError("IMS_SQUASHFS_SPLICE is off")
+        if unpacks():
+            raise SpliceError("it was not mounted (IMS_SQUASHFS)")
+        opaque = opaque_folders(step.workspace.changes)
+        return packing.model_copy(update={"source": step.workspace.rootfs_source.read_text(), "opaque": opaque})
+    except SpliceError as error:
+        log.info(_IN_FULL, error.reason)
+        return packing
+
+
+def _check(batches: list[Batch], packing: Packing) -> None:
     """Later steps upload these files with the rights of the service."""
+    workspace = packing.workspace
     for artifact in (artifact for batch in batches for artifact in batch.artifacts):
         path = workspace.artifacts / artifact.name
         is_known = _media_types(workspace).get(path) == artifact.type and artifact.path == path
-        if not is_known or not is_plain(path) or path.stat().st_size != artifact.size:
+        is_known = is_known and _has_right_base(artifact, packing)
+        if not is_known or not is_plain(path) or path.stat().st_size != artifact.stored_size:
             raise PermanentError(f"the sandbox returned an artifact that it did not make: {artifact.path}")
+
+
+def _has_right_base(artifact: PackedArtifact, packing: Packing) -> bool:
+    """Whether an artifact has no base, or is the rootfs and continues that of the image that is customized."""
+    if (base := artifact.base) is None:
+        return True
+    if packing.rootfs is None or packing.opaque is None or artifact.type != manifest.ROOTFS:
+        return False
+    is_possible = MIN_KEPT <= base.kept <= packing.rootfs.stat().st_size and base.head == HEAD
+    return is_possible and (base.url, base.path) == (packing.source, packing.rootfs)
 
 
 def warn_of_lost_attributes(workspace: Workspace) -> None:
@@ -98,10 +149,12 @@ def trust_site_ca(step: Input) -> None:
     site_ca.add(step.workspace.image_root, settings().ca_certificate_path, settings().further_ca_files)
 
 
-def pack(step: Input) -> list[Batch]:
+def pack(step: Packing) -> list[Batch]:
     """Make the artifacts; in the sandbox."""
     workspace = step.workspace
-    image_secrets.check(workspace, is_built=step.rootfs is None)
+    if image_secrets.check(workspace, is_built=step.rootfs is None) and step.opaque is not None:
+        log.info(_IN_FULL, "secrets were removed, and could be recovered from it")
+        step = step.model_copy(update={"opaque": None})
     remove(workspace.artifacts)
     workspace.artifacts.mkdir()
     for name, source in boot_files(workspace.image_root, step).items():
@@ -109,12 +162,29 @@ def pack(step: Input) -> list[Batch]:
     write_build_inputs(workspace)
     with ThreadPoolExecutor(1) as pool:  # mksquashfs is a separate process
         description = pool.submit(describe_contents, workspace.image_root, workspace.artifacts)
-        make_rootfs(workspace.image_root, workspace.artifacts / "rootfs")
+        base = _pack_rootfs(step, workspace.artifacts / "rootfs")
         description.result()
     if workspace.change_list.exists():
         shutil.copyfile(workspace.change_list, workspace.artifacts / workspace.change_list.name)
-    rootfs, *others = [_describe(path, kind) for path, kind in _media_types(workspace).items() if path.exists()]
-    return [Batch(artifacts=[rootfs]), Batch(artifacts=others)]
+    (rootfs, kind), *others = [item for item in _media_types(workspace).items() if item[0].exists()]
+    return [
+        Batch(artifacts=[_describe(rootfs, kind, base)]),
+        Batch(artifacts=[_describe(path, kind) for path, kind in others]),
+    ]
+
+
+def _pack_rootfs(step: Packing, target: Path) -> Base | None:
+    """Pack the rootfs. Returns the base that it continues, or None if it was packed in full."""
+    if step.rootfs is not None and step.opaque is not None:
+        try:
+            if removed := image_secrets.removed_secrets(step.workspace.base, step.workspace.image_root):
+                raise SpliceError(f"{removed[0]} was removed or changed, and could be recovered from it")
+            kept = splice_rootfs(step.rootfs, step.workspace.changed_files, step.opaque, target)
+            return Base(url=step.source, path=step.rootfs, kept=kept, head=HEAD)
+        except SpliceError as error:
+            log.info(_IN_FULL, error.reason)
+    make_rootfs(step.workspace.image_root, target)
+    return None
 
 
 def _media_types(workspace: Workspace) -> dict[Path, str]:
@@ -173,10 +243,14 @@ def describe_contents(root: Path, folder: Path) -> None:
     )
 
 
-def _describe(path: Path, kind: str) -> PackedArtifact:
-    digests = digest_file(path)
+def _describe(path: Path, kind: str, base: Base | None = None) -> PackedArtifact:
+    if base is None:
+        digests = digest_file(path)
+    else:
+        digests = digest(spliced_chunks(base.path, base.continued_by(path)))
+        log.info("%s continues the first %d bytes of %s", path.name, base.kept, base.url)
     log.info("%s: %d bytes, sha256 %s", path.name, digests.size, digests.sha256)
-    return PackedArtifact(name=path.name, type=kind, path=path, **asdict(digests))
+    return PackedArtifact(name=path.name, type=kind, path=path, base=base, **asdict(digests))
 
 
 STEP = Step("package_artifacts", Input, run, privileged=True)

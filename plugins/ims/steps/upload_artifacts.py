@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import logging
+from pathlib import Path
 
-from ims.errors import PermanentError
+from ims.errors import ImsError, PermanentError
 from ims.files import is_plain
 from ims.settings import settings
 from ims.steps.artifacts import Batch, PackedArtifact, Upload, UploadedArtifact
 from ims.steps.step import Step, StepInput
 from ims.storage.digests import Digests
-from ims.storage.objects import ObjectName, ObjectStore
-from ims.storage.sessions import Grant, writing
+from ims.storage.objects import ObjectName, ObjectStore, StoredObject
+from ims.storage.sessions import Grant, reading, writing
+from ims.storage.splicing import Spliced, spliced_chunks, upload_spliced
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +44,7 @@ def run(step: Input) -> Upload:
 
 def _upload(store: ObjectStore, artifact: PackedArtifact, image_id: str, labels: dict[str, str]) -> UploadedArtifact:
     name = ObjectName(settings().images_bucket, f"{image_id}/{artifact.name}")
-    stored = store.upload(artifact.path, name, labels, Digests(artifact.size, artifact.md5, artifact.sha256))
+    stored = _store(store, artifact, name, labels)
     log.info("uploaded %s: %d bytes, verified", name, stored.size)
     return UploadedArtifact(
         type=artifact.type,
@@ -54,9 +56,35 @@ def _upload(store: ObjectStore, artifact: PackedArtifact, image_id: str, labels:
     )
 
 
+def _store(store: ObjectStore, artifact: PackedArtifact, name: ObjectName, labels: dict[str, str]) -> StoredObject:
+    """Uploads an artifact, of which S3 copies what it has already."""
+    digests = Digests(artifact.size, artifact.md5, artifact.sha256)
+    if (spliced := artifact.spliced) is None:
+        return store.upload(artifact.path, name, labels, digests)
+    assert artifact.base is not None
+    try:
+        stored = upload_spliced(store, spliced, name, labels, digests)
+    except ImsError as error:
+        log.warning("S3 cannot copy a part of %s, so all of %s is sent: %s", spliced.base, name, error)
+        return store.upload(_whole(artifact.base.path, spliced), name, labels, digests)
+    log.info("S3 copied %d bytes from %s", spliced.kept, spliced.base)
+    return stored
+
+
+def _whole(base: Path, spliced: Spliced) -> Path:
+    """Writes the whole artifact to a file. Raises OSError or UnavailableError."""
+    path = spliced.path.with_name(f"{spliced.path.name}.whole")
+    path.unlink(missing_ok=True)
+    with path.open("xb") as file:
+        for chunk in spliced_chunks(base, spliced):
+            file.write(chunk)
+    return path
+
+
 def grants(step: Input, _store: ObjectStore) -> list[Grant]:
-    """The step writes the objects of the new image, and reads them back to verify them."""
-    return [writing(settings().images_bucket, step.image_id)]
+    """The step writes the objects of the new image, and reads them back to verify them. It copies from their bases."""
+    bases = [artifact.spliced.base for artifact in step.each.artifacts if artifact.spliced is not None]
+    return [writing(settings().images_bucket, step.image_id), *([reading(bases)] if bases else [])]
 
 
 STEP = Step("upload_artifacts", Input, run, s3=grants, parallel=True)

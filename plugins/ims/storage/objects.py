@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 
 import boto3
 from boto3.s3.transfer import TransferConfig
-from botocore.config import Config
 
 from ims.errors import InputError, UnavailableError
+from ims.storage.clients import client_config
 from ims.storage.digests import CHUNK, Digests, digest, digest_file, digest_sha256, read_chunks
 from ims.storage.errors import storage_errors
 
@@ -111,6 +111,11 @@ class ObjectStore:
             os.environ.get("AWS_SESSION_TOKEN"),
             attempts=attempts,
         )
+
+    @property
+    def client(self) -> S3Client:
+        """The client of boto3."""
+        return self._client
 
     def stat(self, name: ObjectName) -> StoredObject:
         """Returns the size, ETag and metadata of an object."""
@@ -244,23 +249,6 @@ class ObjectStore:
         """Aborts an upload and deletes its parts."""
         with storage_errors(str(upload.name)):
             self._client.abort_multipart_upload(Bucket=upload.name.bucket, Key=upload.name.key, UploadId=upload.id)
-
-
-def client_config(endpoint_url: str, *, attempts: int = 12) -> Config:
-    """The configuration of a client. Twelve attempts outlast an outage of about a minute."""
-    return Config(
-        signature_version="s3v4",
-        request_checksum_calculation="when_required",
-        response_checksum_validation="when_required",
-        retries={"mode": "standard", "total_max_attempts": attempts},
-        connect_timeout=5,
-        read_timeout=60,
-        s3={
-            "addressing_style": "path",
-            # TLS protects the content already, and signing it means to hash every byte once more.
-            "payload_signing_enabled": not endpoint_url.startswith("https:"),
-        },
-    )
 
 
 def partial_of(path: Path) -> Path:

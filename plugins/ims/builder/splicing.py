@@ -1,0 +1,58 @@
+"""Packs the rootfs of a customized image: only the changes, behind the data of the old rootfs."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Collection
+from pathlib import Path
+
+from ims.builder.squashfs import KIWI_FILES, make_rootfs
+from ims.images.squashfs.image import Image
+from ims.images.squashfs.reading import open_reader
+from ims.images.squashfs.rules import check_base, check_layer, check_size
+from ims.images.squashfs.splice import Splice, splice
+from ims.images.squashfs.superblock import SIZE
+from ims.images.tree import VOLATILE
+from ims.settings import settings
+
+HEAD = SIZE
+"""The bytes at the beginning of the old rootfs that are replaced."""
+_BLOCK_SIZE = 128 * 1024
+"""The default of mksquashfs."""
+_CHUNK = 4 * 1024**2
+
+
+def splice_rootfs(rootfs: Path, upper: Path, opaque: Collection[bytes], target: Path) -> int:
+    """Writes what makes a new rootfs of an old one: a new head of `HEAD` bytes, and what follows the old data.
+
+    `upper` is the upper folder of the overlay, `opaque` are the folders in it that hide those of the old image. Returns
+    how many bytes of the old rootfs stay. Raises SpliceError if it must be packed in full.
+    """
+    layer_file = target.with_name(f"{target.name}.layer")
+    with open_reader(rootfs) as reader:
+        check_size(reader)
+        base = Image(reader)
+        check_base(base, settings().squashfs_level, _BLOCK_SIZE, _encoded(VOLATILE), _encoded(KIWI_FILES))
+        try:
+            make_rootfs(upper, layer_file)
+            with open_reader(layer_file) as layer_reader:
+                layer = Image(layer_reader)
+                check_layer(base, layer)
+                result = splice(base, layer, opaque)
+            _write(result, layer_file, target)
+        finally:
+            layer_file.unlink(missing_ok=True)
+    return result.kept
+
+
+def _write(result: Splice, layer: Path, target: Path) -> None:
+    with target.open("wb") as file, layer.open("rb") as source:
+        file.write(result.head)
+        source.seek(result.layer.start)
+        for start in range(result.layer.start, result.layer.stop, _CHUNK):
+            file.write(source.read(min(_CHUNK, result.layer.stop - start)))
+        file.write(result.tail)
+
+
+def _encoded(names: Collection[str]) -> set[bytes]:
+    return {os.fsencode(name) for name in names}

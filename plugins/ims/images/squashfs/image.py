@@ -1,0 +1,96 @@
+"""The tables of a squashfs."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+
+from ims.images.squashfs.folders import Entry, read_names
+from ims.images.squashfs.inodes import FOLDER, NONE, Content, Inode, read_inode
+from ims.images.squashfs.lookup import LookupTable
+from ims.images.squashfs.metadata import Codec, Table
+from ims.images.squashfs.superblock import Reader, SpliceError, read_level, read_superblock
+from ims.images.squashfs.xattrs import Xattrs
+
+FRAGMENT = struct.Struct("<QII")
+EXPORT = struct.Struct("<Q")
+OWNER = struct.Struct("<I")
+_UNCOMPRESSED = 0x1000000
+"""The bit of the size of a block that says that it is not compressed."""
+
+
+class Image:
+    """A squashfs. Every method may raise SpliceError."""
+
+    def __init__(self, reader: Reader) -> None:
+        self.block = block = read_superblock(reader)
+        level, self.data_start = read_level(reader, block)
+        self.codec = Codec(level)
+        self.fragments = LookupTable(reader, self.codec, FRAGMENT, block.fragments, block.fragment_start)
+        self.exports = LookupTable(reader, self.codec, EXPORT, block.inodes, block.export_start)
+        self.owners = LookupTable(reader, self.codec, OWNER, block.ids, block.id_start)
+        self.xattrs = Xattrs(reader, self.codec, block)
+        end = self._end_of_folders()
+        self.inodes = Table(reader.read(block.inode_start, block.folder_start - block.inode_start), self.codec)
+        self.folders = Table(reader.read(block.folder_start, end - block.folder_start), self.codec)
+
+    @property
+    def root(self) -> Entry:
+        """The root folder."""
+        inode = self.inode(Entry(self.block.root, 0, FOLDER))
+        return Entry(self.block.root, inode.number, FOLDER)
+
+    def inode(self, entry: Entry) -> Inode:
+        """The inode of a file, which must be what its folder says."""
+        inode = read_inode(self.inodes, entry.place, self.block.block_size)
+        if inode.kind != entry.kind or (entry.number and inode.number != entry.number):
+            raise SpliceError("a folder contradicts the inode of a file in it")
+        if not 0 < inode.number <= self.block.inodes or max(inode.uid, inode.gid) >= self.block.ids:
+            raise SpliceError("an inode has an invalid number or owner")
+        if inode.xattrs != NONE and inode.xattrs >= self.xattrs.count:
+            raise SpliceError("an inode has invalid attributes")
+        if isinstance(inode.body, Content):
+            self._check_content(inode.body)
+        return inode
+
+    def names(self, folder: Inode) -> Iterator[tuple[bytes, Entry]]:
+        """The names in a folder, sorted."""
+        listing = folder.listing
+        if listing.size:
+            yield from read_names(self.folders.read(listing.block, listing.offset, listing.size))
+
+    def walk(self, top: Entry) -> Iterator[tuple[Entry, Inode]]:
+        """A file and, if it is a folder, everything in it. A file with several names comes once."""
+        pending, seen = [top], {top.place}
+        while pending:
+            entry = pending.pop()
+            inode = self.inode(entry)
+            yield entry, inode
+            for _, below in self.names(inode) if entry.kind == FOLDER else ():
+                if below.place not in seen:
+                    seen.add(below.place)
+                    pending.append(below)
+                elif below.kind == FOLDER:
+                    raise SpliceError("a folder has several names")
+
+    def _check_content(self, content: Content) -> None:
+        if content.fragment != NONE and content.fragment >= self.block.fragments:
+            raise SpliceError("a file refers to a fragment that does not exist")
+        if (size := content.stored) and not (
+            self.data_start <= content.start <= content.start + size <= self.block.inode_start
+        ):
+            raise SpliceError("the content of a file is outside of the data")
+
+    def _end_of_folders(self) -> int:
+        """Where the table of folders ends. Raises SpliceError if two tables overlap or something is between them."""
+        found = [self.fragments] if self.block.fragments else []
+        found += [self.exports, self.owners]
+        starts = [*(table.start for table in found[1:]), self.xattrs.start]
+        if found[0].start < self.block.folder_start or [table.end for table in found] != starts:
+            raise SpliceError("its tables overlap, or something is between them")
+        return found[0].start
+
+
+def stored_fragment(fragment: tuple[int, ...]) -> int:
+    """The bytes of a fragment in the squashfs."""
+    return fragment[1] & ~_UNCOMPRESSED

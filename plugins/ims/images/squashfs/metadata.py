@@ -1,0 +1,170 @@
+"""Metadata blocks: tables of a squashfs are stored in compressed blocks of 8 KiB."""
+
+from __future__ import annotations
+
+import struct
+from collections import OrderedDict
+from collections.abc import Iterator
+
+from ims.images.squashfs.superblock import SpliceError
+
+BLOCK = 8192
+_HEADER = struct.Struct("<H")
+_STORED = 0x8000
+"""The bit of a header that says that the block is not compressed."""
+_CACHED = 256
+"""How many uncompressed blocks of a table are kept."""
+
+
+class Codec:
+    """Compresses blocks with zstd."""
+
+    def __init__(self, level: int) -> None:
+        import zstandard  # only this needs it
+
+        self.level = level
+        self._zstandard = zstandard
+        self._compress = zstandard.ZstdCompressor(level=level)
+        self._decompress = zstandard.ZstdDecompressor()
+
+    def pack(self, data: bytes) -> bytes:
+        """A metadata block with its header."""
+        packed = bytes(self._compress.compress(data))
+        if len(packed) < len(data):
+            return _HEADER.pack(len(packed)) + packed
+        return _HEADER.pack(len(data) | _STORED) + data
+
+    def unpack(self, block: bytes) -> bytes:
+        """The content of a metadata block. Raises SpliceError if it is damaged or has more than 8 KiB."""
+        if _HEADER.unpack_from(block)[0] & _STORED:
+            return block[_HEADER.size :]
+        try:
+            # The library reserves as much memory as the block says.
+            if self._zstandard.frame_content_size(block[_HEADER.size :]) > BLOCK:
+                raise SpliceError("a metadata block has more than 8 KiB")
+            return bytes(self._decompress.decompress(block[_HEADER.size :], max_output_size=BLOCK))
+        except self._zstandard.ZstdError as error:
+            raise SpliceError(f"a metadata block is damaged: {error}") from None
+
+
+class Table:
+    """The metadata blocks between two positions of a squashfs. A place in it is a block and an offset."""
+
+    def __init__(self, raw: bytes, codec: Codec) -> None:
+        self.raw = raw
+        self.codec = codec
+        self.starts = list(_block_starts(raw))
+        self._numbers = {start: number for number, start in enumerate(self.starts)}
+        self._cache = OrderedDict[int, bytes]()
+
+    def raw_block(self, number: int) -> bytes:
+        """A block as it is stored, with its header."""
+        end = self.starts[number + 1] if number + 1 < len(self.starts) else len(self.raw)
+        return self.raw[self.starts[number] : end]
+
+    def block(self, number: int) -> bytes:
+        """The content of a block. Raises SpliceError."""
+        found = self._cache.get(number)
+        if found is None:
+            found = self._cache[number] = self.codec.unpack(self.raw_block(number))
+            if len(self._cache) > _CACHED:
+                self._cache.popitem(last=False)
+        return found
+
+    def read(self, start: int, offset: int, size: int) -> bytes:
+        """The `size` bytes at `offset` of the block that begins at `start`, and after it. Raises SpliceError."""
+        return Cursor(self, start, offset).take(size)
+
+    def number_of(self, start: int) -> int:
+        """The number of the block that begins at `start`. Raises SpliceError if there is none."""
+        if (number := self._numbers.get(start)) is None:
+            raise SpliceError(f"no metadata block begins at {start}")
+        return number
+
+
+class Cursor:
+    """Reads a table from a place on."""
+
+    def __init__(self, table: Table, start: int, offset: int) -> None:
+        self._table, self._number, self._offset = table, table.number_of(start), offset
+
+    def take(self, size: int) -> bytes:
+        """The next bytes. Raises SpliceError if the table has fewer."""
+        found = self.take_at_most(size)
+        if len(found) < size:
+            raise SpliceError("a table ends too early")
+        return found
+
+    def take_at_most(self, size: int) -> bytes:
+        """The next bytes, or fewer at the end of the table. Raises SpliceError."""
+        parts = list[bytes]()
+        while size > 0 and self._number < len(self._table.starts):
+            block = self._table.block(self._number)
+            parts.append(block[self._offset : self._offset + size])
+            size -= len(parts[-1])
+            self._offset += len(parts[-1])
+            if self._offset >= len(block):
+                self._number, self._offset = self._number + 1, self._offset - len(block)
+        return b"".join(parts)
+
+
+def _block_starts(raw: bytes) -> Iterator[int]:
+    position = 0
+    while position < len(raw):
+        yield position
+        if position + _HEADER.size > len(raw):
+            break
+        size = _HEADER.unpack_from(raw, position)[0] & ~_STORED
+        if not 0 < size <= BLOCK:
+            raise SpliceError(f"a metadata block has {size} bytes")
+        position += _HEADER.size + size
+    if position != len(raw):
+        raise SpliceError("the last metadata block of a table is truncated")
+
+
+class TableWriter:
+    """Continues a table. All blocks but its last, which gets longer, stay as they are."""
+
+    def __init__(self, codec: Codec, old: Table | None = None) -> None:
+        self._codec = codec
+        self._blocks, self._starts, self._size, self._rest = list[bytes](), list[int](), 0, b""
+        if old is not None and old.starts:
+            *self._starts, self._size = old.starts
+            self._blocks = [old.raw[: self._size]]
+            self._rest = old.block(len(old.starts) - 1)
+            self._pack_full_blocks()
+
+    def write(self, data: bytes) -> tuple[int, int]:
+        """Appends data; returns the start of the block and the offset where they begin."""
+        place = (self._size, len(self._rest))
+        self._rest += data
+        self._pack_full_blocks()
+        return place
+
+    @property
+    def blocks(self) -> int:
+        """How many blocks are complete."""
+        return len(self._starts)
+
+    def start_of(self, number: int) -> int:
+        """Where a block begins. It may be the one that is not yet complete."""
+        return self._starts[number] if number < len(self._starts) else self._size
+
+    def finish(self) -> bytes:
+        """The whole table. Nothing can be written afterwards."""
+        if self._rest:
+            self._pack(self._rest)
+            self._rest = b""
+        return b"".join(self._blocks)
+
+    def _pack_full_blocks(self) -> None:
+        full = len(self._rest) // BLOCK * BLOCK
+        for start in range(0, full, BLOCK):
+            self._pack(self._rest[start : start + BLOCK])
+        self._rest = self._rest[full:]
+
+    def _pack(self, data: bytes) -> None:
+        block = self._codec.pack(data)
+        self._starts.append(self._size)
+        self._blocks.append(block)
+        self._size += len(block)

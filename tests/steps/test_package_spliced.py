@@ -1,0 +1,200 @@
+"""Packing a customized image behind the data of the old one, with the real step in its sandbox."""
+
+from __future__ import annotations
+
+import os
+import random
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from ims.builder.squashfs import make_rootfs
+from ims.runtime.local.process import StepProcess
+from ims.runtime.local.runtime import LocalRuntime
+from ims.sandbox import box
+from ims.sandbox.overlay import Layers, mount_image
+from ims.sandbox.view import View
+from ims.steps.artifacts import Batch, PackedArtifact
+from ims.steps.package_artifacts import STEP
+from ims.storage.digests import Digests, digest_file
+from ims.storage.splicing import spliced_chunks
+from ims.workspace import Workspace
+from tests.images.squashfs.overlays import check_numbers, mounted
+from tests.images.squashfs.trees import (
+    Change,
+    change_attributes,
+    change_link_in_place,
+    change_much,
+    change_nothing,
+    change_one,
+    replace_folder,
+    write_tree,
+)
+from tests.images.trees import snapshot, unmount
+
+pytestmark = pytest.mark.system
+
+SOURCE = "s3://boot-images/old/rootfs"
+Configure = Callable[..., None]
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The rootfs of an image with files of every kind, packed in full."""
+    folder = tmp_path_factory.mktemp("base")
+    root = folder / "root"
+    write_tree(root)
+    for name in ("boot", "proc", "root", "run", "sys", "tmp", "etc/ssh"):
+        (root / name).mkdir()
+    for name in ("boot/vmlinuz", "boot/initrd", "root/.netrc", "etc/ssh/ssh_host_rsa_key"):
+        (root / name).write_text(f"this is {name}")
+    (root / "usr/lib/large").write_bytes(random.randbytes(9 * 1024**2))  # noqa: S311  (no secret)
+    make_rootfs(root, folder / "rootfs")
+    return folder / "rootfs"
+
+
+@pytest.fixture
+def workspace() -> Iterator[Workspace]:
+    """The workspace of a job."""
+    runtime = LocalRuntime()
+    yield Workspace(runtime.open_workspace("spliced", 1))
+    runtime.close_workspace("spliced")
+
+
+@pytest.fixture(autouse=True)
+def continue_images(configure: Configure) -> None:
+    """The image has secrets on purpose, and may be continued."""
+    configure(image_secrets="keep", squashfs_splice=True)
+
+
+def package(rootfs: Path, workspace: Workspace, change: Change) -> tuple[PackedArtifact, list[str]]:
+    """Change an image like a shell, then pack it; returns the artifact and the log."""
+    try:
+        mount_image(rootfs, workspace.changes, workspace.image_root)
+        change(workspace.image_root)
+    finally:
+        unmount(workspace.root)
+    return run(rootfs, workspace)
+
+
+def run(rootfs: Path, workspace: Workspace) -> tuple[PackedArtifact, list[str]]:
+    """Run the step; returns the rootfs and the log. The step leaves no other files than those that it returns."""
+    workspace.notes.mkdir(exist_ok=True)
+    workspace.rootfs_source.write_text(SOURCE)
+    data = {
+        **{"workspace": str(workspace.root), "rootfs": str(rootfs), "arch": "x86_64"},
+        **{"kernel_file_name": None, "initrd_file_name": "initrd", "kernel_parameters_file_name": "x"},
+    }
+    lines: list[str] = []
+    result = StepProcess().run(STEP, data, "package", lines.append)
+    artifacts = [artifact for item in result for artifact in Batch.model_validate(item).artifacts]
+    assert {path.name for path in workspace.artifacts.iterdir()} == {artifact.name for artifact in artifacts}
+    return artifacts[0], lines
+
+
+def whole(artifact: PackedArtifact, target: Path) -> Path:
+    """The rootfs as it will be in S3, which has the digests of the artifact."""
+    if artifact.base is None or artifact.spliced is None:
+        shutil.copyfile(artifact.path, target)
+    else:
+        target.write_bytes(b"".join(spliced_chunks(artifact.base.path, artifact.spliced)))
+    assert digest_file(target) == Digests(artifact.size, artifact.md5, artifact.sha256)
+    return target
+
+
+def reasons(lines: list[str]) -> list[str]:
+    """Why the rootfs was packed in full."""
+    return [line.partition("continued: ")[2] for line in lines if "packed in full" in line]
+
+
+def compare(rootfs: Path, workspace: Workspace, artifact: PackedArtifact, folder: Path, configure: Configure) -> None:
+    """The tree is that of full packing."""
+    new = whole(artifact, folder / "new")
+    configure(squashfs_splice=False)
+    packed, lines = run(rootfs, workspace)
+    assert packed.base is None
+    assert reasons(lines) == ["IMS_SQUASHFS_SPLICE is off"]
+    with mounted(whole(packed, folder / "full"), folder / "a") as full, mounted(new, folder / "b") as spliced:
+        assert snapshot(spliced) == snapshot(full)
+        check_numbers(spliced)
+
+
+@pytest.mark.parametrize("change", [change_nothing, change_one, replace_folder, change_attributes, change_much])
+def test_tree_is_that_of_full_packing(
+    base: Path, workspace: Workspace, tmp_path: Path, configure: Configure, change: Change
+) -> None:
+    """The file has the changes alone, the digests are those of the whole rootfs."""
+    artifact, lines = package(base, workspace, change)
+    assert artifact.base is not None, reasons(lines)
+    assert (artifact.base.url, artifact.base.path) == (SOURCE, base)
+    assert artifact.stored_size == artifact.path.stat().st_size < base.stat().st_size // 2
+    compare(base, workspace, artifact, tmp_path, configure)
+
+
+def test_file_with_several_names(base: Path, workspace: Workspace) -> None:
+    """A change of one means full packing."""
+    artifact, lines = package(base, workspace, change_link_in_place)
+    assert artifact.base is None
+    assert reasons(lines) == ["a file that has several names was changed"]
+
+
+def test_changes_made_in_a_sandbox(base: Path, workspace: Workspace, tmp_path: Path, configure: Configure) -> None:
+    """Owners, capabilities and folders that hide others are what they are after full packing."""
+    script = f"""
+    cd {workspace.image_root}; echo new > etc/issue; chown 12:34 etc/issue; mv home/a home/moved
+    rm -r var/opaque; mkdir -p var/opaque/a; echo 1 > var/opaque/a/f1
+    chmod 4755 usr/bin/exact; touch tmp/left usr/bin/can; setcap cap_net_raw=ep usr/bin/can
+    """
+    view = View((workspace.root,), image=Layers(base, workspace.changes, workspace.image_root))
+    subprocess.run(box.command(view, ["sh", "-ec", script]), cwd=workspace.root, check=True)
+    artifact, lines = run(base, workspace)
+    assert artifact.base is not None, reasons(lines)
+    compare(base, workspace, artifact, tmp_path, configure)
+    with mounted(tmp_path / "new", tmp_path / "c") as root:
+        assert os.getxattr(root / "usr/bin/can", "security.capability")
+        assert not (root / "tmp/left").exists()
+        assert os.listdir(root / "var/opaque/a") == ["f1"]  # noqa: PTH208
+        assert (root / "home/moved").exists()
+
+
+def remove_login(root: Path) -> None:
+    """A secret that the check of images knows."""
+    (root / "root/.netrc").unlink()
+
+
+def replace_key(root: Path) -> None:
+    """A host key."""
+    (root / "etc/ssh/ssh_host_rsa_key").write_text("other")
+
+
+def remove_home(root: Path) -> None:
+    """The folder of a secret."""
+    shutil.rmtree(root / "root")
+
+
+def add_history(root: Path) -> None:
+    """The check of images removes it again."""
+    (root / "root/.bash_history").write_text("export PASSWORD=secret")
+
+
+SECRETS = {
+    remove_login: "/root/.netrc (a login) was removed or changed",
+    replace_key: "/etc/ssh/ssh_host_rsa_key (a private host key of SSH) was removed or changed",
+    remove_home: "/root/.netrc (a login) was removed or changed",
+    add_history: "secrets were removed",
+}
+
+
+@pytest.mark.parametrize(("change", "reason"), SECRETS.items())
+def test_secrets_are_not_in_the_old_data(
+    base: Path, workspace: Workspace, configure: Configure, change: Change, reason: str
+) -> None:
+    """An image that loses a secret is packed in full."""
+    if change is add_history:
+        configure(image_secrets="remove")
+    artifact, lines = package(base, workspace, change)
+    assert artifact.base is None
+    assert reasons(lines) == [f"{reason}, and could be recovered from it"]
