@@ -16,9 +16,15 @@ from typing import Any
 
 import pytest
 
+from ims.builder.splicing import HEAD
 from ims.builder.squashfs import make_rootfs
-from ims.errors import ImsError, InputError
+from ims.errors import ImsError, InputError, PermanentError
+from ims.steps import package_artifacts
+from ims.steps.artifacts import Base, Batch, PackedArtifact
 from ims.steps.package_artifacts import Input, boot_files, run
+from ims.storage import manifest
+from ims.storage.splicing import MIN_KEPT
+from ims.workspace import Workspace
 from tests.images.trees import snapshot
 
 TIME = 1_700_000_000
@@ -258,3 +264,40 @@ def test_list_of_files_matches_the_rootfs(tmp_path: Path) -> None:
     with gzip.open(tmp_path / "artifacts/files.jsonl.gz", "rt") as lines:
         listed = {json.loads(line)["path"].lstrip("/") for line in lines}
     assert listed == set(unpacked(tmp_path / "artifacts/rootfs")) - {"."}
+
+
+# What the sandbox returns
+
+
+BASE = {"url": "s3://boot-images/old/rootfs", "kept": MIN_KEPT, "head": HEAD}
+WRONG_BASES: dict[str, dict[str, Any]] = {
+    "another object": {"url": "s3://boot-images/other/rootfs"},
+    "another file": {"path": Path("/etc/shadow")},
+    "more than there is": {"kept": 2 * MIN_KEPT},
+    "less than S3 can copy": {"kept": MIN_KEPT - 1},
+    "another head": {"head": HEAD + 1},
+}
+
+
+@pytest.mark.parametrize("wrong", [{}, *WRONG_BASES.values()], ids=["right", *WRONG_BASES])
+def test_base_of_the_rootfs_is_checked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, wrong: dict[str, Any]) -> None:
+    """The sandbox can only have the new rootfs continue that of the image that is customized."""
+    workspace = Workspace(tmp_path)
+    old, new = tmp_path / "old", workspace.artifacts / "rootfs"
+    for path, size in ((old, MIN_KEPT + 1), (new, HEAD + 5)):
+        path.parent.mkdir(exist_ok=True)
+        with path.open("wb") as file:
+            file.truncate(size)
+    workspace.notes.mkdir()
+    workspace.rootfs_source.write_text(str(BASE["url"]))
+    base = Base(**{"path": old, **BASE, **wrong})
+    rootfs = PackedArtifact(
+        **{"name": "rootfs", "type": manifest.ROOTFS, "path": new, "md5": "", "sha256": "", "base": base},
+        size=HEAD + 5 + base.kept - base.head,
+    )
+    packing = package_artifacts.Packing(**dict(step(tmp_path, rootfs=old)), source=BASE["url"], opaque=[])
+    if not wrong:
+        package_artifacts.check_result([Batch(artifacts=[rootfs])], packing)
+        return
+    with pytest.raises(PermanentError, match="an artifact that it did not make"):
+        package_artifacts.check_result([Batch(artifacts=[rootfs])], packing)

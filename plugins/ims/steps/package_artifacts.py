@@ -83,7 +83,7 @@ def run(step: Input) -> list[Batch]:
     packing = _packing(step)
     readable = [packing.rootfs] if packing.rootfs is not None and packing.opaque is not None else []
     batches = call(pack, packing, view_of(step.workspace, readable=readable, image=image, everyone=True))
-    _check(batches, packing)
+    check_result(batches, packing)
     if step.rootfs is not None:
         warn_of_lost_attributes(step.workspace)
     return batches
@@ -113,8 +113,11 @@ def _packing(step: Input) -> Packing:
         return packing
 
 
-def _check(batches: list[Batch], packing: Packing) -> None:
-    """Later steps upload these files with the rights of the service."""
+def check_result(batches: list[Batch], packing: Packing) -> None:
+    """Checks what the sandbox returned: later steps upload these files with the rights of the service.
+
+    Raises PermanentError if it contains an artifact that `pack` does not make.
+    """
     workspace = packing.workspace
     for artifact in (artifact for batch in batches for artifact in batch.artifacts):
         path = workspace.artifacts / artifact.name
