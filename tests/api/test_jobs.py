@@ -51,7 +51,10 @@ OF_IMS: dict[str, Any] = {
     "kubernetes_secret": None,
     "remote_build_node": "",
 }
-OURS = {"started_by", "changes", "failed_step", "queue_position", "reason", "log_url", "dag_id", "dag_run_id", "steps"}
+OURS = {
+    *("profiles", "started_by", "changes", "failed_step", "queue_position", "reason", "log_url"),
+    *("dag_id", "dag_run_id", "steps"),
+}
 POOL = "/api/v2/pools/default_pool"
 GIVEN = {"artifact_id", "public_key_id", "image_root_archive_name"}
 
