@@ -35,7 +35,7 @@ from ims.storage.objects import ObjectName, ObjectStore
 from tests.ceph import CephGateway
 from tests.seaweedfs import running
 
-OURS, THEIRS = str(uuid4()), str(uuid4())
+OURS, THEIRS, OLD = str(uuid4()), str(uuid4()), str(uuid4())
 OUR_RECIPE = ObjectName("ims", "recipes/ours.tar.gz")
 PART = b"x" * 5 * 1024 * 1024
 
@@ -149,6 +149,34 @@ def test_upload(store: ObjectStore, configure: Callable[..., None], tmp_path: Pa
     result = StepProcess().run(step, data, "upload", print, given)
     assert result["artifacts"][0]["path"] == f"s3://boot-images/{OURS}/rootfs"
     assert store.stat(ObjectName("boot-images", f"{OURS}/rootfs")).metadata["sha256"] == digests.sha256
+
+
+@pytest.mark.system
+def test_upload_that_continues_an_object(store: ObjectStore, configure: Callable[..., None], tmp_path: Path) -> None:
+    """The credentials of the step let S3 copy from the old rootfs. They can only read it, and no other object."""
+    configure(home=tmp_path)
+    workspace, old, new = tmp_path / "workspaces" / "1", PART * 3, b"head" + b"tail"
+    (workspace / "run").mkdir(parents=True)
+    (workspace / "rootfs").write_bytes(new)
+    store.write_bytes(ObjectName("boot-images", f"{OLD}/rootfs"), old)
+    store.write_bytes(ObjectName("boot-images", f"{OLD}/kernel"), b"theirs")
+    kept = len(PART) * 2 + 1
+    digests = digest(iter([b"head", old[4:kept], b"tail"]))
+    base = {"url": f"s3://boot-images/{OLD}/rootfs", "path": "/nowhere", "kept": kept, "head": 4}
+    artifact = {"name": "rootfs", "type": ROOTFS, "path": str(workspace / "rootfs"), "base": base}
+    batch = {"artifacts": [{**artifact, "size": digests.size, "md5": digests.md5, "sha256": digests.sha256}]}
+    data = {"workspace": str(workspace), "image_id": OURS, "image_name": "ours", "job_id": "1", "each": batch}
+    step = load_step("upload_artifacts")
+    given = credentials.temporary_credentials(step, data)
+    result = StepProcess().run(step, data, "upload", print, given)
+    stored = store.stat(ObjectName("boot-images", f"{OURS}/rootfs"))
+    assert (stored.size, stored.metadata["sha256"]) == (digests.size, digests.sha256)
+    assert result["artifacts"][0]["etag"] == stored.etag
+    s3 = client_of(step.name, **{name: value for name, value in data.items() if name != "workspace"})
+    assert s3.head_object(Bucket="boot-images", Key=f"{OLD}/rootfs")["ContentLength"] == len(old)
+    assert refused(lambda: s3.put_object(Bucket="boot-images", Key=f"{OLD}/rootfs", Body=b"evil"))
+    assert refused(lambda: s3.get_object(Bucket="boot-images", Key=f"{OLD}/kernel"))
+    assert refused(lambda: s3.get_object(**their()))
 
 
 def copy_part(s3: Any) -> Any:

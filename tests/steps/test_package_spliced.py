@@ -17,9 +17,13 @@ from ims.runtime.local.runtime import LocalRuntime
 from ims.sandbox import box
 from ims.sandbox.overlay import Layers, mount_image
 from ims.sandbox.view import View
+from ims.settings import settings
+from ims.steps import fetch_image, upload_artifacts
 from ims.steps.artifacts import Batch, PackedArtifact
 from ims.steps.package_artifacts import STEP
 from ims.storage.digests import Digests, digest_file
+from ims.storage.manifest import ROOTFS, Artifact, Link, write_manifest
+from ims.storage.objects import ObjectName, ObjectStore
 from ims.storage.splicing import spliced_chunks
 from ims.workspace import Workspace
 from tests.images.squashfs.overlays import check_numbers, mounted
@@ -34,6 +38,7 @@ from tests.images.squashfs.trees import (
     write_tree,
 )
 from tests.images.trees import snapshot, unmount
+from tests.seaweedfs import running
 
 pytestmark = pytest.mark.system
 
@@ -70,20 +75,23 @@ def continue_images(configure: Configure) -> None:
     configure(image_secrets="keep", squashfs_splice=True)
 
 
-def package(rootfs: Path, workspace: Workspace, change: Change) -> tuple[PackedArtifact, list[str]]:
+def package(
+    rootfs: Path, workspace: Workspace, change: Change, source: str | None = SOURCE
+) -> tuple[PackedArtifact, list[str]]:
     """Change an image like a shell, then pack it; returns the artifact and the log."""
     try:
         mount_image(rootfs, workspace.changes, workspace.image_root)
         change(workspace.image_root)
     finally:
         unmount(workspace.root)
-    return run(rootfs, workspace)
+    return run(rootfs, workspace, source)
 
 
-def run(rootfs: Path, workspace: Workspace) -> tuple[PackedArtifact, list[str]]:
+def run(rootfs: Path, workspace: Workspace, source: str | None = SOURCE) -> tuple[PackedArtifact, list[str]]:
     """Run the step; returns the rootfs and the log. The step leaves no other files than those that it returns."""
     workspace.notes.mkdir(exist_ok=True)
-    workspace.rootfs_source.write_text(SOURCE)
+    if source is not None:
+        workspace.rootfs_source.write_text(source)
     data = {
         **{"workspace": str(workspace.root), "rootfs": str(rootfs), "arch": "x86_64"},
         **{"kernel_file_name": None, "initrd_file_name": "initrd", "kernel_parameters_file_name": "x"},
@@ -198,3 +206,24 @@ def test_secrets_are_not_in_the_old_data(
     artifact, lines = package(base, workspace, change)
     assert artifact.base is None
     assert reasons(lines) == [f"{reason}, and could be recovered from it"]
+
+
+def test_from_s3_to_s3(base: Path, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The image is fetched, changed, packed and uploaded. S3 then has the rootfs that its digests describe."""
+    bucket = settings().images_bucket
+    (tmp_path / "s3").mkdir()
+    with running(tmp_path / "s3") as s3:
+        old, address = ObjectName(bucket, "old/rootfs"), ObjectName(bucket, "old/manifest.yaml")
+        stored = s3.store.upload(base, old, {})
+        listed = Artifact(type=ROOTFS, md5=digest_file(base).md5, link=Link(path=str(old), etag=stored.etag))
+        s3.store.write_bytes(address, write_manifest([listed]).encode())
+        monkeypatch.setattr(ObjectStore, "from_environment", lambda: s3.store)
+        fetched = Path(fetch_image.run(fetch_image.Input(workspace=workspace.root, path=str(address))))
+        artifact, lines = package(fetched, workspace, change_one, source=None)
+        assert artifact.base is not None, reasons(lines)
+        step = {"image_id": "new", "image_name": "new", "job_id": "j1", "each": Batch(artifacts=[artifact])}
+        monkeypatch.setattr(s3.store, "upload", None)
+        (uploaded,) = upload_artifacts.run(upload_artifacts.Input(workspace=workspace.root, **step)).artifacts
+        digests = s3.store.download(ObjectName(bucket, "new/rootfs"), tmp_path / "new")
+    assert digests == Digests(uploaded.size, uploaded.md5, uploaded.sha256)
+    assert (tmp_path / "new").read_bytes() == whole(artifact, tmp_path / "expected").read_bytes()
