@@ -10,10 +10,11 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.images.squashfs.overlays import pack, spliced
+from tests.images.squashfs.trees import noise
 from tests.images.trees import snapshot
 
 pytestmark = pytest.mark.system
@@ -22,7 +23,7 @@ Tree = dict[str, "Tree | bytes | str | None"]
 """Folders, the content of files, the targets of links, and None for what the layer removes."""
 
 NAMES = st.sampled_from(["a", "b", "c", "ä", "name " * 20])
-FILES = st.one_of(st.binary(max_size=300), st.sampled_from([b"x" * 140_000, os.urandom(300_000)]), st.just("target"))
+FILES = st.one_of(st.binary(max_size=300), st.sampled_from([b"x" * 140_000, noise(300_000)]), st.just("target"))
 
 
 def trees(*, is_layer: bool) -> st.SearchStrategy[Tree]:
@@ -68,7 +69,7 @@ def folders(tree: Tree, path: str = "") -> list[str]:
     return names + [item for name, node in zip(names, below.values(), strict=True) for item in folders(node, name)]
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(trees(is_layer=False), trees(is_layer=True), trees(is_layer=True), st.data())
 def test_random_changes(base: Tree, first: Tree, second: Tree, data: st.DataObject) -> None:
     """Two splices in a row give what unsquashfs unpacks of the merged tree."""
