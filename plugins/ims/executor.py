@@ -26,11 +26,11 @@ if TYPE_CHECKING:
 WAIT_SECONDS = 0.5
 """How long the scheduler waits for the end of a task, and so, how long a new run or a fired trigger waits at most."""
 TITLE = "airflow worker -- LocalExecutor: "
-"""The title of a worker begins so; the ID of its task, or `<idle>`, follows."""
+"""The title of a worker starts with this; the ID of its task, or `<idle>`, follows."""
 
 
 class WorkloadQueue(queues.SimpleQueue):  # type: ignore[type-arg]
-    """The queue from which the workers take tasks. For them, it ends together with the scheduler.
+    """The queue from which the workers take tasks. When the scheduler ends, `get` ends the workers.
 
     Each worker keeps the writing end open for the others, so they would wait forever.
     """

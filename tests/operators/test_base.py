@@ -94,6 +94,22 @@ def test_next_task_is_not_needed(script: str | None, skipped: str) -> None:
     assert xcoms(context) == {"return_value": "done"}
 
 
+def test_task_that_also_follows_another_task_is_not_skipped() -> None:
+    """If the other task fails, so does the run. A task before both may skip it."""
+    with DAG("probe"):
+        first, left, right = (Probe(task_id=name) for name in ("first", "left", "right"))
+        last = Probe(task_id="last", run_if=any_of(None))
+        first >> [left, right] >> last
+    assert left.execute(make_context()) == "done"
+    first >> last
+    assert left.execute(make_context()) == "done"
+    with DAG("chain"):
+        before, after = Probe(task_id="before"), Probe(task_id="after")
+        before >> after >> Probe(task_id="skipped", run_if=any_of(None)) << before
+    with pytest.raises(DownstreamTasksSkipped):
+        after.execute(make_context())
+
+
 def test_outputs_are_kept() -> None:
     """Tasks read them one by one."""
     with DAG("probe"):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
 
@@ -39,6 +39,34 @@ def make_files(folder: Path) -> None:
     """Make as many files as the disk of a folder allows."""
     for number in range(os.statvfs(folder).f_favail):
         (folder / str(number)).touch()
+
+
+class Looks:
+    """Counts how often the watch looks at the disk."""
+
+    def __init__(self, look: Callable[[Path], float]) -> None:
+        self._look = look
+        self.count = 0
+
+    def __call__(self, folder: Path) -> float:
+        """Return what the watch sees."""
+        self.count += 1
+        return self._look(folder)
+
+    def wait(self, count: int) -> None:
+        """Wait until the watch has looked so often."""
+        until = time.monotonic() + 20
+        while self.count < count:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+
+
+@pytest.fixture
+def looks(monkeypatch: pytest.MonkeyPatch) -> Looks:
+    """Counts the looks at a real disk."""
+    found = Looks(disk._left)
+    monkeypatch.setattr(disk, "_left", found)
+    return found
 
 
 def wait_for_the_end(ended: list[bool]) -> None:
@@ -81,12 +109,13 @@ def test_job_that_fills_the_disk_ends(small: Path, attack: Callable[[Path], None
 
 @pytest.mark.system
 @pytest.mark.parametrize("space", [SIZE, None])
-def test_job_within_its_space_goes_on(small: Path, space: int | None) -> None:
+def test_job_within_its_space_goes_on(small: Path, space: int | None, looks: Looks) -> None:
     """Another one fills the disk, or there is no limit."""
     ended: list[bool] = []
     fill(small)
     with disk.limit([small], space, lambda: ended.append(True)):
-        time.sleep(4 * disk.POLL_SECONDS)
+        if space is not None:
+            looks.wait(3)
     assert ended == []
 
 
@@ -95,7 +124,8 @@ def test_jobs_that_asked_for_much_fill_the_disk(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, left: float, ends: bool
 ) -> None:
     """What a job asked for does not count when little of the reserve is left."""
-    monkeypatch.setattr(disk, "_left", lambda _folder: left)
+    looks = Looks(lambda _folder: left)
+    monkeypatch.setattr(disk, "_left", looks)
     monkeypatch.setattr(disk, "_space_of", lambda _folders: 10 * 1024 * MIB)
     ended: list[bool] = []
     with (
@@ -104,15 +134,47 @@ def test_jobs_that_asked_for_much_fill_the_disk(
         else nullcontext(),
         disk.limit([tmp_path], 20 * 1024 * MIB, lambda: ended.append(True)),
     ):
-        time.sleep(2 * disk.POLL_SECONDS)
+        wait_for_the_end(ended) if ends else looks.wait(3)
     assert bool(ended) is ends
 
 
 @pytest.mark.system
-def test_large_job_goes_on_while_there_is_space(small: Path) -> None:
+def test_large_job_goes_on_while_there_is_space(small: Path, looks: Looks) -> None:
     """It may take more than it asked for."""
     ended: list[bool] = []
     (small / "large").write_bytes(bytes(32 * MIB))
     with disk.limit([small], 1, lambda: ended.append(True)):
-        time.sleep(4 * disk.POLL_SECONDS)
+        looks.wait(3)
     assert ended == []
+
+
+def test_disk_becomes_fuller_after_a_slow_measurement(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The watch rests after it, but not if the rest of the reserve is taken meanwhile."""
+    watch = Looks(lambda _folder: 0.9 if watch.count < 3 else 0.2)
+    used = iter((10 * MIB, 30 * MIB))
+    monkeypatch.setattr(disk, "_left", watch)
+    monkeypatch.setattr(disk, "_REST", 1_000_000)
+    monkeypatch.setattr(disk, "_space_of", lambda _folders: next(used))
+    ended: list[bool] = []
+    with pytest.raises(PermanentError), disk.limit([tmp_path], 20 * MIB, lambda: ended.append(True)):
+        wait_for_the_end(ended)
+    assert watch.count >= 3
+
+
+def test_watch_goes_on_after_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A machine that cannot start a program for a moment does not end the limit."""
+
+    def space(_folders: Sequence[Path]) -> int:
+        if watch.count == 1:
+            raise BlockingIOError("no process can be started")
+        return 30 * MIB
+
+    watch = Looks(lambda _folder: 0.7)
+    monkeypatch.setattr(disk, "_left", watch)
+    monkeypatch.setattr(disk, "_space_of", space)
+    ended: list[bool] = []
+    with pytest.raises(PermanentError), disk.limit([tmp_path], 20 * MIB, lambda: ended.append(True)):
+        wait_for_the_end(ended)
+    assert "cannot be watched now: no process can be started" in caplog.text

@@ -12,10 +12,10 @@ from ims.recipes.legacy_functions import provided_functions
 from ims.sandbox.overlay import mount
 from ims.settings import settings
 
+_FUNCTIONS = Path("/run/functions.sh")
 BUNDLE = Path("/etc/ssl/certs/ca-certificates.crt")
 # Debian's macros put rpm's database in the home folder, where other systems do not look for it. In the sandbox,
 # packages cannot change the owner and mode of /proc and /sys.
-_FUNCTIONS = Path("/run/functions.sh")
 _RPM_MACROS = "%_dbpath /var/lib/rpm\n%_netsharedpath /proc:/sys\n"
 
 

@@ -49,27 +49,34 @@ class ImsOperator(BaseOperator):
             raise AirflowSkipException("the parameters of the run do not ask for this task")
         with task_errors(context), time_limit(self, context):
             result = self.perform(context)
-        return self._end(context, result)
+        return self._skip_unneeded(context, result)
 
     def resume_execution(self, next_method: str, next_kwargs: dict[str, Any] | None, context: Context) -> Any:
         """Continue after the triggerer has waited. Raises AirflowException: the wait took too long."""
         with task_errors(context), time_limit(self, context):
             result = super().resume_execution(next_method, next_kwargs, context)
-        return self._end(context, result)
+        return self._skip_unneeded(context, result)
 
-    def _end(self, context: Context, result: Any) -> Any:
+    def _skip_unneeded(self, context: Context, result: Any) -> Any:
         """Returns the result. Raises DownstreamTasksSkipped: the run does not ask for some of the next tasks.
 
-        Such a task would skip itself, but not before its pool has a slot for it.
+        Such a task would skip itself, but not before its pool has a slot for it. A task that also follows tasks that
+        may still run, and fail, is left to itself.
         """
-        following = self.downstream_list if self.downstream_task_ids else []  # the list needs a DAG
-        skipped = [task.task_id for task in following if isinstance(task, ImsOperator) and task.is_not_needed(context)]
+        if not self.downstream_task_ids:
+            return result
+        ended = {self.task_id, *self.get_flat_relative_ids(upstream=True)}
+        skipped = [
+            task.task_id
+            for task in self.downstream_list
+            if isinstance(task, ImsOperator) and task.upstream_task_ids <= ended and task.is_not_needed(context)
+        ]
         if not skipped:
             return result
-        self._keep(context, result)
+        self._push_result(context, result)
         raise DownstreamTasksSkipped(tasks=skipped)
 
-    def _keep(self, context: Context, result: Any) -> None:
+    def _push_result(self, context: Context, result: Any) -> None:
         """Store the result as Airflow does, which drops that of a task that raises."""
         outputs = dict(result) if self.multiple_outputs else {}
         if result is not None:

@@ -1,7 +1,7 @@
 """Ends what runs in a box if its job fills the disk, which other jobs, S3 and the database may need as well.
 
 A job that takes no more space than it asked for goes on, so that nobody can end it by filling the disk. Several jobs
-that asked for much can fill the disk together. Then jobs end that take more than those may take that ask for nothing.
+that asked for much can fill the disk together. In that case, every job ends that takes more than the default space.
 """
 
 from __future__ import annotations
@@ -24,13 +24,15 @@ log = logging.getLogger(__name__)
 POLL_SECONDS = 0.25
 _MEASURE_SECONDS = 60
 _REST = 10
-"""Measuring takes at most one part of so many of the time."""
+"""After a measurement, the watch rests this many times as long, unless the disk becomes fuller."""
 _CRITICAL = 0.5
-"""If no more of the reserve is left, it does not count what jobs asked for."""
+"""Below this part of the reserve, what a job asked for no longer counts."""
+_FULLER = 0.1
+"""A change of the free part of the reserve that ends a rest."""
 _LARGEST_RESERVE = 20
-"""The reserve of a small disk is one part of so many of it."""
+"""The reserve is at most a twentieth of the disk."""
 _BYTES_PER_FILE = 16384
-"""A file counts as so many bytes at least: ext4 makes room for one file in so many bytes."""
+"""Each file counts as at least this many bytes: ext4 has room for one file in as many."""
 _MIB = 1024**2
 _GIB = 1024**3
 
@@ -62,17 +64,7 @@ def limit(folders: Sequence[Path], space: int | None, end: Callable[[], None]) -
     is_over = threading.Event()
     found: list[DiskFullError] = []
 
-    def watch() -> None:
-        pause = POLL_SECONDS
-        while not found and not is_over.wait(pause):
-            started = time.monotonic()
-            left = _left(folders[0])
-            if left < 1 and (used := _space_of(folders)) > (allowed := _allowed(left, space)):
-                found.append(_error(folders[0], used, allowed))
-                end()
-            pause = max(POLL_SECONDS, _REST * (time.monotonic() - started))
-
-    watcher = threading.Thread(target=watch, daemon=True)
+    watcher = threading.Thread(target=_watch, args=(folders, space, is_over, found, end), daemon=True)
     watcher.start()
     try:
         yield
@@ -81,6 +73,30 @@ def limit(folders: Sequence[Path], space: int | None, end: Callable[[], None]) -
         watcher.join()
         if found:
             raise found[0] from None
+
+
+def _watch(
+    folders: Sequence[Path],
+    space: int,
+    is_over: threading.Event,
+    found: list[DiskFullError],
+    end: Callable[[], None],
+) -> None:
+    """Look at the disk until a job is over or must end."""
+    rested, measured = 0.0, 1.0
+    while not found and not is_over.wait(POLL_SECONDS):
+        try:
+            left = _left(folders[0])
+            if left >= 1 or (time.monotonic() < rested and left > measured - _FULLER):
+                continue
+            started, measured = time.monotonic(), left
+            used, allowed = _space_of(folders), _allowed(left, space)
+            rested = time.monotonic() + _REST * (time.monotonic() - started)
+            if used > allowed and not is_over.is_set():
+                found.append(_error(folders[0], used, allowed))
+                end()
+        except OSError as error:
+            log.warning("the disk of %s cannot be watched now: %s", folders[0], error)
 
 
 def _left(folder: Path) -> float:

@@ -38,10 +38,10 @@ class Limits:
     space: int | None = None
 
     @classmethod
-    def of_machine(cls, processes: int, memory_percent: int, space_gib: int) -> Limits:
+    def of_machine(cls, processes: int, memory_percent: int, space_gib: int | None) -> Limits:
         """Limits with a part of the memory of this machine, which needs the rest."""
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * memory_percent // 100
-        return cls(processes, memory, space_gib * 1024**3)
+        return cls(processes, memory, None if space_gib is None else space_gib * 1024**3)
 
 
 @contextmanager
@@ -136,7 +136,8 @@ def _kill_all(group: Path) -> None:
     with suppress(OSError):
         for pid in map(int, (group / "cgroup.procs").read_text().split()):
             if pid > 0:  # otherwise it is in a PID namespace that we cannot see
-                os.kill(pid, signal.SIGKILL)
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
 
 
 def _remove_old(parent: Path) -> None:

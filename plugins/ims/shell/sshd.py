@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shlex
 import socket
 import subprocess
@@ -68,10 +69,12 @@ def free_port(host: str) -> int:
 
 
 def is_free(host: str, port: int) -> bool:
-    """Whether nothing listens on a port of an address at the moment."""
+    """Whether nothing listens on a port of an address at the moment. Raises OSError if nothing can listen there."""
     try:
         _bind(host, port)
-    except OSError:
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
         return False
     return True
 

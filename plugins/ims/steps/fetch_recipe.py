@@ -7,8 +7,9 @@ import logging
 import platform
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, BeforeValidator, Field
 
 from ims.masking import load, masked, save
 from ims.recipes.availability import ask_all, missing, not_available
@@ -35,7 +36,7 @@ class Input(StepInput):
 
     recipe_id: str
     path: str
-    profiles: list[str] = Field(default_factory=list)
+    profiles: Annotated[list[str], BeforeValidator(lambda given: given or [])] = Field(default_factory=list)
     templates: TemplateValues = Field(default_factory=TemplateValues)
 
 

@@ -15,8 +15,8 @@ from contextlib import contextmanager
 from ims.errors import UnavailableError
 from ims.workspace import Workspace
 
-WAIT_SECONDS = 60.0
-"""How long a step that was killed, or its pod, may take to end."""
+WAIT_SECONDS = 45.0
+"""How long a step that was killed, or its pod, may take to end. It is less than the time that a shell has to open."""
 _POLL_SECONDS = 0.05
 
 

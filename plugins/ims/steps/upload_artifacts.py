@@ -57,7 +57,7 @@ def _upload(store: ObjectStore, artifact: PackedArtifact, image_id: str, labels:
 
 
 def _store(store: ObjectStore, artifact: PackedArtifact, name: ObjectName, labels: dict[str, str]) -> StoredObject:
-    """Uploads an artifact, of which S3 copies what it has already."""
+    """Uploads an artifact. S3 copies the part that it already has."""
     digests = Digests(artifact.size, artifact.md5, artifact.sha256)
     if (spliced := artifact.spliced) is None:
         return store.upload(artifact.path, name, labels, digests)
@@ -66,7 +66,11 @@ def _store(store: ObjectStore, artifact: PackedArtifact, name: ObjectName, label
         stored = upload_spliced(store, spliced, name, labels, digests)
     except ImsError as error:
         log.warning("S3 cannot copy a part of %s, so all of %s is sent: %s", spliced.base, name, error)
-        return store.upload(_whole(artifact.base.path, spliced), name, labels, digests)
+        path = _whole(artifact.base.path, spliced)
+        try:
+            return store.upload(path, name, labels, digests)
+        finally:
+            path.unlink()
     log.info("S3 copied %d bytes from %s", spliced.kept, spliced.base)
     return stored
 

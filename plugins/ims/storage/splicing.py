@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from botocore.exceptions import BotoCoreError, ClientError
 
 from ims.errors import UnavailableError
 from ims.storage.digests import CHUNK, Digests, digest_sha256
@@ -61,9 +64,15 @@ def upload_spliced(
         try:
             upload.run(list(_parts(upload, spliced, etag)))
         except BaseException:
-            upload.abort()
+            with suppress(BotoCoreError, ClientError):  # the sweep deletes what is left
+                upload.abort()
             raise
-    if digest_sha256(store.read(name)) != expected.sha256:
+    try:
+        is_right = digest_sha256(store.read(name)) == expected.sha256
+    except BaseException:
+        store.delete(name)
+        raise
+    if not is_right:
         store.delete(name)
         raise UnavailableError(f"the content of {name} in S3 is not that of the new image: {spliced.base} was replaced")
     return store.stat(name)
@@ -78,14 +87,12 @@ class _Upload:
         self.id = created["UploadId"]
 
     def run(self, parts: list[_Send]) -> None:
-        """Sends all parts and completes the object. After the first error, no other part begins."""
+        """Sends all parts and completes the object. After an error, no other part begins."""
         with ThreadPoolExecutor(_THREADS) as pool:
             running: list[Future[str]] = [pool.submit(send, number) for number, send in enumerate(parts, 1)]
-            try:
-                etags = [item.result() for item in running]
-            except BaseException:
-                pool.shutdown(cancel_futures=True)
-                raise
+            wait(running, return_when=FIRST_EXCEPTION)
+            pool.shutdown(cancel_futures=True)
+            etags = [item.result() for item in running]
         self.client.complete_multipart_upload(
             Bucket=self.name.bucket,
             Key=self.name.key,

@@ -29,6 +29,8 @@ class LookupTable:
         self.start, self.end = (starts[0] if starts else end), index_start + 8 * blocks
         if not all(before < after for before, after in pairwise((*starts, end))):
             raise SpliceError("the index of a table is damaged")
+        if end - self.start > blocks * (BLOCK + 2):
+            raise SpliceError("the index of a table does not begin at its blocks")
         self._table = Table(reader.read(self.start, end - self.start), codec)
         if self._table.starts != [start - self.start for start in starts]:
             raise SpliceError("the index of a table does not fit its blocks")

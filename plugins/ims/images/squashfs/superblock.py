@@ -14,7 +14,6 @@ NO_XATTRS = 0x200
 MAX_METADATA = 256 * 1024**2
 """Bytes of all compressed tables, which are kept in memory. Five million files need about half of that."""
 MAX_INODES = 4_000_000
-MAX_IDS = 65536
 _MAGIC = 0x73717368
 _VERSION = (4, 0)
 _ZSTD = 6
