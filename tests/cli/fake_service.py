@@ -47,6 +47,8 @@ class FakeService:
     answers: dict[str, Any] = field(default_factory=dict)
     """What to return for a path instead of a record: a body, a response, or a function that returns one."""
     requests: list[httpx.Request] = field(default_factory=list)
+    running: set[str] = field(default_factory=set)
+    """The jobs that DELETE cancels."""
 
     def add(self, kind: str, name: str, **values: Any) -> str:
         """Add a record; returns its id. The time of its creation is later than that of all others."""
@@ -101,7 +103,8 @@ class FakeService:
         doomed = [record for record in self.records[kind] if identity in ("", record["id"])]
         if request.url.params.get("dry_run"):
             return httpx.Response(200, json={"would_delete": doomed})
-        self.records[kind] = [record for record in self.records[kind] if record not in doomed]
+        ended = [record for record in doomed if record["id"] not in self.running]
+        self.records[kind] = [record for record in self.records[kind] if record not in ended]
         return httpx.Response(204)
 
 

@@ -97,12 +97,15 @@ def test_other_images_are_deleted(program: Program, fake: FakeService) -> None:
     assert len(fake.ids("images")) == 2
 
 
-@pytest.mark.parametrize("status", ["creating", "success"])
-def test_job(program: Program, fake: FakeService, status: str) -> None:
-    """A job that runs is cancelled, one that has ended is deleted."""
+@pytest.mark.parametrize(
+    ("status", "runs"), [("creating", True), ("error", True), ("error", False), ("success", False)]
+)
+def test_job(program: Program, fake: FakeService, status: str, runs: bool) -> None:
+    """A job that runs is cancelled, also if it only cleans up. One that has ended is deleted."""
     identity = fake.add("jobs", "x", status=status)
+    fake.running |= {identity} if runs else set()
     done = program.run("jobs", "delete", identity)
-    if status == "success":
+    if not runs:
         assert done.stderr == f"deleted the job {identity}\n"
     else:
         assert done.stderr.startswith(f"cancelled the job {identity}. To delete it")
@@ -115,5 +118,5 @@ def test_all_jobs(program: Program, fake: FakeService, monkeypatch: pytest.Monke
     monkeypatch.setattr(sys, "stdin", Terminal("n\n"))
     done = program.run("jobs", "deleteall", "--status", "success")
     assert (done.code, len(fake.ids("jobs"))) == (1, 1)
-    assert "Delete 1 job?" in done.stderr
-    assert program.run("jobs", "deleteall", "-y").stderr == "deleted 1 job\n"
+    assert "Delete or cancel 1 job?" in done.stderr
+    assert program.run("jobs", "deleteall", "-y").stderr == "deleted or cancelled 1 job\n"

@@ -27,8 +27,8 @@ from ims.cli.options import (
     truth,
 )
 from ims.cli.output import FormatOption, clean, for_people, say, show_list, show_record
-from ims.cli.progress import ENDED
 from ims.cli.resources import DOOMED, IMAGES, JOBS, PUBLIC_KEYS, RECIPES, doomed, remove_all
+from ims.errors import MissingError
 
 if TYPE_CHECKING:
     from ims.client import ImsClient
@@ -135,12 +135,14 @@ def delete(identity: JobId, dry_run: DryRun = False, _format: FormatOption = Non
     if dry_run:
         show_list(doomed(client, path), DOOMED)
         return
-    job = client.get(path)
+    job = client.get(path)["id"]
     client.delete(path)
-    if job["status"] in ENDED:
-        say(f"deleted the job {job['id']}")
+    try:
+        client.get(path)
+    except MissingError:
+        say(f"deleted the job {job}")
     else:
-        say(f"cancelled the job {job['id']}. To delete it when it has ended: ims jobs delete {job['id']}")
+        say(f"cancelled the job {job}. To delete it when it has ended: ims jobs delete {job}")
 
 
 @app.command()
@@ -164,7 +166,7 @@ def create(
     public_key_id: Annotated[
         str | None,
         typer.Option(
-            help="Id or name of the public key that may log in. Only a customization by script needs none.",
+            help="Id or name of the public key that may log in. Not needed for a customization by script or playbook.",
             autocompletion=complete_records(PUBLIC_KEYS.path),
         ),
     ] = None,

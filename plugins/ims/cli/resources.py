@@ -172,12 +172,19 @@ def remove_all(resource: Resource, dry_run: bool, yes: bool, force: bool = False
         return
     if resource is IMAGES and not force:
         _check_pins(client.get(resource.path))
-    verb = "purge" if _is_deleted(resource) else "delete"
+    verb, past = _removal(resource)
     if found and not yes:
-        confirm(f"{verb.capitalize()} {len(found)} {resource.noun}{'s' * (len(found) > 1)}?")
+        confirm(f"{verb} {len(found)} {resource.noun}{'s' * (len(found) > 1)}?")
     client.call("DELETE", resource.path, params=query)
     undo = "" if _is_deleted(resource) or resource is JOBS else f". To undo this for one of them: {_undo(resource)}"
-    say(f"{verb}d {len(found)} {resource.noun}{'s' * (len(found) != 1)}{undo if found else ''}")
+    say(f"{past} {len(found)} {resource.noun}{'s' * (len(found) != 1)}{undo if found else ''}")
+
+
+def _removal(resource: Resource) -> tuple[str, str]:
+    """What DELETE does with the records of a kind, as a request and as a report."""
+    if resource is JOBS:
+        return "Delete or cancel", "deleted or cancelled"
+    return ("Purge", "purged") if _is_deleted(resource) else ("Delete", "deleted")
 
 
 def confirm(question: str) -> None:
