@@ -46,11 +46,12 @@ class Named:
         self.name = f"site {uuid4()}"
         digits = uuid4().hex
         self.prefix = digits[:7]
-        self.recipes = [self._add(offline, Recipe, number, digits) for number in range(2)]
-        self.images = [self._add(offline, Image, number, digits) for number in range(2)]
-        self.keys = [self._add(offline, PublicKey, number, digits) for number in range(2)]
+        self.recipes = [self.add(offline, Recipe, number, digits) for number in range(2)]
+        self.images = [self.add(offline, Image, number, digits) for number in range(2)]
+        self.keys = [self.add(offline, PublicKey, number, digits) for number in range(2)]
 
-    def _add(self, offline: Offline, kind: Any, number: int, digits: str) -> str:
+    def add(self, offline: Offline, kind: Any, number: int, digits: str) -> str:
+        """Register a record; returns its id."""
         fields: dict[str, Any] = {"public_key": PUBLIC_KEY}
         if kind is not PublicKey:
             path = offline.store.put_image() if kind is Image else offline.store.put(f"s3://ims/{uuid4()}")
@@ -152,8 +153,14 @@ def test_name_before_beginning_of_an_id(offline: Offline, named: Named) -> None:
 
 
 def test_repeated_request_with_names(offline: Offline, airflow: MemoryAirflow, named: Named) -> None:
-    """The key of a request makes one job of two requests, whether they name or identify the recipe."""
-    for text in (named.name, named.recipes[1]):
+    """The key of a request makes one job of all requests, whether they name or identify the recipe.
+
+    Meanwhile, somebody registers another recipe of that name, and the recipe of the job is deleted.
+    """
+    for number, text in enumerate((named.name, named.recipes[1], named.name, named.recipes[1][:8])):
+        if number == 2:
+            named.add(offline, Recipe, 2, named.prefix)
+            offline.records.delete(Recipe, named.recipes[1])
         answer = offline.http.post(
             "/v3/jobs",
             json=fields(named, artifact_id=text),

@@ -24,7 +24,9 @@ class SshContainer(RequestBody):
 class CreateJobIn(CreateParams):
     """A new job of the type create."""
 
-    public_key_id: Reference
+    public_key_id: Annotated[
+        Reference, Field(description="Name or id of the public key that may log in to a debug shell.")
+    ]
     job_type: Literal["create"]
     ssh_containers: list[SshContainer] | None = None
 
@@ -108,7 +110,9 @@ class JobOut(BaseModel):
     kubernetes_secret: str | None = None
     remote_build_node: str = ""
 
-    started_by: str | None = Field(None, description="The user who started the job; null for nightly builds.")
+    started_by: str | None = Field(
+        None, description="The user who started the job or its night; null for a night that the schedule started."
+    )
     changes: Changes | None
     queue_position: int | None = Field(
         None,

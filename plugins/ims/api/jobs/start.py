@@ -57,9 +57,9 @@ class JobStart:
         The params may name records as `references` allows. Raises ConflictError if that is another job, UnusableError
         or FieldError if the job refers to something that cannot be used or is gone.
         """
-        params = await run_in_threadpool(with_ids, params, self._records)
         run_id = idempotent_run_id(self._caller.id, key) if key else await run_in_threadpool(_new_id, dag_id, params)
         run = await find_job(self._airflow, run_id) if key else None
+        params = await run_in_threadpool(with_ids, params, self._records, run.conf if run else {})
         if run is None:
             await run_in_threadpool(check_job, params, self._records, self._store)
             run = await self._create(dag_id, run_id, params)

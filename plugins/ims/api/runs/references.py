@@ -30,15 +30,20 @@ _KINDS: dict[type[BaseModel], dict[str, Any]] = {
 Params = TypeVar("Params", bound=BaseModel)
 
 
-def with_ids(params: Params, records: Records) -> Params:
+def with_ids(params: Params, records: Records, earlier: Mapping[str, Any] | None = None) -> Params:
     """Returns the params of a run with the full id of each record that they name.
 
-    A name means the newest record of that name and takes precedence over the beginning of an id. Whether there is a
-    record with a full id is left to the checks of the run.
+    A name means the newest record of that name and takes precedence over the beginning of an id. In a repeated
+    request, it means the record that the `earlier` params identify. Whether there is a record with a full id is left
+    to the checks of the run.
 
     Raises FieldError if no record has the name, or if the ids of several records begin with the text.
     """
     given: dict[str, Any] = {name: getattr(params, name) for name in _fields(params)}
+    for name, kind in _fields(params).items():
+        before = (earlier or {}).get(name)
+        if isinstance(before, str) and isinstance(given[name], str) and _is_named(given[name], kind, before, records):
+            given[name] = before
     return params.model_copy(
         update={name: _ids(name, value, _fields(params)[name], records) for name, value in given.items() if value}
     )
@@ -58,6 +63,14 @@ def _ids(field: str, value: str | list[str], kind: Any, records: Records) -> str
         return _id(field, value, kind, records)
     ids = [_id(f"{field}.{number}", item, kind, records) for number, item in enumerate(value)]
     return list(dict.fromkeys(ids))
+
+
+def _is_named(text: str, kind: type[RecordType], identity: str, records: Records) -> bool:
+    """Whether a text was the name, or the beginning of the id, of a record that may be deleted by now."""
+    record = records.find(kind, identity)
+    return (record is not None and record.name == text) or (
+        _PREFIX.fullmatch(text.lower()) is not None and identity.startswith(text.lower())
+    )
 
 
 def _id(field: str, text: str, kind: type[RecordType], records: Records) -> str:
