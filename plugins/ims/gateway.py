@@ -1,7 +1,8 @@
 """A gateway for CFS and BOS, which call `http://cray-ims/…` without the prefix of the API and without a token.
 
-It adds both, and lets through only the requests that these programs send. Whoever reaches it needs no login, so the
-network decides who does. Run it with `python -m ims.gateway`; `IMS_GATEWAY` is the address to listen on.
+It adds both, and lets through only the requests that these programs send. Whoever reaches it needs no login, so
+access to it must be limited in the network. Run it with `python -m ims.gateway`; `IMS_GATEWAY` is the address to listen
+on.
 """
 
 from __future__ import annotations

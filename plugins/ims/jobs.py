@@ -33,7 +33,7 @@ def shell_name(workspace: str) -> str:
 def shell_port(workspace: str, ports: range) -> int:
     """The port of the shell of a job on this machine, by the id of its workspace: always the same of these ports.
 
-    So it is known, and reserved, as long as the job exists, and nothing has to be released when the job ends.
+    So it is known before the shell opens, and nothing has to be released when the job ends.
     """
     return ports[uuid.uuid5(_NAMESPACE, workspace).int % len(ports)]
 

@@ -39,7 +39,7 @@ class Settings(BaseSettings):
 
     home: Path = Field(
         Path("/var/lib/ims"),
-        description="Folder of all state: databases, objects, logs, secrets, workspaces and caches. It must not be "
+        description="Folder of all state: databases, objects, logs, secrets, workspaces and caches. It should not be "
         "below `/tmp` or `/var/tmp`.",
     )
     host: str = Field("127.0.0.1", description="Address that the API, the UI and the embedded S3 listen on.")
@@ -199,7 +199,8 @@ class Settings(BaseSettings):
     squashfs_splice: bool = Field(
         False,
         description="Whether the rootfs of a customized image continues that of the old image: only the changes are "
-        "packed and sent. What was removed or replaced can then be recovered from it; see docs/security.md.",
+        "packed and sent. What was removed or replaced can then be recovered from it; see docs/security.md. It has no "
+        "effect in pods.",
     )
     squashfs_processors: int = Field(0, ge=0, description="Number of processors that mksquashfs uses; 0 means all.")
     sandbox_memory_percent: int = Field(

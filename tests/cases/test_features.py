@@ -30,7 +30,7 @@ BODY = """<profiles><profile name="Base" description="b" import="true"/></profil
 SUPPORTED = {
     "<include>": "repository[@alias='included']",
     "<profiles>": "packages[@profiles='Base']/package[@name='filesystem']",
-    "arch": "packages[not(package/@name='arm')]",
+    "arch": "self::*[not(packages/package/@name='arm')]",
     "<users>": "users/user[@name='root']",
     '<packages type="image">': "packages[@type='image']",
     '<packages type="delete">': "packages[@type='delete']/package[@name='perl']",

@@ -41,6 +41,8 @@ def service_policy() -> Policy:
 def _service_urls(own: Settings) -> list[str]:
     """The addresses of the components of the service, on whatever machine they run."""
     urls = [own.airflow_url, own.ui_url, own.endpoint_url, own.records_url]
+    if own.gateway:
+        urls.append(f"http://{own.gateway}")
     if "KUBERNETES_SERVICE_HOST" in os.environ:
         urls.append(f"https://{os.environ['KUBERNETES_SERVICE_HOST']}")
     return urls

@@ -71,7 +71,7 @@ def _plain_values(variables: Mapping[str, str]) -> tuple[dict[str, str], list[st
 
 
 def _find_in_description(unpacked: Path, values: Mapping[str, str], built: Built) -> Iterator[str]:
-    """The problems of templates and of `config.xml`, which is rendered in place."""
+    """The problems of templates and of the description, which is rendered in place."""
     try:
         render(unpacked, values)
     except InputError as error:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 SCRIPTS = ("config.sh", "images.sh", "post_bootstrap.sh", "disk.sh", "config-overlay.sh", "config-host-overlay.sh")
 _KIWI_DOES_IT = "remove the line: kiwi does it"
-_EXCLUDE_DOCS = "remove the line, and set <rpm-excludedocs>true</rpm-excludedocs> in config.xml"
+_EXCLUDE_DOCS = "remove the line, and set <rpm-excludedocs>true</rpm-excludedocs> in the description"
 _NO_INITRD = "remove the line: images have no initrd of kiwi"
 PROVIDED = {
     "baseCleanMount": _KIWI_DOES_IT,

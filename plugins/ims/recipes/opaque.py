@@ -21,7 +21,9 @@ def opaque_inputs(root: etree._Element, addresses: list[str], network: str) -> t
     `root` is its expanded description, `addresses` are those of the repositories that kiwi uses, without logins, and
     `network` is the network of its builds.
     """
-    found = chain(_repositories(addresses), _containers(root), _base_images(root), _network(network))
+    found = chain(
+        _repositories(addresses), _signing_keys(root), _containers(root), _base_images(root), _network(network)
+    )
     return tuple(islice(found, MAX_INPUTS))
 
 
@@ -29,6 +31,13 @@ def _repositories(addresses: list[str]) -> Iterator[str]:
     for address in addresses:
         if urlsplit(address).scheme not in (*OBSERVED, _PART_OF_THE_RECIPE):
             yield f"the repository {address[:_SHOWN]} cannot be observed"
+
+
+def _signing_keys(root: etree._Element) -> Iterator[str]:
+    for element in root.iterfind("repository/source/signing"):
+        key = urlsplit(element.get("key", ""))
+        if key.scheme in OBSERVED:
+            yield f"the signing key at {key.scheme}://{(key.hostname or '')}{key.path[:_SHOWN]} cannot be observed"
 
 
 def _base_images(root: etree._Element) -> Iterator[str]:

@@ -89,6 +89,8 @@ def _reject_unpredictable(root: etree._Element) -> None:
     for name in ("packages/namedCollection", "packages/product", "packages/ignore", "packages/archive"):
         if root.find(name) is not None:
             raise UnknownPackagesError(f"the recipe has <{name.rpartition('/')[2]}>")
+    if any(element.get("derived_from") for element in root.iterfind("preferences/type")):
+        raise UnknownPackagesError("the recipe has a base image")
 
 
 def _names(section: etree._Element) -> list[str]:

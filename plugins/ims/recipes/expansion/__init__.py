@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict
 from ims.errors import ConfigurationError, InputError
 from ims.recipes.archive import CONFIG, description_file
 from ims.recipes.expansion.selection import select
-from ims.recipes.expansion.xml import MAX_CONFIG, parse, read_xml
+from ims.recipes.expansion.xml import parse, read_xml
 from ims.recipes.kiwi_log import schema_reason
 
 KIWI = Path(sys.executable).with_name("kiwi-ng")
@@ -64,13 +64,13 @@ def expand(folder: Path, arch: str, profiles: Sequence[str] = ()) -> Expansion:
     else:
         with TemporaryDirectory() as converted:
             (Path(converted) / CONFIG).write_text(_document(_run(_kiwi_9(name), folder, name, options))[1])
-            answer = _run(KIWI, Path(converted), name, ["--target-arch", arch, *options])
+            answer = _run(KIWI, Path(converted), CONFIG, ["--target-arch", arch, *options])
     settings, document = _document(answer)
     root = parse(document.encode(), name)
     select(root, arch, [part for part in settings["kiwi_env"]["kiwi_profiles"].split(",") if part])
     text = etree.canonicalize(etree.tostring(root, encoding="unicode"), strip_text=True)
     if len(text) > MAX_TEXT:
-        raise InputError(f"{name} has more than {MAX_TEXT} characters with what it includes, of at most {MAX_CONFIG}")
+        raise InputError(f"{name} and what it includes have {len(text)} characters, more than {MAX_TEXT}")
     return Expansion(file=name, text=text)
 
 
@@ -101,7 +101,7 @@ def _run(program: Path, folder: Path, name: str, options: Sequence[str]) -> str:
 
         def run(*levels: str) -> subprocess.CompletedProcess[str]:
             return subprocess.run(
-                [program, *levels, "--temp-dir", temporary, *options, *info],
+                [program, *levels, "--temp-dir", temporary, "--kiwi-file", name, *options, *info],
                 capture_output=True,
                 text=True,
                 check=False,
