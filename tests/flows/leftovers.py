@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,11 @@ def mounts() -> set[str]:
 
 def loop_devices() -> set[str]:
     """Return the files behind loop devices."""
-    return {path.read_text().strip() for path in Path("/sys/block").glob("loop*/loop/backing_file")}
+    found = set()
+    for path in Path("/sys/block").glob("loop*/loop/backing_file"):
+        with suppress(OSError):  # another test has just detached it
+            found.add(path.read_text().strip())
+    return found
 
 
 def processes(home: Path) -> set[str]:

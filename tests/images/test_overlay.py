@@ -17,6 +17,7 @@ from ims.images.changes import Difference, compare
 from ims.images.packages import installed_packages
 from ims.sandbox import overlay
 from ims.sandbox.overlay import mount_image
+from tests.flows.leftovers import loop_devices
 from tests.images.trees import unmount
 
 pytestmark = pytest.mark.system
@@ -238,4 +239,4 @@ def test_damaged_squashfs(tmp_path: Path) -> None:
     rootfs.write_bytes(b"hsqs" + bytes(8192))
     with pytest.raises(ConfigurationError, match="Use a machine with loop devices and the squashfs file system"):
         mount_image(rootfs, tmp_path / "changes", tmp_path / "root")
-    assert str(rootfs) not in "".join(path.read_text() for path in Path("/sys/block").glob("loop*/loop/backing_file"))
+    assert str(rootfs) not in "".join(loop_devices())

@@ -21,6 +21,7 @@ from ims.runtime.local.process import StepProcess
 from ims.runtime.local.runtime import LocalRuntime
 from ims.settings import Settings, settings
 from ims.steps.step import Step, StepInput
+from tests.flows.leftovers import loop_devices
 
 pytestmark = pytest.mark.system
 
@@ -136,8 +137,7 @@ def mounted(folder: Path) -> list[str]:
 
 def attached(folder: Path) -> list[str]:
     """The files below a folder that loop devices use."""
-    files = [path.read_text().strip() for path in Path("/sys/block").glob("loop*/loop/backing_file")]
-    return [name for name in files if name.startswith(str(folder))]
+    return [name for name in loop_devices() if name.startswith(str(folder))]
 
 
 # How a step ends
