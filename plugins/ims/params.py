@@ -152,7 +152,7 @@ class CreateParams(JobParams):
     )
     profiles: list[Profile] = _field(
         "Image",
-        "Profiles",
+        "Profiles of the description",
         [],
         "Profiles of the description to build. Empty: those of the recipe.",
         max_length=MAX_PROFILES,
