@@ -38,10 +38,10 @@ class Limits:
     space: int | None = None
 
     @classmethod
-    def of_machine(cls, processes: int, memory_percent: int, space_gib: int | None) -> Limits:
+    def of_machine(cls, processes: int, memory_percent: int, space_gib: int) -> Limits:
         """Limits with a part of the memory of this machine, which needs the rest."""
         memory = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") * memory_percent // 100
-        return cls(processes, memory, None if space_gib is None else space_gib * 1024**3)
+        return cls(processes, memory, space_gib * 1024**3)
 
 
 @contextmanager

@@ -62,12 +62,6 @@ def view_of_sessions(
 
 
 def limits(workspace: Workspace | None = None) -> Limits:
-    """How much of the machine a box may use, which needs the rest. The job of a workspace may have asked for space.
-
-    A workspace that is a volume of its own, as in a pod, may be filled.
-    """
-    own = settings()
-    if workspace is not None and workspace.root.is_mount():
-        return Limits.of_machine(own.sandbox_processes, own.sandbox_memory_percent, None)
-    asked = workspace and workspace.requested_space()
+    """How much of the machine a box may use, which needs the rest. The job of a workspace may have asked for space."""
+    own, asked = settings(), workspace and workspace.requested_space()
     return Limits.of_machine(own.sandbox_processes, own.sandbox_memory_percent, asked or own.build_env_size)
