@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
@@ -178,3 +179,21 @@ def test_watch_goes_on_after_an_error(
     with pytest.raises(PermanentError), disk.limit([tmp_path], 20 * MIB, lambda: ended.append(True)):
         wait_for_the_end(ended)
     assert "cannot be watched now: no process can be started" in caplog.text
+
+
+def test_job_ends_by_itself_while_its_space_is_measured(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The disk is the reason: programs fail on a full disk before they are killed."""
+    is_measured = threading.Event()
+
+    def space(_folders: Sequence[Path]) -> int:
+        is_measured.set()
+        time.sleep(0.5)
+        return 30 * MIB
+
+    monkeypatch.setattr(disk, "_left", lambda _folder: 0.7)
+    monkeypatch.setattr(disk, "_space_of", space)
+    with (
+        pytest.raises(PermanentError, match="is almost full"),
+        disk.limit([tmp_path], 20 * MIB, lambda: None),
+    ):
+        assert is_measured.wait(20)

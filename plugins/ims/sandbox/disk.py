@@ -61,42 +61,46 @@ def limit(folders: Sequence[Path], space: int | None, end: Callable[[], None]) -
     if space is None:
         yield
         return
-    is_over = threading.Event()
-    found: list[DiskFullError] = []
-
-    watcher = threading.Thread(target=_watch, args=(folders, space, is_over, found, end), daemon=True)
-    watcher.start()
+    watch = _Watch(folders, space, end)
+    thread = threading.Thread(target=watch.run, daemon=True)
+    thread.start()
     try:
         yield
     finally:
-        is_over.set()
-        watcher.join()
-        if found:
-            raise found[0] from None
+        watch.is_over.set()
+        thread.join()
+        # What ended by itself while the watch measured its space may have failed because of the disk.
+        if watch.error:
+            raise watch.error from None
 
 
-def _watch(
-    folders: Sequence[Path],
-    space: int,
-    is_over: threading.Event,
-    found: list[DiskFullError],
-    end: Callable[[], None],
-) -> None:
-    """Look at the disk until a job is over or must end."""
-    rested, measured = 0.0, 1.0
-    while not found and not is_over.wait(POLL_SECONDS):
-        try:
-            left = _left(folders[0])
-            if left >= 1 or (time.monotonic() < rested and left > measured - _FULLER):
-                continue
-            started, measured = time.monotonic(), left
-            used, allowed = _space_of(folders), _allowed(left, space)
-            rested = time.monotonic() + _REST * (time.monotonic() - started)
-            if used > allowed and not is_over.is_set():
-                found.append(_error(folders[0], used, allowed))
-                end()
-        except OSError as error:
-            log.warning("the disk of %s cannot be watched now: %s", folders[0], error)
+class _Watch:
+    """Looks at the disk until a job is over or must end."""
+
+    def __init__(self, folders: Sequence[Path], space: int, end: Callable[[], None]) -> None:
+        self.folders, self.space, self.end = folders, space, end
+        self.is_over = threading.Event()
+        self.error: DiskFullError | None = None
+
+    def run(self) -> None:
+        """Look at the disk. After a measurement, rest unless the disk becomes fuller."""
+        rested, measured = 0.0, 1.0
+        while not self.error and not self.is_over.wait(POLL_SECONDS):
+            try:
+                left = _left(self.folders[0])
+                if left >= 1 or (time.monotonic() < rested and left > measured - _FULLER):
+                    continue
+                started, measured = time.monotonic(), left
+                self._measure(left)
+                rested = time.monotonic() + _REST * (time.monotonic() - started)
+            except OSError as error:
+                log.warning("the disk of %s cannot be watched now: %s", self.folders[0], error)
+
+    def _measure(self, left: float) -> None:
+        used, allowed = _space_of(self.folders), _allowed(left, self.space)
+        if used > allowed:
+            self.error = _error(self.folders[0], used, allowed)
+            self.end()
 
 
 def _left(folder: Path) -> float:
