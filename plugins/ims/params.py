@@ -151,8 +151,8 @@ class CreateParams(JobParams):
         "Open a shell on the image root if the build fails or the image cannot be packed.",
     )
     profiles: list[Profile] = _field(
-        "Image",
-        "Profiles of the description",
+        "Description",
+        "Profiles to build",
         [],
         "Profiles of the description to build. Empty: those of the recipe.",
         max_length=MAX_PROFILES,
