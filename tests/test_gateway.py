@@ -102,7 +102,7 @@ def test_passed(gateway: TestClient, service: Service, name: str) -> None:
     assert "cookie" not in sent.headers
 
 
-# What nobody may send through the gateway.
+# Requests that the gateway refuses.
 REFUSED: dict[str, tuple[str, str, Any]] = {
     "build": ("POST", "/v3/jobs", {**CUSTOMIZE, "job_type": "create"}),
     "job of two types": ("POST", "/jobs", '{"job_type": "customize", "job_type": "create"}'),
@@ -206,7 +206,7 @@ def test_size(gateway: TestClient, service: Service, size: int) -> None:
 
 @pytest.mark.parametrize("status", [400, 404, 409, 422, 503])
 def test_problem(gateway: TestClient, service: Service, status: int) -> None:
-    """What the service refuses reaches the client as it is."""
+    """The refusals of the service reach the client unchanged."""
     problem = {"status": status, "title": "x", "detail": "y", "errors": {"z": ["w"]}}
     media = {"Content-Type": "application/problem+json"}
     service.answer = httpx.Response(status, content=json.dumps(problem), headers=media)

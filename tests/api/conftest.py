@@ -1,9 +1,10 @@
-"""Clients of the live stack."""
+"""Clients of the live stack, and the API in this process."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 import httpx
@@ -11,6 +12,10 @@ import jwt
 import pytest
 
 from tests.service import Service
+
+if TYPE_CHECKING:
+    from tests.api.offline import Offline
+    from tests.api.offline_airflow import MemoryAirflow
 
 
 def mint(service: Service, role: str = "admin", *, secret: str = "", expires: int = 3600) -> str:
@@ -68,3 +73,27 @@ def nobody(service: Service) -> Iterator[httpx.Client]:
     """A client without a token."""
     with client(service, None) as stranger:
         yield stranger
+
+
+@pytest.fixture
+def airflow(monkeypatch: pytest.MonkeyPatch) -> MemoryAirflow:
+    """Airflow without a scheduler, for the API in this process."""
+    from ims.api.runs.airflow import AirflowApi
+    from tests.api.offline import application
+    from tests.api.offline_airflow import MemoryAirflow
+
+    made = MemoryAirflow()
+    overrides: dict[Any, Any] = application().dependency_overrides
+    monkeypatch.setitem(overrides, AirflowApi, lambda: made)
+    monkeypatch.setattr("ims.api.jobs.views.recorded_archs", made.recorded_archs)
+    monkeypatch.setattr("ims.api.jobs.start.unfinished_runs", made.unfinished_runs)
+    return made
+
+
+@pytest.fixture
+def offline(airflow: MemoryAirflow, monkeypatch: pytest.MonkeyPatch) -> Iterator[Offline]:
+    """The API in this process."""
+    from tests.api.offline import offline_api
+
+    with offline_api(monkeypatch) as api:
+        yield api

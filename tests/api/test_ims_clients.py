@@ -6,7 +6,6 @@ import base64
 import json
 import re
 import struct
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -15,38 +14,19 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric import ed25519
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat, PublicFormat
 
-from ims.api.runs.airflow import AirflowApi
 from ims.api.runs.trigger_guard import check_trigger
 from ims.jobs import shell_port, workspace_id
 from ims.records.models import Image
 from ims.settings import Settings
 from ims.storage.manifest import ROOTFS
 from ims.workflows import CREATE_IMAGE
-from tests.api.offline import TASKS, Offline, application, offline_api
+from tests.api.offline import TASKS, Offline
 from tests.api.offline_airflow import MemoryAirflow
 from tests.api.wire import assert_deleted, assert_problem
 from tests.service import PUBLIC_KEY
 
 PRIVATE = ed25519.Ed25519PrivateKey.generate()
 KEY_TYPE, BLOB, _ = PUBLIC_KEY.split()
-
-
-@pytest.fixture
-def airflow(monkeypatch: pytest.MonkeyPatch) -> MemoryAirflow:
-    """Airflow without a scheduler."""
-    made = MemoryAirflow()
-    overrides: dict[Any, Any] = application().dependency_overrides
-    monkeypatch.setitem(overrides, AirflowApi, lambda: made)
-    monkeypatch.setattr("ims.api.jobs.views.recorded_archs", made.recorded_archs)
-    monkeypatch.setattr("ims.api.jobs.start.unfinished_runs", made.unfinished_runs)
-    return made
-
-
-@pytest.fixture
-def offline(airflow: MemoryAirflow, monkeypatch: pytest.MonkeyPatch) -> Iterator[Offline]:
-    """The API in this process."""
-    with offline_api(monkeypatch) as api:
-        yield api
 
 
 def registered(offline: Offline, kind: str, **fields: Any) -> dict[str, Any]:

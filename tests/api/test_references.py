@@ -3,40 +3,20 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from ims.api.errors import FieldError
-from ims.api.runs.airflow import AirflowApi
 from ims.api.runs.trigger_guard import check_trigger
 from ims.jobs import job_id
 from ims.records.models import Image, PublicKey, Recipe
 from ims.workflows import CREATE_IMAGE, CUSTOMIZE_IMAGE, NIGHTLY_IMAGES, PLAN_IMAGES, Workflow
-from tests.api.offline import Offline, application, offline_api
+from tests.api.offline import Offline
 from tests.api.offline_airflow import MemoryAirflow
 from tests.api.wire import assert_problem
 from tests.service import PUBLIC_KEY
-
-
-@pytest.fixture
-def airflow(monkeypatch: pytest.MonkeyPatch) -> MemoryAirflow:
-    """Airflow without a scheduler."""
-    made = MemoryAirflow()
-    overrides: dict[Any, Any] = application().dependency_overrides
-    monkeypatch.setitem(overrides, AirflowApi, lambda: made)
-    monkeypatch.setattr("ims.api.jobs.views.recorded_archs", made.recorded_archs)
-    monkeypatch.setattr("ims.api.jobs.start.unfinished_runs", made.unfinished_runs)
-    return made
-
-
-@pytest.fixture
-def offline(airflow: MemoryAirflow, monkeypatch: pytest.MonkeyPatch) -> Iterator[Offline]:
-    """The API in this process."""
-    with offline_api(monkeypatch) as api:
-        yield api
 
 
 class Named:

@@ -27,7 +27,7 @@ from ims.cli.options import (
     truth,
 )
 from ims.cli.output import FormatOption, clean, for_people, say, show_list, show_record
-from ims.cli.resources import DOOMED, IMAGES, JOBS, PUBLIC_KEYS, RECIPES, doomed, remove_all
+from ims.cli.resources import DELETION_COLUMNS, IMAGES, JOBS, PUBLIC_KEYS, RECIPES, remove_all, would_delete
 from ims.errors import MissingError
 
 if TYPE_CHECKING:
@@ -133,7 +133,7 @@ def delete(identity: JobId, dry_run: DryRun = False, _format: FormatOption = Non
     client = connect()
     path = _path(client, identity)
     if dry_run:
-        show_list(doomed(client, path), DOOMED)
+        show_list(would_delete(client, path), DELETION_COLUMNS)
         return
     job = client.get(path)["id"]
     client.delete(path)

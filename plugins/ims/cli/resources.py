@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 _ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.IGNORECASE)
 _PREFIX = re.compile(r"[0-9a-f-]{4,35}", re.IGNORECASE)
 _JOB_NAME = "image_root_archive_name"
-DOOMED = ("id", "name", "objects")
+DELETION_COLUMNS = ("id", "name", "objects")
 """The columns of what would be deleted."""
 
 
@@ -149,7 +149,7 @@ def remove_one(resource: Resource, identity: str, dry_run: bool, force: bool = F
     found = resource.identify(client, identity)
     path = f"{resource.path}/{found}"
     if dry_run:
-        show_list(doomed(client, path), DOOMED)
+        show_list(would_delete(client, path), DELETION_COLUMNS)
         return
     if resource is IMAGES and not force:
         _check_pins([client.get(path)])
@@ -166,9 +166,9 @@ def remove_all(resource: Resource, dry_run: bool, yes: bool, force: bool = False
     On a terminal, asks before, unless `yes`. Raises PermanentError if images are pinned, unless `force`.
     """
     client = connect()
-    found = doomed(client, resource.path, **query)
+    found = would_delete(client, resource.path, **query)
     if dry_run:
-        show_list(found, DOOMED)
+        show_list(found, DELETION_COLUMNS)
         return
     if resource is IMAGES and not force:
         _check_pins(client.get(resource.path))
@@ -194,7 +194,7 @@ def confirm(question: str) -> None:
         raise typer.Exit(1)
 
 
-def doomed(client: ImsClient, path: str, **query: Any) -> list[dict[str, Any]]:
+def would_delete(client: ImsClient, path: str, **query: Any) -> list[dict[str, Any]]:
     """Return which records a DELETE would delete."""
     found: list[dict[str, Any]] = client.call("DELETE", path, params={**query, "dry_run": True})["would_delete"]
     return found

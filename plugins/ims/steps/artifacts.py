@@ -49,7 +49,7 @@ class PackedArtifact(BaseModel):
 
     @property
     def spliced(self) -> Spliced | None:
-        """The artifact as it is uploaded if it has a base."""
+        """What is uploaded if the artifact has a base."""
         return None if self.base is None else self.base.continued_by(self.path)
 
 

@@ -176,7 +176,7 @@ _READERS: dict[int, Callable[[bytes, bool, int], _Fields]] = {
 
 
 def pack_inode(inode: Inode) -> bytes:
-    """An inode as it is stored: with all fields only if it needs them."""
+    """The bytes of an inode. It is of the extended kind only if it needs that."""
     is_extended, packed = _pack_body(inode)
     kind = inode.kind + (_EXTENDED if is_extended else 0)
     return _HEADER.pack(kind, inode.mode, inode.uid, inode.gid, inode.time, inode.number) + packed

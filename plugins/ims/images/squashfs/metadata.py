@@ -58,7 +58,7 @@ class Table:
         self._cache = OrderedDict[int, bytes]()
 
     def raw_block(self, number: int) -> bytes:
-        """A block as it is stored, with its header."""
+        """The bytes of a block with its header."""
         end = self.starts[number + 1] if number + 1 < len(self.starts) else len(self.raw)
         return self.raw[self.starts[number] : end]
 

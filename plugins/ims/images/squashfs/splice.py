@@ -98,7 +98,7 @@ class _Splicer:
         folder.place = self._write_inode(inode)
 
     def _moved(self, file: NewFile) -> Inode:
-        """The inode of a file of the layer, as it is in the new squashfs."""
+        """The inode that a file of the layer has in the new squashfs."""
         inode, body = self._own(file.inode), file.inode.body
         if isinstance(body, Content):
             body = replace(

@@ -65,7 +65,7 @@ class Superblock:
     export_start: int
 
     def pack(self) -> bytes:
-        """The superblock as it is stored."""
+        """The bytes of the superblock."""
         return _LAYOUT.pack(*astuple(self))
 
 
