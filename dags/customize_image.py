@@ -33,6 +33,7 @@ with DAG(
     )
     workspace = {"workspace": XComArg(job, "workspace")}
     arch = XComArg(job, "arch")
+    boot_files = {name: dag.param(name) for name in DEFAULT_BOOT_FILES}
     scripts = (dag.param("script"), dag.param("playbook"))
 
     image = StepOperator(
@@ -57,6 +58,8 @@ with DAG(
             "script": dag.param("script"),
             "seconds": dag.param("lease"),
             "network": dag.param("network"),
+            "build_env_size": dag.param("build_env_size"),
+            **boot_files,
         },
     )
     shell = StartShellOperator(
@@ -83,7 +86,7 @@ with DAG(
         task_id="package_artifacts",
         long=True,
         arch=arch,
-        inputs={**workspace, **rootfs, "arch": arch, **{name: dag.param(name) for name in DEFAULT_BOOT_FILES}},
+        inputs={**workspace, **rootfs, "arch": arch, **boot_files},
     )
     publish_image(job, package, {"source_image_id": dag.param("artifact_id"), "changes": changes.output})
 

@@ -31,6 +31,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cache": {"settings", "workspace"},
     "jobs": set(),
     "lineage": {"jobs"},
+    "customization": set(),
     "records": {"lineage"},
     "recipes": {"documents", "files", "masking", "network", "removal"},
     "storage": {"documents"},
@@ -44,12 +45,12 @@ MAY_IMPORT: dict[str, set[str]] = {
     "images": {"sandbox"},
     "shell": {"files", "images", "network", "removal", "sandbox"},
     "builder": {
-        *("cache", "files", "images", "masking", "network", "programs"),
+        *("cache", "customization", "files", "images", "masking", "network", "programs"),
         *("recipes", "removal", "sandbox", "settings", "workspace"),
     },
     "steps": {
-        *("builder", "cache", "files", "images", "logs", "masking", "network", "programs", "recipes", "removal"),
-        *("sandbox", "settings", "shell", "storage", "workspace"),
+        *("builder", "cache", "customization", "files", "images", "logs", "masking", "network", "programs"),
+        *("recipes", "removal", "sandbox", "settings", "shell", "storage", "workspace"),
     },
     "gateway": {"settings"},
     "supervisord": {"settings"},

@@ -211,6 +211,13 @@ class Workspace:
         """The archive of the Ansible playbook that customizes the image."""
         return self.root / "playbook.tar.gz"
 
+    # Written by run_script.
+
+    @property
+    def customization(self) -> Path:
+        """The build inputs of the new image, as JSON. Absent if a shell customizes the image."""
+        return self.notes / "customization.json"
+
     # Written by serve_shell or run_script, whichever customizes the image.
 
     @property

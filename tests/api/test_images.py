@@ -42,6 +42,9 @@ DEFAULTS: dict[str, Any] = {
     "pinned": False,
     "kernels": None,
     "package_count": None,
+    "customization_digest": None,
+    "nightly": False,
+    "nightly_failures": 0,
 }
 MISSING = f"s3://{BUCKET}/{uuid4()}/manifest.yaml"
 
@@ -63,6 +66,9 @@ BAD_FIELDS = {
     "metadata NUL": Refused({"name": "x", "metadata": {"a": "\0"}}, 422, ("metadata.a",)),
     "metadata pair, value": Refused({"name": "x", "metadata": {"key": "a", "value": 1}}, 422, ("metadata.a",)),
     "metadata pair, key": Refused({"name": "x", "metadata": {"key": ["a"], "value": "b"}}, 422, ("metadata.key",)),
+    "nightly": Refused({"name": "x", "nightly": True}, 422, ("nightly",)),
+    "digest": Refused({"name": "x", "customization_digest": "x"}, 422, ("customization_digest",)),
+    "failures": Refused({"name": "x", "nightly_failures": -1}, 422, ("nightly_failures",)),
     "link unknown": Refused({"name": "x", "link": {"path": MISSING, "size": 1}}, 422, ("link.size",)),
     "link type": Refused({"name": "x", "link": {"path": MISSING, "type": "http"}}, 422, ("link.type",)),
     "link path": Refused({"name": "x", "link": {"type": "s3"}}, 422, ("link.path",)),
@@ -186,6 +192,9 @@ def test_every_field(api: httpx.Client, tasks: httpx.Client, stored: str) -> Non
         "pinned": True,
         "kernels": ["6.1.0-40-amd64"],
         "package_count": 165,
+        "customization_digest": "0" * 64,
+        "nightly": True,
+        "nightly_failures": 1,
     }
     image = make(tasks, **given)
     assert_new(image, given)
@@ -282,6 +291,7 @@ CHANGES: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
     "name": ({"name": "another"}, {"name": "another"}),
     "arch": ({"arch": "aarch64"}, {"arch": "aarch64"}),
     "pinned": ({"pinned": True}, {"pinned": True}),
+    "not nightly": ({"nightly": False}, {"nightly": False}),
     "checked": ({"checked": "2026-11-01T02:00:00+01:00"}, {"checked": "2026-11-01T01:00:00Z"}),
     "set": ({"metadata": {"operation": "set", "key": "b", "value": "2"}}, {"metadata": {"a": "1", "b": "2"}}),
     "set again": ({"metadata": {"operation": "set", "key": "a", "value": "2"}}, {"metadata": {"a": "2"}}),
@@ -314,6 +324,7 @@ BAD_CHANGES = {
     "metadata with more": Refused(
         {"metadata": {"operation": "remove", "key": "a", "all": True}}, 422, ("metadata.all",)
     ),
+    "nightly": Refused({"nightly": True}, 422, ("nightly",)),
     "good change, bad link": Refused({"arch": "aarch64", "link": {"path": MISSING}}, 422, ("link",)),
 }
 

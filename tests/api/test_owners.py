@@ -23,8 +23,9 @@ OWNED: dict[type[BaseModel], set[str]] = {
     RecipePatch: {"nightly_failures"},
     ImageIn: {
         *("job_id", "source_image_id", "source_recipe_id", "changes", "checked", "kernels", "package_count"),
+        *("customization_digest", "nightly_failures"),
     },
-    ImagePatch: {"checked"},
+    ImagePatch: {"checked", "nightly_failures"},
     PublicKeyIn: set(),
     ShellIn: set(ShellIn.model_fields),
 }

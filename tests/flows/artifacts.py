@@ -18,6 +18,8 @@ MEDIA_TYPES = {
     "application/vnd.cray.image.initrd": "initrd",
     "application/vnd.cray.image.parameters.boot": "boot_parameters",
     "text/vnd.ims.image.changes": "changes.txt",
+    "application/vnd.ims.image.customization+json": "customization.json",
+    "application/vnd.ims.image.playbook+gzip": "playbook.tar.gz",
     "application/vnd.ims.image.provenance+json": "provenance.json",
     "application/vnd.cyclonedx+json": "sbom.cdx.json",
     "application/vnd.ims.image.files": "files.jsonl.gz",

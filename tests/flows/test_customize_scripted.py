@@ -13,6 +13,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
+from ims.recipes.build_inputs import file_digest
 from ims.storage.objects import ObjectName
 from tests.flows.artifacts import fetch, unpack
 from tests.flows.leftovers import Leftovers
@@ -98,6 +99,8 @@ def test_script(service: Service, small: dict[str, Any], tmp_path: Path) -> None
     }
     assert (made["package_count"], made["kernels"]) == (0, [])  # the image has no package manager
     files = fetch(service, made, tmp_path)
+    assert json.loads(files["customization.json"].read_text())["parameters"]["script"] == SCRIPT
+    assert file_digest(files["customization.json"]) == made["customization_digest"]
     with gzip.open(files["files.jsonl.gz"], "rt") as lines:
         listed = {json.loads(line)["path"] for line in lines}
     assert "/etc/issue" in listed
@@ -129,6 +132,7 @@ def test_playbook(service: Service, small: dict[str, Any], tmp_path: Path) -> No
     assert "TASK [Say hello]" in log_of(service, job, "run_script")
     assert job["changes"]["files_changed"]["first"] == ["/etc/motd"]
     files = fetch(service, service.client.get(f"images/{job['resultant_image_id']}"), tmp_path)
+    assert json.loads(files["customization.json"].read_text())["playbook"] == file_digest(files["playbook.tar.gz"])
     assert (unpack(files["rootfs"], tmp_path / "root") / "etc/motd").read_text() == "by ansible\n"
 
 

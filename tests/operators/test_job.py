@@ -183,6 +183,7 @@ def test_save_image_record(api: FakeApi) -> None:
         name="site-1",
         arch="x86_64",
         manifest={"path": "s3://boot-images/i1/manifest.yaml", "etag": "etag-1"},
+        uploads=[{"artifacts": [uploaded("customization.json", manifest.CUSTOMIZATION)]}],
         origin={"source_recipe_id": "r1"},
     )
     assert task.execute(make_context())["id"] == "i1"
@@ -195,6 +196,7 @@ def test_save_image_record(api: FakeApi) -> None:
                 "arch": "x86_64",
                 "link": {"type": "s3", "path": "s3://boot-images/i1/manifest.yaml", "etag": "etag-1"},
                 "job_id": RUN_ID,
+                "customization_digest": "1" * 64,
                 "source_recipe_id": "r1",
             },
         )

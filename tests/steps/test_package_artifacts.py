@@ -16,9 +16,11 @@ from typing import Any
 
 import pytest
 
+from ims.builder import customization
 from ims.builder.splicing import HEAD
 from ims.builder.squashfs import make_rootfs
 from ims.errors import ImsError, InputError, PermanentError
+from ims.recipes.build_inputs import file_digest
 from ims.steps import package_artifacts
 from ims.steps.artifacts import Base, Batch, PackedArtifact
 from ims.steps.package_artifacts import Input, boot_files, run
@@ -26,6 +28,7 @@ from ims.storage import manifest
 from ims.storage.splicing import MIN_KEPT
 from ims.workspace import Workspace
 from tests.images.trees import snapshot
+from tests.test_customization import MADE
 
 TIME = 1_700_000_000
 CAPABILITY = bytes.fromhex("0100000200200000000000000000000000000000")  # cap_net_raw=ep
@@ -301,3 +304,25 @@ def test_base_of_the_rootfs_is_checked(tmp_path: Path, monkeypatch: pytest.Monke
         return
     with pytest.raises(PermanentError, match="an artifact that it did not make"):
         package_artifacts.check_result([Batch(artifacts=[rootfs])], packing)
+
+
+@pytest.mark.parametrize("replaced_by", [None, "a file", "a link"])
+def test_playbook_is_kept(tmp_path: Path, replaced_by: str | None) -> None:
+    """The archive becomes an artifact, unless a program of the job replaced it after it ran."""
+    workspace = Workspace(tmp_path)
+    workspace.playbook_archive.write_text("a playbook")
+    customization.note(workspace, MADE.model_copy(update={"playbook": file_digest(workspace.playbook_archive)}))
+    if replaced_by is not None:
+        workspace.playbook_archive.unlink()
+        if replaced_by == "a link":
+            workspace.playbook_archive.symlink_to("/dev/zero")
+        else:
+            workspace.playbook_archive.write_text("another playbook")
+        with pytest.raises(PermanentError, match="replaced the archive"):
+            package_artifacts.kept_inputs(workspace)
+        return
+    kept = package_artifacts.kept_inputs(workspace)
+    assert [(item.name, item.type) for item in kept] == [
+        ("customization.json", manifest.CUSTOMIZATION),
+        ("playbook.tar.gz", manifest.PLAYBOOK),
+    ]

@@ -22,7 +22,7 @@ from ims.workspace import Workspace
 log = logging.getLogger(__name__)
 
 # The Debian packages of the programs that build an image.
-_TOOLS = {"apt": ("apt", "dpkg"), "zypper": ("zypper", "rpm"), "": ("dnf", "rpm")}
+_TOOLS = {"apt": ("apt", "dpkg"), "zypper": ("zypper", "rpm"), "": ("dnf", "rpm"), "none": ()}
 
 
 def collect(recipe: RenderedRecipe, arch: str, boot_files: Mapping[str, str | None]) -> BuildInputs:
@@ -49,7 +49,10 @@ def certificate_digest(certificate: Path, places: Sequence[str]) -> str:
 
 
 def builder_versions(package_manager: str) -> dict[str, str]:
-    """The versions of the programs that build an image, and the settings that change the image."""
+    """The versions of the programs that build an image, and the settings that change the image.
+
+    The package manager is `none` if the image is customized.
+    """
     tools = (*_TOOLS.get(package_manager, _TOOLS[""]), "squashfs-tools")
     query = ["dpkg-query", "--show", "--showformat", "${Package} ${Version}\\n", *tools]
     done = subprocess.run(query, capture_output=True, text=True, check=False)

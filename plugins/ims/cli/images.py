@@ -141,13 +141,20 @@ def update(
     pinned: Annotated[
         Truth | None, typer.Option(help="Whether retention must keep the image.", case_sensitive=False)
     ] = None,
+    nightly: Annotated[
+        Truth | None,
+        typer.Option(
+            help="Whether nights repeat its script or playbook. True also resumes a paused image.", case_sensitive=False
+        ),
+    ] = None,
     _format: FormatOption = None,
 ) -> None:
     """Change an image. A link can be set only once."""
     metadata = given(operation=metadata_operation, key=metadata_key, value=metadata_value)
     if metadata and not (metadata_operation and metadata_key):
         raise InputError("a label needs a name and an operation", "Give --metadata-operation and --metadata-key")
-    fields = given(name=name, arch=arch, link=link.link(), metadata=metadata or None, pinned=truth(pinned))
+    fields = given(name=name, arch=arch, link=link.link(), metadata=metadata or None)
+    fields |= given(pinned=truth(pinned), nightly=truth(nightly))
     change(IMAGES, identity, fields)
 
 

@@ -86,7 +86,7 @@ IMAGES = Resource(
     "images",
     "image",
     ("id", "name", "created", "recipe", "packages", "pinned"),
-    ("arch", "kernels", "job_id", "source_image_id", "metadata"),
+    ("arch", "kernels", "job_id", "source_image_id", "nightly", "metadata"),
 )
 PUBLIC_KEYS = Resource("public-keys", "public key", ("id", "name", "created"))
 

@@ -15,7 +15,7 @@ from ims.operators.base import ImsOperator, workspace_of
 from ims.runtime.choice import runtime
 from ims.settings import settings
 from ims.steps.artifacts import Upload
-from ims.storage.manifest import MANIFEST_NAME, write_manifest
+from ims.storage.manifest import CUSTOMIZATION, MANIFEST_NAME, write_manifest
 from ims.storage.objects import ObjectName
 
 
@@ -129,11 +129,11 @@ class WriteManifestOperator(ImsOperator):
 class SaveImageRecordOperator(ImsOperator):
     """Registers the image under the id that its artifacts were uploaded with.
 
-    `manifest` is the result of WriteManifestOperator. `origin` are more fields of the image record, such as
-    `source_recipe_id` or `changes`.
+    `manifest` is the result of WriteManifestOperator, `uploads` are those of `upload_artifacts`. `origin` are more
+    fields of the image record, such as `source_recipe_id` or `changes`.
     """
 
-    template_fields = (*ImsOperator.template_fields, "image_id", "name", "arch", "manifest", "origin")
+    template_fields = (*ImsOperator.template_fields, "image_id", "name", "arch", "manifest", "uploads", "origin")
 
     def __init__(
         self,
@@ -142,6 +142,7 @@ class SaveImageRecordOperator(ImsOperator):
         name: Any,
         arch: Any,
         manifest: Any,
+        uploads: Any,
         origin: dict[str, Any] | None = None,
         **arguments: Any,
     ) -> None:
@@ -150,6 +151,7 @@ class SaveImageRecordOperator(ImsOperator):
         self.name = name
         self.arch = arch
         self.manifest = manifest
+        self.uploads = uploads
         self.origin = origin or {}
 
     def perform(self, context: Context) -> dict[str, Any]:
@@ -159,8 +161,15 @@ class SaveImageRecordOperator(ImsOperator):
             "arch": self.arch,
             "link": {"type": "s3", **self.manifest},
             "job_id": job_id(str(context["run_id"])),
+            "customization_digest": self._customization_digest(),
             **self.origin,
         }
         record: dict[str, Any] = api_client().call("PUT", f"images/{self.image_id}", json=fields)
         self.log.info("registered image %s: %s", record["id"], self.manifest["path"])
         return record
+
+    def _customization_digest(self) -> str | None:
+        """The SHA-256 of the build inputs, if a script or a playbook made the image."""
+        uploads = (Upload.model_validate(upload) for upload in self.uploads)
+        artifacts = (artifact for upload in uploads for artifact in upload.artifacts)
+        return next((artifact.sha256 for artifact in artifacts if artifact.type == CUSTOMIZATION), None)

@@ -34,6 +34,7 @@ def publish_image(job: BaseOperator, package: BaseOperator, origin: dict[str, An
         name=XComArg(job, "image_name"),
         arch=arch,
         manifest=manifest.output,
+        uploads=XComArg(upload),
         origin=origin,
     )
     close = CloseWorkspaceOperator(task_id="close_workspace", image_id=image_id)

@@ -14,12 +14,13 @@ from ims.records.models import Image, Recipe
 def lineage_of_image(image: Image, recipes: Mapping[str, Recipe], *, all_images: bool = False) -> Lineage | None:
     """The lineage that an image belongs to; None if it was not built from a recipe.
 
-    With `all_images`, images that were not built from a recipe form a lineage with those of the same name.
+    Images that were not built from a recipe form a lineage with those of the same name, if nights make them again
+    or with `all_images`.
     """
     source = image.source_recipe_id
     if source is not None:
         return lineage_of(recipes[source]) if source in recipes else (source,)
-    return ("", image.name, image.arch) if all_images else None
+    return ("", image.name, image.arch) if all_images or image.nightly else None
 
 
 def images_by_lineage(

@@ -122,6 +122,10 @@ class Image(Linked, Record):
     # When a plan last found that a new build of the recipe would produce the same image.
     checked: Mapped[datetime | None] = mapped_column(UtcDateTime, default=None)
     pinned: Mapped[bool] = mapped_column(default=False, server_default=false())
+    # The SHA-256 of the build inputs, if a script or a playbook made the image.
+    customization_digest: Mapped[str | None] = mapped_column(String(64), default=None)
+    nightly: Mapped[bool] = mapped_column(default=False, server_default=false())
+    nightly_failures: Mapped[int] = mapped_column(default=0, server_default="0")
     kernels: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True), default=None)
     package_count: Mapped[int | None] = mapped_column(default=None)
     packages: Mapped[list[ImagePackage]] = relationship(cascade="all, delete-orphan", passive_deletes=True)

@@ -77,6 +77,15 @@ class Records:
             raise MissingError(f"there is no image of the recipe {recipe.name} ({recipe.id})")
         return image
 
+    def is_line_nightly(self, image: Image) -> bool:
+        """Whether the newest image of the line that a customized image will continue is marked for nights."""
+        same = (Image.name == image.name, Image.arch == image.arch, Image.source_recipe_id.is_(None))
+        newest = (
+            select(Image.nightly).where(Image.deleted.is_(None), *same).order_by(Image.created.desc(), Image.id.desc())
+        )
+        with self._database.reading() as session:
+            return bool(session.scalars(newest.limit(1)).first())
+
     def packages(self, identity: str) -> Sequence[ImagePackage]:
         """Returns the packages of an image, by name. Raises MissingError if there is no image with that id."""
         order = (ImagePackage.name, ImagePackage.version, ImagePackage.arch)

@@ -106,6 +106,11 @@ def cache_key(store: ObjectStore, rootfs: Artifact) -> str:
     return hashlib.sha256(identity.encode()).hexdigest()
 
 
+def key_of(rootfs: Path) -> str:
+    """The key of a fetched rootfs."""
+    return rootfs.name.partition(".")[0]
+
+
 def grants(step: Input, store: ObjectStore) -> list[Grant]:
     """The step reads the manifest, its rootfs and the playbook. Raises MissingError or InputError, as the step does."""
     buckets = settings().buckets

@@ -13,6 +13,7 @@ from pydantic import ConfigDict
 from ims.builder import image_secrets, inputs, package_root
 from ims.builder.splicing import HEAD, splice_rootfs
 from ims.builder.squashfs import KIWI_FILES, make_rootfs
+from ims.customization import Customization
 from ims.errors import InputError, PermanentError
 from ims.files import is_plain
 from ims.images import site_ca
@@ -86,6 +87,7 @@ def run(step: Input) -> list[Batch]:
     check_result(batches, packing)
     if step.rootfs is not None:
         warn_of_lost_attributes(step.workspace)
+        batches[-1].artifacts.extend(kept_inputs(step.workspace))
     return batches
 
 
@@ -135,6 +137,25 @@ def _has_right_base(artifact: PackedArtifact, packing: Packing) -> bool:
         return False
     is_possible = MIN_KEPT <= base.kept <= packing.rootfs.stat().st_size and base.head == HEAD
     return is_possible and (base.url, base.path) == (packing.source, packing.rootfs)
+
+
+def kept_inputs(workspace: Workspace) -> list[PackedArtifact]:
+    """The build inputs of a customized image as artifacts. Outside of the sandbox, which could replace them.
+
+    Raises PermanentError if the archive is not that of the playbook that ran.
+    """
+    if not workspace.customization.exists():
+        return []
+    found = Customization.model_validate_json(workspace.customization.read_bytes())
+    kept = [_describe(workspace.customization, manifest.CUSTOMIZATION)]
+    if found.playbook is not None:
+        replaced = PermanentError("a program of the job replaced the archive of the playbook")
+        if not is_plain(workspace.playbook_archive):
+            raise replaced
+        kept.append(_describe(workspace.playbook_archive, manifest.PLAYBOOK))
+        if kept[-1].sha256 != found.playbook:
+            raise replaced
+    return kept
 
 
 def warn_of_lost_attributes(workspace: Workspace) -> None:

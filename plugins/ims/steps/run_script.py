@@ -9,6 +9,8 @@ from pathlib import Path
 
 from pydantic import Field
 
+from ims.builder import customization
+from ims.customization import Customization, Parameters
 from ims.errors import PermanentError
 from ims.network.policy import Access
 from ims.programs import run_logged
@@ -21,6 +23,7 @@ from ims.sandbox.overlay import Layers, mount_lower
 from ims.settings import settings
 from ims.shell import ansible, host_mounts, jail, sessions, tools
 from ims.shell.network import session_network
+from ims.steps.fetch_image import key_of
 from ims.steps.step import Step, StepInput
 from ims.steps.views import limits, view_of, view_of_sessions
 
@@ -35,21 +38,27 @@ MAX_REASON = 300
 class Input(StepInput):
     """`rootfs` is the squashfs of the image. Without a `script`, the fetched playbook runs.
 
-    The script or playbook is killed after `seconds`. It reaches what `network` allows.
+    The script or playbook is killed after `seconds`. It reaches what `network` allows. The other fields are parameters
+    of the job that become part of the build inputs.
     """
 
     rootfs: Path
     script: str | None
     seconds: int = Field(ge=1)
     network: Access = "open"
+    build_env_size: int | None = None
+    kernel_file_name: str | None = None
+    initrd_file_name: str = "initrd"
+    kernel_parameters_file_name: str = "kernel-parameters"
 
 
 def run(step: Input) -> None:
-    """Leaves the changes in `changes/upper`. Each try starts from the original image.
+    """Leaves the changes in `changes/upper` and notes the build inputs. Each try starts from the original image.
 
     Raises PermanentError if the script or the playbook fails, takes too long, or fills the disk.
     """
     workspace = step.workspace
+    customization.note(workspace, _build_inputs(step))
     if step.script is None:
         call(unpack_playbook, step, view_of(workspace), seconds=UNPACK_SECONDS)
         workspace.refuse_links()
@@ -66,6 +75,12 @@ def run(step: Input) -> None:
             else:
                 script = tools.add_script("script", step.script)
                 _run("the script", sessions.COMMAND, {"SSH_ORIGINAL_COMMAND": str(script)}, step, kill=box.kill)
+
+
+def _build_inputs(step: Input) -> Customization:
+    fields = step.model_dump(include=set(Parameters.model_fields))
+    parameters = Parameters(**fields, lease=step.seconds)
+    return customization.collect(key_of(step.rootfs), parameters, step.workspace.playbook_archive)
 
 
 def unpack_playbook(step: Input) -> None:

@@ -62,12 +62,15 @@ Labels = Annotated[dict[Key, Text], BeforeValidator(_pairs), AfterValidator(chec
 
 Kernels = Annotated[list[Annotated[Text, Field(max_length=255)]], Field(max_length=100)]
 PackageCount = Annotated[int, Field(ge=0, le=1_000_000)]
+FailedNights = Annotated[int, Field(ge=0, le=1_000_000)]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class ImageIn(RequestBody):
     """A new image. Its link names the manifest; `job_id` is the job that built it.
 
-    Only the service sets `job_id`, the sources, `changes`, `checked`, `kernels` and `package_count`.
+    Only the service sets `job_id`, the sources, `changes`, `checked`, `kernels`, `package_count`,
+    `customization_digest` and `nightly_failures`.
     """
 
     name: ImageName
@@ -75,6 +78,7 @@ class ImageIn(RequestBody):
     arch: Arch = "x86_64"
     metadata: Labels = Field(default_factory=dict)
     pinned: bool = False
+    nightly: bool = False
     job_id: Annotated[Identity | None, SERVICE] = None
     source_image_id: Annotated[Identity | None, SERVICE] = None
     changes: Annotated[Changes | None, SERVICE] = None
@@ -82,6 +86,8 @@ class ImageIn(RequestBody):
     checked: Annotated[Moment | None, SERVICE] = None
     kernels: Annotated[Kernels | None, SERVICE] = None
     package_count: Annotated[PackageCount | None, SERVICE] = None
+    customization_digest: Annotated[Digest | None, SERVICE] = None
+    nightly_failures: Annotated[FailedNights, SERVICE] = 0
 
 
 class MetadataChange(RequestBody):
@@ -100,14 +106,16 @@ class MetadataChange(RequestBody):
 
 
 class ImagePatch(PatchBody):
-    """The fields of an image that can be changed."""
+    """The fields of an image that can be changed. Setting `nightly` resets the count of failed nights."""
 
     name: ImageName | None = None
     link: ArtifactLink | None = None
     arch: Arch | None = None
     metadata: MetadataChange | None = None
     pinned: bool | None = None
+    nightly: bool | None = None
     checked: Annotated[Moment | None, SERVICE] = None
+    nightly_failures: Annotated[FailedNights | None, SERVICE] = None
 
 
 class ImageOut(RecordOut):
@@ -124,6 +132,11 @@ class ImageOut(RecordOut):
     pinned: bool
     kernels: list[str] | None
     package_count: int | None
+    customization_digest: str | None = Field(
+        description="SHA-256 of customization.json, if a script or a playbook made the image"
+    )
+    nightly: bool = Field(description="whether nights repeat the customization")
+    nightly_failures: int
 
 
 class DeletedImageOut(ImageOut):
@@ -141,7 +154,7 @@ def list_images(request: Request, response: Response, records: RecordsService, s
 @router.post("", status_code=201, dependencies=[may_write()], response_model=ImageOut)
 def create_image(body: ImageIn, records: RecordsService, store: StoreService) -> Image:
     """Register an image."""
-    return records.add(_image(body, store))
+    return records.add(_image(body, store, records))
 
 
 @router.get("/{id}", dependencies=[may_read()], response_model=ImageOut)
@@ -160,7 +173,7 @@ def put_image(
         fields = (known.name, known.arch, known.job_id, known.link_path)
         return fields == (body.name, body.arch, body.job_id, body.link.path if body.link else None)
 
-    return register(records, Image, identity, lambda: _image(body, store), is_same)
+    return register(records, Image, identity, lambda: _image(body, store, records), is_same)
 
 
 @router.patch("/{id}", dependencies=[may_write()], response_model=ImageOut)
@@ -171,6 +184,9 @@ def update_image(identity: Id, body: ImagePatch, records: RecordsService, store:
     linked = check_image_link(store, body.link) if body.link is not None and is_new else None
 
     def change(image: Image) -> None:
+        if body.nightly is not None:
+            _check_nightly(body.nightly, image.customization_digest)
+            image.nightly_failures = 0
         if body.link is not None and linked is not None:
             _link(image, body.link, linked)
         for field, value in body.model_dump(exclude={"link", "metadata"}, exclude_none=True).items():
@@ -181,11 +197,20 @@ def update_image(identity: Id, body: ImagePatch, records: RecordsService, store:
     return records.change(Image, identity, change)
 
 
-def _image(body: ImageIn, store: StoreService) -> Image:
+def _image(body: ImageIn, store: StoreService, records: RecordsService) -> Image:
+    _check_nightly(body.nightly, body.customization_digest)
     image = Image(**body.model_dump(exclude={"link", "metadata"}), labels=body.metadata)
+    if image.customization_digest is not None and not image.nightly:
+        image.nightly = records.is_line_nightly(image)
     if body.link is not None:
         _link(image, body.link, check_image_link(store, body.link))
     return image
+
+
+def _check_nightly(nightly: bool, customization_digest: str | None) -> None:
+    """Raises FieldError if an image is marked whose customization cannot be repeated."""
+    if nightly and customization_digest is None:
+        raise FieldError.of("nightly", "only an image that a script or a playbook made can be made again at night")
 
 
 def _link(image: Image, link: ArtifactLink, linked: Linked) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import AfterValidator, Field
 
-from ims.api.catalog.images import ImageOut
+from ims.api.catalog.images import FailedNights, ImageOut
 from ims.api.catalog.links import check_recipe_link, has_link, set_link
 from ims.api.catalog.listing import by_arch, page
 from ims.api.catalog.registration import register
@@ -60,9 +60,6 @@ class TemplateVariable(RequestBody):
 
     key: Annotated[Text, Field(min_length=1, max_length=255)]
     value: Annotated[Text, Field(max_length=65536), AfterValidator(_without_secrets)]
-
-
-FailedNights = Annotated[int, Field(ge=0, le=1_000_000)]
 
 
 class RecipeIn(RequestBody):
