@@ -88,6 +88,10 @@ BAD = {
     "unfinished": ("<image><preferences>", "config.xml is not XML"),
     "another document": ("<html/>", "its root is <html>"),
     "no package manager": ('<image name="test"><preferences/></image>', "names no <packagemanager>"),
+    "package manager that builds do not have": (
+        description("", manager="dnf5"),
+        "the package manager dnf5 is not supported",
+    ),
     "empty package manager": (description("", manager=" "), "names no <packagemanager>"),
     "document type": ("<!DOCTYPE image>" + description(""), "document type declaration"),
     "file of the machine": (
@@ -169,7 +173,7 @@ def test_large_description_is_refused(tmp_path: Path) -> None:
 URLS = {
     "rpm-md": ("zypper", "", "http://h/repo", "http://h/repo/repodata/repomd.xml"),
     "slash at the end": ("dnf4", "", "http://h/repo/", "http://h/repo/repodata/repomd.xml"),
-    "root of a server": ("dnf5", "", "https://h:8443", "https://h:8443/repodata/repomd.xml"),
+    "root of a server": ("dnf4", "", "https://h:8443", "https://h:8443/repodata/repomd.xml"),
     "query": ("zypper", "", "http://h/repo?a=1", "http://h/repo/repodata/repomd.xml?a=1"),
     "slash and query": ("zypper", "", "http://h/repo/?a=1/", "http://h/repo/repodata/repomd.xml?a=1/"),
     "fragment": ("zypper", "", "http://h/repo#part", "http://h/repo/repodata/repomd.xml"),

@@ -106,8 +106,9 @@ def test_packages_changed(now: list[Package], line: str) -> None:
 def test_unpredictable_packages_or_other_repositories() -> None:
     """The verdict is build if the packages of the last or of a new build are unknown, or the repositories differ."""
     assert "the recipe has <product>" in decide(BEFORE, other(**CHANGED), unknown).reason
-    doubted = decide(BEFORE.without_packages("a script"), other(**CHANGED), never)
-    assert (doubted.verdict, "a script" in doubted.reason) == ("build", True)
+    for now in (other(), other(**CHANGED), other(files="2")):
+        doubted = decide(BEFORE.without_packages("a script"), now, never)
+        assert (doubted.verdict, "a script" in doubted.reason) == ("build", True)
     more = other(repositories={"http://one": "1", "http://two": "1"})
     assert decide(BEFORE, more, never).reason == "the recipe has other repositories"
 
@@ -165,8 +166,9 @@ def test_a_skip_is_never_wrong(
     more = {} if repositories is None else {"repositories": repositories}
     now = before.without_packages("").model_copy(update={**changes, **more, "opaque": opaque})
     decision = decide(before, now, unknown if packages is None else lambda: packages)
-    same_packages = before.repositories == now.repositories or (
-        before.packages is not None and packages is not None and before.packages == now.with_packages(packages).packages
+    same_packages = before.packages is not None and (
+        before.repositories == now.repositories
+        or (packages is not None and before.packages == now.with_packages(packages).packages)
     )
     reusable = not opaque and same_packages and all(getattr(before, name) == getattr(now, name) for name in SAME)
     if decision.verdict == "skip":

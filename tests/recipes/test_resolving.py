@@ -108,9 +108,3 @@ def test_missing_package_or_repository(tmp_path: Path, manager: str) -> None:
         server.fail(404)
         with pytest.raises(UnknownPackagesError, match=r"404|All mirrors were tried"):
             names(request, tmp_path / "others")
-
-
-def test_unsupported_package_manager(tmp_path: Path) -> None:
-    """The error names it."""
-    with pytest.raises(UnknownPackagesError, match="pacman"):
-        names(PackageRequest("pacman", (), ("tool",), frozenset(), False), tmp_path)

@@ -59,7 +59,7 @@ def unpack(package: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("manager", ["zypper", "dnf4", "dnf5", "microdnf"])
+@pytest.mark.parametrize("manager", ["zypper", "dnf4"])
 def test_rpm_contains_the_certificate(
     tmp_path: Path, manager: str, private_ca: PrivateCA, use_certificate: pytest.MonkeyPatch
 ) -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from ims.builder.inputs import builder_versions, certificate_digest
+from ims.builder import programs
+from ims.builder.inputs import certificate_digest
 from ims.customization import Customization, Environment, Parameters
 from ims.recipes.build_inputs import file_digest
 from ims.settings import settings
@@ -16,7 +17,7 @@ def environment() -> Environment:
     own = settings()
     return Environment(
         ca_certificate=certificate_digest(own.ca_certificate_path, own.further_ca_files),
-        builder=builder_versions("none"),
+        builder=programs.versions(programs.NO_MANAGER),
     )
 
 

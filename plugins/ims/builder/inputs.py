@@ -4,25 +4,21 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import subprocess
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from ims.builder import programs
 from ims.builder.network import fetched_hosts
-from ims.errors import ConfigurationError
 from ims.images.packages import installed_packages, label
 from ims.images.site_ca import PACKAGE as CA_PACKAGE
-from ims.recipes.build_inputs import BuildInputs, file_digest, program_versions
+from ims.recipes.build_inputs import BuildInputs, file_digest
 from ims.recipes.metadata import index_digests
 from ims.recipes.reading import RenderedRecipe
 from ims.settings import settings
 from ims.workspace import Workspace
 
 log = logging.getLogger(__name__)
-
-# The Debian packages of the programs that build an image.
-_TOOLS = {"apt": ("apt", "dpkg"), "zypper": ("zypper", "rpm"), "": ("dnf", "rpm"), "none": ()}
 
 
 def collect(recipe: RenderedRecipe, arch: str, boot_files: Mapping[str, str | None]) -> BuildInputs:
@@ -34,7 +30,7 @@ def collect(recipe: RenderedRecipe, arch: str, boot_files: Mapping[str, str | No
     return BuildInputs(
         **recipe.digests.model_dump(),
         arch=arch,
-        builder=builder_versions(recipe.description.package_manager),
+        builder=programs.versions(recipe.description.package_manager),
         ca_certificate=certificate_digest(ca_certificate, settings().further_ca_files),
         boot_files=dict(boot_files),
         repositories=index_digests(recipe.description.repositories, ca_certificate),
@@ -46,20 +42,6 @@ def certificate_digest(certificate: Path, places: Sequence[str]) -> str:
     """A digest of the certificate and of the further places that it has in images."""
     digest = file_digest(certificate)
     return hashlib.sha256("\0".join((digest, *places)).encode()).hexdigest() if places else digest
-
-
-def builder_versions(package_manager: str) -> dict[str, str]:
-    """The versions of the programs that build an image, and the settings that change the image.
-
-    The package manager is `none` if the image is customized.
-    """
-    tools = (*_TOOLS.get(package_manager, _TOOLS[""]), "squashfs-tools")
-    query = ["dpkg-query", "--show", "--showformat", "${Package} ${Version}\\n", *tools]
-    done = subprocess.run(query, capture_output=True, text=True, check=False)
-    if done.returncode != 0:
-        raise ConfigurationError(f"programs that build images are missing: {done.stderr.strip()}", "Run: make setup")
-    versions = dict(line.split(" ") for line in done.stdout.splitlines())
-    return {**program_versions(), **versions, "squashfs_level": str(settings().squashfs_level)}
 
 
 def check_installed(workspace: Workspace) -> bool:

@@ -9,20 +9,18 @@ recipe, and only if it is not damaged. Files that no job claims may be removed a
 from __future__ import annotations
 
 import hashlib
-import importlib.metadata
 import logging
 import platform
-import shutil
 import subprocess
 from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
 from ims import cache
+from ims.builder.programs import versions
 from ims.files import move_untrusted
 from ims.recipes.archive import digest
 from ims.recipes.build_inputs import file_digest
-from ims.recipes.description import APT
 from ims.removal import remove
 from ims.sandbox.overlay import Layers
 from ims.workspace import Workspace
@@ -31,18 +29,13 @@ log = logging.getLogger(__name__)
 
 PROCEDURE = 3
 """The version of the procedure that installs packages. Raise it to make all cached package roots obsolete."""
-_PROGRAMS = {
-    APT: ("apt-get", "dpkg"),
-    **{"dnf4": ("dnf", "rpm"), "dnf5": ("dnf5", "rpm"), "microdnf": ("microdnf", "rpm"), "zypper": ("zypper", "rpm")},
-}
-"""By the name of the package manager, which comes from the recipe: it must not become the name of a program."""
 _SUFFIX = ".squashfs"
 _NOT_KEPT = "the package root is not kept for the next build: %s"
 
 
 def compute_key(description: Path, package_manager: str, packages_digest: str, ca_package: Path) -> str:
     """The key of everything that decides the content of a package root."""
-    parts = [str(PROCEDURE), platform.machine(), importlib.metadata.version("kiwi"), *_versions(package_manager)]
+    parts = [str(PROCEDURE), platform.machine(), *map(str, sorted(versions(package_manager).items()))]
     parts += [digest(description), file_digest(ca_package), packages_digest]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 
@@ -119,9 +112,3 @@ def save(lineage: str, key: str, workspace: Workspace) -> None:
     with cache.locked():
         for other in set(folder.glob(f"*{_SUFFIX}")) - cache.claimed() - {saved}:
             other.unlink(missing_ok=True)
-
-
-def _versions(package_manager: str) -> list[str]:
-    """The versions of the host's programs that install the first packages."""
-    found = filter(None, map(shutil.which, _PROGRAMS.get(package_manager, ())))
-    return [subprocess.run([name, "--version"], capture_output=True, text=True, check=True).stdout for name in found]

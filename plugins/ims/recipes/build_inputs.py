@@ -7,13 +7,11 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ims import __version__
 from ims.errors import InputError
 from ims.recipes import archive
 from ims.recipes.expansion import Expansion
@@ -104,8 +102,3 @@ def file_digest(path: Path) -> str:
     """The SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def program_versions() -> dict[str, str]:
-    """The versions of kiwi-ng and of this project."""
-    return {"ims": __version__, "kiwi": version("kiwi")}

@@ -17,11 +17,13 @@ from ims.recipes.expansion.selection import TRUE
 from ims.recipes.opaque import OBSERVED, opaque_inputs
 
 APT = "apt"
+PACKAGE_MANAGERS = (APT, "zypper", "dnf4")
 MAX_REPOSITORIES = 200
 MAX_PACKAGES = 20_000
 MAX_LOGINS = 1000
 MAX_WORD = 2048
 """Characters of an address, a name or a version."""
+MAX_SHOWN = 100
 
 _VARIABLE = re.compile(r"\$(?:\{(?P<name>\w+)\}|(?P<other>\w+))")
 
@@ -77,11 +79,16 @@ def redact(url: str) -> str:
 def read_description(root: etree._Element, network: str = "repositories") -> Description:
     """Read an expanded description, for builds with a network as in `.ims_recipe.yaml`.
 
-    Raises InputError if it names no package manager, or too much.
+    Raises InputError if it names no package manager that builds have, or too much.
     """
     manager = (root.findtext("preferences/packagemanager") or "").strip()
     if not manager:
         raise InputError("the description names no <packagemanager>", "Add one to <preferences>")
+    if manager not in PACKAGE_MANAGERS:
+        raise InputError(
+            f"the package manager {manager[:MAX_SHOWN]} is not supported",
+            f"Set <packagemanager> to {', '.join(PACKAGE_MANAGERS)}",
+        )
     description = Description(
         name=root.get("name", ""),
         version=(root.findtext("preferences/version") or "").strip(),

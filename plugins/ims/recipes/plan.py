@@ -45,22 +45,20 @@ def decide(before: BuildInputs | None, now: BuildInputs, resolve: Resolve) -> De
         return Decision(
             verdict="build", reason=f"it is unknown what changed: {'; '.join(now.opaque[:3])}", differs=differs
         )
+    if before.packages is None:
+        return Decision(
+            verdict="build", reason=f"the packages of the last build are unknown: {before.unknown}", differs=differs
+        )
+    if set(before.repositories) != set(now.repositories):
+        return Decision(verdict="build", reason="the recipe has other repositories", differs=differs)
     if "repositories" in differs:
-        return _by_packages(before, now, resolve, differs)
+        return _by_packages(before.packages, now, resolve, differs)
     return _unchanged(differs)
 
 
-def _by_packages(before: BuildInputs, now: BuildInputs, resolve: Resolve, differs: list[str]) -> Decision:
-    if set(before.repositories) != set(now.repositories):
-        return Decision(verdict="build", reason="the recipe has other repositories", differs=differs)
-    if before.packages is None:
-        return Decision(
-            verdict="build",
-            reason=f"repositories changed, and the packages of the last build are unknown: {before.unknown}",
-            differs=differs,
-        )
+def _by_packages(before: Sequence[Package], now: BuildInputs, resolve: Resolve, differs: list[str]) -> Decision:
     try:
-        delta = package_delta(before.packages, now.with_packages(resolve()).packages or ())
+        delta = package_delta(before, now.with_packages(resolve()).packages or ())
     except UnknownPackagesError as error:
         return Decision(
             verdict="build",

@@ -22,6 +22,7 @@ from ims.steps.step import Step, StepInput
 from ims.storage.manifest import MAX_BYTES as MAX_MANIFEST
 from ims.storage.manifest import PROVENANCE, read_manifest
 from ims.storage.objects import ObjectName, ObjectStore
+from ims.storage.presence import find_damage
 from ims.storage.sessions import READ, Grant, of_buckets
 from ims.workspace import Workspace
 
@@ -109,13 +110,16 @@ def _decide(store: ObjectStore, recipe: RecipeToPlan, step: Input, workspace: Wo
 
 
 def _inputs_of_newest_image(store: ObjectStore, recipe: RecipeToPlan) -> tuple[BuildInputs | None, str]:
-    """The build inputs of the newest image, or None and the reason that they are unknown."""
+    """The build inputs of the newest image, or None and the reason that they are unknown or that it is damaged."""
     if recipe.manifest is None:
         return None, "the recipe has no image yet"
     buckets = settings().buckets
     try:
         name = ObjectName.parse(recipe.manifest, buckets)
-        found = read_manifest(store.read_bytes(name, MAX_MANIFEST), name, buckets).of_type(PROVENANCE)
+        manifest = read_manifest(store.read_bytes(name, MAX_MANIFEST), name, buckets)
+        if (damage := find_damage(store, manifest)) is not None:
+            return None, f"the newest image is not complete: {damage}"
+        found = manifest.of_type(PROVENANCE)
         if len(found) != 1:
             return None, "the newest image does not state its build inputs"
         return BuildInputs.read(store.read_bytes(ObjectName.parse(found[0].link.path), MAX_BYTES)), ""

@@ -15,22 +15,17 @@ from ims.recipes.description import APT
 from ims.recipes.package_request import MissingPackagesError, PackageRequest, UnknownPackagesError
 from ims.recipes.resolving import apt, rpm
 
-_RPM = ("zypper", "dnf4", "dnf5", "microdnf")
-
 
 def resolve(request: PackageRequest, folder: Path, certificates: Path) -> list[Package]:
     """The packages that would be installed into an empty root.
 
     `folder` stores the indexes of the repositories for the next call. Only one process at a time may use it.
     `certificates` is the bundle of trusted CA certificates.
-    Raises MissingPackagesError if no repository has a requested package, and UnknownPackagesError if the solver fails
-    or the package manager is not supported.
+    Raises MissingPackagesError if no repository has a requested package, and UnknownPackagesError if the solver fails.
     """
     if request.package_manager == APT:
         return apt.resolve(request, folder, certificates)
-    if request.package_manager in _RPM:
-        return rpm.resolve(request, folder, certificates)
-    raise UnknownPackagesError(f"the package manager {request.package_manager} is not supported")
+    return rpm.resolve(request, folder, certificates)
 
 
 class Query(BaseModel):
