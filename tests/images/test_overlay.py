@@ -166,6 +166,16 @@ def test_packages_of_dpkg(image: Mounted) -> None:
     assert "package upgraded: bash:amd64 5.1 -> 5.2" in list(found.lines())
 
 
+def test_damaged_packages(image: Mounted) -> None:
+    """If the packages of one side are unknown, so are their changes. Those of files are known."""
+    (image.root / "var/lib/dpkg/status").write_text("Version: 1\n")
+    found = image.compare()
+    summary = found.summary()
+    assert (summary.packages_added, summary.packages_removed, summary.packages_upgraded) == (None, None, None)
+    assert summary.files_changed.first == ["/var/lib/dpkg/status"]
+    assert list(found.lines())[-1].startswith("packages unknown: /var/lib/dpkg/status is damaged")
+
+
 def test_packages_of_rpm(tmp_path: Path) -> None:
     """The host's rpm reads them, and the database of the image is not changed."""
     spec = tmp_path / "p.spec"

@@ -11,6 +11,7 @@ from pathlib import Path
 from ims.builder import programs
 from ims.builder.network import fetched_hosts
 from ims.images.packages import installed_packages, label
+from ims.images.root import UnreadableError
 from ims.images.site_ca import PACKAGE as CA_PACKAGE
 from ims.recipes.build_inputs import BuildInputs, file_digest
 from ims.recipes.metadata import index_digests
@@ -53,7 +54,11 @@ def check_installed(workspace: Workspace) -> bool:
     inputs = _predicted(workspace)
     if inputs is None or inputs.packages is None:
         return False
-    predicted, found = _count_predicted(inputs), _count_installed(workspace.image_root)
+    try:
+        predicted, found = _count_predicted(inputs), _count_installed(workspace.image_root)
+    except UnreadableError as error:
+        workspace.package_mismatch.write_text(_explain_unknown(error))
+        return False
     if mismatch := sorted([*(found - predicted), *(predicted - found)]):
         workspace.package_mismatch.write_text(_explain(mismatch))
     return not mismatch
@@ -73,9 +78,11 @@ def final_inputs(workspace: Workspace) -> BuildInputs | None:
         return inputs
     if workspace.package_mismatch.exists():
         return inputs.without_packages(workspace.package_mismatch.read_text())
-    if unexpected := sorted(_count_installed(workspace.image_root) - _count_predicted(inputs)):
-        return inputs.without_packages(_explain(unexpected))
-    return inputs
+    try:
+        unexpected = sorted(_count_installed(workspace.image_root) - _count_predicted(inputs))
+    except UnreadableError as error:
+        return inputs.without_packages(_explain_unknown(error))
+    return inputs.without_packages(_explain(unexpected)) if unexpected else inputs
 
 
 def predicted_checksums(workspace: Workspace) -> frozenset[str]:
@@ -91,7 +98,14 @@ def _predicted(workspace: Workspace) -> BuildInputs | None:
 
 
 def _explain(mismatch: Sequence[str]) -> str:
-    reason = f"the image contains other packages than predicted: {', '.join(mismatch[:3])}"
+    return _log(f"the image contains other packages than predicted: {', '.join(mismatch[:3])}")
+
+
+def _explain_unknown(error: UnreadableError) -> str:
+    return _log(f"it is unknown which packages were installed: {error.reason}")
+
+
+def _log(reason: str) -> str:
     log.info("the packages of the next build cannot be predicted: %s", reason)
     return reason
 
@@ -103,7 +117,10 @@ def _count_predicted(inputs: BuildInputs) -> Counter[str]:
 
 
 def _count_installed(root: Path) -> Counter[str]:
-    """The packages of an image root, except the package of the site's CA, which no repository has."""
+    """The packages of an image root, except the package of the site's CA, which no repository has.
+
+    Raises UnreadableError if they are unknown.
+    """
     return Counter(
         f"{name} {version}"
         for name, versions in installed_packages(root).items()

@@ -6,15 +6,16 @@ import filecmp
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel
 
 from ims.images.attributes import OVERLAY_PREFIX, extended_attributes
-from ims.images.packages import DPKG, RPM, Packages, installed_packages
-from ims.images.root import printable
+from ims.images.packages import DPKG, Packages, installed_packages
+from ims.images.root import UnreadableError, printable
+from ims.images.rpm import FOLDERS
 from ims.images.tree import VOLATILE, names, walk
 
 FIRST = 20
@@ -29,19 +30,22 @@ class Names(BaseModel):
 
 
 class Changes(BaseModel):
-    """A summary of the changes that is short enough for a record. Folders end in a slash."""
+    """A summary of the changes that is short enough for a record. Folders end in a slash.
+
+    Packages are null if they are unknown: a package database of the image cannot be read.
+    """
 
     files_added: Names
     files_changed: Names
     files_removed: Names
-    packages_added: Names
-    packages_removed: Names
-    packages_upgraded: Names
+    packages_added: Names | None
+    packages_removed: Names | None
+    packages_upgraded: Names | None
 
 
 @dataclass(frozen=True)
 class Difference:
-    """All changes."""
+    """All changes. `unknown` says why the changes of packages are unknown."""
 
     files_added: list[str] = field(default_factory=list)
     files_changed: list[str] = field(default_factory=list)
@@ -49,17 +53,24 @@ class Difference:
     packages_added: list[str] = field(default_factory=list)
     packages_removed: list[str] = field(default_factory=list)
     packages_upgraded: list[str] = field(default_factory=list)
+    unknown: str = ""
 
     def summary(self) -> Changes:
         """The number of names in each list, and the first of them."""
-        named = {name: Names(count=len(found), first=found[:FIRST]) for name, found in vars(self).items()}
-        return Changes(**named)
+        named = {name: Names(count=len(found), first=found[:FIRST]) for name, found in self._known().items()}
+        return Changes(**{**dict.fromkeys(Changes.model_fields), **named})
 
     def lines(self) -> Iterator[str]:
         """All changes as lines of text: `file added: /etc/motd`, `package upgraded: bash:amd64 5.1 -> 5.2`."""
-        for name, found in vars(self).items():
+        for name, found in self._known().items():
             kind, _, what = name.partition("_")
             yield from (f"{kind.removesuffix('s')} {what}: {item}" for item in found)
+        if self.unknown:
+            yield f"packages unknown: {self.unknown}"
+
+    def _known(self) -> dict[str, list[str]]:
+        lists = {name: found for name, found in vars(self).items() if isinstance(found, list)}
+        return {name: found for name, found in lists.items() if not (self.unknown and name.startswith("packages_"))}
 
 
 def compare(lower: Path, upper: Path, merged: Path) -> Difference:
@@ -77,8 +88,11 @@ def compare(lower: Path, upper: Path, merged: Path) -> Difference:
             _compare_folder_only(found, lower / name, upper / name, f"/{name}")
         else:
             _run(_compare(found, _present(lower / name), upper / name, merged / name, f"/{name}"))
-    if any(os.path.lexists(upper / path) for path in (DPKG, *RPM)):
-        _compare_packages(found, installed_packages(lower), installed_packages(merged))
+    if any(os.path.lexists(upper / path) for path in (DPKG, *FOLDERS)):
+        try:
+            _compare_packages(found, installed_packages(lower), installed_packages(merged))
+        except UnreadableError as error:
+            return replace(found, unknown=error.reason)
     return found
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ims.images.packages import Package, read_packages
-from ims.images.root import read_inside, resolve_inside
+from ims.images.root import UnreadableError, read_inside, resolve_inside
 
 OS_RELEASE = ("etc/os-release", "usr/lib/os-release")
 MODULES = ("lib/modules", "usr/lib/modules")
@@ -17,18 +17,26 @@ _WORD = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 @dataclass(frozen=True)
 class Inventory:
-    """The content of an image. `system` and `system_version` are ID and VERSION_ID of os-release, or empty."""
+    """The content of an image. `system` and `system_version` are ID and VERSION_ID of os-release, or empty.
 
-    packages: list[Package] = field(default_factory=list)
+    `packages` is None if they are unknown, and `unknown` says why.
+    """
+
+    packages: list[Package] | None = field(default_factory=list)
     kernels: list[str] = field(default_factory=list)
     system: str = ""
     system_version: str = ""
+    unknown: str = ""
 
 
 def read_inventory(root: Path) -> Inventory:
-    """The inventory of an image root. The list of packages is empty if it has no package manager."""
-    release = _os_release(root)
-    return Inventory(read_packages(root), read_kernels(root), release.get("ID", ""), release.get("VERSION_ID", ""))
+    """The inventory of an image root. Raises InputError if it has too many packages."""
+    release, unknown = _os_release(root), ""
+    try:
+        packages: list[Package] | None = read_packages(root)
+    except UnreadableError as error:
+        packages, unknown = None, error.reason
+    return Inventory(packages, read_kernels(root), release.get("ID", ""), release.get("VERSION_ID", ""), unknown)
 
 
 def read_kernels(root: Path) -> list[str]:

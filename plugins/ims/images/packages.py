@@ -2,32 +2,22 @@
 
 from __future__ import annotations
 
-import logging
 import re
-import shutil
-import subprocess
-import tempfile
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
 from ims.errors import InputError
-from ims.images.root import read_inside, resolve_inside
-
-log = logging.getLogger(__name__)
+from ims.images import rpm
+from ims.images.root import UnreadableError, printable, read_inside, resolve_inside
 
 DPKG = "var/lib/dpkg/status"
-RPM = ("usr/lib/sysimage/rpm", "var/lib/rpm")
 MAX_STATUS = 64 * 1024 * 1024
-MAX_RPM = 1024**3
-"""Bytes of the database of rpm."""
-MAX_QUERY = 256 * 1024 * 1024
-"""Bytes that rpm may print or write."""
-QUERY_SECONDS = 300
 MAX_PACKAGES = 20_000
 MAX_COPYRIGHT = 1024 * 1024
 MAX_LICENSE = 4096
+_SHOWN = 100
 
 Packages = dict[str, str]
 """Versions by package and architecture. Versions that are installed side by side are separated by commas."""
@@ -49,20 +39,24 @@ class Package(NamedTuple):
 
 
 def read_packages(root: Path) -> list[Package]:
-    """All packages of an image root, sorted. Returns an empty list if it has no package manager.
+    """All packages of an image root, sorted.
 
+    Raises UnreadableError if they are unknown: the image has no database, or one that cannot be read completely.
     Raises InputError if there are too many.
     """
-    found = sorted({*_dpkg(root), *_rpm(root)})
+    found = sorted(set(_read(root)))
     if len(found) > MAX_PACKAGES:
         raise InputError(f"the image has {len(found)} packages, more than {MAX_PACKAGES}")
     return found
 
 
 def installed_packages(root: Path) -> Packages:
-    """The versions of all packages of an image root by the label of the package, see `label`."""
+    """The versions of all packages of an image root by the label of the package, see `label`.
+
+    Raises UnreadableError if they are unknown.
+    """
     versions = defaultdict(set)
-    for package in [*_dpkg(root, licenses=False), *_rpm(root)]:
+    for package in _read(root, licenses=False):
         versions[label(package.type, package.name, package.arch)].add(package.version)
     return {name: ", ".join(sorted(versions[name])) for name in sorted(versions)}
 
@@ -72,13 +66,31 @@ def label(kind: str, name: str, arch: str) -> str:
     return f"{name}:{arch}" if kind == "deb" else f"{name}.{arch}"
 
 
-def _dpkg(root: Path, *, licenses: bool = True) -> Iterator[Package]:
-    for paragraph in (read_inside(root, DPKG, MAX_STATUS) or "").split("\n\n"):
+def _read(root: Path, *, licenses: bool = True) -> list[Package]:
+    status, databases = resolve_inside(root, DPKG), rpm.find_databases(root)
+    if status is None and not databases:
+        raise UnreadableError("the image has no package database of dpkg or rpm")
+    if len(databases) > 1:
+        found = " and ".join(f"/{item.folder}/{item.path.name}" for item in databases)
+        raise UnreadableError(f"the image has several databases of rpm, and it is unknown which one is right: {found}")
+    packages = [] if status is None else list(_dpkg(root, status, licenses=licenses))
+    return [*packages, *(package for item in databases for package in _rpm(item))]
+
+
+def _dpkg(root: Path, status: Path, *, licenses: bool) -> Iterator[Package]:
+    if not status.is_file():
+        raise UnreadableError(f"/{DPKG} is not a file")
+    if (size := status.stat().st_size) > MAX_STATUS:
+        raise UnreadableError(f"/{DPKG} has {size} bytes, more than {MAX_STATUS}")
+    for paragraph in filter(str.strip, (read_inside(root, DPKG, MAX_STATUS) or "").split("\n\n")):
         # A line that continues a field starts with a space.
         lines = [line.partition(": ") for line in paragraph.splitlines() if not line.startswith(" ")]
         fields = {name: value for name, _, value in lines}
         name, version, arch = (fields.get(field, "") for field in ("Package", "Version", "Architecture"))
-        if fields.get("Status", "").endswith(" installed") and name and version and arch:
+        is_installed = fields.get("Status", "").endswith(" installed")
+        if not name or (is_installed and not (version and arch)):
+            raise UnreadableError(f"/{DPKG} is damaged at {printable(paragraph.strip()[:_SHOWN])}")
+        if is_installed:
             # If the version of the source differs, it follows in parentheses.
             source = fields.get("Source", name).partition(" ")[0]
             license_names = _debian_license(root, name) if licenses else ""
@@ -96,43 +108,9 @@ def _debian_license(root: Path, package: str) -> str:
     return ", ".join(names)[:MAX_LICENSE]
 
 
-def _rpm(root: Path) -> Iterator[Package]:
-    folder = next((found for name in RPM if (found := _non_empty_folder(root, name))), None)
-    if folder is None:
-        return
-    # SQLite writes even when it only reads, so rpm gets a copy.
-    with tempfile.TemporaryDirectory() as copy:
-        files = [file for file in folder.iterdir() if file.is_file() and not file.is_symlink()]
-        if (size := sum(file.stat().st_size for file in files)) > MAX_RPM:
-            raise InputError(f"the image's rpm database has {size} bytes, more than {MAX_RPM}")
-        for file in files:
-            shutil.copy(file, copy)
-        output = _query(copy)
-    for line in output.split("\n"):
+def _rpm(database: rpm.RpmDatabase) -> Iterator[Package]:
+    for line in rpm.query(database, _FORM).split("\n"):
         fields = line.split("\t", maxsplit=4)
         if len(fields) == 5 and all(fields[:3]) and fields[0] != "gpg-pubkey":
             name, version, arch, source, license_text = fields
             yield Package(name, version, arch, "rpm", source.rsplit("-", 2)[0], license_text[:MAX_LICENSE])
-
-
-def _query(database: str) -> str:
-    """What rpm says about the packages of a database. Logs a warning and returns nothing if rpm fails."""
-    query = ["rpm", "--dbpath", database, "--query", "--all", "--queryformat", _FORM]
-    with tempfile.TemporaryFile() as output:
-        # The limit of file sizes ends rpm if a hostile database makes it print without end.
-        limited = ["prlimit", f"--fsize={MAX_QUERY}", "--", *query]
-        try:
-            done = subprocess.run(limited, stdout=output, stderr=subprocess.PIPE, check=False, timeout=QUERY_SECONDS)
-        except subprocess.TimeoutExpired:
-            log.warning("the image's rpm database cannot be read within %d s", QUERY_SECONDS)
-            return ""
-        if done.returncode != 0:
-            log.warning("the image's rpm database cannot be read: %s", done.stderr.decode(errors="replace").strip())
-            return ""
-        output.seek(0)
-        return output.read().decode(errors="replace")
-
-
-def _non_empty_folder(root: Path, name: str) -> Path | None:
-    found = resolve_inside(root, name)
-    return found if found is not None and found.is_dir() and any(found.iterdir()) else None

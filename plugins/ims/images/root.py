@@ -6,7 +6,13 @@ import errno
 import os
 from pathlib import Path, PurePosixPath
 
+from ims.errors import ImsError
+
 _MAX_LINKS = 40
+
+
+class UnreadableError(ImsError):
+    """Something of an image cannot be read, so it is unknown."""
 
 
 def resolve_inside(root: Path, name: str) -> Path | None:

@@ -29,11 +29,16 @@ MAX_PACKAGES = 20_000
 MAX_KERNELS, MAX_KERNEL = 100, 255
 KERNEL = "ims:kernel"
 SOURCE = "ims:source"
+UNKNOWN = "ims:packages-unknown"
+_INCOMPLETE = [{"aggregate": "unknown", "assemblies": ["system"]}]
 _SCHEMA = "http://cyclonedx.org/schema/bom-1.6.schema.json"
 
 
 def write_sbom(inventory: Inventory) -> str:
-    """The SBOM of an inventory. The same inventory gives the same text."""
+    """The SBOM of an inventory. The same inventory gives the same text.
+
+    If the packages are unknown, the SBOM lists none and says so, for people and other programs (`compositions`).
+    """
     from cyclonedx.model import Property
     from cyclonedx.model.bom import BomMetaData
     from cyclonedx.model.component import Component, ComponentType
@@ -45,9 +50,13 @@ def write_sbom(inventory: Inventory) -> str:
         bom_ref="system",
     )
     about = BomMetaData(component=system, properties=[Property(name=KERNEL, value=item) for item in inventory.kernels])
+    if inventory.packages is None:
+        about.properties.add(Property(name=UNKNOWN, value=inventory.unknown))
     about.timestamp = None  # type: ignore[assignment]  # its default is the current time
     parts = {
-        url: _plain(_component(package, url)) for package in inventory.packages if (url := _url(package, inventory))
+        url: _plain(_component(package, url))
+        for package in inventory.packages or ()
+        if (url := _url(package, inventory))
     }
     # The library's own serializer searches a list for each component, which takes minutes for thousands of packages.
     document = {
@@ -57,6 +66,7 @@ def write_sbom(inventory: Inventory) -> str:
         "version": 1,
         "metadata": _plain(about),
         "components": [parts[key] for key in sorted(parts)],
+        **({"compositions": _INCOMPLETE} if inventory.packages is None else {}),
     }
     serial = uuid.uuid5(uuid.NAMESPACE_URL, json.dumps(document))
     return json.dumps({**document, "serialNumber": serial.urn}, indent=1)
@@ -76,7 +86,8 @@ def read_sbom(data: bytes, name: object) -> Inventory:
     kernels = {item.value for item in bom.metadata.properties if item.name == KERNEL}
     if len(kernels) > MAX_KERNELS or any(len(kernel) > MAX_KERNEL for kernel in kernels):
         raise InputError(f"the SBOM {name} lists over {MAX_KERNELS} kernels or names over {MAX_KERNEL} characters")
-    return Inventory(sorted(found.values()), sorted(kernels))
+    unknown = [item.value for item in bom.metadata.properties if item.name == UNKNOWN]
+    return Inventory(None if unknown else sorted(found.values()), sorted(kernels), unknown="".join(unknown[:1]))
 
 
 def _url(package: Package, inventory: Inventory) -> str:

@@ -19,8 +19,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path, PurePosixPath
 
 from ims.errors import ConfigurationError, ImsError, InputError
-from ims.images.packages import RPM
 from ims.images.root import follow_links, read_inside, resolve_inside
+from ims.images.rpm import FOLDERS
 from ims.removal import remove
 from ims.sandbox import box, kernel, shared, users
 from ims.sandbox.limits import Limits
@@ -127,7 +127,7 @@ class SessionView:
             (self.scratch / folder).mkdir(parents=True, exist_ok=True)
         (self.scratch / "tmp").chmod(0o1777)
         # Debian's rpm keeps its database in the home folder. Here it must use the database of the image.
-        database = next((name for name in RPM if resolve_inside(self.image_root, name)), RPM[-1])
+        database = next((name for name in FOLDERS if resolve_inside(self.image_root, name)), "var/lib/rpm")
         # Earlier sessions may have put links at these paths.
         macros, mount_point = self.scratch / "home/.rpmmacros", self.outside / paths.IMAGE_ROOT.name
         remove(macros)

@@ -37,8 +37,10 @@ def list_all(step: Input) -> Changes:
     found = compare(workspace.base, workspace.changed_files, workspace.image_root)
     workspace.change_list.write_text("".join(f"{line}\n" for line in found.lines()))
     summary = found.summary()
+    if found.unknown:
+        log.warning("it is unknown which packages changed: %s", found.unknown)
     for name, names in summary:
-        if names.count:
+        if names is not None and names.count:
             log.info("%s: %d: %s", name.replace("_", " "), names.count, ", ".join(names.first))
     return summary
 

@@ -262,9 +262,11 @@ def describe_contents(root: Path, folder: Path) -> None:
     inventory = read_inventory(root)
     (folder / SBOM).write_text(write_sbom(inventory))
     write_files(root, folder / FILES, KIWI_FILES)
-    log.info(
-        "the image contains %d packages, kernels: %s", len(inventory.packages), ", ".join(inventory.kernels) or "none"
-    )
+    if inventory.packages is None:
+        log.warning("the packages of the image are unknown: %s", inventory.unknown)
+    else:
+        log.info("the image contains %d packages", len(inventory.packages))
+    log.info("kernels: %s", ", ".join(inventory.kernels) or "none")
 
 
 def _describe(path: Path, kind: str, base: Base | None = None) -> PackedArtifact:

@@ -217,9 +217,10 @@ def _link(image: Image, link: ArtifactLink, linked: Linked) -> None:
     set_link(image, link)
     image.objects = [ImageObject(path=path) for path in sorted(linked.objects)]
     if linked.inventory is not None:
+        packages = linked.inventory.packages
         image.kernels = linked.inventory.kernels
-        image.packages = [ImagePackage(**package._asdict()) for package in linked.inventory.packages]
-        image.package_count = len(image.packages)
+        image.packages = [ImagePackage(**package._asdict()) for package in packages or ()]
+        image.package_count = None if packages is None else len(packages)
 
 
 def _changed(labels: dict[str, str], change: MetadataChange) -> dict[str, str]:
