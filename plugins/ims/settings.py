@@ -230,6 +230,9 @@ class Settings(BaseSettings):
     retention_tombstone_days: int = Field(
         7, ge=0, le=36500, description="Days until a tombstone is purged; 0 keeps tombstones forever."
     )
+    audit_days: int = Field(
+        365, ge=0, le=36500, description="Days until an entry of the audit log is removed; 0 keeps all entries."
+    )
     orphan_hours: int = Field(
         24,
         ge=1,

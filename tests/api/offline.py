@@ -20,6 +20,7 @@ from ims.api.app import build_app
 from ims.api.http import auth, services
 from ims.api.http.auth import CallerCache
 from ims.errors import MissingError
+from ims.records.audit import AuditLog
 from ims.records.database import Database
 from ims.records.objects import ObjectReferences
 from ims.records.shells import Shells
@@ -155,6 +156,7 @@ def offline_api(monkeypatch: pytest.MonkeyPatch) -> Iterator[Offline]:
         services.database: database(),
         services.records: records,
         services.shells: shells,
+        services.audit_log: AuditLog(database()),
         services.object_references: ObjectReferences(database()),
         services.object_store: store,
     }

@@ -17,6 +17,7 @@ from ims.api.http.auth import Caller, CallerCache
 from ims.api.http.body import MAX_BODY
 from ims.records.database import Database
 from ims.records.store import Records
+from tests.api.offline import User
 
 IMAGES = "/v3/images"
 
@@ -28,17 +29,17 @@ class Airflow:
         self.resolved: list[str | None] = []
         self.authorized: list[str] = []
 
-    async def resolve(self, token: str | None) -> str:
+    async def resolve(self, token: str | None) -> User:
         """The user of a token."""
         self.resolved.append(token)
         if token not in ("admin", "viewer"):
             raise HTTPException(401)
-        return token
+        return User(token)
 
-    def is_authorized_dag(self, *, method: str, user: str, **_details: Any) -> bool:
+    def is_authorized_dag(self, *, method: str, user: User, **_details: Any) -> bool:
         """Viewers may read."""
         self.authorized.append(method)
-        return user == "admin" or method == "GET"
+        return user.name == "admin" or method == "GET"
 
 
 @pytest.fixture

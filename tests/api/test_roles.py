@@ -26,6 +26,7 @@ ALLOWED = {
 """What each role may do. A writer is a user whose role in Airflow may not delete runs."""
 KIND = {"GET": READ, "POST": WRITE, "PATCH": WRITE, "DELETE": DELETE}
 TABLE: dict[str, dict[str, str]] = {
+    "/audit": KIND,
     **{f"/deleted/{kind}": KIND for kind in ("images", "public-keys", "recipes")},
     **{f"/deleted/{kind}/{{id}}": KIND for kind in ("images", "public-keys", "recipes")},
     "/docs": KIND,

@@ -16,6 +16,7 @@ from ims.ui import api_docs, images
 
 READING = ("GET", "HEAD")
 DELETING = {"POST /v3/maintenance"}
+AUDITING = {"GET /v3/audit"}
 WITHOUT_RECORDS = {"PUT /token"}  # the credentials have the permissions of the caller
 
 
@@ -49,9 +50,11 @@ def test_routes_are_found() -> None:
 def test_permission(name: str) -> None:
     """Reading requires the permission to read, all other routes the permission to write or delete."""
     method, path = name.split()
-    asked = called(ROUTES[name].dependant) & {auth.READ, auth.WRITE, auth.DELETE}
+    asked = called(ROUTES[name].dependant) & {auth.READ, auth.WRITE, auth.DELETE, auth.AUDIT}
     if path in PUBLIC_PATHS:
         assert asked == set()
+    elif name.replace("HEAD ", "GET ") in AUDITING:
+        assert asked == {auth.AUDIT}
     elif method in READING or name in WITHOUT_RECORDS:
         assert asked == {auth.READ}
     elif name in DELETING or (method == "DELETE" and not path.endswith("/shell")):

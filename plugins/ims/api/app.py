@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, FastAPI
 
 from ims import __version__
 from ims.api import openapi
-from ims.api.catalog import contents, images, public_keys, recipes
+from ims.api.catalog import audit, contents, images, public_keys, recipes
 from ims.api.catalog.deletion import delete_routes, tombstone_routes
 from ims.api.catalog.listing import by_arch, by_name, by_packages
 from ims.api.http import problems
@@ -68,6 +68,7 @@ def versioned_routes(number: int) -> APIRouter:
     if number == 3:
         router.include_router(maintenance.router)
         router.include_router(build_nodes.router)
+        router.include_router(audit.router)
     return router
 
 

@@ -31,6 +31,7 @@ TAGS = {
     "remote-build-nodes": "The remote build nodes of IMS, of which this service has none.",
     "nights": "Scheduled builds of all nightly recipes.",
     "deleted": "Tombstones of deleted records: list, undelete or purge them.",
+    "audit": "Who changed what.",
     "maintenance": "The clean-up of records and objects.",
 }
 _EXAMPLE_ID = "3fa85f64-5717-4562-b3fc-2c963f66afa6"

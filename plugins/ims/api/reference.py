@@ -90,6 +90,8 @@ def _type(schema: dict[str, Any]) -> str:
         return ", ".join(f"`{value}`" for value in schema.get("enum", [schema.get("const")]))
     if schema.get("type") == "array":
         return f"list of {_type(schema['items'])}"
+    if schema.get("additionalProperties") is True:
+        return "mapping to anything"
     if schema.get("additionalProperties"):
         return f"mapping to {_type(schema['additionalProperties'])}"
     return str(schema.get("format") or schema.get("type") or "anything")

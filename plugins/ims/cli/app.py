@@ -13,7 +13,7 @@ from ims import __version__
 from ims.cli import auth, deleted, images, jobs, login, nights, public_keys, recipes
 from ims.cli.following import JobFailedError
 from ims.cli.options import given, group
-from ims.cli.output import FormatOption, clean, show_list, show_record
+from ims.cli.output import FormatOption, clean, for_people, show_list, show_record
 from ims.errors import ImsError, LoginError, MissingError, UnavailableError
 
 USAGE = 2
@@ -21,6 +21,7 @@ USAGE = 2
 DEFECT = os.EX_SOFTWARE
 MAINTENANCE_SECONDS = 3600
 """The service reads every object, which takes a while."""
+AUDIT_COLUMNS = ("created", "who", "action", "kind", "name", "record_id", "changed")
 
 HELP = "Create and customize bootable images. The commands are those of `cray ims`."
 
@@ -68,6 +69,33 @@ def maintenance(
     show_list(answer["freed"], ("kind", "count", "bytes"))
     if answer["failed"]:
         raise ImsError(f"some items cannot be removed: {', '.join(answer['failed'])}", "See the log of the API server")
+
+
+@app.command()
+def audit(
+    kind: Annotated[
+        str | None, typer.Option(help="Only changes of a recipe, image, public key, shell, job or night.")
+    ] = None,
+    record_id: Annotated[str | None, typer.Option("--id", help="Only changes of the record with this id.")] = None,
+    name: Annotated[str | None, typer.Option(help="Only changes of records that had this name.")] = None,
+    who: Annotated[str | None, typer.Option(help="Only changes by this user.")] = None,
+    action: Annotated[str | None, typer.Option(help="Only create, change, delete, undelete, purge or cancel.")] = None,
+    since: Annotated[str | None, typer.Option(help="Only changes since this time, such as 2026-01-31T08:00.")] = None,
+    until: Annotated[str | None, typer.Option(help="Only changes before this time.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1000, help="Number of changes.")] = 100,
+    _format: FormatOption = None,
+) -> None:
+    """Show who changed what, newest first. With -o json, also what it was before and after."""
+    selected = given(
+        kind=kind, record_id=record_id, name=name, who=who, action=action, since=since, until=until, limit=limit
+    )
+    entries = login.connect().call("GET", "audit", params=selected)
+    show_list([_with_changed(entry) for entry in entries] if for_people() else entries, AUDIT_COLUMNS)
+
+
+def _with_changed(entry: dict[str, Any]) -> dict[str, Any]:
+    changed = sorted(entry["after"] or ()) if entry["action"] == "change" else ()
+    return {**entry, "changed": ", ".join(changed)}
 
 
 @app.command()

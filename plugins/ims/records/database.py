@@ -16,6 +16,7 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
 from ims.errors import UnavailableError
+from ims.records.audit import LoggedSession
 
 _MIGRATION_LOCK = 0x696D73  # "ims"
 _LINKS_LOCK = _MIGRATION_LOCK + 1
@@ -34,7 +35,8 @@ class Database:
     @contextmanager
     def session(self) -> Iterator[Session]:
         """A transaction that reads and writes. The end of the block commits it, an exception rolls it back."""
-        with self._writer, _database_errors(), Session(self.engine, expire_on_commit=False) as session, session.begin():
+        session = LoggedSession(self.engine, expire_on_commit=False)
+        with self._writer, _database_errors(), session, session.begin():
             yield session
 
     @contextmanager

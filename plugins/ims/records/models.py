@@ -173,5 +173,22 @@ class Shell(Base):
     closed: Mapped[datetime | None] = mapped_column(UtcDateTime, default=None)
 
 
+class AuditEntry(Base):
+    """A change: who made it, and the values of the changed columns before and after. `id` is their order."""
+
+    __tablename__ = "audit"
+    __table_args__ = (Index("audit_created", "created"), Index("audit_record", "record_id", "id"))
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    created: Mapped[datetime] = mapped_column(UtcDateTime, default=lambda: datetime.now(UTC))
+    who: Mapped[str] = mapped_column(Text)
+    action: Mapped[str] = mapped_column(String(16))
+    kind: Mapped[str] = mapped_column(String(16))
+    record_id: Mapped[str] = mapped_column(String(36))
+    name: Mapped[str] = mapped_column(Text)
+    before: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True), default=None)
+    after: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True), default=None)
+
+
 AnyRecord = PublicKey | Recipe | Image
 RecordType = TypeVar("RecordType", PublicKey, Recipe, Image)

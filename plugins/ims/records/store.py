@@ -11,6 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from ims.errors import InputError, MissingError
+from ims.records.audit import log_statement
 from ims.records.database import Database, lock_links
 from ims.records.holds import UNUSED
 from ims.records.lineage import recipe_ids_of_lineage
@@ -147,6 +148,7 @@ class Records:
         """Make all records of a kind tombstones."""
         table: Any = kind
         with self._database.session() as session:
+            log_statement(session, kind, "delete", table.deleted.is_(None))
             session.execute(update(kind).where(table.deleted.is_(None)).values(deleted=datetime.now(UTC)))
 
     def expire(self, identity: str) -> bool:
@@ -171,10 +173,11 @@ class Records:
         Raises LinkTakenError, and changes nothing, if two records would link the same object.
         """
         table: Any = kind
-        undeleted = update(kind).where(table.deleted.is_not(None), table.purging.is_(False)).values(deleted=None)
+        tombstones = (table.deleted.is_not(None), table.purging.is_(False))
         try:
             with self._database.session() as session:
-                session.execute(undeleted)
+                log_statement(session, kind, "undelete", *tombstones)
+                session.execute(update(kind).where(*tombstones).values(deleted=None))
         except IntegrityError:
             raise LinkTakenError(f"two {NAMES[kind]}s would link the same object", "Undelete them one by one") from None
 

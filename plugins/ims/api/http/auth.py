@@ -21,6 +21,7 @@ from ims.api.http.body import check_form
 from ims.api.http.owners import service_fields_in
 from ims.api.http.problems import Problem, problem_response
 from ims.connections import task_user
+from ims.records.audit import actor
 from ims.workflows import CREATE_IMAGE
 
 PUBLIC_PATHS = ("/version", "/healthz/ready", "/healthz/live")
@@ -60,6 +61,7 @@ class Permission:
 READ = Permission("GET")
 WRITE = Permission("POST", DagAccessEntity.RUN)
 DELETE = Permission("DELETE", DagAccessEntity.RUN)
+AUDIT = Permission("GET", DagAccessEntity.AUDIT_LOG)
 
 
 def run_permission(dag_id: str) -> Permission:
@@ -80,6 +82,11 @@ def may_write() -> Any:
 def may_delete() -> Any:
     """A user who can delete runs of the workflow can also delete records."""
     return Depends(DELETE)
+
+
+def may_audit() -> Any:
+    """A user who can read Airflow's audit log of the workflow can also read that of the records."""
+    return Depends(AUDIT)
 
 
 def only_service(field: str, hint: str) -> list[Any]:
@@ -192,6 +199,7 @@ class AuthMiddleware:
                 await problem_response(401, detail, headers={"WWW-Authenticate": "Bearer"})(scope, receive, send)
                 return
             request.state.caller = caller
+            actor.set(caller.name)
         await self.app(scope, receive, send)
 
 

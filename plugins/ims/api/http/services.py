@@ -9,6 +9,7 @@ from typing import Annotated, Generic, TypeVar
 from fastapi import Depends
 from starlette.concurrency import run_in_threadpool
 
+from ims.records.audit import AuditLog
 from ims.records.database import Database
 from ims.records.objects import ObjectReferences
 from ims.records.shells import Shells
@@ -64,12 +65,19 @@ def shells() -> Shells:
 
 
 @Single
+def audit_log() -> AuditLog:
+    """The audit log."""
+    return AuditLog(database())
+
+
+@Single
 def object_store() -> ObjectStore:
     """S3. Retries little, because the caller is waiting."""
     return ObjectStore.from_environment(attempts=3)
 
 
 ShellsService = Annotated[Shells, Depends(shells.provide)]
+AuditService = Annotated[AuditLog, Depends(audit_log.provide)]
 RecordsService = Annotated[Records, Depends(records.provide)]
 ObjectReferencesService = Annotated[ObjectReferences, Depends(object_references.provide)]
 StoreService = Annotated[ObjectStore, Depends(object_store.provide)]

@@ -8,10 +8,11 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Depends, Header, Request, Response
 
 from ims.api.errors import ConflictError
-from ims.api.http.auth import Caller, CurrentCaller, may_read, may_write
+from ims.api.http.auth import may_read, may_write
 from ims.api.http.deletes import DELETES, DryRun, PlannedDeletion, no_content, would_delete
 from ims.api.http.lists import PAGE, After, Limit, add_link, read_cursor
 from ims.api.http.schemas import Id
+from ims.api.jobs.deletion import DeletionService
 from ims.api.jobs.filters import JobFilter, JobFilterQuery
 from ims.api.jobs.schemas import JobOut, JobPatch
 from ims.api.jobs.start import JobStart, read_job
@@ -19,9 +20,7 @@ from ims.api.jobs.views import Describe, DescribeService
 from ims.api.runs.airflow import AirflowApi, AirflowService
 from ims.api.runs.lists import pages_of_runs, position
 from ims.api.runs.lookup import expect_job
-from ims.api.runs.reasons import cancel
 from ims.api.runs.runs import Run
-from ims.api.runs.states import RUN_NOT_ENDED
 from ims.records.selection import Position
 
 router = APIRouter(prefix="/jobs", tags=["jobs"])
@@ -76,7 +75,7 @@ async def create_job(
 async def delete_jobs(
     airflow: AirflowService,
     describe: DescribeService,
-    caller: CurrentCaller,
+    deletion: DeletionService,
     selection: JobFilterQuery,
     dry_run: DryRun = False,
 ) -> Response:
@@ -85,7 +84,7 @@ async def delete_jobs(
     if dry_run:
         return would_delete(_planned(job) for _, job in matching)
     for run, _ in matching:
-        await _delete(airflow, run, caller)
+        await deletion.delete(run)
     return no_content()
 
 
@@ -97,12 +96,12 @@ async def get_job(identity: Id, airflow: AirflowService, describe: DescribeServi
 
 @router.patch("/{id}", dependencies=[may_write()], response_model=JobOut)
 async def update_job(
-    identity: Id, body: JobPatch, airflow: AirflowService, describe: DescribeService, caller: CurrentCaller
+    identity: Id, body: JobPatch, airflow: AirflowService, describe: DescribeService, deletion: DeletionService
 ) -> JobOut:
     """Cancel a running job by setting its status to `error`. Other values must match the job."""
     run = await expect_job(airflow, identity)
     if body.status == "error" and run.status not in _ENDED:
-        await cancel(airflow, run, f"by {caller.name}")
+        await deletion.cancel(run)
         run = await expect_job(airflow, identity)
     job = await describe.one(run)
     for field, value in body.model_dump(exclude_none=True).items():
@@ -113,7 +112,11 @@ async def update_job(
 
 @router.delete("/{id}", **DELETES)
 async def delete_job(
-    identity: Id, airflow: AirflowService, describe: DescribeService, caller: CurrentCaller, dry_run: DryRun = False
+    identity: Id,
+    airflow: AirflowService,
+    describe: DescribeService,
+    deletion: DeletionService,
+    dry_run: DryRun = False,
 ) -> Response:
     """Delete a job that has ended; cancel any other, which then ends in `error`.
 
@@ -122,7 +125,7 @@ async def delete_job(
     run = await expect_job(airflow, identity)
     if dry_run:
         return would_delete([_planned(await describe.one(run))])
-    await _delete(airflow, run, caller)
+    await deletion.delete(run)
     return no_content()
 
 
@@ -137,20 +140,3 @@ async def _selected(
 
 def _planned(job: JobOut) -> PlannedDeletion:
     return PlannedDeletion(id=job.id, name=job.image_root_archive_name)
-
-
-async def _delete(airflow: AirflowApi, run: Run, caller: Caller) -> None:
-    # A run that is cancelled while it is queued ends when it would start: never, if its workflow is paused.
-    never_starts = run.state == "queued" and run.is_cancelled
-    never_ends = run.awaits_clean_up and await _is_paused(airflow, run)
-    if run.state in RUN_NOT_ENDED and not never_starts and not never_ends:
-        await cancel(airflow, run, f"by {caller.name}")
-        return
-    path = f"dags/{run.dag_id}/dagRuns/{run.run_id}"
-    if never_ends:
-        await airflow.call("PATCH", path, json={"state": "queued"})  # Airflow deletes no run that is running
-    await airflow.call("DELETE", path)
-
-
-async def _is_paused(airflow: AirflowApi, run: Run) -> bool:
-    return bool((await airflow.call("GET", f"dags/{run.dag_id}"))["is_paused"])

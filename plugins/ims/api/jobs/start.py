@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from ims.api.errors import AirflowError, ConflictError, FieldError, UnusableError
 from ims.api.http.auth import CurrentCaller
-from ims.api.http.services import RecordsService, StoreService
+from ims.api.http.services import AuditService, RecordsService, StoreService
 from ims.api.jobs.schemas import CreateJobIn, CustomizeJobIn
 from ims.api.runs.airflow import AirflowService
 from ims.api.runs.every_run import unfinished_runs
@@ -44,12 +44,18 @@ class JobStart:
     """Starts jobs for the caller of a request."""
 
     def __init__(
-        self, airflow: AirflowService, records: RecordsService, store: StoreService, caller: CurrentCaller
+        self,
+        airflow: AirflowService,
+        records: RecordsService,
+        store: StoreService,
+        caller: CurrentCaller,
+        audit: AuditService,
     ) -> None:
         self._airflow = airflow
         self._records = records
         self._store = store
         self._caller = caller
+        self._audit = audit
 
     async def start(self, dag_id: str, params: JobParams, key: str | None) -> Run:
         """Returns the run of the new job, or of the job that the caller has already started with the same key.
@@ -69,18 +75,21 @@ class JobStart:
         return run
 
     async def _create(self, dag_id: str, run_id: str, params: JobParams) -> Run:
-        body = {
+        body: dict[str, Any] = {
             "dag_run_id": run_id,
             "logical_date": None,
             "conf": params.model_dump(exclude_unset=True),
             "note": first_note(params, run_id),
         }
         try:
-            return new_run(await self._airflow.call("POST", f"dags/{dag_id}/dagRuns", json=body))
+            run = new_run(await self._airflow.call("POST", f"dags/{dag_id}/dagRuns", json=body))
         except AirflowError as error:
             if error.status != HTTPStatus.CONFLICT:
                 raise
-        return await expect_job(self._airflow, run_id)  # the same request arrived at the same moment
+            return await expect_job(self._airflow, run_id)  # the same request arrived at the same moment
+        name = params.image_root_archive_name
+        await run_in_threadpool(self._audit.add, "job", run.job_id, name, "create", body["conf"])
+        return run
 
     async def _check_again(self, run: Run, params: JobParams) -> None:
         """Cancels the run if its inputs were deleted meanwhile.

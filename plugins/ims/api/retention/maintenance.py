@@ -14,7 +14,7 @@ from pydantic import BaseModel, Field
 
 from ims.api.http.auth import may_delete, may_read
 from ims.api.http.schemas import RequestBody
-from ims.api.http.services import ObjectReferencesService, RecordsService, StoreService
+from ims.api.http.services import AuditService, ObjectReferencesService, RecordsService, StoreService
 from ims.api.retention.orphans import Listing, list_objects
 from ims.api.retention.purge import PurgeService
 from ims.api.retention.usage import used_by
@@ -76,12 +76,18 @@ class Maintenance:
     """Finds the records to expire or purge, and the orphans in S3."""
 
     def __init__(
-        self, records: RecordsService, references: ObjectReferencesService, store: StoreService, purge: PurgeService
+        self,
+        records: RecordsService,
+        references: ObjectReferencesService,
+        store: StoreService,
+        purge: PurgeService,
+        audit: AuditService,
     ) -> None:
         self._records = records
         self._references = references
         self._store = store
         self._purge = purge
+        self._audit = audit
 
     def list_objects(self) -> Listing:
         """Lists the objects and uploads in S3."""
@@ -95,7 +101,7 @@ class Maintenance:
         or to the record.
         """
         records = self._records_to_remove(listing.sizes(), usage, now)
-        return [*records, *self._orphans(listing, usage, now, orphan_hours)]
+        return [*records, *self._orphans(listing, usage, now, orphan_hours), *self._old_audit_entries(now)]
 
     def _orphans(self, listing: Listing, usage: Usage, now: datetime, orphan_hours: int) -> Iterator[Finding]:
         youngest = now - timedelta(hours=orphan_hours)
@@ -115,6 +121,11 @@ class Maintenance:
         for record in expired_tombstones(records, holds, now, rules):
             remove = partial(self._purge.purge_tombstone, record)
             yield Finding(f"deleted {NAMES[type(record)]}s", record.id, self._size_of(record, sizes), remove)
+
+    def _old_audit_entries(self, now: datetime) -> Iterator[Finding]:
+        oldest = now - timedelta(days=settings().audit_days)
+        if settings().audit_days and self._audit.has_older(oldest):
+            yield Finding("audit entries", f"before {oldest:%Y-%m-%d}", 0, partial(self._audit.remove_older, oldest))
 
     def _size_of(self, record: AnyRecord, sizes: Mapping[str, int]) -> int:
         """The size of the objects of a record; 0 if that cannot be found out. Then removing it fails, too."""

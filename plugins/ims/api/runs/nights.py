@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from ims.api.http.auth import may_read, may_write
 from ims.api.http.lists import PAGE, After, add_link, read_cursor
 from ims.api.http.schemas import Id
-from ims.api.http.services import RecordsService
+from ims.api.http.services import AuditService, RecordsService
 from ims.api.runs.airflow import AirflowApi, AirflowService
 from ims.api.runs.job_checks import check_night
 from ims.api.runs.lists import after_position, position
@@ -48,13 +48,23 @@ async def list_nights(
 
 @router.post("", status_code=201, dependencies=[may_write()], response_model=NightOut)
 async def create_night(
-    body: NightParams, airflow: AirflowService, records: RecordsService, describe: DescribeNightService
+    body: NightParams,
+    airflow: AirflowService,
+    records: RecordsService,
+    describe: DescribeNightService,
+    audit: AuditService,
 ) -> NightOut:
     """Start a night now, with the given recipes or those that are due. It waits while another night runs."""
     night = await run_in_threadpool(with_ids, body, records)
     await run_in_threadpool(check_night, night, records)
-    run = {"dag_run_id": str(uuid.uuid4()), "logical_date": None, "conf": night.model_dump(exclude_unset=True)}
-    return await describe.one(run_of(await airflow.call("POST", f"dags/{NIGHTLY_IMAGES.dag_id}/dagRuns", json=run)))
+    run: dict[str, Any] = {
+        "dag_run_id": str(uuid.uuid4()),
+        "logical_date": None,
+        "conf": night.model_dump(exclude_unset=True),
+    }
+    started = run_of(await airflow.call("POST", f"dags/{NIGHTLY_IMAGES.dag_id}/dagRuns", json=run))
+    await run_in_threadpool(audit.add, "night", started.run_id, "", "create", run["conf"])
+    return await describe.one(started)
 
 
 @router.get("/{id}", dependencies=[may_read()], response_model=NightOut)
