@@ -282,6 +282,11 @@ class Workspace:
         return self.root / "changes.txt"
 
     @property
+    def capture(self) -> Path:
+        """The same changes as a script and the files that it writes. Absent if `list_changes` could not write it."""
+        return self.root / "capture.tar.gz"
+
+    @property
     def artifacts(self) -> Path:
         """The files that become the artifacts of the image."""
         return self.root / "artifacts"

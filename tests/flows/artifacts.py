@@ -20,6 +20,7 @@ MEDIA_TYPES = {
     "text/vnd.ims.image.changes": "changes.txt",
     "application/vnd.ims.image.customization+json": "customization.json",
     "application/vnd.ims.image.playbook+gzip": "playbook.tar.gz",
+    "application/vnd.ims.image.capture+gzip": "capture.tar.gz",
     "application/vnd.ims.image.provenance+json": "provenance.json",
     "application/vnd.cyclonedx+json": "sbom.cdx.json",
     "application/vnd.ims.image.files": "files.jsonl.gz",

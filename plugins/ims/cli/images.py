@@ -174,10 +174,40 @@ def pull(
     from ims.cli.pulling import pull as pull_image
 
     client = connect()
-    image = client.get(f"{IMAGES.path}/{IMAGES.identify(client, identity)}")
+    image = _linked(client, identity)
+    pull_image(s3.store(client), image["link"]["path"], folder)
+
+
+@app.command()
+def capture(
+    identity: Identity,
+    folder: Annotated[
+        Path | None,
+        typer.Argument(metavar="DIR", help="The target folder, new or empty. Default: the name of the image."),
+    ] = None,
+) -> None:
+    """Turn a customization into a script: the packages, files, users and services that a job changed in an image.
+
+    Print what the script does not repeat. The folder contains `customize.sh`, the same files as an overlay folder
+    `root/` for a recipe, and `site.yml`, a playbook that runs the script.
+    """
+    from ims.cli import s3
+    from ims.cli.pulling import capture as capture_image
+    from ims.cli.pulling import show, target_folder
+
+    client = connect()
+    image = _linked(client, identity)
+    target = target_folder(image, folder)
+    capture_image(s3.store(client), image, target)
+    show(image, target)
+
+
+def _linked(client: ImsClient, identity: str) -> dict[str, Any]:
+    """Return an image. Raises PermanentError if it has no manifest."""
+    image: dict[str, Any] = client.get(f"{IMAGES.path}/{IMAGES.identify(client, identity)}")
     if image["link"] is None:
         raise PermanentError(
             f"the image {image['id']} has no manifest",
             f"Wait until its job has ended, or set it: ims images update {image['id']} --link-path s3://bucket/key",
         )
-    pull_image(s3.store(client), image["link"]["path"], folder)
+    return image

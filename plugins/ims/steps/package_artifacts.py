@@ -188,8 +188,9 @@ def pack(step: Packing) -> list[Batch]:
         description = pool.submit(describe_contents, workspace.image_root, workspace.artifacts)
         base = _pack_rootfs(step, workspace.artifacts / "rootfs")
         description.result()
-    if workspace.change_list.exists():
-        shutil.copyfile(workspace.change_list, workspace.artifacts / workspace.change_list.name)
+    for changes in (workspace.change_list, workspace.capture):
+        if changes.exists():
+            shutil.copyfile(changes, workspace.artifacts / changes.name)
     (rootfs, kind), *others = [item for item in _media_types(workspace).items() if item[0].exists()]
     return [
         Batch(artifacts=[_describe(rootfs, kind, base)]),
@@ -219,6 +220,7 @@ def _media_types(workspace: Workspace) -> dict[Path, str]:
         "initrd": manifest.INITRD,
         "boot_parameters": manifest.BOOT_PARAMETERS,
         workspace.change_list.name: manifest.CHANGES,
+        workspace.capture.name: manifest.CAPTURE,
         workspace.build_inputs.name: manifest.PROVENANCE,
         SBOM: manifest.SBOM,
         FILES: manifest.FILES,

@@ -21,10 +21,11 @@ ROOTFS = "application/vnd.cray.image.rootfs.squashfs"
 KERNEL = "application/vnd.cray.image.kernel"
 INITRD = "application/vnd.cray.image.initrd"
 BOOT_PARAMETERS = "application/vnd.cray.image.parameters.boot"
-# Our own types: what was changed in the image that was customized, its build inputs and the playbook that changed it,
-# the build inputs of an image that was built, the SBOM, and the list of files.
+# Our own types: what was changed in the image that was customized, as a list and as a script, its build inputs and the
+# playbook that changed it, the build inputs of an image that was built, the SBOM, and the list of files.
 # Readers skip types that they do not know.
 CHANGES = "text/vnd.ims.image.changes"
+CAPTURE = "application/vnd.ims.image.capture+gzip"
 CUSTOMIZATION = "application/vnd.ims.image.customization+json"
 PLAYBOOK = "application/vnd.ims.image.playbook+gzip"
 PROVENANCE = "application/vnd.ims.image.provenance+json"

@@ -1,0 +1,1 @@
+"""Tests of turning changes into scripts."""
