@@ -9,7 +9,7 @@ from ims.operators.job import OpenWorkspaceOperator
 from ims.operators.publish import publish_image
 from ims.operators.shell import StartShellOperator, StopShellOperator
 from ims.operators.step import StepOperator
-from ims.params import DEFAULT_BOOT_FILES
+from ims.params import boot_files
 from ims.sensors.completion import CompletionSensor
 from ims.sensors.repositories import RepositoriesSensor
 from ims.settings import settings
@@ -34,7 +34,7 @@ with DAG(
     )
     workspace = {"workspace": XComArg(job, "workspace")}
     arch = XComArg(job, "arch")
-    boot_files = {name: dag.param(name) for name in DEFAULT_BOOT_FILES}
+    names = {name: XComArg(job, name) for name in boot_files.FIELDS}
 
     recipe = StepOperator(
         task_id="fetch_recipe",
@@ -55,7 +55,7 @@ with DAG(
     manager = {"package_manager": XComArg(recipe, "package_manager")}
     ca_package = StepOperator(task_id="build_ca_package", arch=arch, inputs={**workspace, **manager})
     packages = StepOperator(
-        task_id="resolve_packages", arch=arch, inputs={**workspace, "arch": arch, "boot_files": boot_files}
+        task_id="resolve_packages", arch=arch, inputs={**workspace, "arch": arch, "boot_files": names}
     )
     build = StepOperator(
         task_id="build_image",
@@ -72,7 +72,7 @@ with DAG(
         },
     )
     package = StepOperator(
-        task_id="package_artifacts", long=True, arch=arch, inputs={**workspace, "arch": arch, **boot_files}
+        task_id="package_artifacts", long=True, arch=arch, inputs={**workspace, "arch": arch, **names}
     )
     close = publish_image(job, package, {"source_recipe_id": dag.param("artifact_id")})
 

@@ -9,7 +9,7 @@ from ims.operators.job import OpenWorkspaceOperator
 from ims.operators.publish import publish_image
 from ims.operators.shell import StartShellOperator, StopShellOperator
 from ims.operators.step import StepOperator
-from ims.params import DEFAULT_BOOT_FILES
+from ims.params import boot_files
 from ims.sensors.completion import CompletionSensor
 from ims.settings import settings
 from ims.workflows import CUSTOMIZE_IMAGE
@@ -33,7 +33,7 @@ with DAG(
     )
     workspace = {"workspace": XComArg(job, "workspace")}
     arch = XComArg(job, "arch")
-    boot_files = {name: dag.param(name) for name in DEFAULT_BOOT_FILES}
+    names = {name: dag.param(name) for name in boot_files.FIELDS}
     scripts = (dag.param("script"), dag.param("playbook"))
 
     image = StepOperator(
@@ -59,7 +59,7 @@ with DAG(
             "seconds": dag.param("lease"),
             "network": dag.param("network"),
             "build_env_size": dag.param("build_env_size"),
-            **boot_files,
+            **names,
         },
     )
     shell = StartShellOperator(
@@ -86,7 +86,7 @@ with DAG(
         task_id="package_artifacts",
         long=True,
         arch=arch,
-        inputs={**workspace, **rootfs, "arch": arch, **boot_files},
+        inputs={**workspace, **rootfs, "arch": arch, **names},
     )
     publish_image(job, package, {"source_image_id": dag.param("artifact_id"), "changes": changes.output})
 

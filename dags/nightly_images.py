@@ -9,7 +9,6 @@ from ims.operators.messages import NotifyOperator
 from ims.operators.nights import BuildRecipeOperator, ChooseBuildsOperator, SummarizeOperator
 from ims.operators.plan import ChooseRecipesOperator
 from ims.operators.step import StepOperator
-from ims.params import DEFAULT_BOOT_FILES
 from ims.settings import settings
 from ims.workflows import NIGHTLY_IMAGES
 
@@ -33,7 +32,6 @@ with DAG(
         inputs={
             "workspace": XComArg(chosen, "workspace"),
             "recipes": recipes,
-            "boot_files": DEFAULT_BOOT_FILES,
             "force": dag.param("force"),
         },
     )
@@ -44,9 +42,9 @@ with DAG(
         recipes=recipes,
         plans=plan.output,
     )
-    build = BuildRecipeOperator.partial(task_id="build_images", map_index_template="{{ task.build['name'] }}").expand(
-        build=builds.output
-    )
+    # Airflow's database takes 250 characters.
+    label = "{{ task.build['name'][:200] }}"
+    build = BuildRecipeOperator.partial(task_id="build_images", map_index_template=label).expand(build=builds.output)
     summary = SummarizeOperator(task_id="summarize", trigger_rule=TriggerRule.ALL_DONE, builds=builds.output)
     notify = NotifyOperator(task_id="notify", summary=summary.output).as_teardown()
 

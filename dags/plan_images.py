@@ -7,7 +7,6 @@ from ims.operators.dag_arguments import limit_tasks, params_of, run_limit
 from ims.operators.job import RemoveWorkspaceOperator
 from ims.operators.plan import ChooseRecipesOperator
 from ims.operators.step import StepOperator
-from ims.params import DEFAULT_BOOT_FILES
 from ims.workflows import PLAN_IMAGES
 
 with DAG(
@@ -26,7 +25,6 @@ with DAG(
         inputs={
             "workspace": XComArg(chosen, "workspace"),
             "recipes": XComArg(chosen, "recipes"),
-            "boot_files": DEFAULT_BOOT_FILES,
         },
     )
     close = RemoveWorkspaceOperator(task_id="close_workspace").as_teardown(setups=chosen)

@@ -8,7 +8,19 @@ from typing import Any, Literal
 
 import pytest
 
-from ims.nights import REASON_LENGTH, Build, BuildResult, RecipeState, due_recipes, paused_recipes, summarize
+from ims.nights import (
+    REASON_LENGTH,
+    Build,
+    BuildResult,
+    NightRecipe,
+    NightSummary,
+    Outcome,
+    PausedRecipe,
+    RecipeState,
+    due_recipes,
+    paused_recipes,
+    summarize,
+)
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -85,9 +97,11 @@ def test_duration_and_reason() -> None:
     assert recipe.reason == "x" * REASON_LENGTH
 
 
-def state(name: str, failures: int = 0, *, nightly: bool = True) -> RecipeState:
+def state(name: str, failures: int = 0, *, nightly: bool = True, pushed: bool = True) -> RecipeState:
     """A recipe, whose id has the count of its failures."""
-    return RecipeState(id=f"{name}-{failures}", name=name, arch="x86_64", nightly=nightly, nightly_failures=failures)
+    link = {"path": "s3://ims/recipe"} if pushed else None
+    fields: dict[str, Any] = {"nightly": nightly, "nightly_failures": failures, "link": link}
+    return RecipeState(id=f"{name}-{failures}", name=name, arch="x86_64", **fields)
 
 
 def test_due_and_paused(configure: Callable[..., None]) -> None:
@@ -98,14 +112,37 @@ def test_due_and_paused(configure: Callable[..., None]) -> None:
     assert [recipe.is_paused for recipe in cases] == [False, False, True, False, False]
 
 
-def test_older_recipe_does_not_take_the_place_of_a_paused_one(configure: Callable[..., None]) -> None:
-    """The image of the older one would become the newest. A recipe that is not marked hides no other."""
+def test_newest_push_wins(configure: Callable[..., None]) -> None:
+    """If it is paused or not marked, no older one is built: its image would become the newest."""
     configure(nightly_pause_after=2)
     old, paused, unmarked = state("a"), state("a", 2), state("a", 1, nightly=False)
-    assert due_recipes([old]) == [old]
-    assert due_recipes([old, paused]) == due_recipes([old, paused, unmarked]) == []
-    assert due_recipes([paused, old, unmarked]) == [old]
-    assert [recipe.recipe_id for recipe in paused_recipes([old, paused, unmarked])] == ["a-2"]
+    assert due_recipes([old]) == due_recipes([paused, old]) == [old]
+    assert due_recipes([old, paused]) == due_recipes([old, unmarked]) == []
+    assert [recipe.recipe_id for recipe in paused_recipes([old, paused])] == ["a-2"]
+    assert paused_recipes([paused, old]) == paused_recipes([paused, unmarked]) == []
+
+
+def test_recipe_without_an_archive_is_not_pushed_yet() -> None:
+    """Its record hides no other."""
+    old = state("a")
+    assert due_recipes([old, state("a", 1, pushed=False)]) == [old]
+
+
+SENTENCES = {
+    "nothing marked": ([], 0, "nothing to do: no recipe is due"),
+    "all paused": ([], 2, "nothing to do: no recipe is due, 2 paused"),
+    "nothing changed": (["unchanged", "unchanged"], 1, "nothing to do: 2 unchanged, 1 paused"),
+    "some changed": (["built", "unchanged"], 0, "0 failed, 1 built, 1 unchanged"),
+    "still running": (["failed", "building", "waiting"], 0, "1 failed, 0 built, 0 unchanged, 1 building, 1 waiting"),
+}
+
+
+@pytest.mark.parametrize(("outcomes", "paused", "sentence"), SENTENCES.values(), ids=SENTENCES)
+def test_sentence(outcomes: list[Outcome], paused: int, sentence: str) -> None:
+    """A night that has nothing to do says why."""
+    recipes = [NightRecipe(recipe_id="id", name="a", outcome=outcome) for outcome in outcomes]
+    summary = NightSummary(recipes=recipes, paused=[PausedRecipe(recipe_id="id", name="b", failures=3)] * paused)
+    assert summary.sentence == sentence
 
 
 def test_paused_recipes(configure: Callable[..., None]) -> None:

@@ -9,12 +9,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from ims.lineage import newest_of_lineages
 from ims.settings import settings
 
 Outcome = Literal["waiting", "building", "unchanged", "built", "failed"]
+ENDED: tuple[Outcome, ...] = ("failed", "built", "unchanged")
+"""The outcomes of recipes that a night is done with."""
+_SHOWN: tuple[Outcome, ...] = (*ENDED, "building", "waiting")
 REASON_LENGTH = 500
 
 
@@ -28,6 +31,7 @@ class RecipeState(BaseModel):
     arch: str
     nightly: bool
     nightly_failures: int
+    link: dict[str, Any] | None
 
     @property
     def is_due(self) -> bool:
@@ -45,11 +49,15 @@ class RecipeState(BaseModel):
 
 
 class Build(BaseModel):
-    """A recipe that a night builds; `failures` counts the nights in a row that it failed before this one."""
+    """A recipe that a night builds; `failures` counts the nights in a row that it failed before this one.
+
+    `boot_files` are the names of the files in /boot that its jobs look up.
+    """
 
     recipe_id: str
     name: str
     failures: int
+    boot_files: dict[str, str | None] = Field(default_factory=dict)
 
 
 class BuildResult(BaseModel):
@@ -103,6 +111,18 @@ class NightSummary(BaseModel):
     recipes: list[NightRecipe]
     paused: list[PausedRecipe]
 
+    @property
+    def sentence(self) -> str:
+        """The result in one line. A night that has nothing to do says why."""
+        counts = {outcome: sum(recipe.outcome == outcome for recipe in self.recipes) for outcome in _SHOWN}
+        paused = f", {len(self.paused)} paused" if self.paused else ""
+        if not self.recipes:
+            return f"nothing to do: no recipe is due{paused}"
+        if counts["unchanged"] == len(self.recipes):
+            return f"nothing to do: {len(self.recipes)} unchanged{paused}"
+        shown = (f"{count} {outcome}" for outcome, count in counts.items() if count or outcome in ENDED)
+        return ", ".join(shown) + paused
+
 
 def summarize(
     chosen: Iterable[Mapping[str, Any]],
@@ -134,27 +154,29 @@ def summarize(
 def due_recipes(recipes: Iterable[RecipeState]) -> list[RecipeState]:
     """Returns the recipes that the next night builds, if their images would change; `recipes` come oldest first.
 
-    If the newest marked recipe of a lineage is paused, no older one takes its place: its image would become the newest.
+    If the newest recipe of a lineage is paused or not marked, no older one takes its place: its image would become the
+    newest.
     """
-    return [recipe for recipe in _newest_marked(recipes) if recipe.is_due]
+    return [recipe for recipe in _newest(recipes) if recipe.is_due]
 
 
 def paused_recipes(recipes: Iterable[RecipeState]) -> list[PausedRecipe]:
-    """Returns the paused ones among all recipes, given oldest first. Only the newest marked one of a lineage counts."""
+    """Returns the paused ones among all recipes, given oldest first. Only the newest one of a lineage counts."""
     return [
         PausedRecipe(recipe_id=recipe.id, name=recipe.name, failures=recipe.nightly_failures)
-        for recipe in _newest_marked(recipes)
+        for recipe in _newest(recipes)
         if recipe.is_paused
     ]
 
 
-def _newest_marked(recipes: Iterable[RecipeState]) -> list[RecipeState]:
-    return newest_of_lineages(recipe for recipe in recipes if recipe.nightly)
+def _newest(recipes: Iterable[RecipeState]) -> list[RecipeState]:
+    """The newest recipe of each lineage. A recipe without a link is not pushed yet."""
+    return newest_of_lineages(recipe for recipe in recipes if recipe.link is not None)
 
 
 def _built(build: Build, result: BuildResult | None) -> NightRecipe:
     if result is None:
-        return NightRecipe(**build.model_dump(), outcome="waiting")
+        return NightRecipe(**build.model_dump(exclude={"boot_files"}), outcome="waiting")
     failures = build.failures
     if result.outcome == "built":
         failures = 0

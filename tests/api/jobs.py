@@ -102,7 +102,7 @@ REFUSED = {
     "kernel dots": Refused({"kernel_file_name": "..."}, 422),
     "kernel line break": Refused({"kernel_file_name": "vmlinuz\n"}, 422),
     "initrd path": Refused({"initrd_file_name": "boot/initrd"}, 422),
-    "initrd null": Refused({"initrd_file_name": None}, 422),
+    "initrd number": Refused({"initrd_file_name": 1}, 422),
     "parameters dot": Refused({"kernel_parameters_file_name": ".."}, 422),
     "dkms word": Refused({"require_dkms": "perhaps"}, 422),
     "network of a build": Refused({"network": "none"}, 422),

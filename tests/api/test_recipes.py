@@ -33,6 +33,9 @@ DEFAULTS: dict[str, Any] = {
     "nightly": False,
     "nightly_failures": 0,
     "profiles": [],
+    "kernel_file_name": None,
+    "initrd_file_name": None,
+    "kernel_parameters_file_name": None,
 }
 DISTRIBUTIONS = ("sles12", "sles15", "centos7", "debian12", "debian13", "opensuse-leap15", "rocky9")
 VARIABLES = [{"key": "REPOSITORY", "value": "https://example.org/a?b=c"}, {"key": "_x1", "value": ""}]
@@ -51,6 +54,8 @@ BAD_FIELDS = {
     "profile option": Refused({**REQUIRED, "profiles": ["--debug"]}, 422, ("profiles.0",)),
     "two profiles in one": Refused({**REQUIRED, "profiles": ["a,b"]}, 422, ("profiles.0",)),
     "many profiles": Refused({**REQUIRED, "profiles": ["a"] * 21}, 422, ("profiles",)),
+    "kernel path": Refused({**REQUIRED, "kernel_file_name": "../vmlinuz"}, 422, ("kernel_file_name",)),
+    "initrd long": Refused({**REQUIRED, "initrd_file_name": "x" * 256}, 422, ("initrd_file_name",)),
     "arch null": Refused({**REQUIRED, "arch": None}, 422, ("arch",)),
     "dkms null": Refused({**REQUIRED, "require_dkms": None}, 422, ("require_dkms",)),
     "dkms word": Refused({**REQUIRED, "require_dkms": "perhaps"}, 422, ("require_dkms",)),
@@ -170,6 +175,9 @@ def test_every_field(api: httpx.Client, tasks: httpx.Client, archive: str) -> No
         "nightly": True,
         "nightly_failures": 2,
         "profiles": ["Base", "Lab"],
+        "kernel_file_name": "vmlinuz-6.1~rc1",
+        "initrd_file_name": "initramfs.img",
+        "kernel_parameters_file_name": "cmdline",
     }
     recipe = make(tasks, **given)
     assert_new(recipe, given)
@@ -280,6 +288,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "dictionary": {"template_dictionary": [{"key": "OTHER", "value": "1"}]},
     "nightly": {"nightly": True},
     "profiles": {"profiles": ["Lab"]},
+    "boot files": {"kernel_file_name": "bzImage", "initrd_file_name": "initramfs.img"},
     "failures": {"nightly_failures": 2},
     "no dictionary": {"template_dictionary": []},
     "all": {"arch": "aarch64", "require_dkms": False, "template_dictionary": VARIABLES[:1]},
@@ -294,6 +303,13 @@ def test_change(api: httpx.Client, tasks: httpx.Client, name: str) -> None:
     assert answer.status_code == 200, answer.text
     assert answer.json() == {**recipe, **CHANGES[name]}
     assert get(api, recipe) == answer.json()
+
+
+def test_empty_names_of_boot_files(api: httpx.Client) -> None:
+    """They stand for the defaults, as in jobs."""
+    recipe = make(api, kernel_file_name="", initrd_file_name="initramfs.img")
+    assert (recipe["kernel_file_name"], recipe["initrd_file_name"]) == (None, "initramfs.img")
+    assert patch(api, recipe, initrd_file_name="").json()["initrd_file_name"] is None
 
 
 def test_nightly_again(api: httpx.Client, tasks: httpx.Client) -> None:

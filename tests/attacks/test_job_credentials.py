@@ -292,7 +292,7 @@ def test_fetched_image(store: ObjectStore) -> None:
 
 def test_plan() -> None:
     """The step that plans reads everything and writes nothing."""
-    s3 = client_of("plan_images", recipes=[], boot_files={})
+    s3 = client_of("plan_images", recipes=[])
     assert s3.get_object(**their())["Body"].read() == b"theirs"
     assert refused(lambda: s3.put_object(**their(), Body=b"evil"))
     assert refused(lambda: s3.delete_object(**their()))

@@ -158,6 +158,19 @@ def test_a_push_says_which_variables_it_kept(program: Program) -> None:
     assert program.run(*command, "A=1", "--var", "B=2").stderr == ""
 
 
+def test_a_push_keeps_how_nights_build_the_recipe(program: Program, fake: FakeService) -> None:
+    """The mark and the names of files in /boot stay, unless they are set again."""
+    push(program, "--nightly", "True")
+    program.json("recipes", "update", "site", "--initrd-file-name", "initramfs.img")
+    done = program.run("recipes", "push", PLAIN_RECIPE, "--name", "site")
+    assert done.stderr == "kept fields of the last push: nightly, initrd_file_name\n"
+    kept = fake.records["recipes"][-1]
+    assert (kept["nightly"], kept["initrd_file_name"]) == (True, "initramfs.img")
+    done = program.run("recipes", "push", PLAIN_RECIPE, "--name", "site", "--nightly", "False")
+    assert done.stderr == "kept fields of the last push: initrd_file_name\n"
+    assert fake.records["recipes"][-1]["nightly"] is False
+
+
 def test_a_push_for_another_architecture_keeps_nothing(program: Program) -> None:
     """Its repositories have other addresses."""
     push(program, "--var", "A=1")

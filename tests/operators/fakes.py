@@ -24,7 +24,8 @@ class FakeTaskInstance:
 
     map_index = -1
 
-    def __init__(self, existing_runs: Collection[str]) -> None:
+    def __init__(self, task_id: str, existing_runs: Collection[str]) -> None:
+        self.task_id = task_id
         self.xcoms: dict[str, Any] = {}
         self.existing_runs = existing_runs
 
@@ -37,10 +38,16 @@ class FakeTaskInstance:
         return len(set(run_ids) & set(self.existing_runs))
 
 
-def make_context(dag_id: str = "create_image", existing_runs: Collection[str] = (), **params: Any) -> Context:
-    """The context of a task in a run with these parameters; `existing_runs` are other runs that Airflow knows."""
+def make_context(
+    dag_id: str = "create_image", existing_runs: Collection[str] = (), task_id: str | None = None, **params: Any
+) -> Context:
+    """The context of a task in a run with these parameters; `existing_runs` are other runs that Airflow knows.
+
+    The task runs what a recipe says if the workflow has such a task.
+    """
+    task_id = task_id or ("build_image" if dag_id == "create_image" else "close_workspace")
     context = {
-        "ti": FakeTaskInstance(existing_runs),
+        "ti": FakeTaskInstance(task_id, existing_runs),
         "run_id": RUN_ID,
         "params": params,
         "dag": SimpleNamespace(dag_id=dag_id),

@@ -163,6 +163,15 @@ def test_error_that_may_pass(kind: type[ImsError]) -> None:
     assert ("environment_failed" in xcoms(context)) is (kind is UnavailableError)
 
 
+@pytest.mark.parametrize(("task_id", "blames_recipe"), [("build_image", True), ("open_workspace", False)])
+def test_error_of_no_known_kind(task_id: str, blames_recipe: bool) -> None:
+    """It counts against a recipe only if the task runs what the recipe says."""
+    context = make_context(task_id=task_id)
+    with pytest.raises(AirflowException):
+        Probe(task_id="probe", error=ImsError("the volume is not removed")).execute(context)
+    assert ("environment_failed" in xcoms(context)) is not blames_recipe
+
+
 def test_full_disk() -> None:
     """Another try cannot help."""
     context = make_context()

@@ -19,7 +19,7 @@ CORRECT: dict[str, Any] = {"workspace": "/work", "arch": "x86_64", "boot_files":
 def test_correct_inputs() -> None:
     """A step has fields with defaults, too."""
     check_inputs("resolve_packages", CORRECT)
-    check_inputs("plan_images", {"workspace": "/work", "recipes": [], "boot_files": {}})
+    check_inputs("plan_images", {"workspace": "/work", "recipes": []})
 
 
 WRONG = {

@@ -15,6 +15,7 @@ from ims.operators.job import (
     SaveImageRecordOperator,
     WriteManifestOperator,
 )
+from ims.params import boot_files
 from ims.settings import settings
 from ims.storage import manifest
 from ims.storage.manifest import read_manifest
@@ -72,6 +73,7 @@ def test_open_workspace() -> None:
         "path": "s3://recipes/r1.tar.gz",
         "arch": "x86_64",
         "profiles": [],
+        **boot_files.DEFAULTS,
     }
 
 
@@ -82,6 +84,15 @@ def test_profiles(api: FakeApi) -> None:
     assert open_workspace()["profiles"] == ["Base"]
     assert open_workspace(profiles=[])["profiles"] == ["Base"]
     assert open_workspace(profiles=["Lab"])["profiles"] == ["Lab"]
+
+
+@pytest.mark.usefixtures("runtime")
+def test_boot_files(api: FakeApi) -> None:
+    """Each name is that of the job, else that of the recipe, else the default."""
+    api.answers["recipes/r1"] = {**RECIPE, "initrd_file_name": "initramfs.img", "kernel_file_name": "bzImage"}
+    found = open_workspace(kernel_file_name="vmlinux", initrd_file_name=None)
+    names = ("vmlinux", "initramfs.img", "kernel-parameters")
+    assert (found["kernel_file_name"], found["initrd_file_name"], found["kernel_parameters_file_name"]) == names
 
 
 @pytest.mark.usefixtures("api", "runtime")

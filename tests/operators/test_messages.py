@@ -9,6 +9,7 @@ import pytest
 from airflow.sdk import BaseHook, Connection, Context
 from airflow.sdk.exceptions import AirflowFailException, AirflowNotFoundException
 
+from ims.nights import NightRecipe, NightSummary, Outcome, PausedRecipe
 from ims.operators import messages
 from ims.operators.messages import LENGTH, NotifyOperator, body, title
 from ims.settings import settings
@@ -17,16 +18,17 @@ from tests.operators.fakes import RUN_ID, make_context
 URL = "http://127.0.0.1:8080/dags/nightly_images/runs/x"
 
 
-def recipe(name: str, outcome: str, reason: str | None = None) -> dict[str, Any]:
+def recipe(name: str, outcome: Outcome, reason: str | None = None) -> NightRecipe:
     """What the summary has of a recipe."""
-    return {"name": name, "outcome": outcome, "reason": reason}
+    return NightRecipe(recipe_id=f"id-{name}", name=name, outcome=outcome, reason=reason)
 
 
 def test_message() -> None:
     """What failed comes first, with its reason; the end says where to look."""
     recipes = [recipe("a", "built"), recipe("b", "failed", "build_image: no"), recipe("c", "unchanged")]
-    summary = {"recipes": [*recipes, recipe("d", "unchanged")], "paused": [{"name": "b", "failures": 3}]}
-    assert title(summary) == "Nightly images: 1 failed, 1 built, 2 unchanged"
+    paused = PausedRecipe(recipe_id="id-b", name="b", failures=3)
+    summary = NightSummary(recipes=[*recipes, recipe("d", "unchanged")], paused=[paused])
+    assert title(summary) == "Nightly images: 1 failed, 1 built, 2 unchanged, 1 paused"
     assert body(summary, URL).splitlines() == [
         "failed: b: build_image: no",
         "paused after 3 failed nights: b",
@@ -38,15 +40,21 @@ def test_message() -> None:
 
 def test_nothing_to_do() -> None:
     """A message all the same: silence would look like a night that did not begin."""
-    summary: dict[str, Any] = {"recipes": [], "paused": []}
-    assert title(summary) == "Nightly images: nothing was built"
+    summary = NightSummary(recipes=[], paused=[])
+    assert title(summary) == "Nightly images: nothing to do: no recipe is due"
     assert body(summary, URL) == URL
+
+
+def test_night_without_a_summary() -> None:
+    """A night that failed early does not look like one that had nothing to do."""
+    assert title(None) == "Nightly images: the night failed, see its log"
+    assert body(None, URL) == URL
 
 
 def test_hostile_names() -> None:
     """A name cannot begin a line of its own, and however much there is to say the address stays."""
     evil = "x\nfailed: y: z\x1b[31m"
-    summary = {"recipes": [recipe(evil, "failed", "r" * 500) for _ in range(100)], "paused": []}
+    summary = NightSummary(recipes=[recipe(evil, "failed", "r" * 500) for _ in range(100)], paused=[])
     text = body(summary, URL)
     assert len(text) <= LENGTH
     assert text.endswith(f"\n{URL}")
@@ -54,7 +62,7 @@ def test_hostile_names() -> None:
     assert all(line.startswith("failed: x?failed: y: z?[31m: r") for line in text.splitlines()[:5])
 
 
-SUMMARY = {"recipes": [recipe("a", "failed", "build_image: no")], "paused": []}
+SUMMARY = NightSummary(recipes=[recipe("a", "failed", "build_image: no")], paused=[]).model_dump(mode="json")
 
 
 def notify(monkeypatch: pytest.MonkeyPatch, extra: dict[str, Any] | None, summary: Any = SUMMARY) -> list[Any]:
@@ -100,7 +108,7 @@ def test_message_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_message_without_a_summary(monkeypatch: pytest.MonkeyPatch) -> None:
     """The night failed before there was one."""
     (message,) = notify(monkeypatch, {"config": {"path": "json://chat.test"}}, summary=None)
-    assert message["title"] == "Nightly images: nothing was built"
+    assert message["title"] == "Nightly images: the night failed, see its log"
 
 
 def test_no_connection(monkeypatch: pytest.MonkeyPatch) -> None:

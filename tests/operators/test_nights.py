@@ -14,12 +14,15 @@ from ims.errors import InputError, MissingError, PermanentError
 from ims.jobs import nightly_run_id
 from ims.operators import nights
 from ims.operators.nights import BuildRecipeOperator, ChooseBuildsOperator, SummarizeOperator
+from ims.params import boot_files
 from tests.operators.fakes import RUN_ID, FakeApi, make_context, xcoms
 
 
 def recipe(identity: str, name: str = "a", failures: int = 0, *, nightly: bool = True) -> dict[str, Any]:
     """The record of a recipe."""
-    return {"id": identity, "name": name, "arch": "x86_64", "nightly": nightly, "nightly_failures": failures}
+    link = {"type": "s3", "path": f"s3://ims/{identity}"}
+    fields = {"arch": "x86_64", "link": link, "nightly": nightly, "nightly_failures": failures}
+    return {"id": identity, "name": name, **fields}
 
 
 def use(monkeypatch: pytest.MonkeyPatch, *recipes: dict[str, Any], **answers: Any) -> FakeApi:
@@ -110,20 +113,29 @@ def test_recipes_are_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
 # Building
 
 OWN = nightly_run_id(RUN_ID, "r1")
+BOOT = boot_files.names({}, {"initrd_file_name": "initramfs.img"})
+BUILD = {"recipe_id": "r1", "name": "site", "failures": 0, "boot_files": BOOT}
 
 
 def job(
-    run_id: str, artifact_id: str = "r1", *, enable_debug: bool = False, profiles: Sequence[str] = ()
+    run_id: str,
+    artifact_id: str = "r1",
+    *,
+    enable_debug: bool = False,
+    profiles: Sequence[str] = (),
+    kernel: str = "vmlinuz",
+    initrd: str = "initramfs.img",
 ) -> dict[str, Any]:
     """A running job."""
-    fields = {"enable_debug": enable_debug, "profiles": list(profiles)}
-    return {"dag_run_id": run_id, "artifact_id": artifact_id, **fields}
+    fields = {"arch": "x86_64", "enable_debug": enable_debug, "profiles": list(profiles)}
+    names = {**BOOT, "kernel_file_name": kernel, "initrd_file_name": initrd}
+    return {"dag_run_id": run_id, "artifact_id": artifact_id, **fields, **names}
 
 
 def build(monkeypatch: pytest.MonkeyPatch, context: Context, *jobs: dict[str, Any]) -> BuildRecipeOperator:
     """The task, while these jobs run."""
     use(monkeypatch, jobs=list(jobs))
-    task = BuildRecipeOperator(task_id="build_images", build={"recipe_id": "r1", "name": "site", "failures": 0})
+    task = BuildRecipeOperator(task_id="build_images", build=BUILD)
     task.execute(context)
     return task
 
@@ -133,6 +145,8 @@ OTHERS = {
     "a job for another recipe": [job("other", "r2")],
     "a job that would wait for a user": [job("other", enable_debug=True)],
     "a job of other profiles": [job("other", profiles=["Lab"])],
+    "a job with another initrd": [job("other", initrd="initrd")],
+    "a job with another kernel": [job("other", kernel="bzImage")],
 }
 
 
@@ -164,7 +178,7 @@ def test_job_is_shared(monkeypatch: pytest.MonkeyPatch, jobs: list[dict[str, Any
 @pytest.mark.parametrize("state", ["success", "failed"])
 def test_job_has_ended(state: str) -> None:
     """The task ends as the job did. Another try would find the same job."""
-    task = BuildRecipeOperator(task_id="build_images", build={"recipe_id": "r1", "name": "site", "failures": 0})
+    task = BuildRecipeOperator(task_id="build_images", build=BUILD)
     context = make_context("nightly_images")
     event = ("", {"run_ids": [RUN_ID], RUN_ID: state, "dag_id": "create_image"})
     if state == "success":

@@ -11,6 +11,7 @@ from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from ims.errors import InputError, UnavailableError
 from ims.operators import plan
 from ims.operators.plan import WORKSPACE_GIB, ChooseRecipesOperator
+from ims.params import boot_files
 from ims.settings import settings
 from tests.operators.fakes import RUN_ID, FakeApi, FakeRuntime, make_context
 
@@ -146,3 +147,10 @@ def test_newest_image(
     assert (chosen["image_id"], chosen["manifest"]) == expected
     assert chosen["path"] == "s3://recipes/a"
     assert "15" not in json.dumps(chosen)  # viewers read results of tasks
+
+
+def test_boot_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plan looks up the names of the recipe's record, as its builds do."""
+    other, default = choose(monkeypatch, recipe("a", initrd_file_name="initramfs.img"), recipe("b"))
+    assert default["boot_files"] == boot_files.DEFAULTS
+    assert other["boot_files"] == {**boot_files.DEFAULTS, "initrd_file_name": "initramfs.img"}

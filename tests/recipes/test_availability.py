@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from ims.errors import ConfigurationError, InputError, UnavailableError
+from ims.errors import ConfigurationError, ImsError, InputError, UnavailableError
 from ims.recipes import availability
 from ims.recipes.availability import Answer, ask_all, missing, wait_for_all
 from ims.recipes.description import Repository
@@ -106,19 +106,19 @@ def test_repository_whose_login_is_elsewhere(server: RepositoryServer) -> None:
     url = server.url.replace("://", "://user:secret@")
     whole = Repository(f"{url}/one", f"{url}/one/{INDEX}", needs_login=True)
     wait(whole.without_login(), seconds=0)
-    with pytest.raises(InputError, match="refuse access"):
+    with pytest.raises(ConfigurationError, match="refuse access"):
         wait(whole, seconds=0)
     server.fail(403)
     wait(whole.without_login(), seconds=0)
-    with pytest.raises(InputError, match="refuse access"):
+    with pytest.raises(ConfigurationError, match="refuse access"):
         wait(whole, seconds=0)
 
 
-@pytest.mark.parametrize("status", [400, 401, 410])
-def test_refusal_is_final(server: RepositoryServer, status: int) -> None:
-    """Waiting does not help if access is denied."""
+@pytest.mark.parametrize(("status", "kind"), [(400, InputError), (401, ConfigurationError), (410, InputError)])
+def test_refusal_is_final(server: RepositoryServer, status: int, kind: type[ImsError]) -> None:
+    """Waiting does not help if access is denied. A login that has expired is no fault of the recipe."""
     server.fail(status)
-    with pytest.raises(InputError, match=rf"refuse access: {server.url}/one \({status} "):
+    with pytest.raises(kind, match=rf"refuse access: {server.url}/one \({status} "):
         wait(repository(f"{server.url}/one"), repository(f"{server.url}/two"))
     assert len(server.requests) == 2
 
@@ -142,6 +142,13 @@ def test_server_that_never_answers_costs_one_time_out(
     with pytest.raises(UnavailableError, match=rf"{server.url}/one \(ReadTimeout\)"):
         wait(repository(f"{server.url}/one"), repository(f"{server.url}/two"), seconds=0)
     assert time.monotonic() - started < 8
+
+
+def test_recipe_to_blame_beside_the_site(server: RepositoryServer) -> None:
+    """The recipe is to blame if one of its repositories cannot be as it names it, whatever the others answer."""
+    server.fail(401)
+    with pytest.raises(InputError, match="refuse access"):
+        wait(repository(f"{server.url}/one"), Repository("http://h:port/one", f"http://h:port/one/{INDEX}"))
 
 
 def test_invalid_address_is_final() -> None:
@@ -193,11 +200,11 @@ UNTRUSTED = {"another CA": ("127.0.0.1", False), "another host's certificate": (
 
 @pytest.mark.parametrize(("host", "trusted"), UNTRUSTED.values(), ids=UNTRUSTED)
 def test_untrusted_server_is_final(folder: Path, tmp_path: Path, host: str, trusted: bool) -> None:
-    """Its certificate will not change."""
+    """Its certificate will not change. That is no fault of the recipe."""
     ca, other = PrivateCA(tmp_path / "ca"), PrivateCA(tmp_path / "other")
     with RepositoryServer(folder, ca.issue(host)) as server:
         known = ca.certificate if trusted else other.certificate
-        with pytest.raises(InputError, match=r"refuse access: .*/one \(.*(certificate|IP address)"):
+        with pytest.raises(ConfigurationError, match=r"refuse access: .*/one \(.*(certificate|IP address)"):
             wait(repository(f"{server.url}/one"), ca=known)
 
 

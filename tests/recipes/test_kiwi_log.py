@@ -37,6 +37,14 @@ def test_reason_of_a_failed_build(case: dict[str, Any]) -> None:
     assert (error.exit_code in PERMANENT_EXIT_CODES) == case["permanent"]
 
 
+def test_recipe_is_to_blame_for_itself_alone() -> None:
+    """Repositories that it could read before the build are not its fault, nor is the disk."""
+    blamed = [name for name, case in LOGS.items() if not error_of(case["log"]).is_environmental]
+    words = ("unknown package", "unmet dependency", "config.sh fails")
+    assert blamed == [name for name in LOGS if name.endswith(words)]
+    assert error_of("tar: ./etc/group: Cannot write: No space left on device").is_environmental
+
+
 def test_unknown_reason_is_worth_another_try() -> None:
     """The error has only the exit code and refers to the log."""
     error = build_error(["[ INFO    ]: 12:00:00 | Installing"], 137)

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
+from ims.errors import ConfigurationError, ImsError, InputError, UnavailableError
 from ims.recipes.availability import Answer
 from ims.recipes.description import Repository
 from ims.sensors import repositories
@@ -76,12 +77,15 @@ def test_wait_has_ended_well() -> None:
     assert not xcoms(context)
 
 
-@pytest.mark.parametrize("refused", [False, True])
-def test_wait_took_too_long(refused: bool) -> None:
-    """The job ends: it has waited as long as it may. The recipe is to blame only if its repository refuses access."""
+@pytest.mark.parametrize(
+    ("error", "blames_recipe"), [(UnavailableError, False), (ConfigurationError, False), (InputError, True)]
+)
+def test_wait_has_failed(error: type[ImsError], blames_recipe: bool) -> None:
+    """The job ends. Its recipe is to blame only if the repositories cannot be as it names them."""
     context = make_context()
     sensor = RepositoriesSensor(task_id="wait_for_repositories", repositories=REPOSITORIES, timeout=60)
+    event = {"error": "os is not available", "hint": "Check the server", "exit_code": error.exit_code}
     with pytest.raises(AirflowFailException):
-        sensor.resume(context, {"error": "os is not available", "hint": "Check the server", "refused": refused})
+        sensor.resume(context, event)
     assert xcoms(context)["failure"] == "os is not available. Check the server"
-    assert ("environment_failed" in xcoms(context)) is not refused
+    assert ("environment_failed" in xcoms(context)) is not blames_recipe

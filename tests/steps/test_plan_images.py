@@ -33,10 +33,10 @@ def test_faulty_recipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fault: E
     monkeypatch.setattr(plan_images, "_decide", decide)
     monkeypatch.setattr(ObjectStore, "from_environment", lambda: None)
     recipes = [
-        RecipeToPlan(recipe_id=name, name=name, path=f"s3://ims/{name}", variables={}, arch="x86_64")
+        RecipeToPlan(recipe_id=name, name=name, path=f"s3://ims/{name}", arch="x86_64", boot_files={})
         for name in ("faulty", "good")
     ]
-    plans = run(Input(workspace=Workspace(tmp_path), recipes=recipes, boot_files={}))
+    plans = run(Input(workspace=Workspace(tmp_path), recipes=recipes))
     assert [(plan.name, plan.verdict) for plan in plans] == [("faulty", "build"), ("good", "skip")]
     assert plans[0].reason.startswith("the recipe cannot be compared with its image: ")
     assert len(plans[0].reason) < LONGEST + 100

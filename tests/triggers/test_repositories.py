@@ -44,4 +44,4 @@ def test_all_become_available(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_one_stays_away(monkeypatch: pytest.MonkeyPatch) -> None:
     """The event carries the reason to the task."""
     payload, _ = fire(monkeypatch, UnavailableError("os is not available", "Check the server"))
-    assert payload == {"error": "os is not available", "hint": "Check the server", "refused": False}
+    assert payload == {"error": "os is not available", "hint": "Check the server", "exit_code": 69}

@@ -14,7 +14,7 @@ from ims.cli import auth, deleted, images, jobs, login, nights, public_keys, rec
 from ims.cli.following import JobFailedError
 from ims.cli.options import given, group
 from ims.cli.output import FormatOption, clean, for_people, show_list, show_record
-from ims.errors import ImsError, LoginError, MissingError, UnavailableError
+from ims.errors import ConfigurationError, ImsError, LoginError, MissingError, UnavailableError
 
 USAGE = 2
 """Also the exit code if the service refuses a request, as in `cray`."""
@@ -105,10 +105,16 @@ def doctor(_format: FormatOption = None) -> None:
     Run it on the machine of the service, as root, with the variables of the service. The service need not run. The exit
     code is 1 if something is missing; warnings do not count.
     """
-    from ims.doctor.checks import examine  # takes a second to import
-    from ims.settings import settings
+    from pydantic import ValidationError
 
-    findings = list(examine(settings()))
+    from ims.doctor.checks import examine  # takes a second to import
+    from ims.settings import settings, wrong_settings
+
+    try:
+        own = settings()
+    except ValidationError as error:
+        raise ConfigurationError("; ".join(wrong_settings(error)), "Correct it, then run ims doctor again") from None
+    findings = list(examine(own))
     show_list(findings, ("check", "status", "value", "next_step"))
     if any(finding["status"] == "missing" for finding in findings):
         raise typer.Exit(1)

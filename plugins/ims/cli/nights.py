@@ -14,7 +14,7 @@ from ims.cli.output import FormatOption, for_people, say, show_list, show_record
 from ims.cli.progress import ENDED
 from ims.cli.resources import RECIPES
 
-COLUMNS = ("id", "created", "status", "built", "unchanged", "failed", "reason")
+COLUMNS = ("id", "created", "status", "built", "unchanged", "failed", "result", "reason")
 RECIPE_COLUMNS = ("name", "outcome", "seconds", "job_id", "image_id", "why", "reason")
 FOLLOW_SECONDS = 2
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -28,11 +28,11 @@ from ims.cli.options import (
 from ims.cli.output import FormatOption, say, show_record
 from ims.cli.resources import RECIPES, add_verbs, change
 
-if TYPE_CHECKING:
-    from ims.client import ImsClient
-
 app = group("recipes", "Manage recipes, which images are built from.")
 add_verbs(app, RECIPES)
+
+KEPT_FIELDS = ("nightly", "kernel_file_name", "initrd_file_name", "kernel_parameters_file_name")
+"""The fields of the last push that a push keeps unless they are set again."""
 
 Nightly = Annotated[
     Truth | None,
@@ -53,6 +53,13 @@ class RecipeOptions(LinkOptions):
     require_dkms: DkmsOption = None
     nightly: Nightly = None
     profiles: ProfilesOption = None
+    kernel_file_name: Annotated[
+        str | None, typer.Option(help="Name of the kernel in /boot. Empty: vmlinuz, or Image on aarch64.")
+    ] = None
+    initrd_file_name: Annotated[str | None, typer.Option(help="Name of the initrd in /boot. Empty: initrd.")] = None
+    kernel_parameters_file_name: Annotated[
+        str | None, typer.Option(help="Name of the kernel parameters in /boot. Empty: kernel-parameters.")
+    ] = None
     template_dictionary_key: Annotated[
         str | None, typer.Option(help="Names of template variables, separated by commas.")
     ] = None
@@ -65,6 +72,9 @@ class RecipeOptions(LinkOptions):
             require_dkms=truth(self.require_dkms),
             nightly=truth(self.nightly),
             profiles=profile_names(self.profiles),
+            kernel_file_name=self.kernel_file_name,
+            initrd_file_name=self.initrd_file_name,
+            kernel_parameters_file_name=self.kernel_parameters_file_name,
             link=self.link(),
             template_dictionary=comma_separated(self.template_dictionary_key, self.template_dictionary_value),
         )
@@ -124,9 +134,9 @@ def push(
     If something is wrong with the recipe, all of it is printed, and nothing is uploaded. `.git`, what git ignores, and
     files that systems and editors make are left out.
 
-    A file `.ims_recipe.yaml` in the folder can set the name, the distribution and whether the recipe is built nightly;
-    options override it. Template variables keep the values of the last push of the same name and architecture, unless
-    `--var` sets them again.
+    A file `.ims_recipe.yaml` in the folder can set the name, the distribution, the names of files in /boot and whether
+    the recipe is built nightly; options override it. Template variables, the names of files in /boot and the mark for
+    nightly builds stay as in the last push of the same name and architecture, unless they are set again.
 
     Every push creates a new record, because the recipe of an existing image must not change. From then on, the name
     means the new record. Older records of that name stay. Nightly builds use the newest.
@@ -145,13 +155,12 @@ def push(
         **options,
     }
     variables, client = assignments(var or ()), connect()
-    kept = _variables_of_last_push(client, fields["name"], arch or "x86_64")
+    last = RECIPES.newest(client, fields["name"], arch=arch or "x86_64") or {}
+    kept = {item["key"]: item["value"] for item in last.get("template_dictionary", ())}
     fields["template_dictionary"] = dictionary(kept | variables)
-    show_record(push_folder(client, s3.store(client), folder, **fields))
+    also_kept = {name: last[name] for name in KEPT_FIELDS if last.get(name) and name not in fields}
+    show_record(push_folder(client, s3.store(client), folder, **fields, **also_kept))
     if names := sorted(kept.keys() - variables.keys()):
         say(f"kept template variables of the last push: {', '.join(names)}")
-
-
-def _variables_of_last_push(client: ImsClient, name: str, arch: str) -> dict[str, str]:
-    last = RECIPES.newest(client, name, arch=arch)
-    return {item["key"]: item["value"] for item in last["template_dictionary"]} if last is not None else {}
+    if also_kept:
+        say(f"kept fields of the last push: {', '.join(also_kept)}")

@@ -46,9 +46,7 @@ def time_limit(task: BaseOperator, context: Context) -> Iterator[None]:
 def out_of_time(task: BaseOperator, context: Context) -> ImsError:
     """The error of a task that took too long. Another try cannot help if it runs what a recipe or a user wrote."""
     assert task.execution_timeout is not None
-    workflow = find_workflow(context["dag"].dag_id)
-    runs_recipe = workflow is not None and workflow.task(task.task_id).runs_recipe
-    kind = PermanentError if runs_recipe else UnavailableError
+    kind = PermanentError if _runs_recipe(task.task_id, context) else UnavailableError
     limit = round(task.execution_timeout.total_seconds())
     return kind(
         f"it took longer than its limit of {limit} s and was ended", "IMS_STEP_SECONDS sets the limits of tasks"
@@ -56,11 +54,20 @@ def out_of_time(task: BaseOperator, context: Context) -> ImsError:
 
 
 def fail(context: Context, error: ImsError, *, permanent: bool) -> Never:
-    """End the task and keep the reason. Raises AirflowFailException if it is `permanent`, else AirflowException."""
+    """End the task and keep the reason. Raises AirflowFailException if it is `permanent`, else AirflowException.
+
+    An error of no known kind is one of the environment, unless the task runs what a recipe or a user wrote.
+    """
     context["ti"].xcom_push(FAILURE, str(error))
-    if error.is_environmental:
+    is_unknown = error.exit_code == ImsError.exit_code
+    if error.is_environmental or (is_unknown and not _runs_recipe(context["ti"].task_id, context)):
         context["ti"].xcom_push(ENVIRONMENT_FAILED, True)
     raise (AirflowFailException if permanent else AirflowException)(str(error)) from None
+
+
+def _runs_recipe(task_id: str, context: Context) -> bool:
+    workflow = find_workflow(context["dag"].dag_id)
+    return workflow is not None and workflow.task(task_id).runs_recipe
 
 
 def log_reason(context: Context) -> None:

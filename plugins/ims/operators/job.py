@@ -12,6 +12,7 @@ from ims.errors import InputError, MissingError, PermanentError
 from ims.jobs import job_id
 from ims.lineage import lineage_id
 from ims.operators.base import ImsOperator, workspace_of
+from ims.params import boot_files
 from ims.runtime.choice import runtime
 from ims.settings import settings
 from ims.steps.artifacts import Upload
@@ -23,7 +24,8 @@ class OpenWorkspaceOperator(ImsOperator):
     """Looks up the record that the job works on, and creates the workspace of the job.
 
     Results: `workspace`, `job_id`, the `image_id` and `image_name` of the new image, the `path`, `arch` and `lineage`
-    of the record, and the `profiles` to build: those of the job or, if it has none, of the record.
+    of the record, and the `profiles` to build and names of files in /boot: those of the job or, if it has none, of the
+    record.
     """
 
     template_fields = (*ImsOperator.template_fields, "artifact_id", "size_gib")
@@ -55,6 +57,7 @@ class OpenWorkspaceOperator(ImsOperator):
             "arch": record["arch"],
             "lineage": lineage_id(record["name"], record["arch"]),
             "profiles": context["params"].get("profiles") or record.get("profiles") or [],
+            **boot_files.names(context["params"], record),
         }
 
 

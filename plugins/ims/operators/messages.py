@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 from airflow.sdk import BaseHook, Connection, Context
@@ -10,13 +10,13 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 
 from ims.errors import ConfigurationError
+from ims.nights import NightSummary
 from ims.operators.base import ImsOperator
 from ims.settings import settings
 
 CONNECTION = "ims_notify"
 LENGTH = 4000
 """The most characters of a message that chat services accept."""
-OUTCOMES = ("failed", "built", "unchanged")
 
 
 class NotifyOperator(ImsOperator):
@@ -40,33 +40,30 @@ class NotifyOperator(ImsOperator):
         from airflow.providers.apprise.notifications.apprise import AppriseNotifier
 
         url = settings().run_url(context["dag"].dag_id, str(context["run_id"]))
-        summary = self.summary or {"recipes": [], "paused": []}
+        summary = NightSummary(**self.summary) if self.summary else None
         AppriseNotifier(title=title(summary), body=body(summary, url), apprise_conn_id=CONNECTION).notify(context)
 
 
-def title(summary: Mapping[str, Any]) -> str:
-    """The numbers of recipes by outcome, in one line."""
-    outcomes = [recipe["outcome"] for recipe in summary["recipes"]]
-    if not outcomes:
-        return "Nightly images: nothing was built"
-    return "Nightly images: " + ", ".join(f"{outcomes.count(outcome)} {outcome}" for outcome in OUTCOMES)
+def title(summary: NightSummary | None) -> str:
+    """The result in one line. The night has no summary if an early task failed."""
+    return f"Nightly images: {summary.sentence if summary else 'the night failed, see its log'}"
 
 
-def body(summary: Mapping[str, Any], url: str) -> str:
+def body(summary: NightSummary | None, url: str) -> str:
     """The failed recipes with reasons, then the paused ones, then the others by name; the last line is the address."""
-    lines = [*_lines(summary), url]
+    lines = [*(_lines(summary) if summary else ()), url]
     text = "\n".join("".join(char if char.isprintable() else "?" for char in line) for line in lines)
     return text if len(text) <= LENGTH else f"{text[: LENGTH - len(url) - 3]}…\n{url}"
 
 
-def _lines(summary: Mapping[str, Any]) -> Iterator[str]:
-    for recipe in summary["recipes"]:
-        if recipe["outcome"] == "failed":
-            yield f"failed: {recipe['name']}: {recipe['reason']}"
-    for recipe in summary["paused"]:
-        yield f"paused after {recipe['failures']} failed nights: {recipe['name']}"
-    for outcome in OUTCOMES[1:]:
-        names = [recipe["name"] for recipe in summary["recipes"] if recipe["outcome"] == outcome]
+def _lines(summary: NightSummary) -> Iterator[str]:
+    for recipe in summary.recipes:
+        if recipe.outcome == "failed":
+            yield f"failed: {recipe.name}: {recipe.reason}"
+    for paused in summary.paused:
+        yield f"paused after {paused.failures} failed nights: {paused.name}"
+    for outcome in ("built", "unchanged"):
+        names = [recipe.name for recipe in summary.recipes if recipe.outcome == outcome]
         if names:
             yield f"{outcome}: {', '.join(names)}"
 

@@ -16,15 +16,15 @@ from ims.client import ImsClient
 from ims.connections import api_client
 from ims.errors import MissingError, PermanentError
 from ims.jobs import job_id, nightly_run_id
-from ims.nights import Build, NightSummary, RecipeState, paused_recipes
+from ims.nights import ENDED, Build, NightSummary, RecipeState, paused_recipes
 from ims.operators.base import ImsOperator
 from ims.operators.errors import task_errors, time_limit
+from ims.params import boot_files
 from ims.workflows import CREATE_IMAGE
 
 log = logging.getLogger("airflow.task")
 
 POLL_SECONDS = 5
-ENDED = ("built", "unchanged", "failed")
 NAMES_SHOWN = 10
 
 
@@ -70,7 +70,12 @@ def _builds(client: ImsClient, recipes: Collection[Mapping[str, Any]]) -> Iterat
     for recipe in recipes:
         record = records.get(recipe["recipe_id"], {})
         failures = record.get("nightly_failures", 0)
-        yield Build(recipe_id=recipe["recipe_id"], name=recipe["name"], failures=failures)
+        yield Build(
+            recipe_id=recipe["recipe_id"],
+            name=recipe["name"],
+            failures=failures,
+            boot_files=boot_files.names({}, record),
+        )
 
 
 def _current_images(plans: Iterable[Mapping[str, Any]]) -> dict[str, str]:
@@ -103,7 +108,7 @@ class BuildRecipeOperator(TriggerDagRunOperator):
         own = nightly_run_id(str(context["run_id"]), recipe)
         task_instance: Any = context["ti"]
         with task_errors(context), time_limit(self, context):
-            self.trigger_run_id = _running_build(api_client(), recipe) or own
+            self.trigger_run_id = _running_build(api_client(), Build(**self.build)) or own
         if task_instance.get_dr_count(dag_id=CREATE_IMAGE.dag_id, run_ids=[self.trigger_run_id]):
             self.log.info("job %s already builds the recipe", job_id(self.trigger_run_id))
             task_instance.xcom_push("trigger_run_id", self.trigger_run_id)
@@ -125,11 +130,18 @@ class BuildRecipeOperator(TriggerDagRunOperator):
                 raise PermanentError(f"the job {job_id(str(self.trigger_run_id))} failed", "See its log") from None
 
 
-def _running_build(client: ImsClient, recipe_id: str) -> str | None:
+def _running_build(client: ImsClient, build: Build) -> str | None:
     """Returns the run of a job that builds a recipe as a night does and does not wait for a user, or None."""
     jobs = client.get("jobs", job_type="create", status=list(CREATE_IMAGE.required_statuses))
-    same = (job for job in jobs if job["artifact_id"] == recipe_id and not job["enable_debug"] and not job["profiles"])
-    return next((job["dag_run_id"] for job in same), None)
+    return next((job["dag_run_id"] for job in jobs if _is_same(job, build)), None)
+
+
+def _is_same(job: Mapping[str, Any], build: Build) -> bool:
+    """Whether a job makes the image that a night would make."""
+    kernel = build.boot_files["kernel_file_name"] or boot_files.default_kernel(job["arch"])
+    names = {**build.boot_files, "kernel_file_name": kernel}
+    is_alike = all(job[field] == name for field, name in names.items())
+    return job["artifact_id"] == build.recipe_id and is_alike and not job["enable_debug"] and not job["profiles"]
 
 
 class SummarizeOperator(ImsOperator):
@@ -152,6 +164,7 @@ class SummarizeOperator(ImsOperator):
         summary = NightSummary(**client.get(f"nights/{job_id(str(context['run_id']))}"))
         summary.paused = paused_recipes(_count_failures(client, summary))
         result = summary.model_dump(mode="json")
+        self.log.info("%s", summary.sentence)
         if failed := [recipe.name for recipe in summary.recipes if recipe.outcome == "failed"]:
             context["ti"].xcom_push("return_value", result)
             names = ", ".join(failed[:NAMES_SHOWN]) + (", …" if len(failed) > NAMES_SHOWN else "")

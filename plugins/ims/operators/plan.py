@@ -12,6 +12,7 @@ from ims.connections import api_client
 from ims.errors import MissingError, PermanentError
 from ims.nights import RecipeState, due_recipes
 from ims.operators.base import ImsOperator, workspace_of
+from ims.params import boot_files
 from ims.runtime.choice import runtime
 from ims.steps.plan_images import RecipeToPlan
 
@@ -83,6 +84,7 @@ def _to_plan(client: ImsClient, recipe: dict[str, Any]) -> RecipeToPlan:
         path=recipe["link"]["path"],
         arch=recipe["arch"],
         profiles=recipe["profiles"],
+        boot_files=boot_files.names({}, recipe),
         image_id=image["id"] if image is not None else None,
         manifest=image["link"]["path"] if image is not None and image["link"] is not None else None,
     )

@@ -30,12 +30,16 @@ _NO_SUCH_NAME = {socket.EAI_NONAME, getattr(socket, "EAI_NODATA", socket.EAI_NON
 
 @dataclass(frozen=True)
 class Answer:
-    """The answer of a repository. A `final` answer will not change later."""
+    """The answer of a repository. A `final` answer will not change later.
+
+    `by_site` is whether the recipe is not to blame for it: a certificate or a login has expired, for example.
+    """
 
     repository: Repository
     ready: bool
     text: str
     final: bool = False
+    by_site: bool = False
 
     def __str__(self) -> str:
         return f"{self.repository.name} ({self.text})"
@@ -74,7 +78,8 @@ async def ask(client: httpx.AsyncClient, repository: Repository) -> Answer:
     # Who asks without the recipe's login only learns that the server is there and wants one.
     is_ready = code == 200 or (code in _LOGIN_NEEDED and repository.lacks_login)
     is_final = code in _FINAL or (code in _LOGIN_NEEDED and repository.needs_login)
-    return Answer(repository, ready=is_ready, text=text, final=is_final and not is_ready)
+    is_final = is_final and not is_ready
+    return Answer(repository, ready=is_ready, text=text, final=is_final, by_site=is_final and code in _LOGIN_NEEDED)
 
 
 async def ask_all(repositories: Sequence[Repository], ca_certificate: Path) -> list[Answer]:
@@ -86,12 +91,13 @@ async def ask_all(repositories: Sequence[Repository], ca_certificate: Path) -> l
 def missing(answers: Sequence[Answer]) -> str:
     """The names of the repositories that are not available, with reasons. Empty if all are available.
 
-    Raises InputError if an answer is final: waiting will not change it.
+    Raises InputError if an answer is final: waiting will not change it. Raises ConfigurationError if that is never the
+    fault of the recipe.
     """
-    refused = [str(answer) for answer in answers if answer.final]
-    if refused:
-        raise InputError(
-            f"repositories that refuse access: {', '.join(refused)}",
+    if refused := [answer for answer in answers if answer.final]:
+        kind = ConfigurationError if all(answer.by_site for answer in refused) else InputError
+        raise kind(
+            f"repositories that refuse access: {', '.join(map(str, refused))}",
             "Check the address, the credentials in it, and IMS_CA_CERTIFICATE",
         )
     return ", ".join(str(answer) for answer in answers if not answer.ready)
@@ -103,7 +109,7 @@ async def wait_for_all(
     """Wait until all repositories are available, requesting their indexes every `interval` seconds.
 
     `until` is in seconds since the epoch, so that a wait can continue after a restart.
-    Raises UnavailableError if they are not available by then, and InputError like `missing`.
+    Raises UnavailableError if they are not available by then, and the errors of `missing`.
     """
     while text := missing(await ask_all(repositories, ca_certificate)):
         if time.time() + interval > until:
@@ -124,7 +130,7 @@ def _no_answer(repository: Repository, error: httpx.TransportError) -> Answer:
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, ssl.SSLCertVerificationError):
-            return Answer(repository, ready=False, text=cause.verify_message, final=True)
+            return Answer(repository, ready=False, text=cause.verify_message, final=True, by_site=True)
         if isinstance(cause, socket.gaierror) and cause.errno in _NO_SUCH_NAME:
             return Answer(repository, ready=False, text="no such host name", final=True)
         cause = cause.__cause__ or cause.__context__

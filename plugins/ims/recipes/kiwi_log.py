@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from ims.errors import ImsError, PermanentError, UnavailableError
+from ims.errors import ConfigurationError, ImsError, PermanentError, UnavailableError
 
 # kiwi draws its progress on the same line as the next message.
 _PROGRESS = re.compile(r"\[ \w+\s*\]: Processing: \[[# ]*\] \d+%")
@@ -18,47 +18,62 @@ _PREFIX = re.compile(r"\[ (?P<level>DEBUG|INFO|WARNING|ERROR|CRITICAL) *\]: \d\d
 
 @dataclass(frozen=True)
 class Cause:
-    """A line that says why a build failed. A `temporary` cause may be gone when the build is tried again."""
+    """A line that says why a build failed, and the error that it stands for.
+
+    The recipe is not to blame for repositories that it could read before the build, nor for the disk.
+    """
 
     pattern: str
     sentence: str
-    temporary: bool = False
+    error: type[ImsError] = PermanentError
 
     def read(self, text: str) -> ImsError | None:
         """The error if `text` contains such a line."""
         match = re.search(self.pattern, text, re.MULTILINE)
         if match is None:
             return None
-        kind = UnavailableError if self.temporary else PermanentError
-        return kind(f"kiwi-ng could not build the image root: {self.sentence.format(**match.groupdict()).strip()}")
+        return self.error(
+            f"kiwi-ng could not build the image root: {self.sentence.format(**match.groupdict()).strip()}"
+        )
 
 
+# Errors of the site, for which the recipe is not to blame. The second kind may be gone when the build is tried again.
+_SITE, _LATER = ConfigurationError, UnavailableError
 # In order of precedence: if a repository cannot be read, its packages are missing, too.
 CAUSES = (
     # zypper, dnf and apt on their repositories
-    Cause(r"SSL certificate problem: (?P<why>.+)", "a repository's certificate is not trusted: {why}"),
-    Cause(r"Curl error \(60\): .*? for (?P<url>\S+)", "the certificate of {url} is not trusted"),
+    Cause(r"SSL certificate problem: (?P<why>.+)", "a repository's certificate is not trusted: {why}", _SITE),
+    Cause(r"Curl error \(60\): .*? for (?P<url>\S+)", "the certificate of {url} is not trusted", _SITE),
     Cause(r"error setting certificate file: (?P<file>\S+)", "the image has no trusted certificates ({file})"),
-    Cause(r"Login failed\. \((?P<url>[^)]+)\): .*error: (?P<code>\d+)", "{url} asks for a login ({code})"),
-    Cause(r"Permission to access '(?P<url>[^']+)' denied", "{url} refuses access (403)"),
-    Cause(r"Location '(?P<url>[^']+)' is temporarily unaccessible", "{url} is not available for now (503)", True),
-    Cause(r"Status code: (?P<code>5\d\d) for (?P<url>\S+)", "{url} answered {code}", True),
+    Cause(
+        r"Login failed\. \((?P<url>[^)]+)\): .*error: (?P<code>\d+)",
+        "{url} asks for a login ({code})",
+        _SITE,
+    ),
+    Cause(r"Permission to access '(?P<url>[^']+)' denied", "{url} refuses access (403)", _SITE),
+    Cause(
+        r"Location '(?P<url>[^']+)' is temporarily unaccessible",
+        "{url} is not available for now (503)",
+        _LATER,
+    ),
+    Cause(r"Status code: (?P<code>5\d\d) for (?P<url>\S+)", "{url} answered {code}", _LATER),
     # The index lists a package that does not exist: the repository is being updated.
-    Cause(r"Status code: (?P<code>404) for (?P<url>\S+\.rpm)", "{url} answered {code}", True),
-    Cause(r"Status code: (?P<code>\d{3}) for (?P<url>\S+)", "{url} answered {code}"),
+    Cause(r"Status code: (?P<code>404) for (?P<url>\S+\.rpm)", "{url} answered {code}", _LATER),
+    Cause(r"Status code: (?P<code>\d{3}) for (?P<url>\S+)", "{url} answered {code}", _SITE),
     Cause(
         r"Error message: (?P<why>(Failed to connect|Could not resolve|Connection|Operation timed out|Timeout).+)",
         "{why}",
-        True,
+        _LATER,
     ),
-    Cause(r"Curl error \((6|7|28|35|52|56)\): (?P<why>.+?) for (?P<url>\S+)", "{url}: {why}", True),
-    Cause(r"Failed to fetch (?P<url>\S+)\s+Could not connect to (?P<why>.+)", "no connection to {why}", True),
-    Cause(r"Failed to fetch (?P<url>\S+)\s+(?P<code>5\d\d)\s", "{url} answered {code}", True),
-    Cause(r"Failed to fetch (?P<url>\S+)\s+(?P<code>\d{3})\s", "{url} answered {code}"),
-    Cause(r"File '(?P<file>[^']+)' not found on medium '(?P<url>[^']+)'", "{url} does not have {file}", True),
+    Cause(r"Curl error \((6|7|28|35|52|56)\): (?P<why>.+?) for (?P<url>\S+)", "{url}: {why}", _LATER),
+    Cause(r"Failed to fetch (?P<url>\S+)\s+Could not connect to (?P<why>.+)", "no connection to {why}", _LATER),
+    Cause(r"Failed to fetch (?P<url>\S+)\s+(?P<code>5\d\d)\s", "{url} answered {code}", _LATER),
+    Cause(r"Failed to fetch (?P<url>\S+)\s+(?P<code>\d{3})\s", "{url} answered {code}", _SITE),
+    Cause(r"File '(?P<file>[^']+)' not found on medium '(?P<url>[^']+)'", "{url} does not have {file}", _LATER),
     Cause(
         r"\[(?P<alias>[^|\]]+)\|(?P<url>[^\]]+)\] Valid metadata not found",
         "{url} (alias {alias}) is not a package repository",
+        _SITE,
     ),
     # zypper, dnf4, dnf5, microdnf and apt on packages
     Cause(r"No provider of '(?P<name>[^']+)' found", "no repository has a package {name}"),
@@ -72,13 +87,21 @@ CAUSES = (
     ),
     Cause(r"(?P<name>\S+) : Depends: (?P<need>.+?) but it is not", "{name} needs {need}, which cannot be installed"),
     # everything else
-    Cause(r"No space left on device", "the disk of the workspace is full: make room, or set build_env_size"),
+    Cause(
+        r"No space left on device",
+        "the disk of the workspace is full: make room, or set build_env_size",
+        _SITE,
+    ),
     Cause(r"KiwiScriptFailed: (?P<script>\S+) failed with: (?P<why>.*)", "{script} failed: {why}"),
 )
 # These occur next to better reasons, or say little: they count only if nothing else is found.
 LAST_CAUSES = (
-    Cause(r"^\s+(?P<name>\S+): Cannot download, all mirrors", "{name} cannot be downloaded", True),
-    Cause(r"Failed to download metadata for repo '(?P<alias>[^']+)'", "repository {alias} cannot be read", True),
+    Cause(r"^\s+(?P<name>\S+): Cannot download, all mirrors", "{name} cannot be downloaded", _LATER),
+    Cause(
+        r"Failed to download metadata for repo '(?P<alias>[^']+)'",
+        "repository {alias} cannot be read",
+        _LATER,
+    ),
     Cause(r"Unable to locate package (?P<name>\S+)", "no repository has a package {name}"),
     Cause(r"(?P<why>Kiwi\w+: .+)", "{why}"),
 )

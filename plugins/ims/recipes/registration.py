@@ -33,13 +33,16 @@ class Registration(BaseModel):
     linux_distribution: Word | None = None
     nightly: bool | None = None
     profiles: list[Word] | None = Field(default=None, max_length=20)
+    kernel_file_name: Word | None = None
+    initrd_file_name: Word | None = None
+    kernel_parameters_file_name: Word | None = None
     network: Literal["repositories", "open"] = "repositories"
     network_hosts: list[Word] = Field(default_factory=list, max_length=MAX_HOSTS)
 
     @property
     def record_fields(self) -> dict[str, Any]:
         """The fields of the record that the file sets."""
-        return self.model_dump(include={"name", "linux_distribution", "nightly", "profiles"}, exclude_none=True)
+        return self.model_dump(exclude={"network", "network_hosts"}, exclude_none=True)
 
 
 def read_registration(folder: Path) -> Registration:

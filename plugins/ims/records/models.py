@@ -105,6 +105,10 @@ class Recipe(Linked, Record):
     nightly: Mapped[bool] = mapped_column(default=False, server_default=false())
     nightly_failures: Mapped[int] = mapped_column(default=0, server_default="0")
     profiles: Mapped[list[str]] = mapped_column(JSON, default=list, server_default="[]")
+    # The names of the files in /boot that jobs look up; None is the default of jobs.
+    kernel_file_name: Mapped[str | None] = mapped_column(Text, default=None)
+    initrd_file_name: Mapped[str | None] = mapped_column(Text, default=None)
+    kernel_parameters_file_name: Mapped[str | None] = mapped_column(Text, default=None)
 
 
 class Image(Linked, Record):

@@ -9,7 +9,7 @@ from typing import Any
 
 from airflow.sdk import Context
 
-from ims.errors import InputError, UnavailableError
+from ims.errors import error_of
 from ims.operators.base import ImsOperator
 from ims.operators.errors import fail
 from ims.recipes.availability import ask_all, missing
@@ -61,6 +61,5 @@ class RepositoriesSensor(ImsOperator):
         """Continue with the job, or end it with the reason that the trigger found."""
         if event:
             # The wait took as long as the job allows; another try would only wait as long again.
-            kind = InputError if event.get("refused") else UnavailableError
-            fail(context, kind(event["error"], event["hint"]), permanent=True)
+            fail(context, error_of(event["exit_code"], event["error"], event["hint"]), permanent=True)
         self.log.info("all repositories are available")

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from ims.errors import ConfigurationError, ImsError
-from ims.settings import settings
+from ims.settings import settings, wrong_settings
 from ims.stack.credentials import Credentials
 
 console = Console(highlight=False, soft_wrap=True)
@@ -36,7 +36,7 @@ def exit_code(command: Callable[[], object]) -> int:
         console.print(f"[bold red]error:[/bold red] {escape(str(error))}")
         return error.exit_code
     except ValidationError as error:
-        for item in error.errors():
-            console.print(f"[bold red]error:[/bold red] IMS_{str(item['loc'][0]).upper()}: {item['msg']}")
+        for line in wrong_settings(error):
+            console.print(f"[bold red]error:[/bold red] {escape(line)}")
         return ConfigurationError.exit_code
     return 0

@@ -34,13 +34,17 @@ LONGEST = 2000
 
 
 class RecipeToPlan(BaseModel):
-    """A recipe's record, and the newest image of its lineage with the address of its manifest, if there is one."""
+    """A recipe's record, and the newest image of its lineage with the address of its manifest, if there is one.
+
+    `boot_files` are the names of the files that its builds look up in /boot.
+    """
 
     recipe_id: str
     name: str
     path: str
     arch: str
     profiles: list[str] = Field(default_factory=list)
+    boot_files: dict[str, str | None]
     image_id: str | None = None
     manifest: str | None = None
 
@@ -54,10 +58,9 @@ class Plan(Decision):
 
 
 class Input(StepInput):
-    """The recipes, and the names of the files that their builds look up in /boot. With `force`, all are built."""
+    """The recipes. With `force`, all are built."""
 
     recipes: list[RecipeToPlan]
-    boot_files: dict[str, str | None]
     force: bool = False
     templates: TemplateValues = Field(default_factory=TemplateValues)
 
@@ -101,7 +104,7 @@ def _decide(store: ObjectStore, recipe: RecipeToPlan, step: Input, workspace: Wo
     workspace.root.mkdir(parents=True)
     variables = use_secrets(step.templates, recipe.recipe_id, workspace)
     rendered = fetch(store, recipe.path, variables, workspace, recipe.arch, recipe.profiles).recipe
-    now = inputs.collect(rendered, recipe.arch, step.boot_files)
+    now = inputs.collect(rendered, recipe.arch, recipe.boot_files)
 
     def resolve() -> Sequence[Package]:
         return predict_packages(workspace, rendered, now)

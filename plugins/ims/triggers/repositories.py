@@ -8,7 +8,7 @@ from typing import Any
 
 from airflow.triggers.base import BaseTrigger, TriggerEvent
 
-from ims.errors import ImsError, UnavailableError
+from ims.errors import ImsError
 from ims.recipes.availability import wait_for_all
 from ims.recipes.description import Repository
 
@@ -36,12 +36,11 @@ class RepositoriesTrigger(BaseTrigger):
         )
 
     async def run(self) -> AsyncIterator[TriggerEvent]:
-        """The event's payload is {error, hint, refused}, or empty. `refused` means that waiting cannot help."""
+        """The event's payload is {error, hint, exit_code}, or empty. The exit code is that of the error."""
         repositories = [Repository(**repository) for repository in self.repositories]
         try:
             await wait_for_all(repositories, Path(self.ca_certificate), until=self.until, interval=self.interval)
         except ImsError as error:
-            refused = not isinstance(error, UnavailableError)
-            yield TriggerEvent({"error": error.reason, "hint": error.hint, "refused": refused})
+            yield TriggerEvent({"error": error.reason, "hint": error.hint, "exit_code": error.exit_code})
         else:
             yield TriggerEvent({})

@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Depends, Path, Request, Response
-from pydantic import AfterValidator, Field
+from pydantic import AfterValidator, Field, model_validator
 
 from ims.api.catalog.images import FailedNights, ImageOut
 from ims.api.catalog.links import check_recipe_link, has_link, set_link
@@ -18,7 +18,8 @@ from ims.api.http.owners import SERVICE
 from ims.api.http.schemas import Arch, ArtifactLink, Id, LinkOut, Name, PatchBody, RecordOut, RequestBody, Text
 from ims.api.http.services import RecordsService, StoreService
 from ims.errors import InputError
-from ims.params import MAX_PROFILES, Identity, Profile
+from ims.params import MAX_PROFILES, Identity, Profile, boot_files
+from ims.params.boot_files import FileName, FileNameOrEmpty
 from ims.recipes.secrets import has_login, secret_name
 from ims.records.models import Image, Recipe
 from ims.records.selection import Selection
@@ -74,13 +75,21 @@ class RecipeIn(RequestBody):
     arch: Arch = "x86_64"
     nightly: bool = False
     profiles: list[Profile] = Field(default_factory=list, max_length=MAX_PROFILES)
+    kernel_file_name: FileName | None = None
+    initrd_file_name: FileName | None = None
+    kernel_parameters_file_name: FileName | None = None
     nightly_failures: Annotated[FailedNights, SERVICE] = 0
+
+    @model_validator(mode="before")
+    @classmethod
+    def _empty_names_are_defaults(cls, fields: Any) -> Any:
+        return boot_files.without_empty(fields)
 
 
 class RecipePatch(PatchBody):
     """The fields of a recipe that can be changed. A new `template_dictionary` replaces the old one.
 
-    Setting `nightly` resets the count of failed nights.
+    Setting `nightly` resets the count of failed nights. An empty name of a file stands for the default.
     """
 
     name: Name | None = None
@@ -90,6 +99,9 @@ class RecipePatch(PatchBody):
     arch: Arch | None = None
     nightly: bool | None = None
     profiles: Annotated[list[Profile], Field(max_length=MAX_PROFILES)] | None = None
+    kernel_file_name: FileNameOrEmpty | None = None
+    initrd_file_name: FileNameOrEmpty | None = None
+    kernel_parameters_file_name: FileNameOrEmpty | None = None
     nightly_failures: Annotated[FailedNights | None, SERVICE] = None
 
 
@@ -106,6 +118,9 @@ class RecipeOut(RecordOut):
     profiles: list[str] = Field(
         description="Profiles of the description that jobs build. Empty: those that the description imports."
     )
+    kernel_file_name: str | None = Field(description="Names of files in /boot that jobs look up. null: the default.")
+    initrd_file_name: str | None
+    kernel_parameters_file_name: str | None
     nightly_failures: int
 
 
@@ -166,7 +181,7 @@ def update_recipe(identity: Id, body: RecipePatch, records: RecordsService, stor
         if body.nightly is not None:
             recipe.nightly_failures = 0
         for field, value in body.model_dump(exclude={"link"}, exclude_none=True).items():
-            setattr(recipe, field, value)
+            setattr(recipe, field, None if field in boot_files.FIELDS and value == "" else value)
 
     return records.change(Recipe, identity, change)
 

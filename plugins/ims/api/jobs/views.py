@@ -15,7 +15,7 @@ from ims.api.runs.every_run import recorded_archs
 from ims.api.runs.lists import queue_positions
 from ims.api.runs.runs import Run, TaskInstance
 from ims.jobs import shell_name, shell_port, workspace_id
-from ims.params import ShellSpec
+from ims.params import ShellSpec, boot_files
 from ims.records.models import Image, Recipe, Shell
 from ims.settings import settings
 from ims.workflows import JobType
@@ -73,7 +73,8 @@ def _described(
     fields |= {name: size for name, size in DEFAULT_SIZES.items() if fields[name] is None}
     arch = next((record.arch for record in (artifact, image) if record is not None), recorded_arch)
     failed = run.failed
-    kernel = fields.pop("kernel_file_name") or ("Image" if arch == "aarch64" else "vmlinuz")
+    fields |= boot_files.names(fields, {name: getattr(artifact, name, None) for name in boot_files.FIELDS})
+    kernel = fields.pop("kernel_file_name") or boot_files.default_kernel(arch)
     dkms = fields.pop("require_dkms")
     return JobOut(
         **{name: value for name, value in fields.items() if name in JobOut.model_fields},

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Annotated, Any, Literal
 
 from fastapi import Depends
+from pydantic import Field
 from starlette.concurrency import run_in_threadpool
 
 from ims.api.http.services import RecordsService
@@ -51,6 +52,7 @@ class NightOut(NightSummary):
     built: int
     unchanged: int
     failed: int
+    result: str = Field(description="The result in one line. A night that had nothing to do says why.")
     reason: str | None
     log_url: str
     dag_run_id: str
@@ -80,6 +82,7 @@ class DescribeNight:
             built=outcomes.count("built"),
             unchanged=outcomes.count("unchanged"),
             failed=outcomes.count("failed"),
+            result=summary.sentence,
             reason=await self._reason(run),
             log_url=settings().run_url(run.dag_id, run.run_id),
             dag_run_id=run.run_id,

@@ -32,7 +32,7 @@ from ims.api.runs.references import references, with_ids
 from ims.api.runs.runs import first_note
 from ims.errors import ImsError
 from ims.jobs import is_derived_id
-from ims.params import JobParams, NightParams, without_empty_file_names
+from ims.params import JobParams, NightParams, boot_files
 from ims.workflows import Workflow, find_workflow
 
 _DAG = r"/api/v2/dags/(?P<dag_id>[^/]+)"
@@ -120,7 +120,7 @@ def check_trigger(workflow: Workflow, body: bytes) -> bytes:
     conf = request.get("conf")
     params = check_conf(workflow, conf)
     if conf is not None:
-        conf = without_empty_file_names({**conf, **references(params)})
+        conf = boot_files.without_empty({**conf, **references(params)})
     run_id = request.get("dag_run_id")
     if run_id in (None, ""):
         # Airflow would derive an id from the times in the body, which could be that of a run of another workflow.

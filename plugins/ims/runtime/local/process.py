@@ -29,6 +29,9 @@ from ims.workspace import Workspace
 ENTRYPOINT = "ims.runtime.local.entrypoint"
 _INHERITED = ("PATH", "HOME", "LANG", "TZ", "http_proxy", "https_proxy", "no_proxy", "AWS_CA_BUNDLE")
 
+_NOT_OF_STEPS = {"IMS_DATABASE_URL", "IMS_MAINTENANCE_SCHEDULE", "IMS_NIGHTLY_SCHEDULE"}
+"""A password, and settings that take a while to check."""
+
 
 class StepProcess:
     """Runs one step at a time: `run` waits until it ends, `kill` ends it from a signal handler or another thread."""
@@ -98,7 +101,7 @@ def input_descriptor(data: dict[str, Any]) -> int:
 def step_environment(credentials: Mapping[str, str] | None = None) -> dict[str, str]:
     """Returns the environment of a step: nothing of Airflow's, and of S3 only the `credentials` of the step."""
     environment = {name: os.environ[name] for name in _INHERITED if name in os.environ}
-    own = {f"IMS_{name.upper()}" for name in Settings.model_fields} - {"IMS_DATABASE_URL"}
+    own = {f"IMS_{name.upper()}" for name in Settings.model_fields} - _NOT_OF_STEPS
     environment |= {name: os.environ[name] for name in own if name in os.environ}
     environment["PYTHONUNBUFFERED"] = "1"
     return {**environment, **(credentials or {})}

@@ -7,13 +7,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from ims.params import boot_files
 from ims.settings import settings
 
-BOOT_FILES = ("kernel_file_name", "initrd_file_name", "kernel_parameters_file_name")
-"""The fields that name files in /boot."""
-_NO_SLASH = r"[^/\x00-\x1f\x7f]*"
-_FILE_NAME = rf"^{_NO_SLASH}[^./\x00-\x1f\x7f]{_NO_SLASH}$"
-"""Any name of a file. A name of dots alone is a folder."""
 IMAGE_NAME_LENGTH = 1024
 IMAGE_NAME_BYTES = 2048
 """PostgreSQL cannot index longer names."""
@@ -36,13 +32,6 @@ Reference = Annotated[str, Field(pattern=r"^[^\x00]+$", min_length=1, max_length
 """A record in a request: its id, the beginning of its id, or its name. The API passes on the id."""
 
 
-def without_empty_file_names(fields: Any) -> Any:
-    """Returns the fields of a job without empty names of files in /boot: as in IMS, they stand for the default."""
-    if not isinstance(fields, dict):
-        return fields
-    return {name: value for name, value in fields.items() if name not in BOOT_FILES or value != ""}
-
-
 def check_image_name(name: str) -> str:
     """Returns the name of an image. Raises ValueError if it is too long for the database."""
     if len(name.encode()) > IMAGE_NAME_BYTES:
@@ -61,6 +50,11 @@ class ShellSpec:
 def _field(section: str, title: str, default: Any, description: str, *, many_lines: bool = False, **rules: Any) -> Any:
     extra: dict[str, Any] = {"section": section} | ({"format": "multiline"} if many_lines else {})
     return Field(default, title=title, description=description, json_schema_extra=extra, **rules)
+
+
+def _boot_field(title: str, what: str, default: str) -> Any:
+    description = f"Name of the {what} in /boot of the image. Empty: as the recipe says, or {default}."
+    return _field("Boot files", title, None, description, pattern=boot_files.FILE_NAME, max_length=boot_files.MAX_NAME)
 
 
 class JobParams(BaseModel):
@@ -84,24 +78,24 @@ class JobParams(BaseModel):
         "Kernel",
         None,
         "Name of the kernel in /boot of the image. Empty: vmlinuz, or Image on aarch64.",
-        pattern=_FILE_NAME,
-        max_length=255,
+        pattern=boot_files.FILE_NAME,
+        max_length=boot_files.MAX_NAME,
     )
     initrd_file_name: str = _field(
         "Boot files",
         "Initrd",
-        "initrd",
+        boot_files.DEFAULTS["initrd_file_name"],
         "Name of the initrd in /boot of the image.",
-        pattern=_FILE_NAME,
-        max_length=255,
+        pattern=boot_files.FILE_NAME,
+        max_length=boot_files.MAX_NAME,
     )
     kernel_parameters_file_name: str = _field(
         "Boot files",
         "Kernel parameters",
-        "kernel-parameters",
+        boot_files.DEFAULTS["kernel_parameters_file_name"],
         "Name of the file with the kernel parameters in /boot of the image. An image need not have the file.",
-        pattern=_FILE_NAME,
-        max_length=255,
+        pattern=boot_files.FILE_NAME,
+        max_length=boot_files.MAX_NAME,
     )
     build_env_size: int | None = _field(
         "Build", "Free space (GiB)", None, "Space that must be free before the job starts.", ge=1, le=65536
@@ -125,7 +119,7 @@ class JobParams(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _empty_names_are_defaults(cls, fields: Any) -> Any:
-        return without_empty_file_names(fields)
+        return boot_files.without_empty(fields)
 
     @property
     def shell(self) -> ShellSpec | None:
@@ -144,6 +138,11 @@ class CreateParams(JobParams):
         "an id are enough. The page Images lists the recipes.",
     )
     public_key_id: Reference | None = _field("Image", "Public key", None, f"{_KEY} Only a debug shell needs one.")
+    kernel_file_name: str | None = _boot_field("Kernel", "kernel", "vmlinuz, or Image on aarch64")
+    initrd_file_name: str | None = _boot_field("Initrd", "initrd", "initrd")  # type: ignore[assignment]
+    kernel_parameters_file_name: str | None = _boot_field(  # type: ignore[assignment]
+        "Kernel parameters", "file with the kernel parameters", "kernel-parameters"
+    )
     enable_debug: bool = _field(
         "Shell",
         "Debug shell",
@@ -253,10 +252,6 @@ class PlanParams(BaseModel):
         description="Names or ids of the recipes to plan. Empty: the recipes that are built nightly.",
         max_length=1000,
     )
-
-
-DEFAULT_BOOT_FILES: dict[str, str | None] = {name: CreateParams.model_fields[name].default for name in BOOT_FILES}
-"""The default names of the files in /boot that become artifacts, by the name of the parameter."""
 
 
 class MaintenanceParams(BaseModel):
