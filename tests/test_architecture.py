@@ -201,6 +201,7 @@ def test_containers_of_steps_have_what_steps_import(tmp_path: Path) -> None:
     """The lock file of the container image has every library that steps import. httpx works without click."""
     locked = re.findall(r"^([a-z0-9.-]+)==", (ROOT / "requirements-steps.lock").read_text(), re.MULTILINE)
     imports = "\n".join(f"import ims.steps.{path.stem}" for path in (IMS / "steps").glob("*.py"))
+    imports += "\nimport boto3"  # only functions import it
     run(
         f"import sys\nfrom importlib.metadata import packages_distributions\nbefore = set(sys.modules)\n{imports}\n"
         "names = {name.partition('.')[0] for name in set(sys.modules) - before}\n"
@@ -215,7 +216,7 @@ def test_containers_of_steps_have_what_steps_import(tmp_path: Path) -> None:
 
 def test_plugin_is_cheap_to_load(tmp_path: Path) -> None:
     """Every Airflow process loads the plugin, so it must not slow down the start of a task."""
-    heavy = ("fastapi", "sqlalchemy", "boto3", "pydantic_settings", "httpx", "lxml")
+    heavy = ("fastapi", "sqlalchemy", "boto3", "ims.settings", "httpx", "lxml")
     run(
         "import sys, airflow.plugins_manager\nbefore = set(sys.modules)\nimport ims_plugin\n"
         f"assert not (set(sys.modules) - before) & {set(heavy)!r}",
@@ -223,11 +224,36 @@ def test_plugin_is_cheap_to_load(tmp_path: Path) -> None:
     )
 
 
+STEPS = sorted(path.stem for path in (IMS / "steps").glob("*.py") if "STEP = Step(" in path.read_text())
+# To import one of them takes 20 to 200 ms, so functions import it when they use it.
+HEAVY = {"airflow", "asyncio", "boto3", "cryptography", "cyclonedx", "httpx", "jinja2", "rich"}
+NEEDED = {
+    "build_ca_package": {"cryptography"},
+    "plan_images": {"asyncio", "httpx", "rich"},
+    "resolve_packages": {"asyncio", "httpx", "rich"},
+}
+"""The heavy libraries that a step always uses, with what they import."""
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_steps_start_with_few_imports(step: str, tmp_path: Path) -> None:
+    """Each step, and each function of it in a sandbox, is a process that imports its module again."""
+    run(
+        f"import sys\nimport ims.runtime.local.entrypoint, ims.sandbox.inside, ims.steps.{step}\n"
+        f"found = set(sys.modules) & {HEAVY!r}\nassert found <= {NEEDED.get(step, set())!r}, found",
+        tmp_path,
+    )
+
+
+def test_sandbox_starts_with_few_imports(tmp_path: Path) -> None:
+    """The program that makes a sandbox only uses the standard library."""
+    run(f"import sys, ims.sandbox.box\nassert not set(sys.modules) & {HEAVY | {'pydantic'}!r}", tmp_path)
+
+
 def test_steps_are_named_like_their_modules(tmp_path: Path) -> None:
     """A task finds its step by the name of the module."""
-    names = [path.stem for path in (IMS / "steps").glob("*.py") if "STEP = Step(" in path.read_text()]
-    assert "build_image" in names
-    checks = [f"assert load_step({name!r}).name == {name!r}" for name in names]
+    assert "build_image" in STEPS
+    checks = [f"assert load_step({name!r}).name == {name!r}" for name in STEPS]
     run("\n".join(["from ims.steps.step import load_step", *checks]), tmp_path)
 
 

@@ -19,7 +19,7 @@ from tests.cli.fake_service import FakeService, Program, connect_to
 from tests.cli.web_server import serve
 
 PAGE = Path(__file__).parents[2] / "docs" / "cli.md"
-HEAVY = ("airflow", "sqlalchemy", "fastapi", "boto3", "pydantic_settings", "yaml", "httpx", "lxml")
+HEAVY = ("airflow", "sqlalchemy", "fastapi", "boto3", "ims.settings", "yaml", "httpx", "lxml")
 
 
 @pytest.fixture

@@ -20,11 +20,11 @@ import pytest
 from ims.errors import ConfigurationError, ImsError, InputError, MissingError, UnavailableError
 from ims.settings import Settings
 from ims.storage.digests import digest_file
-from ims.storage.objects import TRANSFER, ObjectName, ObjectStore, StoredObject
+from ims.storage.objects import PART_SIZE, ObjectName, ObjectStore, StoredObject
 from tests.service import Service
 
 Spoil = Callable[[bytes], bytes]
-LARGE = 2 * TRANSFER.multipart_chunksize + 12345
+LARGE = 2 * PART_SIZE + 12345
 
 
 @pytest.fixture

@@ -14,7 +14,6 @@ from ims.images.packages import installed_packages, label
 from ims.images.root import UnreadableError
 from ims.images.site_ca import PACKAGE as CA_PACKAGE
 from ims.recipes.build_inputs import BuildInputs, file_digest
-from ims.recipes.metadata import index_digests
 from ims.recipes.reading import RenderedRecipe
 from ims.settings import settings
 from ims.workspace import Workspace
@@ -27,6 +26,8 @@ def collect(recipe: RenderedRecipe, arch: str, boot_files: Mapping[str, str | No
 
     Raises UnavailableError if a repository does not answer.
     """
+    from ims.recipes.metadata import index_digests  # slow to import
+
     ca_certificate = settings().ca_certificate_path
     return BuildInputs(
         **recipe.digests.model_dump(),

@@ -31,6 +31,7 @@ _EMBEDDING = tuple(map(IPv6Network, ("::/96", "::ffff:0:0:0/96", "64:ff9b::/96",
 _TRANSLATION = (("64:ff9b::", 96, 0), ("64:ff9b:1::", 96, 0), ("2002::", 16, 80))
 _ISATAP = 0x5EFE
 _LAST_32_BITS = 0xFFFFFFFF
+HINT = "An administrator can allow its network with IMS_ALLOWED_NETWORKS"
 
 
 class RefusedError(PermanentError):
@@ -112,3 +113,8 @@ def _embedded(address: IPv6Address) -> Iterator[IPv4Address]:
 def parse(text: str) -> Address:
     """The address in the answer of a resolver, which may have a zone id."""
     return ip_address(text.partition("%")[0])
+
+
+def in_brackets(host: str) -> str:
+    """A host as it stands before a port: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host else host

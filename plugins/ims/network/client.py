@@ -6,9 +6,9 @@ import ssl
 
 import httpx
 
-from ims.network.addresses import AddressRules
+from ims.network.addresses import AddressRules, in_brackets
 from ims.network.policy import DEFAULT_PORTS
-from ims.network.resolution import Endpoint, in_brackets, resolve
+from ims.network.resolution import Endpoint, resolve
 from ims.network.site import service_policy
 from ims.network.upstream import SiteProxy, site_proxy
 

@@ -9,8 +9,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from ims.errors import InputError
-from ims.network.addresses import AddressRules, parse
-from ims.network.resolution import in_brackets
+from ims.network.addresses import AddressRules, in_brackets, parse
 from ims.network.routes import is_local
 
 Access = Literal["none", "repositories", "open"]

@@ -18,12 +18,11 @@ from urllib.parse import urlsplit
 import h11
 
 from ims.errors import ImsError
-from ims.network.addresses import RefusedError
+from ims.network.addresses import RefusedError, in_brackets
 from ims.network.exchange import Exchange
 from ims.network.permissions import Permissions, UndeclaredError
 from ims.network.policy import DEFAULT_PORTS, Policy, join
 from ims.network.report import Report
-from ims.network.resolution import in_brackets
 from ims.network.streams import CHUNK, MAX_HEAD, Stream, next_event, open_stream, open_tunnel, tunnel
 
 _HOST = re.compile(r"[A-Za-z0-9._:%-]{1,253}")

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ims.errors import ImsError
-from ims.network.resolution import HINT
+from ims.network.addresses import HINT
 
 log = logging.getLogger(__name__)
 

@@ -6,11 +6,10 @@ import asyncio
 import socket
 from dataclasses import dataclass
 
-from ims.network.addresses import AddressRules, RefusedError, parse
+from ims.network.addresses import HINT, AddressRules, RefusedError, in_brackets, parse
 
 RESOLUTION_SECONDS = 20
 MAX_ADDRESSES = 8
-HINT = "An administrator can allow its network with IMS_ALLOWED_NETWORKS"
 
 
 @dataclass(frozen=True)
@@ -44,8 +43,3 @@ def choose(host: str, port: int, addresses: list[str], rules: AddressRules) -> l
         address, reason = next(iter(refusals.items()), (host, "without an address"))
         raise RefusedError(f"{in_brackets(host)}:{port} is refused: {address} is {reason}", HINT)
     return allowed[:MAX_ADDRESSES]
-
-
-def in_brackets(host: str) -> str:
-    """A host as it stands before a port: an IPv6 address in brackets."""
-    return f"[{host}]" if ":" in host else host

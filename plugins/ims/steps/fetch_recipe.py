@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import platform
 from collections.abc import Mapping, Sequence
@@ -12,7 +11,6 @@ from typing import Annotated
 from pydantic import BaseModel, BeforeValidator, Field
 
 from ims.masking import load, masked, save
-from ims.recipes.availability import ask_all, missing, not_available
 from ims.recipes.description import Repository
 from ims.recipes.reading import ReadArchive, RecipeArchive, read_archive
 from ims.recipes.secrets import TemplateValues
@@ -99,6 +97,12 @@ def repositories_to_wait_for(repositories: Sequence[Repository]) -> list[Reposit
     Raises InputError if a repository refuses the login, UnavailableError if nobody else can wait for it.
     """
     secret = [item for item in repositories if item.needs_login or masked(item.metadata_url) != item.metadata_url]
+    if not secret:
+        return list(repositories)
+    import asyncio
+
+    from ims.recipes.availability import ask_all, missing, not_available  # slow to import
+
     answers = asyncio.run(ask_all(secret, settings().ca_certificate_path))
     later = missing(answers)
     pending = [answer.repository.without_login() for answer in answers if not answer.ready]

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from botocore.config import Config
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from botocore.config import Config
 
 
 def client_config(endpoint_url: str, *, attempts: int = 12) -> Config:
     """The configuration of a client. Twelve attempts outlast an outage of about a minute."""
+    from botocore.config import Config
+
     return Config(
         signature_version="s3v4",
         request_checksum_calculation="when_required",

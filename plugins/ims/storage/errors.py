@@ -5,9 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from boto3.exceptions import Boto3Error
-from botocore.exceptions import BotoCoreError, ClientError
-
 from ims.errors import ConfigurationError, ImsError, InputError, MissingError, UnavailableError
 
 _MISSING = {"404", "NoSuchKey", "NoSuchBucket", "NotFound", "NoSuchUpload"}
@@ -20,7 +17,12 @@ def storage_errors(url: str) -> Iterator[None]:
     """Turns errors of the client about `url` into those of `ims.errors`."""
     try:
         yield
-    except (Boto3Error, BotoCoreError, ClientError) as error:
+    except Exception as error:
+        from boto3.exceptions import Boto3Error
+        from botocore.exceptions import BotoCoreError, ClientError
+
+        if not isinstance(error, Boto3Error | BotoCoreError | ClientError):
+            raise
         # For uploads, boto3 wraps the answer of S3 in an error of its own.
         answer = error if isinstance(error, ClientError) else error.__cause__ or error.__context__
         if isinstance(answer, ClientError):

@@ -1,4 +1,7 @@
-"""Objects in S3. No other package uses boto3."""
+"""Objects in S3. No other package uses boto3.
+
+The modules of this package import it only when they use it: it takes 0.1 s, and most steps only handle names.
+"""
 
 from __future__ import annotations
 
@@ -12,9 +15,6 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import boto3
-from boto3.s3.transfer import TransferConfig
-
 from ims.errors import InputError, UnavailableError
 from ims.storage.clients import client_config
 from ims.storage.digests import CHUNK, Digests, digest, digest_file, digest_sha256, read_chunks
@@ -23,8 +23,9 @@ from ims.storage.errors import storage_errors
 if TYPE_CHECKING:
     from mypy_boto3_s3.client import S3Client
 
-# Four parts of 32 MiB at a time were as fast as curl against Ceph. A larger `max_concurrency` only costs memory.
-TRANSFER = TransferConfig(multipart_threshold=32 * 1024 * 1024, multipart_chunksize=32 * 1024 * 1024, max_concurrency=4)
+PART_SIZE = 32 * 1024 * 1024
+_PARTS_AT_A_TIME = 4
+"""They were as fast as curl against Ceph. More parts only cost memory."""
 _URL = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/(?P<key>.+)", re.DOTALL)
 _MD5_ETAG = re.compile(r"[0-9a-f]{32}")
 
@@ -97,6 +98,8 @@ class ObjectStore:
         attempts: int = 12,
     ) -> ObjectStore:
         """Connects to the S3 at `endpoint_url`."""
+        import boto3
+
         config = client_config(endpoint_url, attempts=attempts)
         session = boto3.session.Session(access_key, secret_key, session_token, region_name="us-east-1")
         return cls(session.client("s3", endpoint_url=endpoint_url, config=config))
@@ -200,10 +203,13 @@ class ObjectStore:
         `known` are the digests of the file, if they were computed before.
         Raises UnavailableError if the object differs from the file.
         """
+        from boto3.s3.transfer import TransferConfig
+
         expected = known or digest_file(path)
-        labels = {**metadata, "md5sum": expected.md5, "sha256": expected.sha256}
+        labels = {"Metadata": {**metadata, "md5sum": expected.md5, "sha256": expected.sha256}}
+        parts = TransferConfig(PART_SIZE, multipart_chunksize=PART_SIZE, max_concurrency=_PARTS_AT_A_TIME)
         with storage_errors(str(name)):
-            self._client.upload_file(str(path), name.bucket, name.key, ExtraArgs={"Metadata": labels}, Config=TRANSFER)
+            self._client.upload_file(str(path), name.bucket, name.key, ExtraArgs=labels, Config=parts)
         if digest_sha256(self.read(name)) != expected.sha256:
             raise UnavailableError(f"the content of {name} in S3 differs from the file that was uploaded")
         return self.stat(name)

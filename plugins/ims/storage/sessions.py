@@ -7,14 +7,14 @@ import os
 import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import boto3
-from botocore.config import Config
+from typing import TYPE_CHECKING, Any
 
 from ims.errors import InputError
 from ims.storage.errors import storage_errors
 from ims.storage.objects import ObjectName
+
+if TYPE_CHECKING:
+    from botocore.config import Config
 
 READ = ("s3:GetObject", "s3:ListBucket", "s3:GetBucketLocation")
 WRITE = (
@@ -97,6 +97,8 @@ def session_credentials(
 
 def token_client(endpoint_url: str, access_key: str | None = None, secret_key: str | None = None) -> Any:
     """A client of the token service of a store. Without keys, it uses those in the variables AWS_*."""
+    import boto3
+
     return boto3.client(
         "sts",
         endpoint_url=endpoint_url,
@@ -109,6 +111,8 @@ def token_client(endpoint_url: str, access_key: str | None = None, secret_key: s
 
 def token_config(*, attempts: int = 12) -> Config:
     """The configuration of a client of the token service. Twelve attempts outlast an outage of about a minute."""
+    from botocore.config import Config
+
     return Config(connect_timeout=5, read_timeout=20, retries={"mode": "standard", "total_max_attempts": attempts})
 
 

@@ -10,9 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from botocore.exceptions import BotoCoreError, ClientError
-
-from ims.errors import UnavailableError
+from ims.errors import ImsError, UnavailableError
 from ims.storage.digests import CHUNK, Digests, digest_sha256
 from ims.storage.errors import storage_errors
 from ims.storage.objects import ObjectName, ObjectStore, StoredObject
@@ -64,7 +62,7 @@ def upload_spliced(
         try:
             upload.run(list(_parts(upload, spliced, etag)))
         except BaseException:
-            with suppress(BotoCoreError, ClientError):  # the sweep deletes what is left
+            with suppress(ImsError):  # the sweep deletes what is left
                 upload.abort()
             raise
     try:
@@ -102,7 +100,8 @@ class _Upload:
 
     def abort(self) -> None:
         """Deletes the parts."""
-        self.client.abort_multipart_upload(Bucket=self.name.bucket, Key=self.name.key, UploadId=self.id)
+        with storage_errors(str(self.name)):
+            self.client.abort_multipart_upload(Bucket=self.name.bucket, Key=self.name.key, UploadId=self.id)
 
     def send(self, read: Callable[[], bytes], number: int) -> str:
         """Sends a part; returns its ETag."""
