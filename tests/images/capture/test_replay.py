@@ -12,8 +12,10 @@ import pytest
 from ims.images.capture import capture as capture_module
 from ims.images.capture import files
 from ims.images.capture.capture import Captured, capture
+from ims.images.capture.package_commands import package_section
 from ims.images.changes import compare
 from ims.images.files import read_lines, write_files
+from ims.images.packages import installed_packages
 from tests.flows.rpm_repository import Package, build_repository
 from tests.shell.small_image import write_root
 
@@ -35,6 +37,12 @@ HOSTILE_TEXTS = {
     "with-escapes": b"\x1b[2J\n",
     "empty": b"",
 }
+
+SESSIONS = {
+    "zypper": ("zypper -n install", "zypper -n install --oldpackage changed=1.0 added; zypper -n remove dropped"),
+    "dnf": ("dnf -y install", "dnf -y downgrade changed; dnf -y install added; dnf -y remove dropped"),
+}
+"""The command that installs packages of the image, and what a user does then."""
 
 
 @pytest.fixture
@@ -209,6 +217,40 @@ def test_files_of_packages(before: Path, tmp_path: Path) -> None:
         "END",
     ]
     assert [what for what, _ in found.left_out] == ["/var/lib/rpm/"]
+
+
+@pytest.mark.parametrize("manager", SESSIONS)
+def test_package_managers(tmp_path: Path, manager: str) -> None:
+    """The commands install, replace and remove packages with the real package managers, to older versions, too."""
+    older = build_repository(tmp_path / "older", [Package("changed", files={"/opt/changed": b"1"}), Package("added")])
+    newer = build_repository(
+        tmp_path / "newer", [Package("changed", version="2.0", files={"/opt/changed": b"2"}), Package("dropped")]
+    )
+    (tmp_path / "before/usr/bin").mkdir(parents=True)
+    (tmp_path / "before/usr/bin" / manager).touch()
+    install, session = SESSIONS[manager]
+    run_manager(f"{install} changed dropped", tmp_path / "before", [newer])
+    after = copy(tmp_path / "before", "after")
+    run_manager(session, after, [older])
+    replayed = copy(tmp_path / "before", "replayed")
+    found = compare(tmp_path / "before", after, after)
+    assert (len(found.packages_added), len(found.packages_removed), len(found.packages_upgraded)) == (1, 1, 1)
+    run_manager("\n".join(package_section(found, after).commands), replayed, [older, newer])
+    assert installed_packages(replayed) == installed_packages(after)
+    assert (replayed / "opt/changed").read_text() == "1"
+
+
+def run_manager(script: str, root: Path, repositories: list[Path]) -> None:
+    """Run commands of a package manager of the host on an image root, with these repositories only."""
+    zypper = f"zypper --root {root} --no-gpg-checks " + " ".join(f"--plus-repo {path}" for path in repositories)
+    dnf = f"dnf --installroot {root} --releasever 1 --nogpgcheck " + " ".join(
+        f"--repofrompath {path.name},{path} --repo {path.name}" for path in repositories
+    )
+    script = script.replace("zypper -n", f"{zypper} -n").replace("dnf -y", f"{dnf} -y")
+    root.with_name(".rpmmacros").write_text("%_dbpath /var/lib/rpm\n")  # Debian's rpm has it in the home folder
+    home = {**os.environ, "HOME": str(root.parent)}
+    done = subprocess.run(["sh", "-euc", script], env=home, capture_output=True, text=True, check=False, timeout=300)
+    assert done.returncode == 0, done.stdout + done.stderr
 
 
 def rpm(*arguments: str | Path) -> None:

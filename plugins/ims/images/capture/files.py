@@ -33,6 +33,7 @@ _MADE = {
     **dict.fromkeys(("/var/log/", "/var/tmp/"), "logs and temporary files"),  # noqa: S108  (of an image)
     **dict.fromkeys(("/boot/initrd", "/boot/initramfs"), "made from other files: add the command that makes it"),
     **dict.fromkeys(("/etc/passwd-", "/etc/group-", "/etc/shadow-", "/etc/gshadow-"), "a copy of the old accounts"),
+    **dict.fromkeys(("/etc/subuid-", "/etc/subgid-"), "a copy of the old accounts"),
     **dict.fromkeys(("/etc/shadow", "/etc/gshadow"), "passwords are secrets; the script makes accounts without one"),
     "/etc/machine-id": "the id of a machine",
 }
@@ -154,8 +155,12 @@ def _is_as_installed(file: Path, status: os.stat_result, owned: Owned) -> bool:
 
 
 def _attributes(path: str, status: os.stat_result, owned: Owned) -> Iterator[Entry]:
-    """Sets the attributes of a file of a package unless it surely has them. dpkg does not know modes."""
+    """Sets the attributes of a file of a package unless it has them anyway.
+
+    dpkg does not know the modes of files, and administrators turn scripts in /etc off by their modes.
+    """
     mode, owner = f"{stat.S_IMODE(status.st_mode):04o}", f"{status.st_uid}:{status.st_gid}"
-    is_usual = mode == owned.mode if owned.mode else mode in _USUAL_MODES and not path.startswith("/etc/")
+    is_folder, is_configuration = stat.S_ISDIR(status.st_mode), path.startswith("/etc/")
+    is_usual = mode == owned.mode if owned.mode else mode in _USUAL_MODES and (is_folder or not is_configuration)
     if not stat.S_ISLNK(status.st_mode) and not (is_usual and owner == "0:0"):
         yield Entry(path, "attributes", mode, owner)
