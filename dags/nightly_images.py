@@ -3,22 +3,20 @@
 from airflow.sdk import DAG, TriggerRule, XComArg
 
 from ims.operators.base import task_defaults
-from ims.operators.dag_arguments import RUN_TYPES, limit_tasks, params_of, run_limit, timetable
+from ims.operators.dag_arguments import limit_tasks, night_schedule, params_of, run_limit
 from ims.operators.job import RemoveWorkspaceOperator
 from ims.operators.messages import NotifyOperator
 from ims.operators.nights import BuildRecipeOperator, ChooseBuildsOperator, SummarizeOperator
 from ims.operators.plan import ChooseRecipesOperator
 from ims.operators.step import StepOperator
-from ims.settings import settings
 from ims.workflows import NIGHTLY_IMAGES
 
 with DAG(
     NIGHTLY_IMAGES.dag_id,
     description="Build the recipes that are marked for nightly builds, if something changed",
     doc_md=__doc__,
-    schedule=timetable(settings().nightly_schedule),
+    **night_schedule(),
     catchup=False,
-    allowed_run_types=RUN_TYPES,
     max_active_runs=1,
     params=params_of(NIGHTLY_IMAGES.params),
     dagrun_timeout=run_limit(NIGHTLY_IMAGES),

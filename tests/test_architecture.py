@@ -63,10 +63,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "cli": {"client", "doctor", "files", "recipes", "settings", "storage"},
     "demo": {"cli", "client", "files", "recipes", "settings", "stack", "storage"},
     "connections": {"client", "settings", "storage"},
-    "triggers": {"client", "connections", "recipes", "runtime"},
+    "triggers": {"client", "connections", "network", "recipes", "runtime"},
     "operators": {
         *("cleaning", "client", "connections", "jobs", "lineage", "logs", "nights", "params"),
-        *("recipes", "runtime", "settings", "steps", "storage", "workflows"),
+        *("recipes", "runtime", "settings", "steps", "storage", "triggers", "workflows"),
     },
     "sensors": {"jobs", "operators", "recipes", "settings", "triggers", "workflows"},
     "api": {

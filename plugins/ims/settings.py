@@ -281,6 +281,11 @@ class Settings(BaseModel):
         "0 1 * * *",
         description="Cron expression of the workflow `nightly_images`; `none` disables the schedule.",
     )
+    build_on: Literal["schedule", "publication", "both"] = Field(
+        "schedule",
+        description="What starts `nightly_images`: `IMS_NIGHTLY_SCHEDULE`, the publication of packages to a repository "
+        "of a nightly recipe, or both.",
+    )
     nightly_parallelism: int = Field(
         2, ge=1, le=1000, description="Maximum number of builds that a night runs at the same time."
     )

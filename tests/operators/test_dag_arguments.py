@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import pytest
+from collections.abc import Callable
 
-from ims.operators.dag_arguments import params_of, timetable
+import pytest
+from airflow.sdk import AssetOrTimeSchedule, CronTriggerTimetable
+
+from ims.operators.dag_arguments import REPOSITORIES, night_schedule, params_of, timetable
 from ims.params import CreateParams
 from ims.settings import settings
 
@@ -32,6 +35,23 @@ def test_schedule() -> None:
     found = timetable("0 3 * * *")
     assert found is not None
     assert str(found.timezone) == settings().nightly_timezone
+
+
+def test_what_starts_nights(configure: Callable[..., None]) -> None:
+    """The schedule, publications, or both; one asset stands for the repositories."""
+    assert isinstance(night_schedule()["schedule"], CronTriggerTimetable)
+    assert "asset_triggered" not in night_schedule()["allowed_run_types"]
+    configure(build_on="both")
+    both = night_schedule()["schedule"]
+    assert isinstance(both, AssetOrTimeSchedule)
+    configure(build_on="publication")
+    (asset,) = night_schedule()["schedule"]
+    assert asset.name == REPOSITORIES
+    (watcher,) = asset.watchers
+    assert watcher.trigger.ca_certificate == str(settings().ca_certificate_path)
+    assert "asset_triggered" in night_schedule()["allowed_run_types"]
+    configure(build_on="both", nightly_schedule="none")
+    assert night_schedule()["schedule"] == [asset]
 
 
 @pytest.mark.parametrize("cron", ["none"])

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -32,16 +34,23 @@ def recipe(identity: str, **fields: Any) -> dict[str, Any]:
 
 
 def choose(
-    monkeypatch: pytest.MonkeyPatch, *records: dict[str, Any], ids: list[str] | None = None, image: Any = None
+    monkeypatch: pytest.MonkeyPatch,
+    *records: dict[str, Any],
+    ids: list[str] | None = None,
+    image: Any = None,
+    events: Sequence[Any] = (),
+    **answers: Any,
 ) -> Any:
     """Run the task with an API that has these recipes, and an image of the recipe `a`; returns the chosen ones."""
-    answers: dict[str, Any] = {"recipes": list(records), **{f"recipes/{record['id']}": record for record in records}}
+    answers |= {"recipes": list(records), **{f"recipes/{record['id']}": record for record in records}}
     if image is not None:
         answers["recipes/a/image"] = image
     runtime = FakeRuntime()
     monkeypatch.setattr(plan, "api_client", lambda: FakeApi(**answers))
     monkeypatch.setattr(plan, "runtime", lambda: runtime)
-    result = ChooseRecipesOperator(task_id="choose_recipes", recipes=ids).execute(make_context("nightly_images"))
+    context: Any = make_context("nightly_images")
+    context["triggering_asset_events"] = {"repositories": [SimpleNamespace(extra=extra) for extra in events]}
+    result = ChooseRecipesOperator(task_id="choose_recipes", recipes=ids).execute(context)
     assert runtime.calls == [("open_workspace", f"{RUN_ID}-nightly-images", WORKSPACE_GIB)]
     assert result["workspace"] == f"/workspaces/{RUN_ID}-nightly-images"
     return result["recipes"]
@@ -147,6 +156,30 @@ def test_newest_image(
     assert (chosen["image_id"], chosen["manifest"]) == expected
     assert chosen["path"] == "s3://recipes/a"
     assert "15" not in json.dumps(chosen)  # viewers read results of tasks
+
+
+PUBLISHED = {"payload": {"repositories": ["http://nexus/b"]}}
+EVENTS = {
+    "the schedule": ([], ["used", "other", "no-image"]),
+    "a publication": ([PUBLISHED], ["used", "no-image"]),
+    "two publications": ([PUBLISHED, {"payload": {"repositories": ["http://nexus/c"]}}], ["used", "other", "no-image"]),
+    "a publication that nobody uses": ([{"payload": {"repositories": ["http://nexus/x"]}}], ["no-image"]),
+    "an event that a user made": ([{}, {"payload": "x"}, {"payload": {"repositories": 1}}], ["no-image"]),
+}
+
+
+@pytest.mark.parametrize(("events", "expected"), EVENTS.values(), ids=EVENTS)
+def test_publications(monkeypatch: pytest.MonkeyPatch, events: list[Any], expected: list[str]) -> None:
+    """They choose the due recipes that use the repositories, and those without an image."""
+    repositories = [
+        {"index_url": "http://nexus/b", "recipes": ["used", "not-due"]},
+        {"index_url": "http://nexus/c", "recipes": ["other"]},
+    ]
+    image = {"id": "i1", "link": None}
+    records = [recipe("used"), recipe("other"), recipe("no-image"), recipe("not-due", nightly=False)]
+    images = {"recipes/used/image": image, "recipes/other/image": image}
+    answers: dict[str, Any] = {"nights/repositories": repositories, **images}
+    assert names(choose(monkeypatch, *records, events=events, **answers)) == expected
 
 
 def test_boot_files(monkeypatch: pytest.MonkeyPatch) -> None:

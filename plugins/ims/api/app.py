@@ -21,7 +21,7 @@ from ims.api.http.times import write_times_as_ims
 from ims.api.jobs import build_nodes, jobs, logs, shells
 from ims.api.retention import maintenance
 from ims.api.retention.purge_routes import hard_delete_routes, purge_routes
-from ims.api.runs import nights, plans
+from ims.api.runs import nights, plans, publications
 from ims.records.models import Image, PublicKey, Recipe
 from ims.records.selection import Selection
 
@@ -63,7 +63,7 @@ def versioned_routes(number: int) -> APIRouter:
             for routes in (tombstone_routes(kind, out, selected), purge_routes(kind)):
                 router.include_router(routes, prefix=f"/deleted/{path}", tags=["deleted"])
     router.include_router(contents.router, prefix="/images", tags=["images"])
-    for resource in (jobs, logs, plans, shells, *((nights,) if number == 3 else ())):
+    for resource in (jobs, logs, plans, shells, *((publications, nights) if number == 3 else ())):
         router.include_router(resource.router)
     if number == 3:
         router.include_router(maintenance.router)

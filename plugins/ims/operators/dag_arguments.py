@@ -5,15 +5,18 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import DAG, CronTriggerTimetable, Param
+from airflow.sdk import DAG, Asset, AssetOrTimeSchedule, AssetWatcher, CronTriggerTimetable, Param
 from pydantic import BaseModel
 
 from ims.params import field_schemas
 from ims.settings import settings
+from ims.triggers.publications import PublicationsTrigger
 from ims.workflows import Workflow, check_limits
 
 RUN_TYPES: Any = ("manual", "scheduled", "operator_triggered")
 """All types of runs but backfills, whose `conf` nobody checks: to build what was missed, start a run."""
+REPOSITORIES = "nightly-repositories"
+"""The asset that changes when packages are published to a repository of a nightly recipe."""
 
 
 def params_of(model: type[BaseModel]) -> dict[str, Param]:
@@ -27,6 +30,20 @@ def params_of(model: type[BaseModel]) -> dict[str, Param]:
 def timetable(cron: str) -> CronTriggerTimetable | None:
     """The timetable of a setting, in the time zone of the settings; None if the setting is `none`."""
     return None if cron == "none" else CronTriggerTimetable(cron, timezone=settings().nightly_timezone)
+
+
+def night_schedule() -> dict[str, Any]:
+    """The arguments of the DAG that say when nights start, by the setting `build_on`."""
+    own = settings()
+    cron = timetable(own.nightly_schedule)
+    if own.build_on == "schedule":
+        return {"schedule": cron, "allowed_run_types": RUN_TYPES}
+    watcher = AssetWatcher(name="index", trigger=PublicationsTrigger(str(own.ca_certificate_path)))
+    repositories = Asset(REPOSITORIES, uri="x-ims://nightly-repositories", watchers=[watcher])
+    schedule: Any = [repositories]
+    if own.build_on == "both" and cron is not None:
+        schedule = AssetOrTimeSchedule(timetable=cron, assets=[repositories])
+    return {"schedule": schedule, "allowed_run_types": (*RUN_TYPES, "asset_triggered")}
 
 
 def run_limit(workflow: Workflow) -> timedelta:

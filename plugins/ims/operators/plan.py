@@ -26,7 +26,8 @@ MAX_RECIPES = 1000
 class ChooseRecipesOperator(ImsOperator):
     """Looks up the recipes to plan, and opens a workspace for the plan.
 
-    `recipes` are ids. Without ids, the task chooses the newest recipe of each lineage among those that are due.
+    `recipes` are ids. Without ids, the task chooses the newest recipe of each lineage among those that are due. If
+    publications started the run, it leaves out the recipes that have an image and do not use these repositories.
     Results: `workspace` and `recipes`, each a RecipeToPlan.
     """
 
@@ -44,6 +45,10 @@ class ChooseRecipesOperator(ImsOperator):
         client = api_client()
         chosen = self._recipes_by_id(client) if self.recipes else _due_recipes(client)
         recipes = [_to_plan(client, recipe) for recipe in chosen if recipe["link"] is not None]
+        if (published := _published(context)) is not None and not self.recipes:
+            self.log.info("published: %s", ", ".join(sorted(published)))
+            users = _users_of(client, published)
+            recipes = [recipe for recipe in recipes if recipe.image_id is None or recipe.recipe_id in users]
         workspace = runtime().open_workspace(workspace_of(context), WORKSPACE_GIB)
         self.log.info("recipes: %s", ", ".join(recipe.name for recipe in recipes) or "none")
         return {"workspace": str(workspace), "recipes": [recipe.model_dump(mode="json") for recipe in recipes]}
@@ -69,6 +74,21 @@ def _due_recipes(client: ImsClient) -> list[dict[str, Any]]:
     if len(due) > MAX_RECIPES:
         log.warning("only %d of %d recipes are built: the night can start no more", MAX_RECIPES, len(due))
     return [records[recipe.id] for recipe in due[:MAX_RECIPES]]
+
+
+def _published(context: Context) -> set[str] | None:
+    """The repositories whose publications started the run; None if something else did."""
+    events = [event for found in (context.get("triggering_asset_events") or {}).values() for event in found]
+    payloads = (event.extra.get("payload") for event in events)  # users of Airflow can make events, too
+    named = (payload.get("repositories") for payload in payloads if isinstance(payload, dict))
+    addresses = (address for found in named if isinstance(found, list) for address in found)
+    return set(map(str, addresses)) if events else None
+
+
+def _users_of(client: ImsClient, published: set[str]) -> set[str]:
+    """The ids of the due recipes whose newest images were built from these repositories."""
+    repositories = client.get("nights/repositories")
+    return {recipe for item in repositories if item["index_url"] in published for recipe in item["recipes"]}
 
 
 def _to_plan(client: ImsClient, recipe: dict[str, Any]) -> RecipeToPlan:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import html
 import re
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
@@ -25,29 +25,35 @@ _URL_ELEMENT = re.compile(r"<(?:\w+:)?url(?:\s[^<>]*)?>([^<>]*)</")
 
 
 @asynccontextmanager
-async def open_index(client: httpx.AsyncClient, repository: Repository) -> AsyncIterator[httpx.Response]:
+async def open_index(
+    client: httpx.AsyncClient, repository: Repository, headers: Mapping[str, str] | None = None
+) -> AsyncIterator[httpx.Response]:
     """The answer with the index of a repository, or the answer that says why there is none. Its body is not read yet.
+
+    `headers` of the request may ask for an index only if it has changed.
 
     Raises RefusedError if the address must not be reached, and the errors of httpx.
     """
-    answer = await (_through_list(client, repository) if repository.is_list else _by_name(client, repository))
+    answer = await (_through_list(client, repository) if repository.is_list else _by_name(client, repository, headers))
     try:
         yield answer
     finally:
         await answer.aclose()
 
 
-async def _by_name(client: httpx.AsyncClient, repository: Repository) -> httpx.Response:
+async def _by_name(
+    client: httpx.AsyncClient, repository: Repository, headers: Mapping[str, str] | None
+) -> httpx.Response:
     """Like apt, tries `InRelease`, then `Release`. Other package managers have one name for the index."""
     url = repository.metadata_url
     for ending in (_SIGNED, _UNSIGNED):
         if url.endswith(ending):
-            first = await _get(client, f"{url.removesuffix(ending)}{_SIGNED}")
+            first = await _get(client, f"{url.removesuffix(ending)}{_SIGNED}", headers)
             if first.status_code not in _MISSING:
                 return first
             await first.aclose()
-            return await _get(client, f"{url.removesuffix(ending)}{_UNSIGNED}")
-    return await _get(client, url)
+            return await _get(client, f"{url.removesuffix(ending)}{_UNSIGNED}", headers)
+    return await _get(client, url, headers)
 
 
 async def _through_list(client: httpx.AsyncClient, repository: Repository) -> httpx.Response:
@@ -72,8 +78,8 @@ async def _through_list(client: httpx.AsyncClient, repository: Repository) -> ht
     return await _get(client, mirrors[-1])
 
 
-async def _get(client: httpx.AsyncClient, url: str) -> httpx.Response:
-    return await client.send(client.build_request("GET", url), stream=True, follow_redirects=True)
+async def _get(client: httpx.AsyncClient, url: str, headers: Mapping[str, str] | None = None) -> httpx.Response:
+    return await client.send(client.build_request("GET", url, headers=headers), stream=True, follow_redirects=True)
 
 
 async def _read(answer: httpx.Response) -> bytes:
