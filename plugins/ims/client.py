@@ -20,6 +20,8 @@ from ims.errors import (
 )
 
 ROOT = "/apis/ims"
+UNKNOWN_IMAGES = "IMS-Unknown-Images"
+"""The header of answers about packages that counts the images whose packages are unknown."""
 SILENT_SECONDS = 120
 """How long the service may send nothing."""
 BODY_SECONDS = 600
@@ -83,15 +85,15 @@ class ImsClient:
         """Delete a record or job with DELETE."""
         self.call("DELETE", path)
 
+    def query_packages(self, path: str, **query: Any) -> tuple[Any, int]:
+        """GET `/apis/ims/v3/<path>`; returns the body, and the number of images whose packages are unknown."""
+        response = self.send("GET", f"{ROOT}/v3/{path}", params=query)
+        unknown = response.headers.get(UNKNOWN_IMAGES, "")
+        return _body(response), int(unknown) if unknown.isdecimal() else 0
+
     def call(self, method: str, path: str, **arguments: Any) -> Any:
         """Send a request; returns the body of the response."""
-        response = self.send(method, f"{ROOT}/v3/{path}", **arguments)
-        try:
-            return response.json() if response.content else None
-        except ValueError:
-            raise ConfigurationError(
-                f"{response.request.url} is not an IMS API", "Correct the address of the service"
-            ) from None
+        return _body(self.send(method, f"{ROOT}/v3/{path}", **arguments))
 
     def send(self, method: str, path: str, **arguments: Any) -> httpx.Response:
         """Send a request to any path of the service; returns the response if it is a success."""
@@ -116,6 +118,15 @@ class ImsClient:
         unknown_ca = "CERTIFICATE_VERIFY_FAILED" in str(error)
         hint = "Set IMS_CA_CERTIFICATE to its CA certificate" if unknown_ca else "Check its address, or run make up"
         return UnavailableError(f"the service at {self.http.base_url} does not answer: {error}", hint)
+
+
+def _body(response: httpx.Response) -> Any:
+    try:
+        return response.json() if response.content else None
+    except ValueError:
+        raise ConfigurationError(
+            f"{response.request.url} is not an IMS API", "Correct the address of the service"
+        ) from None
 
 
 def _complete(response: httpx.Response) -> httpx.Response:

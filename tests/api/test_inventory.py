@@ -144,6 +144,32 @@ def test_version_that_is_none(api: httpx.Client, service: Service, query: dict[s
     assert_problem(answer, 422, "package_below")
 
 
+def test_images_that_could_not_be_read(api: httpx.Client, service: Service) -> None:
+    """A question for a package also says how many images it could not be answered for, on each page."""
+    name = f"lib{uuid4().hex[:8]}"
+    holding(api, service, debs(**{name: "1"}), name=name)
+    holding(api, service, debs(**{name: "2"}), name=name)
+    unread = write_sbom(Inventory(None, KERNELS, unknown="damaged")).encode()
+    image = make(api, name=name, link=link_to(service, unread))
+    assert (image["package_count"], image["kernels"]) == (None, KERNELS)
+    make(api, name=name)  # no manifest yet
+    queries: list[tuple[dict[str, str | int], str | None]] = [
+        ({"package": name, "name": name}, "2"),
+        ({"package": name, "package_below": "2", "name": name, "limit": 1}, "2"),
+        ({"package": name, "name": name, "arch": "aarch64"}, "0"),
+        ({"name": name}, None),
+    ]
+    for query, unknown in queries:
+        assert api.get(IMAGES, params=query).headers.get("IMS-Unknown-Images") == unknown
+    page = api.get(IMAGES, params={"package": name, "name": name, "limit": 1})
+    assert api.get(page.links["next"]["url"]).headers["IMS-Unknown-Images"] == "2"
+    answer = api.get(f"{IMAGES}/{image['id']}/packages")
+    assert (answer.json(), answer.headers["IMS-Unknown-Images"]) == ([], "1")
+    assert_deleted(api.delete(f"{IMAGES}/{image['id']}"))
+    deleted = api.get(f"{V3}/deleted/images", params={"package": name, "name": name})
+    assert (deleted.json(), deleted.headers["IMS-Unknown-Images"]) == ([], "1")
+
+
 def listed(*files: tuple[str, int]) -> bytes:
     """Returns a list of files as the workflows write it."""
     lines = [

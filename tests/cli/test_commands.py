@@ -98,6 +98,24 @@ def test_filters_of_images(program: Program, fake: FakeService) -> None:
     assert query(fake) == {"name": ["site"], "package": ["openssl"], "package_below": ["3.0"]}
 
 
+@pytest.mark.parametrize(
+    ("count", "note"),
+    [
+        ("0", ""),
+        ("1", "1 image could not be read: it is unknown which packages it has\n"),
+        ("3", "3 images could not be read: it is unknown which packages they have\n"),
+    ],
+)
+def test_images_that_could_not_be_read(program: Program, fake: FakeService, count: str, note: str) -> None:
+    """A note says of how many images the packages are unknown, and programs get only the list."""
+    headers = {"IMS-Unknown-Images": count}
+    fake.answers["images"] = httpx.Response(200, json=[], headers=headers)
+    done = program.run("images", "list", "--package", "openssl", "-o", "json")
+    assert (done.code, done.stdout, done.stderr) == (0, "[]\n", note)
+    fake.answers = {f"images/{IMAGE}/packages": httpx.Response(200, json=[], headers=headers)}
+    assert program.run("images", "packages", IMAGE).stderr == note
+
+
 def test_contents_of_an_image(program: Program, fake: FakeService) -> None:
     """Packages and differences are shown as tables for people and as they are for programs."""
     fake.add("images", "other", id=OTHER)

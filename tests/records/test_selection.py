@@ -82,3 +82,15 @@ def test_readers_and_writers_do_not_block_each_other(records: Records, images: l
 
     records.change(Image, "0", change)
     assert records.get(Image, "0").name == "changed"
+
+
+@pytest.mark.usefixtures("images")
+def test_unknown_packages(records: Records) -> None:
+    """Images without a number of packages are counted if all other filters match, on every page."""
+    records.add(Image(id="6", name="a", created=BEGIN, package_count=0))
+    records.add(Image(id="7", name="a", created=BEGIN, package_count=None))
+    assert records.count_unknown(Selection(package="x")) == 7
+    assert (
+        records.count_unknown(Selection(package="x", name="a", limit=1, after=position(records.get(Image, "7")))) == 5
+    )
+    assert records.count_unknown(Selection(package="x", versions=(), deleted=True)) == 0

@@ -25,7 +25,7 @@ from ims.cli.options import (
     group,
     truth,
 )
-from ims.cli.output import FormatOption, for_people, show_list, show_record
+from ims.cli.output import FormatOption, for_people, say, show_list, show_record
 from ims.cli.resources import IMAGES, add_verbs, change
 from ims.errors import InputError, PermanentError
 
@@ -63,7 +63,8 @@ class Filter:
 def list_images(chosen: Filter, name: OnlyName = None, _format: FormatOption = None) -> None:
     """List all images."""
     client = connect()
-    images = client.get(IMAGES.path, **given(name=name, **asdict(chosen)))
+    images, unknown = client.query_packages(IMAGES.path, **given(name=name, **asdict(chosen)))
+    _say_unknown(unknown)
     show_list(list(_with_recipes(client, images)) if for_people() else images, IMAGES.columns, IMAGES.wide)
 
 
@@ -81,10 +82,16 @@ def _with_recipes(client: ImsClient, images: list[dict[str, Any]]) -> Iterator[d
 def packages(identity: Identity, _format: FormatOption = None) -> None:
     """List the packages of an image."""
     client = connect()
-    show_list(
-        client.get(f"{IMAGES.path}/{IMAGES.identify(client, identity)}/packages"),
-        ("name", "version", "arch", "type", "source", "license"),
-    )
+    found, unknown = client.query_packages(f"{IMAGES.path}/{IMAGES.identify(client, identity)}/packages")
+    _say_unknown(unknown)
+    show_list(found, ("name", "version", "arch", "type", "source", "license"))
+
+
+def _say_unknown(images: int) -> None:
+    """Say that the answer to a question about packages leaves out images, if it does."""
+    if images:
+        what = "1 image" if images == 1 else f"{images} images"
+        say(f"{what} could not be read: it is unknown which packages {'it has' if images == 1 else 'they have'}")
 
 
 @app.command()

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import JSON, ColumnElement, Select, and_, exists, false, func, literal, or_, select, tuple_
 
-from ims.records.models import ImagePackage, Record
+from ims.records.models import Image, ImagePackage, Record
 
 
 @dataclass(frozen=True)
@@ -44,6 +44,12 @@ class Selection:
         """The query for the selected records of `kind`."""
         order = (kind.created.desc(), kind.id.desc()) if self.newest_first else (kind.created, kind.id)
         return select(kind).where(*self._conditions(kind, dialect)).order_by(*order).limit(self.limit)
+
+    def unknown(self, dialect: str) -> Select[int]:
+        """The query for the number of images that may have the package: theirs are unknown, all other filters match."""
+        others = replace(self, package=None, versions=None, after=None)
+        unknown = Image.package_count.is_(None)
+        return select(func.count()).select_from(Image).where(*others._conditions(Image, dialect), unknown)
 
     def _conditions(self, kind: Any, dialect: str) -> list[ColumnElement[bool]]:
         conditions = [kind.deleted.is_not(None) if self.deleted else kind.deleted.is_(None)]

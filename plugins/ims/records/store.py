@@ -101,6 +101,11 @@ class Records:
         with self._database.reading() as session:
             return [(kind, version) for kind, version in session.execute(query)]
 
+    def count_unknown(self, selection: Selection) -> int:
+        """The number of images whose packages are unknown, and that match everything but the filter of packages."""
+        with self._database.reading() as session:
+            return session.scalars(selection.unknown(session.get_bind().dialect.name)).one()
+
     def images_of_jobs(self, job_ids: Iterable[str]) -> dict[str, Image]:
         """The images and tombstones that jobs created, by job id."""
         with self._database.reading() as session:

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel, ConfigDict
 
 from ims.api.catalog.links import artifact_of, read_linked_manifest
 from ims.api.http.auth import may_read
+from ims.api.http.lists import UNKNOWN_HEADER, add_unknown
 from ims.api.http.schemas import ArtifactLink, Id
 from ims.api.http.services import RecordsService, StoreService
 from ims.errors import UnavailableError
@@ -60,9 +61,15 @@ class ImageDifference(BaseModel):
     rootfs: Sizes | None
 
 
-@router.get("/{id}/packages", dependencies=[may_read()], response_model=list[PackageOut])
-def list_packages(identity: Id, records: RecordsService) -> Sequence[ImagePackage]:
+@router.get(
+    "/{id}/packages",
+    dependencies=[may_read()],
+    response_model=list[PackageOut],
+    responses={200: {"headers": UNKNOWN_HEADER}},
+)
+def list_packages(identity: Id, records: RecordsService, response: Response) -> Sequence[ImagePackage]:
     """List the packages of an image by name. If they are unknown, the list is empty and `package_count` is null."""
+    add_unknown(response, int(records.get(Image, identity).package_count is None))
     return records.packages(identity)
 
 

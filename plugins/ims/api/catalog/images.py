@@ -13,7 +13,7 @@ from ims.api.catalog.listing import by_packages, page
 from ims.api.catalog.registration import register
 from ims.api.errors import FieldError
 from ims.api.http.auth import may_read, may_write, only_service
-from ims.api.http.lists import PAGE
+from ims.api.http.lists import IMAGES_PAGE
 from ims.api.http.owners import SERVICE
 from ims.api.http.schemas import (
     Arch,
@@ -145,7 +145,7 @@ class DeletedImageOut(ImageOut):
     deleted: datetime
 
 
-@router.get("", dependencies=[may_read()], response_model=list[ImageOut], responses=PAGE)
+@router.get("", dependencies=[may_read()], response_model=list[ImageOut], responses=IMAGES_PAGE)
 def list_images(request: Request, response: Response, records: RecordsService, selection: Selected) -> Any:
     """List images, oldest first."""
     return page(request, response, records, Image, ImageOut, selection)

@@ -11,7 +11,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import TypeAdapter
 
 from ims.api.errors import FieldError
-from ims.api.http.lists import After, CreatedAfter, CreatedBefore, Limit, add_link, read_cursor
+from ims.api.http.lists import After, CreatedAfter, CreatedBefore, Limit, add_link, add_unknown, read_cursor
 from ims.api.http.schemas import Arch, ImageName, Name, RecordOut, Text
 from ims.api.http.services import RecordsService
 from ims.errors import InputError
@@ -99,14 +99,18 @@ def page(
 ) -> list[RecordType] | StreamingResponse:
     """Returns the selected records; if there are more than the limit, a header names the next page.
 
+    If they are images with a package, another header counts the images whose packages are unknown.
     A long list without a limit is sent while it is read, so it never delays other requests or fills the memory.
     """
+    if selection.package is not None:
+        add_unknown(response, records.count_unknown(selection))
     size = selection.limit or CHUNK
     found = records.list(kind, replace(selection, limit=size + 1))
     if len(found) <= size:
         return found
     if selection.limit is None:
-        return StreamingResponse(_stream(records, kind, out, selection, found), media_type="application/json")
+        stream = _stream(records, kind, out, selection, found)
+        return StreamingResponse(stream, media_type="application/json", headers=dict(response.headers))
     add_link(request, response, position(found[size - 1]))
     return found[:size]
 

@@ -1,6 +1,7 @@
 """Lists: filters by time, and pages in a stable order.
 
-As in IMS, the body is a plain list. The header `Link` names the next page.
+As in IMS, the body is a plain list. The header `Link` names the next page, and `IMS-Unknown-Images` says how many
+images a filter of packages could not decide about.
 """
 
 from __future__ import annotations
@@ -24,7 +25,17 @@ After = Annotated[
 ]
 
 LINK = {"Link": {"description": 'the next page, `<…>; rel="next"`, if there is one', "schema": {"type": "string"}}}
+UNKNOWN = "IMS-Unknown-Images"
+"""The header with the number of images that an answer about packages says nothing about."""
+UNKNOWN_HEADER = {
+    UNKNOWN: {
+        "description": "the number of images that could not be read: they match all other filters, and it is unknown "
+        "which packages they have",
+        "schema": {"type": "integer"},
+    }
+}
 PAGE: dict[int | str, dict[str, object]] = {200: {"headers": LINK}}
+IMAGES_PAGE: dict[int | str, dict[str, object]] = {200: {"headers": {**LINK, **UNKNOWN_HEADER}}}
 
 
 def write_cursor(where: Position) -> str:
@@ -50,3 +61,8 @@ def add_link(request: Request, response: Response, last: Position) -> None:
     query = [(name, value) for name, value in request.query_params.multi_items() if name != "after"]
     url = f"{request.url.path}?{urlencode([*query, ('after', write_cursor(last))])}"
     response.headers["Link"] = f'<{url}>; rel="next"'
+
+
+def add_unknown(response: Response, count: int) -> None:
+    """Adds a header with the number of images whose packages are unknown, even if there are none."""
+    response.headers[UNKNOWN] = str(count)
