@@ -14,6 +14,7 @@ from ims.images.attributes import OVERLAY_PREFIX, extended_attributes
 from ims.images.capture.accounts import ACCOUNTS
 from ims.images.capture.owners import Owned
 from ims.images.capture.script import LeftOut, Section, file_command
+from ims.images.rpm import FOLDERS
 
 MAX_FILE = 16 * 1024**2
 MAX_TOTAL = 48 * 1024**2
@@ -26,8 +27,9 @@ MAX_DEPTH = 90
 UNPRINTABLE = "its name has characters that cannot be printed"
 MOUNTED = "scripts see another file in its place"
 TOO_MANY = f"more than {MAX_ENTRIES} files: use a package"
+_DATABASES = ("/var/lib/dpkg/", *(f"/{folder}/" for folder in FOLDERS), "/usr/lib/sysimage/")
 _MADE = {
-    **dict.fromkeys(("/var/lib/dpkg/", "/var/lib/rpm/", "/usr/lib/sysimage/"), "the database of a package manager"),
+    **dict.fromkeys(_DATABASES, "the database of a package manager"),
     **dict.fromkeys(("/var/lib/apt/", "/var/lib/dnf/", "/var/lib/zypp/"), "data of a package manager"),
     **dict.fromkeys(("/var/cache/", "/etc/ld.so.cache", "/usr/share/info/dir"), "a cache, made from other files"),
     **dict.fromkeys(("/var/log/", "/var/tmp/"), "logs and temporary files"),  # noqa: S108  (of an image)
@@ -39,6 +41,7 @@ _MADE = {
 }
 _BYTECODE = re.compile(r"(.*/__pycache__/).*")
 _PRIVATE_KEY = re.compile(rb"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----")
+_OF_THE_HOST = (OVERLAY_PREFIX, "security.selinux")
 _USUAL_MODES = ("0644", "0755")
 # The package manager needs these files before it installs packages.
 _SOURCES = ("/etc/apt/", "/etc/zypp/", "/etc/yum.repos.d/", "/etc/dnf/", "/etc/pki/", "/usr/share/keyrings/")
@@ -112,7 +115,7 @@ class Reader:
         if (owned := self._owned.get(path)) is not None and _is_as_installed(file, status, owned):
             yield from _attributes(path, status, owned)
             return
-        if any(not name.startswith(OVERLAY_PREFIX) for name in extended_attributes(file)):
+        if any(not name.startswith(_OF_THE_HOST) for name in extended_attributes(file)):
             yield LeftOut(f"{path} (extended attributes)", "capabilities, ACLs and other attributes are not repeated")
         yield self._entry(path, file, status)
 
