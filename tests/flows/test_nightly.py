@@ -6,8 +6,10 @@ import json
 import shutil
 import tempfile
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,11 @@ import pytest
 
 from ims import supervisord
 from ims.recipes import archive
+from ims.settings import settings
+from ims.stack import lifecycle
 from tests.flows.conftest import RECIPES
 from tests.flows.leftovers import Leftovers
-from tests.flows.rpm_repository import RepositoryServer
+from tests.flows.rpm_repository import RepositoryServer, basic_packages, build_repository, kernel
 from tests.flows.waiting import wait_for
 from tests.service import Service
 
@@ -178,6 +182,63 @@ def test_nights(service: Service, slow_server: RepositoryServer, http_server: Re
     assert resumed["nightly_failures"] == 0
     for recipe in recipes.values():
         service.client.update(f"recipes/{recipe['id']}", nightly=False)
+
+
+def test_publication(
+    service: Service, repository: Path, tmp_path: Path, http_server: RepositoryServer, configure: Callable[..., None]
+) -> None:
+    """With IMS_BUILD_ON=publication, a recipe is built within a minute after its repository has a new package.
+
+    A recipe of another repository is left alone.
+    """
+    packages = [package for package in basic_packages() if package.name != "kernel-default"]
+    update = build_repository(tmp_path / "update", [*packages, kernel("6.4.0-150600.22-default")])
+    folder = tmp_path / "repository"
+    shutil.copytree(repository, folder)
+    with RepositoryServer(folder) as server:
+        recipes = [push(service, "other", http_server.url), push(service, "published", server.url)]
+        for recipe in recipes:
+            make_current(service, [recipe])
+        with restarted(configure, build_on="publication"):
+            known = len(server.requests)
+            wait_for(lambda: server.requests[known:])
+            assert nights_of(service, recipes) == []
+            published = time.time()
+            shutil.copytree(update, folder, dirs_exist_ok=True)
+            (night,) = wait_for(lambda: nights_of(service, recipes), 60)
+            found = ended(service, night["id"])
+            assert nights_of(service, recipes) == [found]
+    (built,) = (recipe for recipe in found["recipes"] if recipe["name"] in ("published", "other"))
+    assert (built["name"], built["outcome"]) == ("published", "built"), built["reason"]
+    assert "kernel-default" in built["why"]
+    assert datetime.fromisoformat(built["started"]).timestamp() - published < 60
+    for recipe in recipes:
+        service.client.update(f"recipes/{recipe['id']}", nightly=False)
+
+
+@contextmanager
+def restarted(configure: Callable[..., None], **values: str) -> Iterator[None]:
+    """Restart the stack with other settings; afterwards, with those of before."""
+    before = {name: str(getattr(settings(), name)) for name in values}
+    restart(configure, values)
+    try:
+        yield
+    finally:
+        restart(configure, before)
+
+
+def restart(configure: Callable[..., None], values: dict[str, str]) -> None:
+    """Restart the stack with other settings."""
+    lifecycle.down(settings())
+    configure(**values)
+    lifecycle.up(settings(), print)
+
+
+def nights_of(service: Service, recipes: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Return the nights that have chosen one of these recipes."""
+    ids = {recipe["id"] for recipe in recipes}
+    nights: list[dict[str, Any]] = service.client.get("nights")
+    return [night for night in nights if ids & {recipe["recipe_id"] for recipe in night["recipes"]}]
 
 
 def make_current(service: Service, recipes: list[dict[str, Any]]) -> dict[str, str]:
