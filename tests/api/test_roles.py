@@ -43,6 +43,7 @@ TABLE: dict[str, dict[str, str]] = {
     "/jobs/{id}/shell": {"GET": READ, "POST": WRITE, "PUT": SERVICE, "DELETE": SERVICE},
     "/maintenance": {"GET": READ, "POST": DELETE},
     "/nights": KIND,
+    "/nights/repositories": KIND,
     "/nights/{id}": KIND,
     "/overview": KIND,
     "/public-keys": KIND,

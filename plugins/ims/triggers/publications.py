@@ -27,6 +27,8 @@ ANSWER_SECONDS = 10
 """How long a request may take, with all its redirects."""
 LONGEST_PAUSE = 900
 """The most seconds between two requests to a repository that does not answer."""
+REPORT_PAUSE = 60
+"""The least seconds between two reports of a repository, so that one that always changes does not start all nights."""
 CONCURRENT = 16
 MAX_BYTES = 16 * 1024 * 1024
 
@@ -86,7 +88,8 @@ class PublicationsTrigger(BaseEventTrigger):
         """The repositories among these whose indexes must be reported."""
         addresses = {item["index_url"] for item in watched}
         self._seen = {address: self._seen.get(address, Seen()) for address in addresses}
-        due = [item for item in watched if self._seen[item["index_url"]].not_before <= time.monotonic()]
+        now = time.monotonic()
+        due = [item for item in watched if self._seen[item["index_url"]].not_before <= now]
         slots = asyncio.Semaphore(CONCURRENT)
         async with checked_client(tls_context(Path(self.ca_certificate)), ANSWER_SECONDS) as client:
             await asyncio.gather(*(self._look(client, slots, item["index_url"]) for item in due))
@@ -97,6 +100,7 @@ class PublicationsTrigger(BaseEventTrigger):
         is_new = seen.digest not in (None, seen.reported) and set(digests) != {seen.digest}
         if is_new:
             seen.reported = seen.digest
+            seen.not_before = time.monotonic() + REPORT_PAUSE
         return is_new
 
     async def _look(self, client: httpx.AsyncClient, slots: asyncio.Semaphore, address: str) -> None:

@@ -23,6 +23,8 @@ from ims.storage.manifest import PROVENANCE, read_manifest
 from ims.storage.objects import ObjectName, ObjectStore
 
 MAX_REPOSITORIES = 1000
+INDEXES = ("/repomd.xml", "/InRelease", "/Release")
+"""The ends of addresses of indexes. Others are addresses of lists of mirrors, which may differ at each request."""
 
 log = logging.getLogger(__name__)
 router = APIRouter(prefix="/nights", tags=["nights"])
@@ -38,7 +40,10 @@ class ObservedRepository(BaseModel):
 
 @router.get("/repositories", dependencies=[may_read()], response_model=list[ObservedRepository])
 def list_repositories(records: RecordsService, store: StoreService) -> list[ObservedRepository]:
-    """List the repositories from which the newest images of the due recipes were built; at most 1000."""
+    """List the repositories from which the newest images of the due recipes were built; at most 1000.
+
+    Repositories that are found through a list of mirrors are left out.
+    """
     states = (RecipeState.model_validate(recipe) for recipe in records.list(Recipe, Selection()))
     observed = ((recipe.id, _observed(recipe.id, records, store)) for recipe in due_recipes(states))
     return _by_address(observed)[:MAX_REPOSITORIES]
@@ -48,6 +53,8 @@ def _by_address(observed: Iterable[tuple[str, Mapping[str, str]]]) -> list[Obser
     found: dict[str, ObservedRepository] = {}
     for recipe, repositories in observed:
         for address, digest in repositories.items():
+            if not address.endswith(INDEXES):
+                continue
             entry = found.setdefault(address, ObservedRepository(index_url=address, digests=[], recipes=[]))
             entry.recipes.append(recipe)
             if digest not in entry.digests:
