@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import shutil
+import tarfile
 import tempfile
 import threading
 import time
@@ -26,9 +28,13 @@ from tests.flows.rpm_repository import RepositoryServer, basic_packages, build_r
 from tests.flows.waiting import wait_for
 from tests.service import Service
 
-SHARED, NEW, BROKEN = "night-a", "night-b", ("night-x", "night-y")
-CURRENT = tuple(f"night-{number:02}" for number in range(16))
-NAMES = (SHARED, NEW, *CURRENT, *BROKEN)
+SHARED, NEW, GONE = "night-a", "n" * 253, "night-gone"
+BROKEN, DEEP, DEAD = ("night-x", "night-y"), "night-deep", "night-dead"
+CURRENT = tuple(f"night-{number:02}" for number in range(13))
+BUILT, FAILED = (SHARED, NEW, GONE), (*BROKEN, DEEP, DEAD)
+NAMES = (*BUILT, *CURRENT, *FAILED)
+DEAD_URL = "http://127.0.0.1:9"
+"""Nothing listens there."""
 SECRET = "a-word-that-nobody-may-see"
 
 
@@ -69,17 +75,34 @@ def inbox(service: Service) -> Iterator[Inbox]:
 
 
 def push(service: Service, name: str, url: str) -> dict[str, Any]:
-    """Push the zypper recipe under a name as a nightly recipe. Those in BROKEN have a script that fails."""
+    """Push the zypper recipe under a name as a nightly recipe.
+
+    Those in BROKEN have a script that fails, DEEP has 1,600 nested folders, and the initrd of NEW has another name.
+    """
     with tempfile.TemporaryDirectory() as temporary:
         folder, packed = Path(temporary) / "recipe", Path(temporary) / "recipe.tar.gz"
         shutil.copytree(RECIPES / "zypper", folder)
         if name in BROKEN:
             (folder / "config.sh").write_text("#!/bin/sh\nexit 3\n")
+        if name == NEW:
+            (folder / "config.sh").write_text("#!/bin/sh\ncd /boot && mv initrd-* initramfs.img && rm -f initrd\n")
         archive.pack(folder, packed)
-        path = service.upload_recipe(packed.read_bytes())
+        path = service.upload_recipe(nested(folder) if name == DEEP else packed.read_bytes())
     record = {"name": name, "recipe_type": "kiwi-ng", "linux_distribution": "sles15", "nightly": True}
+    record |= {"initrd_file_name": "initramfs.img"} if name == NEW else {}
     variables = [{"key": "REPOSITORY", "value": url}]
     return dict(service.client.create("recipes", **record, link={"path": path}, template_dictionary=variables))
+
+
+def nested(folder: Path) -> bytes:
+    """Pack a recipe folder with 1,600 nested folders."""
+    packed = io.BytesIO()
+    deep = tarfile.TarInfo("d/" * 1600)
+    deep.type = tarfile.DIRTYPE
+    with tarfile.open(fileobj=packed, mode="w:gz") as recipe:
+        recipe.add(folder, ".")
+        recipe.addfile(deep)
+    return packed.getvalue()
 
 
 def ended(service: Service, night: str, timeout: float = 600) -> dict[str, Any]:
@@ -129,15 +152,21 @@ def night_of(service: Service) -> dict[str, Any]:
 def test_nights(service: Service, slow_server: RepositoryServer, http_server: RepositoryServer) -> None:
     """Failed recipes do not affect others, a running job is shared, and restarts of scheduler and S3 lose nothing.
 
+    One recipe's image is deleted meanwhile, one has a name of 253 characters, one has 1,600 nested folders, and the
+    repository of one is dead, which does not count towards pausing it.
+
     The next night builds only failed recipes. They are paused after two nights, as configured for tests, until they
     are marked as nightly again.
     """
-    recipes = {name: push(service, name, (slow_server if name == SHARED else http_server).url) for name in NAMES}
-    images = make_current(service, [recipes[name] for name in CURRENT])
+    urls = {SHARED: slow_server.url, DEAD: DEAD_URL}
+    recipes = {name: push(service, name, urls.get(name, http_server.url)) for name in NAMES}
+    images = make_current(service, [recipes[name] for name in (*CURRENT, GONE)])
     slow_server.fail()
     with inbox(service) as box:
         shared = service.create(recipes[SHARED]["id"])
         night = service.client.create("nights", force=False)
+        wait_for(lambda: service.client.get(f"nights/{night['id']}")["recipes"])
+        service.client.delete(f"images/{images.pop(GONE)}")
         wait_for(lambda: is_shared(service, night, shared), pause=1)
         for program in ("scheduler", "s3"):
             supervisord.control(service.settings, "stop", program)
@@ -146,28 +175,33 @@ def test_nights(service: Service, slow_server: RepositoryServer, http_server: Re
         first = ended(service, night["id"])
         wait_for(lambda: box.messages)
         (message,) = box.messages
-    built, failed, unchanged = (SHARED, NEW), dict.fromkeys(BROKEN, "failed"), dict.fromkeys(CURRENT, "unchanged")
-    assert outcomes(first) == {**dict.fromkeys(built, "built"), **failed, **unchanged}
+    unchanged = dict.fromkeys(CURRENT, "unchanged")
+    assert outcomes(first) == {**dict.fromkeys(BUILT, "built"), **dict.fromkeys(FAILED, "failed"), **unchanged}
     counts = (first["built"], first["failed"], first["unchanged"])
-    assert (first["status"], counts, first["paused"]) == ("error", (2, 2, 16), [])
+    assert (first["status"], counts, first["paused"]) == ("error", (3, 4, 13), [])
+    assert first["result"] == "4 failed, 3 built, 13 unchanged"
     found = {recipe["name"]: recipe for recipe in first["recipes"]}
     assert found[SHARED]["job_id"] == shared["id"]
     assert all("config.sh" in found[name]["reason"] for name in BROKEN)
+    assert "nested folders" in found[DEEP]["reason"]
+    assert f"{DEAD_URL} (" in found[DEAD]["reason"]
+    assert {name: found[name]["failures"] for name in FAILED} == {**dict.fromkeys((*BROKEN, DEEP), 1), DEAD: 0}
     assert {name: found[name]["image_id"] for name in CURRENT} == images
-    for name in built:
+    for name in BUILT:
         assert service.client.get(f"images/{found[name]['image_id']}")["source_recipe_id"] == recipes[name]["id"]
         assert found[name]["seconds"] > 0
     jobs = [job for job in service.client.get("jobs", job_type="create") if job["image_root_archive_name"] in NAMES]
-    assert sorted(job["artifact_id"] for job in jobs) == sorted(recipes[name]["id"] for name in (NEW, *BROKEN))
-    assert message["title"] == "Nightly images: 2 failed, 2 built, 16 unchanged"
-    assert all(f"failed: {name}: {found[name]['reason']}" in message["message"] for name in BROKEN)
+    assert sorted(job["artifact_id"] for job in jobs) == sorted(recipes[name]["id"] for name in (NEW, GONE, *FAILED))
+    assert message["title"] == "Nightly images: 4 failed, 3 built, 13 unchanged"
+    assert all(f"failed: {name}: {found[name]['reason']}" in message["message"] for name in FAILED)
     assert SECRET not in logs_of(service, first)
 
     broken, other = BROKEN
-    service.client.update(f"recipes/{recipes[other]['id']}", nightly=False)
+    for name in (other, DEEP, DEAD):
+        service.client.update(f"recipes/{recipes[name]['id']}", nightly=False)
     before = objects(service)
     second = night_of(service)
-    assert outcomes(second) == {**dict.fromkeys(built, "unchanged"), broken: "failed", **unchanged}
+    assert outcomes(second) == {**dict.fromkeys(BUILT, "unchanged"), broken: "failed", **unchanged}
     assert objects(service) == before
     for recipe in second["recipes"]:
         if recipe["name"] != broken:
@@ -176,7 +210,8 @@ def test_nights(service: Service, slow_server: RepositoryServer, http_server: Re
 
     assert [recipe["name"] for recipe in second["paused"]] == [broken]
     third = night_of(service)
-    assert (third["status"], outcomes(third)) == ("success", dict.fromkeys((*built, *CURRENT), "unchanged"))
+    assert (third["status"], outcomes(third)) == ("success", dict.fromkeys((*BUILT, *CURRENT), "unchanged"))
+    assert third["result"] == "nothing to do: 16 unchanged, 1 paused"
     assert [recipe["failures"] for recipe in third["paused"]] == [2]
     resumed = service.client.update(f"recipes/{recipes[broken]['id']}", nightly=True)
     assert resumed["nightly_failures"] == 0
