@@ -93,13 +93,13 @@ def test_create_an_image(service: Service, http_server: RepositoryServer, tmp_pa
 
 
 def test_customize_an_image(service: Service, small: dict[str, Any], tmp_path: Path) -> None:
-    """The commands of the page create three images. The test uses a smaller image."""
+    """The commands of the page create four images. The test uses a smaller image."""
     (tmp_path / ".ssh").mkdir()
     make_key(service, tmp_path / ".ssh").private.rename(tmp_path / ".ssh" / "id_ed25519")
     (tmp_path / ".ssh" / "id.pub").rename(tmp_path / ".ssh" / "id_ed25519.pub")
     variables, *others = blocks("customize-an-image.md")
     run("".join([variables, f"IMAGE={small['id']}\n", *others]), tmp_path)
-    for name in ("my-changed-image", "my-scripted-image", "my-ansible-image"):
+    for name in ("my-changed-image", "my-scripted-image", "my-ansible-image", "my-repeated-image"):
         (image,) = service.client.get("images", name=name)
         assert image["source_image_id"] == small["id"]
 

@@ -19,6 +19,7 @@ from ims.recipes.unpacking import extract
 
 SYSTEM = "/etc/systemd/system"
 UNITS = "/usr/lib/systemd/system"
+APT = "apt-get -q -y --no-install-recommends --allow-downgrades -o Dpkg::Options::=--force-confold install"
 
 
 @pytest.fixture
@@ -62,8 +63,7 @@ RPM = Difference(
             [
                 "export DEBIAN_FRONTEND=noninteractive",
                 "apt-get -q update",
-                "apt-get -q -y --no-install-recommends --allow-downgrades -o Dpkg::Options::=--force-confold install "
-                "nano:amd64- htop:amd64=3.2.2-2 tzdata=2026a-1 'bash:amd64=1:5.2~rc1+b1'",
+                f"{APT} nano:amd64- htop:amd64=3.2.2-2 tzdata=2026a-1 'bash:amd64=1:5.2~rc1+b1'",
             ],
         ),
         (
@@ -101,6 +101,37 @@ def test_packages_without_a_manager(after: Path) -> None:
     section = package_section(hostile, after)
     assert section.commands == []
     assert len(section.left_out) == 4
+
+
+@pytest.mark.system
+def test_package_sources(before: Path, after: Path) -> None:
+    """Sources are written before packages are installed; what these packages bring is edited after that."""
+    source, configuration, folder = "/etc/apt/sources.list.d/own.list", "/etc/apt/apt.conf.d/50new", "/etc/new"
+    write(after, {name: (before / name).read_text() for name in ("etc/passwd", "etc/group")})
+    write(after, {"usr/bin/apt-get": "", source: "deb x y\n", configuration: "edited\n"})
+    write(after, {"var/lib/dpkg/info/new.list": f"/etc/apt\n/etc/apt/apt.conf.d\n{configuration}\n{folder}\n"})
+    (after / "etc/new").mkdir()
+    (after / "etc/new").chmod(0o700)
+    added = [source, configuration, "/etc/apt/", "/etc/apt/apt.conf.d/", "/etc/new/"]
+    script = capture(Difference(files_added=added, packages_added=["new:all 1"]), before, after).script
+    _, _, commands = script.partition("\n# Package sources\n")
+    assert commands.splitlines() == [
+        "mkdir -p /etc/apt/sources.list.d",
+        f"text {source} 0644 0:0 <<'END'",
+        "deb x y",
+        "END",
+        "",
+        "# Packages",
+        "export DEBIAN_FRONTEND=noninteractive",
+        "apt-get -q update",
+        f"{APT} new=1",
+        "",
+        "# Files",
+        f"text {configuration} 0644 0:0 <<'END'",
+        "edited",
+        "END",
+        f"attributes {folder} 0700 0:0",
+    ]
 
 
 def test_unknown_packages(after: Path) -> None:

@@ -59,7 +59,7 @@ def capture(found: Difference, lower: Path, merged: Path, mounted: Collection[st
     entries = [entry for entry in entries if entry.path not in explained]
     sections = [
         added_accounts(lower, merged),
-        _written("Package sources", (entry for entry in entries if entry.is_source)),
+        _sources([entry for entry in entries if entry.is_source], lower),
         packages,
         _removal(path for path in removed if path not in explained),
         _written("Files", (entry for entry in entries if not entry.is_source)),
@@ -140,6 +140,18 @@ def _removal(paths: Iterable[str]) -> Section:
     section = Section("Removed files")
     for path in paths:
         section.add("rm", "-rf", path)
+    return section
+
+
+def _sources(entries: list[Entry], lower: Path) -> Section:
+    """Writes the configuration of package managers. A package that is installed later may bring its folder."""
+    section, folders = Section("Package sources"), {entry.path for entry in entries if entry.kind == "folder"}
+    for entry in entries:
+        folder = posixpath.dirname(entry.path)
+        if folder not in folders and not _exists(lower, folder):
+            section.add("mkdir", "-p", folder)
+            folders.add(folder)
+        entry.add_to(section)
     return section
 
 

@@ -7,8 +7,9 @@ import os
 import re
 import stat
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from ims.images.attributes import OVERLAY_PREFIX, extended_attributes
 from ims.images.capture.accounts import ACCOUNTS
@@ -49,19 +50,23 @@ _SOURCES = ("/etc/apt/", "/etc/zypp/", "/etc/yum.repos.d/", "/etc/dnf/", "/etc/p
 
 @dataclass(frozen=True)
 class Entry:
-    """A file, a folder or a link that the script writes, or a file of a package whose attributes it sets."""
+    """A file, a folder or a link that the script writes, or a file of a package whose attributes it sets.
+
+    `is_owned` says whether a package brings it first.
+    """
 
     path: str
-    kind: str
+    kind: Literal["file", "folder", "link", "attributes"]
     mode: str
     owner: str
     target: str = ""
     content: bytes = b""
+    is_owned: bool = False
 
     @property
     def is_source(self) -> bool:
-        """Whether it belongs to the configuration of a package manager."""
-        return f"{self.path}/".startswith(_SOURCES)
+        """Whether it is configuration that the package manager needs to install packages."""
+        return not self.is_owned and f"{self.path}/".startswith(_SOURCES)
 
     def add_to(self, section: Section) -> None:
         """Add the command that writes it."""
@@ -117,7 +122,8 @@ class Reader:
             return
         if any(not name.startswith(_OF_THE_HOST) for name in extended_attributes(file)):
             yield LeftOut(f"{path} (extended attributes)", "capabilities, ACLs and other attributes are not repeated")
-        yield self._entry(path, file, status)
+        item = self._entry(path, file, status)
+        yield replace(item, is_owned=owned is not None) if isinstance(item, Entry) else item
 
     def _entry(self, path: str, file: Path, status: os.stat_result) -> Entry | LeftOut:
         mode, owner = f"{stat.S_IMODE(status.st_mode):04o}", f"{status.st_uid}:{status.st_gid}"
@@ -166,4 +172,4 @@ def _attributes(path: str, status: os.stat_result, owned: Owned) -> Iterator[Ent
     is_folder, is_configuration = stat.S_ISDIR(status.st_mode), path.startswith("/etc/")
     is_usual = mode == owned.mode if owned.mode else mode in _USUAL_MODES and (is_folder or not is_configuration)
     if not stat.S_ISLNK(status.st_mode) and not (is_usual and owner == "0:0"):
-        yield Entry(path, "attributes", mode, owner)
+        yield Entry(path, "attributes", mode, owner, is_owned=True)
