@@ -53,6 +53,7 @@ SHORT = 15 * _MINUTE
 """The limit of tasks that take seconds, with room for a slow cluster."""
 
 OPEN_WORKSPACE = "open_workspace"
+FETCH_RECIPE = "fetch_recipe"
 WAIT_FOR_COMPLETION = "wait_for_completion"
 WAIT_FOR_REPOSITORIES = "wait_for_repositories"
 CHOOSE_RECIPES = "choose_recipes"
@@ -154,7 +155,7 @@ CREATE_IMAGE = JobWorkflow(
     job_type="create",
     tasks=(
         Task(OPEN_WORKSPACE, "creating"),
-        Task("fetch_recipe", "fetching_recipe", pool=BUILDS, seconds=_HOUR, runs_recipe=True),
+        Task(FETCH_RECIPE, "fetching_recipe", pool=BUILDS, seconds=_HOUR, runs_recipe=True),
         Task(WAIT_FOR_REPOSITORIES, "waiting_for_repos", seconds=MAX_REPOSITORY_WAIT + SHORT),
         Task("build_ca_package", "waiting_for_repos", pool=BUILDS),
         Task("resolve_packages", "waiting_for_repos", pool=BUILDS, seconds=_HOUR, runs_recipe=True),

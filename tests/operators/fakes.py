@@ -27,11 +27,16 @@ class FakeTaskInstance:
     def __init__(self, task_id: str, existing_runs: Collection[str]) -> None:
         self.task_id = task_id
         self.xcoms: dict[str, Any] = {}
+        self.pushed: dict[tuple[str, str], Any] = {}
         self.existing_runs = existing_runs
 
     def xcom_push(self, key: str, value: Any) -> None:
         """Keep a value."""
         self.xcoms[key] = value
+
+    def xcom_pull(self, task_ids: str, key: str) -> Any:
+        """What the context was given that another task pushed, or None."""
+        return self.pushed.get((task_ids, key))
 
     def get_dr_count(self, dag_id: str, run_ids: Collection[str]) -> int:
         """The number of these runs that exist, whatever their DAG."""

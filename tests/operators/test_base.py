@@ -253,6 +253,17 @@ def test_task_takes_too_long(task_id: str, permanent: bool, method: str) -> None
     assert xcoms(context).get("environment_failed", False) is not permanent
 
 
+def test_build_waits_for_a_dead_repository() -> None:
+    """A build that takes too long is not the fault of its recipe if a repository does not answer."""
+    context: Any = make_context("create_image")
+    url = "http://127.0.0.1:9"
+    context["ti"].pushed["fetch_recipe", "repositories"] = [{"url": url, "metadata_url": f"{url}/repodata/repomd.xml"}]
+    task = Endless(task_id="build_image", execution_timeout=timedelta(seconds=1))
+    with pytest.raises(AirflowException, match=rf"not available: {url} \("), timeout(0.1):
+        task.execute(context=context)
+    assert xcoms(context)["environment_failed"] is True
+
+
 def test_wait_takes_too_long() -> None:
     """Airflow ends waits that the triggerer has forgotten; the reason is that of any other task."""
     context = make_context("create_image")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +12,8 @@ from airflow.sdk import BaseOperator, Context
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowTaskTimeout, TaskDeferralTimeout
 
 from ims.errors import ImsError, PermanentError, UnavailableError, disk_full
-from ims.workflows import ENVIRONMENT_FAILED, FAILURE, find_workflow
+from ims.settings import settings
+from ims.workflows import ENVIRONMENT_FAILED, FAILURE, FETCH_RECIPE, find_workflow
 
 log = logging.getLogger("airflow.task")
 
@@ -44,13 +46,30 @@ def time_limit(task: BaseOperator, context: Context) -> Iterator[None]:
 
 
 def out_of_time(task: BaseOperator, context: Context) -> ImsError:
-    """The error of a task that took too long. Another try cannot help if it runs what a recipe or a user wrote."""
+    """The error of a task that took too long.
+
+    Another try cannot help if the task runs what a recipe or a user wrote, unless it waited for a repository that does
+    not answer.
+    """
     assert task.execution_timeout is not None
-    kind = PermanentError if _runs_recipe(task.task_id, context) else UnavailableError
-    limit = round(task.execution_timeout.total_seconds())
-    return kind(
-        f"it took longer than its limit of {limit} s and was ended", "IMS_STEP_SECONDS sets the limits of tasks"
-    )
+    limit, hint = round(task.execution_timeout.total_seconds()), "IMS_STEP_SECONDS sets the limits of tasks"
+    reason = f"it took longer than its limit of {limit} s and was ended"
+    if not _runs_recipe(task.task_id, context):
+        return UnavailableError(reason, hint)
+    if gone := _gone_repositories(context):
+        return UnavailableError(f"{reason}; repositories that are not available: {gone}", hint)
+    return PermanentError(reason, hint)
+
+
+def _gone_repositories(context: Context) -> str:
+    """The repositories of a job that do not answer now, with reasons; empty if all do, or if they are not known."""
+    # These take a while to import, and few tasks need them.
+    from ims.recipes.availability import ask_all
+    from ims.recipes.description import Repository
+
+    found = context["ti"].xcom_pull(task_ids=FETCH_RECIPE, key="repositories") or ()
+    answers = asyncio.run(ask_all([Repository(**item) for item in found], settings().ca_certificate_path))
+    return ", ".join(str(answer) for answer in answers if not answer.ready)
 
 
 def fail(context: Context, error: ImsError, *, permanent: bool) -> Never:
