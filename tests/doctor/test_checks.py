@@ -209,6 +209,19 @@ def test_exit_code(tmp_path: Path) -> None:
     assert code == 1
 
 
+def test_wrong_setting(tmp_path: Path) -> None:
+    """The command names it with its value, as does the start of the service."""
+    environment = {"PATH": os.environ["PATH"], "IMS_HOME": str(tmp_path), "IMS_NIGHTLY_SCHEDULE": "0 25 * * *"}
+    environment["IMS_NIGHTLY_TIMEZONE"] = "Mars/Olympus"
+    for command in ([str(IMS), "doctor"], [sys.executable, "-m", "ims.stack", "up"]):
+        done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+        assert done.returncode != 0
+        for text in ("IMS_NIGHTLY_SCHEDULE: ", "'0 25 * * *'", "IMS_NIGHTLY_TIMEZONE: ", "Mars/Olympus"):
+            assert text in done.stdout + done.stderr
+        assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.fixture
 def s3_settings(gateway: CephGateway | None, tmp_path: Path) -> Iterator[Settings]:
     """The settings of an installation whose S3 runs: the embedded one, or Ceph if IMS_TEST_S3 is `ceph`."""
