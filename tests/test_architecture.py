@@ -60,7 +60,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("settings", "shell", "steps", "supervisord", "workspace"),
     },
     "doctor": {"runtime", "sandbox", "settings", "stack", "storage"},
-    "cli": {"client", "doctor", "files", "recipes", "settings", "storage"},
+    "cli": {"client", "doctor", "files", "masking", "recipes", "settings", "steps", "storage"},
     "demo": {"cli", "client", "files", "recipes", "settings", "stack", "storage"},
     "connections": {"client", "settings", "storage"},
     "triggers": {"client", "connections", "network", "recipes", "runtime"},

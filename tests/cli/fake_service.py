@@ -19,6 +19,7 @@ import pytest
 import typer.main
 
 import ims.cli
+import ims.cli.pushing
 import ims.cli.s3
 from ims.storage.objects import ObjectName, StoredObject
 
@@ -154,7 +155,10 @@ class Program:
 
 
 def connect_to(service: FakeService, patch: pytest.MonkeyPatch, folder: Path) -> Program:
-    """Return a program whose requests go to the service and whose uploads go to the folder."""
+    """Return a program whose requests go to the service and whose uploads go to the folder.
+
+    It asks no repositories, and assumes that they have all packages.
+    """
     for name in ("IMS_CA_CERTIFICATE", "SSL_CERT_FILE"):
         patch.delenv(name, raising=False)
     patch.setenv("IMS_URL", "http://ims.example.com")
@@ -162,4 +166,5 @@ def connect_to(service: FakeService, patch: pytest.MonkeyPatch, folder: Path) ->
     transport = httpx.MockTransport(service.answer)
     patch.setattr("ims.client.httpx.Client", partial(httpx.Client, transport=transport))
     patch.setattr(ims.cli.s3, "store", lambda _client: FakeStore(folder))
+    patch.setattr(ims.cli.pushing, "check_packages", lambda _recipe: None)
     return Program(service)

@@ -44,7 +44,7 @@ def problems(recipe: Path, variables: Mapping[str, str], max_bytes: int = 10**6)
     """What is wrong with a recipe."""
     packed = recipe.with_name("recipe.tar.gz")
     archive.pack(recipe, packed)
-    return find_problems(recipe, packed, variables, Built(), max_bytes=max_bytes, max_files=100)
+    return find_problems(recipe, packed, variables, Built(), max_bytes=max_bytes, max_files=100).problems
 
 
 def templates(recipe: Path, text: str) -> None:

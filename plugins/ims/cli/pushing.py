@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import io
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any
@@ -15,7 +18,12 @@ from ims.recipes.litter import listed
 
 if TYPE_CHECKING:
     from ims.client import ImsClient
+    from ims.recipes.checking import Findings
+    from ims.recipes.reading import RenderedRecipe
     from ims.storage.objects import ObjectName, ObjectStore
+
+PACKAGE_SECONDS = 120
+"""How long the check of the packages may take, with the download of the indexes."""
 
 
 def push(client: ImsClient, store: ObjectStore, folder: Path, **fields: Any) -> dict[str, Any]:
@@ -49,17 +57,60 @@ def _check(folder: Path, packed: Path, fields: Mapping[str, Any]) -> None:
     from ims.settings import settings
 
     limits = settings()
-    problems = find_problems(
+    variables = {item["key"]: item["value"] for item in fields.get("template_dictionary") or ()}
+    found = find_problems(
         folder,
         packed,
-        {item["key"]: item["value"] for item in fields.get("template_dictionary") or ()},
+        variables,
         Built(fields.get("arch", "x86_64"), fields.get("profiles") or ()),
         max_bytes=limits.recipe_max_mib * 1024 * 1024,
         max_files=limits.recipe_max_files,
     )
+    problems = [*found.problems, *_missing_packages(found, variables)]
     if len(problems) == 1:
         raise InputError(problems[0])
     for problem in problems:
         say(problem)
     if problems:
         raise InputError(f"the recipe has {len(problems)} problems", "Correct them, then push it again")
+
+
+def _missing_packages(found: Findings, variables: Mapping[str, str]) -> Iterator[str]:
+    """Yield a problem if no repository has some packages of a recipe. Prints why if that cannot be checked."""
+    from ims.recipes.package_request import MissingPackagesError, UnknownPackagesError
+    from ims.recipes.secrets import PREFIX
+
+    if found.recipe is None and found.problems:
+        return
+    try:
+        if found.recipe is None:
+            raise UnknownPackagesError("kiwi-ng is not installed here")
+        if any(value.startswith(PREFIX) for value in variables.values()):
+            raise UnknownPackagesError("only the service knows the secrets of the recipe")
+        check_packages(found.recipe)
+    except MissingPackagesError as error:
+        yield error.reason
+    except UnknownPackagesError as error:
+        say(f"the packages were not checked, the job will do it: {error.reason}")
+
+
+def check_packages(recipe: RenderedRecipe) -> None:
+    """Ask the solver of the package manager, in a sandbox and with the network of the recipe's builds.
+
+    Raises MissingPackagesError if no repository has some of the packages, and UnknownPackagesError if that cannot be
+    checked here: it needs root, what a build needs, and repositories that can be reached from here.
+    """
+    from ims import masking
+    from ims.recipes.package_request import UnknownPackagesError
+
+    if os.geteuid() != 0:
+        raise UnknownPackagesError("only root can make the sandbox for it")
+    if recipe.request is None:
+        raise UnknownPackagesError(recipe.unknown)
+    if recipe.digests.bootstrap_script:
+        raise UnknownPackagesError("post_bootstrap.sh may add repositories")
+    from ims.steps.package_prediction import ask_solver
+
+    masking.hide(recipe.description.logins)
+    with TemporaryDirectory() as folder, redirect_stdout(io.StringIO()):
+        ask_solver(recipe.request, Path(folder), recipe.network, PACKAGE_SECONDS)

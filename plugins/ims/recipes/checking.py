@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -13,10 +13,10 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 from ims.errors import ConfigurationError, InputError
 from ims.recipes.archive import unpack
-from ims.recipes.description import read_description
-from ims.recipes.expansion import KIWI, expand
+from ims.recipes.expansion import KIWI
 from ims.recipes.expansion.xml import read_xml
 from ims.recipes.legacy_functions import PROVIDED, REPLACEMENTS, find_legacy_functions
+from ims.recipes.reading import RenderedRecipe, read_recipe
 from ims.recipes.secrets import secret_name
 from ims.recipes.template import MAX_TEMPLATE, render, template_names
 from ims.recipes.unpacking import BadEntriesError
@@ -33,6 +33,14 @@ class Built:
     profiles: Sequence[str] = ()
 
 
+@dataclass
+class Findings:
+    """What is wrong with a recipe, and the recipe as kiwi reads it: None if it cannot be read or kiwi is missing."""
+
+    problems: list[str] = field(default_factory=list)
+    recipe: RenderedRecipe | None = None
+
+
 def find_problems(
     folder: Path,
     archive: Path,
@@ -41,21 +49,24 @@ def find_problems(
     *,
     max_bytes: int,
     max_files: int,
-) -> list[str]:
+) -> Findings:
     """What would make a build of a recipe fail: one sentence for each problem, with file and line where they are known.
 
-    `archive` is the packed `folder`. The service checks everything again; only it knows the values of secrets.
+    `archive` is the packed `folder`. The service checks everything again; only it knows the values of secrets. Whether
+    repositories have the packages is not checked here: see `ims.cli.pushing`.
     """
     values, problems = _plain_values(variables)
-    problems += find_legacy_functions(folder, REPLACEMENTS.keys() - PROVIDED.keys())
+    found = Findings([*problems, *find_legacy_functions(folder, REPLACEMENTS.keys() - PROVIDED.keys())])
     with TemporaryDirectory() as temporary:
         unpacked = Path(temporary) / "recipe"
         try:
             unpack(archive, unpacked, max_bytes=max_bytes, max_files=max_files)
         except InputError as error:
             entries = error.problems if isinstance(error, BadEntriesError) else [str(error)]
-            return [*problems, *entries, *_missing_variables(folder, values).values()]
-        return [*problems, *_find_in_description(unpacked, values, built)]
+            found.problems += [*entries, *_missing_variables(folder, values).values()]
+        else:
+            _check_description(found, unpacked, values, built)
+    return found
 
 
 def _plain_values(variables: Mapping[str, str]) -> tuple[dict[str, str], list[str]]:
@@ -70,32 +81,29 @@ def _plain_values(variables: Mapping[str, str]) -> tuple[dict[str, str], list[st
     return values, problems
 
 
-def _find_in_description(unpacked: Path, values: Mapping[str, str], built: Built) -> Iterator[str]:
-    """The problems of templates and of the description, which is rendered in place."""
+def _check_description(found: Findings, unpacked: Path, values: Mapping[str, str], built: Built) -> None:
+    """Add the problems of templates and of the description, which is rendered in place."""
+    missing: dict[str, str] = {}
     try:
         render(unpacked, values)
     except InputError as error:
         missing = _missing_variables(unpacked, values)
+        found.problems += missing.values() or [str(error)]
         if not missing:
-            yield str(error)
             return
-        yield from missing.values()
         try:
             render(unpacked, {**values, **{name: f"{_PLACEHOLDER}{name}" for name in missing}})
         except InputError as other:
-            yield str(other)
+            found.problems.append(str(other))
             return
-    yield from _find_in_config(unpacked, built)
-
-
-def _find_in_config(unpacked: Path, built: Built) -> Iterator[str]:
     try:
         read_xml(unpacked)
         if KIWI.exists():
-            read_description(expand(unpacked, built.arch, built.profiles).root)
+            recipe = read_recipe(unpacked, built.arch, built.profiles)
+            found.recipe = None if missing else recipe
     except (InputError, ConfigurationError) as error:
         if _PLACEHOLDER not in str(error):
-            yield str(error)
+            found.problems.append(str(error))
 
 
 def _missing_variables(folder: Path, values: Mapping[str, str]) -> dict[str, str]:

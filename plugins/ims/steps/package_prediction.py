@@ -49,7 +49,9 @@ def predict_packages(workspace: Workspace, recipe: RenderedRecipe, inputs: Build
         return packages
 
 
-def ask_solver(request: PackageRequest, folder: Path, allowed: RecipeNetwork) -> list[Package]:
+def ask_solver(
+    request: PackageRequest, folder: Path, allowed: RecipeNetwork, seconds: float = SECONDS
+) -> list[Package]:
     """The packages that would be installed into an empty root, according to repositories in a network.
 
     The sandbox sees no files but those in `folder`, in which it keeps the indexes of the repositories.
@@ -59,7 +61,7 @@ def ask_solver(request: PackageRequest, folder: Path, allowed: RecipeNetwork) ->
     query = Query(request=request, folder=folder, certificates=[BUNDLE, settings().ca_certificate_path])
     try:
         with provide(allowed.policy()) as network:
-            found = call(answer, query, view_of_folder(folder), network, seconds=SECONDS)
+            found = call(answer, query, view_of_folder(folder), network, seconds=seconds)
             if found.missing:
                 raise MissingPackagesError([masked(name)[:MAX_REASON] for name in found.missing])
             if found.packages is None:
