@@ -90,12 +90,14 @@ def test_nights(api: httpx.Client, inputs: Inputs) -> None:
     """
     empty = api.post(NIGHTS, json={"force": False})
     assert empty.status_code == 201, empty.text
+    assert empty.json()["result"] is None
     named = f"by-hand-{uuid4()}"
     conf = {"recipes": [inputs.garbage], "force": True}
     assert api.post(RUNS, json={"dag_run_id": named, "logical_date": None, "conf": conf}).status_code == 200
 
     first = ended(api, empty.json()["id"])
     assert (first["status"], first["recipes"], first["force"], first["reason"]) == ("success", [], False, None)
+    assert first["result"].startswith("nothing to do: no recipe is due")
     second = ended(api, named)
     assert (second["status"], second["failed"], second["force"]) == ("error", 1, True)
     assert second["reason"].startswith("summarize: 1 of 1 recipes failed: x")

@@ -234,6 +234,8 @@ def test_publication(
         recipes = [push(service, "other", http_server.url), push(service, "published", server.url)]
         for recipe in recipes:
             make_current(service, [recipe])
+        watched = {item["index_url"]: item["recipes"] for item in service.client.get("nights/repositories")}
+        assert watched[f"{server.url}/repodata/repomd.xml"] == [recipes[1]["id"]]
         with restarted(configure, build_on="publication"):
             known = len(server.requests)
             wait_for(lambda: server.requests[known:])

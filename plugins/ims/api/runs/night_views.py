@@ -52,7 +52,9 @@ class NightOut(NightSummary):
     built: int
     unchanged: int
     failed: int
-    result: str = Field(description="The result in one line. A night that had nothing to do says why.")
+    result: str | None = Field(
+        description="The result in one line. A night that had nothing to do says why. null: the recipes are not known."
+    )
     reason: str | None
     log_url: str
     dag_run_id: str
@@ -82,7 +84,7 @@ class DescribeNight:
             built=outcomes.count("built"),
             unchanged=outcomes.count("unchanged"),
             failed=outcomes.count("failed"),
-            result=summary.sentence,
+            result=summary.sentence if summary.recipes or run.state == "success" else None,
             reason=await self._reason(run),
             log_url=settings().run_url(run.dag_id, run.run_id),
             dag_run_id=run.run_id,
