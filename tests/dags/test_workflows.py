@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from airflow.models.taskinstance import TaskInstance
 from airflow.sdk import TriggerRule
+from jinja2 import Template
 
 from ims.pools import DEFAULT, pools
 from ims.settings import settings
-from ims.workflows import DAG_IDS, JOB_DAG_IDS, JOB_WORKFLOWS, WORKFLOWS, Workflow
+from ims.workflows import DAG_IDS, JOB_DAG_IDS, JOB_WORKFLOWS, NIGHTLY_IMAGES, WORKFLOWS, Workflow
 
 DAGS = Path(__file__).parents[2] / "dags"
 
@@ -132,6 +134,16 @@ def _argument(task: dict[str, Any], name: str, default: Any = None) -> Any:
     """An argument of a task; those of a mapped task are apart."""
     found = task.get(name, task.get("partial_kwargs", {}).get(name, default))
     return found["__var"] if isinstance(found, dict) else found
+
+
+@pytest.mark.parametrize("name", ["n" * 255, "ü" * 255, "site"], ids=["long", "bytes", "short"])
+def test_name_of_a_build_in_a_night(parsed: str, name: str) -> None:
+    """Airflow's database has a limit for it. Names of recipes may have 255 characters."""
+    column = TaskInstance.__table__.c.rendered_map_index
+    label = Template(tasks_of(parsed, NIGHTLY_IMAGES)["build_images"]["partial_kwargs"]["map_index_template"])
+    shown = label.render(task={"build": {"name": name}})
+    assert name.startswith(shown)
+    assert min(len(name), 100) <= len(shown) <= column.type.length
 
 
 @pytest.mark.parametrize("workflow", JOB_WORKFLOWS, ids=JOB_DAG_IDS)

@@ -97,7 +97,8 @@ def test_missing_variables_and_schema(recipe: Path) -> None:
 
 def test_optional_variables(recipe: Path) -> None:
     """A variable that a template does not need may be missing."""
-    templates(recipe, "{{ A | default('x') }}{{ B | d }}{% if C is defined %}{{ C }}{% endif %}")
+    tested = "{% if C is defined %}{{ C }}{% endif %}{{ D if D else 'x' }}{% if E == 'x' %}{{ E }}{% endif %}"
+    templates(recipe, "{{ A | default('x') }}{{ B | d }}" + tested)
     assert problems(recipe, GIVEN) == []
     assert len(problems(recipe, {"OTHER": ""})) == 1
 

@@ -72,11 +72,21 @@ def test_templates_without_a_dictionary_are_refused(tmp_path: Path) -> None:
 
 BAD_TEMPLATES = {
     "undefined variable": ("{{ MIRORR }}", "'MIRORR' is undefined"),
-    "undefined in a condition": ("{% if MIRORR %}x{% endif %}", "'MIRORR' is undefined"),
+    "undefined in a loop": ("{% for x in MIRORR %}x{% endfor %}", "'MIRORR' is undefined"),
+    "undefined in an order": ("{% if MIRORR < 5 %}x{% endif %}", "'MIRORR' is undefined"),
+    "undefined in a joined text": ("{{ MIRROR ~ MIRORR }}", "'MIRORR' is undefined"),
+    "attribute of an undefined one": ("{% if MIRORR.name %}x{% endif %}", "'MIRORR' is undefined"),
     "broken syntax": ("{{ MIRROR", "unexpected end of template"),
     "unknown tag": ("{% nonsense %}", "nonsense"),
     "no such filter": ("{{ MIRROR | nonsense }}", "nonsense"),
-    "file of the machine": ("{% include '/etc/passwd' %}", "config.xml cannot be rendered"),
+    "file of the machine": ("{% include '/etc/passwd' %}", "'/etc/passwd', which is not a file of the recipe"),
+    "file above the recipe": ("{% include '../outside' %}", "'../outside', which is not a file of the recipe"),
+    "import of a file above": ("{% from '../outside' import x %}", "'../outside', which is not a file of the recipe"),
+    "file that does not exist": ("{% include 'gone.j2' %}", "'gone.j2', which is not a file of the recipe"),
+    "folder of the recipe": ("{% include '.' %}", "'.', which is not a file of the recipe"),
+    "no name of a file": ("{% include 'a\0b' %}", "which is not a file of the recipe"),
+    "file without a name": ("{% include MIRORR %}", "config.xml cannot be rendered"),
+    "itself": ("{% include 'config.xml' %}", "config.xml cannot be rendered"),
     "its own class": ("{{ ''.__class__.__mro__ }}", "access to attribute '__class__'"),
     "its own class by filter": ("{{ ''|attr('__class__') }}", "access to attribute '__class__'"),
     "a function's globals": ("{{ cycler.__init__.__globals__ }}", "access to attribute '__init__'"),
@@ -99,6 +109,59 @@ def test_bad_template_is_refused(tmp_path: Path, template: str, reason: str) -> 
     assert "the template config.xml" in caught.value.reason
     assert reason in caught.value.reason
     assert (folder / "config.xml").read_text() == template
+
+
+TESTS = {
+    "{% if OTHER %}a{% else %}b{% endif %}": "b",
+    "{% if not OTHER %}a{% endif %}": "a",
+    "{% if OTHER == 'x' or OTHER in ['x'] or 'x' in OTHER %}a{% else %}b{% endif %}": "b",
+    "{% if OTHER != 'x' %}a{% endif %}": "a",
+    "{{ 'a' if OTHER and OTHER.name else SUITE }}": "bookworm",
+    "{% if OTHER is defined %}a{% else %}{{ OTHER | default('c') }}{% endif %}": "c",
+}
+
+
+@pytest.mark.parametrize("template", TESTS)
+def test_variable_that_is_not_given(tmp_path: Path, template: str) -> None:
+    """It is false in a test, and has the default value."""
+    folder = recipe(tmp_path, config_xml=template)
+    render(folder, VARIABLES)
+    assert (folder / "config.xml").read_text() == TESTS[template]
+
+
+def test_includes(tmp_path: Path) -> None:
+    """Templates include, extend and import files of the recipe, which may be templates themselves, in any order."""
+    folder = recipe(
+        tmp_path / "recipe",
+        listed="template_files: [part.xml, config.xml]",
+        config_xml="{% include 'part.xml' %}{% include 'parts/b.j2' %}{% import 'parts/m.j2' as m %}{{ m.twice('x') }}",
+        part_xml="<a>{{ MIRROR }}</a>{% include 'gone' ignore missing %}",
+    )
+    (folder / "parts").mkdir()
+    (folder / "parts/b.j2").write_text("{% extends 'parts/base.j2' %}{% block b %}{{ SUITE }}{% endblock %}")
+    (folder / "parts/base.j2").write_text("<b>{% block b %}{% endblock %}</b>")
+    (folder / "parts/m.j2").write_text("{% macro twice(x) %}{{ x }}{{ x }}{% endmacro %}")
+    render(folder, VARIABLES)
+    assert (folder / "part.xml").read_text() == "<a>https://mirror.example/debian</a>"
+    assert (folder / "config.xml").read_text() == "<a>https://mirror.example/debian</a><b>bookworm</b>xx"
+    assert (folder / "parts/base.j2").read_text() == "<b>{% block b %}{% endblock %}</b>"
+
+
+def test_included_link(tmp_path: Path) -> None:
+    """A link of the overlay is a path of the image: no file of the builder is included through it."""
+    (tmp_path / "secret").write_text("secret")
+    folder = recipe(tmp_path / "recipe", config_xml="{% include 'root/x' %}")
+    (folder / "root").mkdir()
+    (folder / "root/x").symlink_to(tmp_path / "secret")
+    with pytest.raises(InputError, match="'root/x', which is not a file of the recipe"):
+        render(folder, VARIABLES)
+
+
+def test_large_include(tmp_path: Path) -> None:
+    """It is not read."""
+    folder = recipe(tmp_path, config_xml="{% include 'big' %}", big=" " * (MAX_TEMPLATE + 1))
+    with pytest.raises(InputError, match="'big', which is larger than"):
+        render(folder, VARIABLES)
 
 
 def test_error_lists_the_defined_variables(tmp_path: Path) -> None:

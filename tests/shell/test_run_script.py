@@ -148,6 +148,28 @@ def test_playbook_with_modules(workspace: Path, with_python: Path) -> None:
     assert "hpc:x:4000:" in (upper / "etc/group").read_text()
 
 
+NO_MATCH = "- hosts: Compute:&cfs_image\n  gather_facts: false\n  tasks: [{raw: echo configured > /etc/site}]\n"
+GROUPED = "- hosts: all\n  gather_facts: false\n  tasks: [{group_by: {key: Compute}}, {group_by: {key: cfs_image}}]\n"
+DELEGATED = NO_MATCH.replace("Compute:&cfs_image", "localhost").replace("{raw:", "{delegate_to: image, raw:")
+
+
+@pytest.mark.parametrize("text", [NO_MATCH, NO_MATCH.replace("Compute:&cfs_image", "localhost")], ids=repr)
+def test_playbook_that_does_not_match_the_image(workspace: Path, rootfs: Path, text: str) -> None:
+    """It would give an unchanged image, so it is an error, whatever callback the playbook configures."""
+    add_playbook(workspace, {"site.yml": text, "ansible.cfg": "[defaults]\nstdout_callback = minimal\n"})
+    with pytest.raises(StepFailedError, match=r"no play of site\.yml matched the image") as caught:
+        run(workspace, rootfs, None)
+    assert caught.value.permanent
+
+
+@pytest.mark.parametrize("text", [GROUPED + NO_MATCH, NO_MATCH + GROUPED + NO_MATCH, DELEGATED], ids=repr)
+def test_playbook_that_matches_the_image_in_part(workspace: Path, rootfs: Path, text: str) -> None:
+    """Plays for other hosts are skipped; groups can be made while the playbook runs."""
+    add_playbook(workspace, {"site.yml": text})
+    run(workspace, rootfs, None)
+    assert (Workspace(workspace).changed_files / "etc/site").read_text() == "configured\n"
+
+
 @pytest.mark.parametrize("jail", [True, False], ids=["jailed", "unjailed"])
 def test_ansible_over_ssh(with_python: Path, tmp_path: Path, jail: bool) -> None:
     """A user's Ansible sends a module and a file to the shell like to any host."""

@@ -83,6 +83,9 @@ READABLE = {
     "JSON, more fields": json.dumps({**DOCUMENT, "note": "x", "artifacts": [{**ROOTFS, "size": 1}]}),
     "JSON with tabs": json.dumps(DOCUMENT, indent="\t"),
     "YAML": yaml.safe_dump(DOCUMENT),
+    "version as a number in JSON": json.dumps({**DOCUMENT, "version": 1.0}),
+    "version as a number in YAML": YAML.replace("'1.0'", "1.0"),
+    "version as a number without a fraction": json.dumps({**DOCUMENT, "version": 1}),
     "YAML by hand": YAML,
 }
 
@@ -110,6 +113,9 @@ BAD = {
     "text": (b"hello", "the document: "),
     "no version": (json.dumps({"artifacts": []}).encode(), "version: Field required"),
     "another version": (json.dumps({**DOCUMENT, "version": "2.0"}).encode(), "version: Input should be '1.0'"),
+    "another number": (json.dumps({**DOCUMENT, "version": 2}).encode(), "version: Input should be '1.0'"),
+    "another text": (json.dumps({**DOCUMENT, "version": "1"}).encode(), "version: Input should be '1.0'"),
+    "true": (json.dumps({**DOCUMENT, "version": True}).encode(), "version: Input should be '1.0'"),
     "no artifacts": (b'{"version": "1.0"}', "artifacts: Field required"),
     "artifact without a link": (
         json.dumps({**DOCUMENT, "artifacts": [ROOTFS, {"type": "x"}]}).encode(),

@@ -109,8 +109,8 @@ def _check_description(found: Findings, unpacked: Path, values: Mapping[str, str
 def _missing_variables(folder: Path, values: Mapping[str, str]) -> dict[str, str]:
     """The variables that templates need and that have no value, with a sentence for each.
 
-    A variable that a template tests with `defined`, or gives a default, is optional. Templates that cannot be read are
-    left out: rendering reports them.
+    A variable that a template tests, or gives a default, is optional. Templates that cannot be read are left out, and
+    so are the files that they include: rendering reports them.
     """
     missing: dict[str, str] = {}
     with suppress(InputError):
@@ -135,8 +135,16 @@ def _variables(template: Path) -> dict[str, int]:
         return {}
     guards = (node for node in tree.find_all((nodes.Test, nodes.Filter)) if node.name in _OPTIONAL)
     optional = {node.node.name for node in guards if isinstance(node.node, nodes.Name)}
+    tests = [node.test for node in tree.find_all(nodes.If)] + [node.test for node in tree.find_all(nodes.CondExpr)]
+    optional |= {name.name for test in tests for name in _names(test)}
     lines: dict[str, int] = {}
     for node in tree.find_all(nodes.Name):
         if node.name in names - optional:
             lines.setdefault(node.name, node.lineno)
     return lines
+
+
+def _names(expression: nodes.Node) -> list[nodes.Name]:
+    """The variables of an expression."""
+    own = [expression] if isinstance(expression, nodes.Name) else []
+    return [*own, *expression.find_all(nodes.Name)]

@@ -7,12 +7,14 @@ and memory: a template can compute forever.
 from __future__ import annotations
 
 import json
+import os
 import resource
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
-from jinja2 import StrictUndefined
+from jinja2 import BaseLoader, Environment, TemplateNotFound, Undefined
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
 
@@ -28,9 +30,15 @@ def main() -> None:
 def _answer(request: Mapping[str, Any]) -> dict[str, object]:
     rendered: dict[str, str] = {}
     room = request["characters"]
+    environment = ImmutableSandboxedEnvironment(
+        undefined=_NotGiven,
+        loader=_RecipeFiles(Path(request["folder"]), request["included"]),
+        keep_trailing_newline=True,
+        autoescape=False,
+    )
     for name, text in request["templates"].items():
         try:
-            rendered[name] = _render(text, request["variables"], room)
+            rendered[name] = _render(environment, text, request["variables"], room)
             room -= len(rendered[name])
         except _TooLongError:
             reason = f"the rendered templates have more than {request['characters']} characters"
@@ -46,9 +54,42 @@ class _TooLongError(Exception):
     """The result has too many characters."""
 
 
-def _render(text: str, variables: Mapping[str, str], room: int) -> str:
+class _NotGiven(Undefined):
+    """A variable that the dictionary does not contain: false in a test, and an error everywhere else."""
+
+    __slots__ = ()
+
+    def __str__(self) -> str:
+        self._fail_with_undefined_error()
+
+    def __iter__(self) -> Iterator[object]:
+        self._fail_with_undefined_error()
+
+    def __len__(self) -> int:
+        self._fail_with_undefined_error()
+
+    def __contains__(self, item: object) -> bool:
+        return False
+
+
+class _RecipeFiles(BaseLoader):
+    """The files that templates include: those of the recipe, with up to `limit` bytes."""
+
+    def __init__(self, folder: Path, limit: int) -> None:
+        self._folder, self._limit = folder.resolve(), limit
+
+    def get_source(self, environment: Environment, template: str) -> tuple[str, str | None, Callable[[], bool]]:
+        path = self._folder / template
+        # Path.is_file() would raise an error for names that no file can have.
+        if not os.path.isfile(path) or not path.resolve().is_relative_to(self._folder):  # noqa: PTH113
+            raise TemplateNotFound(template, f"it includes {template!r}, which is not a file of the recipe")
+        if path.stat().st_size > self._limit:
+            raise ValueError(f"it includes {template!r}, which is larger than {self._limit} bytes")
+        return path.read_text(), None, lambda: True
+
+
+def _render(environment: Environment, text: str, variables: Mapping[str, str], room: int) -> str:
     """Render a template. Raises _TooLongError if the result has more than `room` characters."""
-    environment = ImmutableSandboxedEnvironment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)
     parts = []
     for part in environment.from_string(text).generate(dict(variables)):
         room -= len(part)

@@ -40,8 +40,8 @@ class TemplateList(BaseModel):
 def render(folder: Path, variables: Mapping[str, str]) -> list[str]:
     """Render the templates of a recipe in place; returns their names.
 
-    Raises InputError if the recipe has templates but the dictionary is empty, if a variable or a file is missing, if
-    a file is outside of the recipe, or if a template is invalid.
+    Raises InputError if the recipe has templates but the dictionary is empty, if a variable that is printed or a file
+    is missing, if a file is outside of the recipe, or if a template is invalid.
     """
     names = _read_list(folder / TEMPLATE_LIST)
     if names and not variables:
@@ -49,22 +49,23 @@ def render(folder: Path, variables: Mapping[str, str]) -> list[str]:
             f"the recipe has templates ({', '.join(names)}) but its record has no template_dictionary",
             "Set template_dictionary in the record",
         )
-    rendered = _render_all(_read_templates(folder, names), variables) if names else {}
+    rendered = _render_all(folder, _read_templates(folder, names), variables) if names else {}
     for name, text in rendered.items():
         (folder / name).write_text(text)
     return names
 
 
-def _render_all(templates: Mapping[str, str], variables: Mapping[str, str]) -> dict[str, str]:
-    """Render templates, given by their names, in a process that can be ended.
+def _render_all(folder: Path, templates: Mapping[str, str], variables: Mapping[str, str]) -> dict[str, str]:
+    """Render templates, given by their names, in a process that can be ended. They may include files of the folder.
 
     Raises InputError with the name of the template if one is invalid, and if they exceed a limit.
     """
-    limits = {"seconds": PROCESSOR_SECONDS, "memory": MEMORY, "characters": MAX_RENDERED}
+    limits = {"seconds": PROCESSOR_SECONDS, "memory": MEMORY, "characters": MAX_RENDERED, "included": MAX_TEMPLATE}
+    request = {"folder": str(folder), "templates": dict(templates), "variables": dict(variables), **limits}
     try:
         done = subprocess.run(
             [sys.executable, "-P", "-m", _PROGRAM],
-            input=json.dumps({"templates": dict(templates), "variables": dict(variables), **limits}),
+            input=json.dumps(request),
             env={name: os.environ[name] for name in _ENVIRONMENT if name in os.environ},
             capture_output=True,
             text=True,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,10 +19,18 @@ HOST = "image"
 PLAYBOOK = "site.yml"
 ENVIRONMENT = {
     **{"ANSIBLE_NOCOLOR": "1", "ANSIBLE_PIPELINING": "1", "ANSIBLE_DEPRECATION_WARNINGS": "0"},
+    "ANSIBLE_STDOUT_CALLBACK": "default",  # whose output tells what happened
     "HOME": "/root",
 }
+_RAN = re.compile(rf"^{HOST}\s+: ok=|^\w+: \[\S+ -> {HOST}\b")
+"""The line of the recap, and that of a task that another host delegated."""
 _LOOPBACK = "127.0.0.1"
 _HOME = Path("/root")
+
+
+def ran_on_image(output: Iterable[str]) -> bool:
+    """Whether a playbook that printed these lines ran a task on the image, if only by `delegate_to`."""
+    return any(_RAN.search(line) for line in output)
 
 
 def command(playbook: Path, home: Path, network: SandboxNetwork, limits: Limits) -> list[str]:

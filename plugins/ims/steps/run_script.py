@@ -102,7 +102,12 @@ def _run_playbook(step: Input, network: SandboxNetwork) -> None:
     with ansible.serving(workspace.host_key, workspace.session_scratch):
         command = ansible.command(workspace.playbook, workspace.session_scratch, network, limits(workspace))
         environment = public_environment() | network.environment | ansible.ENVIRONMENT
-        _run("the playbook", command, environment, step, descriptors=[network.namespace])
+        output = _run("the playbook", command, environment, step, descriptors=[network.namespace])
+    if not ansible.ran_on_image(output):
+        raise PermanentError(
+            f"no play of {ansible.PLAYBOOK} matched the image, so nothing was changed",
+            f"The image is the host {ansible.HOST}, in no group: write `hosts: all`, or add groups with group_by",
+        )
 
 
 def _run(
@@ -113,7 +118,8 @@ def _run(
     *,
     kill: Callable[[], None] | None = None,
     descriptors: Sequence[int] = (),
-) -> None:
+) -> Sequence[str]:
+    """Returns the last lines of the output."""
     environment = {"PATH": jail.PATH, "LANG": "C.UTF-8", **environment}
     limit = partial(disk.limit, [step.workspace.root], limits(step.workspace).space)
     code, last = run_logged(command, environment, seconds=step.seconds, descriptors=descriptors, kill=kill, limit=limit)
@@ -123,6 +129,7 @@ def _run(
         lines = [line for line in last if line.startswith(("fatal:", "ERROR"))] or list(last) or ["it printed nothing"]
         reason = f"{name} ended with exit code {code}: {lines[-1][:MAX_REASON]}"
         raise PermanentError(reason, "See the log. No image was made")
+    return last
 
 
 STEP = Step("run_script", Input, run, privileged=True)

@@ -42,6 +42,11 @@ def _scalar(value: object) -> object:
     return str(value) if isinstance(value, date | int | float) else value
 
 
+def _version(value: object) -> object:
+    """Writers of JSON may write the number 1.0 as 1."""
+    return "1.0" if isinstance(value, int | float) and not isinstance(value, bool) and value == 1 else value
+
+
 def _empty(value: object) -> object:
     """Writers that know no checksum leave it empty, or write null."""
     return "" if value is None else value
@@ -73,7 +78,7 @@ class Artifact(BaseModel):
 class Manifest(BaseModel):
     """The manifest of an image."""
 
-    version: Annotated[Literal["1.0"], BeforeValidator(_scalar)]
+    version: Annotated[Literal["1.0"], BeforeValidator(_version)]
     created: Annotated[_Text, BeforeValidator(_scalar)] = Field(
         default_factory=lambda: datetime.now(UTC).strftime("%Y-%m-%d %H:%M:%S.%f")
     )
