@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -9,9 +10,12 @@ from pathlib import Path
 import pytest
 
 from ims.images.packages import installed_packages
+from ims.images.rpm import find_databases
+from ims.shell import tools
 from tests.flows import rpm_repository
 from tests.flows.rpm_repository import Package, RepositoryServer, build_repository
-from tests.shell.small_image import pack
+from tests.images.rpm_databases import NAMES, build_packages, make_database, rpm_with_ndb
+from tests.shell.small_image import pack, write_root
 from tests.shell.test_shell import Shell, make_key
 
 pytestmark = pytest.mark.system
@@ -111,3 +115,53 @@ def test_package_manager_of_the_host(unjailed: Shell, repository: RepositoryServ
     """It installs packages into an image that has no package manager."""
     unjailed.says(f"ROOT=$IMS_IMAGE_ROOT; {command.replace('URL', repository.url)}")
     check(unjailed)
+
+
+@pytest.fixture(scope="module")
+def suse(packages: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An image like SUSE's: its own rpm keeps the database in the format ndb. It has no zypper and no dnf."""
+    folder = tmp_path_factory.mktemp("suse")
+    root = write_root(folder / "root")
+    program = rpm_with_ndb()
+    for source, target in ((program, "usr/bin/rpm"), *((file, str(file)[1:]) for file in tools.libraries(program))):
+        (root / target).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(source, root / target)
+    settings = root / "usr/local/lib/rpm"
+    settings.mkdir(parents=True)
+    shutil.copy("/usr/lib/rpm/rpmrc", settings)
+    macros = Path("/usr/lib/rpm/macros").read_text()
+    (settings / "macros").write_text(f"{macros}\n%_db_backend ndb\n%_dbpath /usr/lib/sysimage/rpm\n")
+    make_database(root / "usr/lib/sysimage/rpm", "ndb", build_packages(folder))
+    shutil.copy(next(packages.rglob("extra-*.rpm")), root / "root")
+    return pack(root, folder / "rootfs")
+
+
+@pytest.fixture
+def unjailed_suse(suse: Path, tmp_path: Path) -> Iterator[Shell]:
+    """A shell with the host's tools in such an image."""
+    yield from serve(suse, tmp_path, jail=False)
+
+
+def test_rpm_of_the_image(unjailed_suse: Shell) -> None:
+    """The image's own rpm is used for a database that this machine's rpm cannot write; others are refused.
+
+    There never is a second database.
+    """
+    shell = unjailed_suse
+    installed = shell.says("rpm --root $IMS_IMAGE_ROOT --query --all --queryformat '%{NAME}.%{ARCH}\\n'")
+    assert sorted(installed.split()) == sorted(NAMES)
+    shell.says("cp $IMS_IMAGE_ROOT/root/extra-*.rpm /tmp/")
+    refused = {
+        "rpm --install --nodeps --nosignature /tmp/extra-*.rpm": "Give --root /mnt/image/image-root",
+        "rpm --root /tmp --install --nodeps --nosignature /tmp/extra-*.rpm": "Give --root /mnt/image/image-root",
+        "zypper --root $IMS_IMAGE_ROOT --non-interactive install extra": "The image has no /usr/bin/zypper",
+        "/usr/bin/dnf --installroot=$IMS_IMAGE_ROOT -y install extra": "The image has no /usr/bin/dnf",
+    }
+    for command, message in refused.items():
+        assert message in shell.says(f"{command} 2>&1 || true")
+    assert not (shell.upper / "etc/extra.conf").exists()
+    shell.says("rpm --root=$IMS_IMAGE_ROOT/ --install --nodeps --nosignature /tmp/extra-*.rpm")
+    check(shell)
+    assert [item.format for item in find_databases(shell.upper)] == ["ndb"]
+    shell.says("rpmdb --root $IMS_IMAGE_ROOT --initdb || true")
+    assert [item.format for item in find_databases(shell.upper)] == ["ndb"]

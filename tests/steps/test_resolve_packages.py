@@ -15,6 +15,7 @@ from ims.recipes.build_inputs import BuildInputs
 from ims.recipes.build_inputs import Package as Resolved
 from ims.recipes.network import RecipeNetwork
 from ims.recipes.package_request import PackageRequest
+from ims.recipes.plan import decide
 from ims.recipes.reading import read_recipe
 from ims.recipes.template import render
 from ims.steps import package_prediction, resolve_packages
@@ -105,6 +106,32 @@ def test_scripts_install_packages(tmp_path: Path, repository: Path) -> None:
     assert found is not None
     assert found.packages is None
     assert "more.x86_64 1.0-1" in found.unknown
+
+
+def test_database_that_cannot_be_read(tmp_path: Path, repository: Path) -> None:
+    """If the packages of the image are unknown, the next plan says `build`, even if nothing changed."""
+    with RepositoryServer(repository) as server:
+        predicted = resolved(tmp_path, server.url)
+    install(tmp_path, repository, *(package.name for package in predicted.packages or ()))
+    database = tmp_path / "image-root/var/lib/rpm"
+    for path in database.iterdir():
+        path.write_bytes(b"damaged")
+    assert not inputs.check_installed(Workspace(tmp_path))
+    for found in (inputs.final_inputs(Workspace(tmp_path)), without_mismatch(tmp_path)):
+        assert found is not None
+        assert found.packages is None
+        assert "cannot be read" in found.unknown
+        assert decide(found, predicted, list).verdict == "build"
+    shutil.rmtree(database)
+    found = without_mismatch(tmp_path)
+    assert found is not None
+    assert "no package database" in found.unknown
+
+
+def without_mismatch(workspace: Path) -> BuildInputs | None:
+    """The build inputs of an image that came from a kept package root, whose packages were right."""
+    Workspace(workspace).package_mismatch.unlink(missing_ok=True)
+    return inputs.final_inputs(Workspace(workspace))
 
 
 def test_nothing_was_predicted(tmp_path: Path) -> None:

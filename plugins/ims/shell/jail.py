@@ -20,13 +20,12 @@ from pathlib import Path, PurePosixPath
 
 from ims.errors import ConfigurationError, ImsError, InputError
 from ims.images.root import follow_links, read_inside, resolve_inside
-from ims.images.rpm import FOLDERS
 from ims.removal import remove
 from ims.sandbox import box, kernel, shared, users
 from ims.sandbox.limits import Limits
 from ims.sandbox.overlay import Layers
 from ims.sandbox.view import place
-from ims.shell import mounts, paths
+from ims.shell import mounts, package_managers, paths
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 _NO_SHELLS = ("false", "nologin")
@@ -105,6 +104,8 @@ class SessionView:
             mounts.mount_private_folders(root, owner, find_resolv_conf(self.image_root))
             return root
         mounts.mount_host(root, owner)
+        if not package_managers.can_write(self.image_root):
+            mounts.replace_programs(root, package_managers.PROGRAMS, paths.INSTALLED_TOOLS / package_managers.NAME)
         for source, target in self._folders():
             kernel.attach_mount(kernel.clone_mount(source, kernel.NO_DEVICES, user_namespace), root / target)
         kernel.attach_mount(image, root / _IMAGE_ROOT)
@@ -126,12 +127,10 @@ class SessionView:
         for folder in ("home", "tmp"):
             (self.scratch / folder).mkdir(parents=True, exist_ok=True)
         (self.scratch / "tmp").chmod(0o1777)
-        # Debian's rpm keeps its database in the home folder. Here it must use the database of the image.
-        database = next((name for name in FOLDERS if resolve_inside(self.image_root, name)), "var/lib/rpm")
         # Earlier sessions may have put links at these paths.
         macros, mount_point = self.scratch / "home/.rpmmacros", self.outside / paths.IMAGE_ROOT.name
         remove(macros)
-        macros.write_text(f"%_dbpath /{database}\n")
+        macros.write_text(package_managers.rpm_macros(self.image_root))
         if mount_point.is_symlink():
             mount_point.unlink()
         mount_point.mkdir(parents=True, exist_ok=True)

@@ -6,6 +6,7 @@ They are made before the first session starts: the user of a shell can put a lin
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from pathlib import Path, PurePosixPath
 
 from ims.errors import InputError
@@ -45,6 +46,14 @@ def mount_host(root: Path, owner: int) -> None:
     for name in mounted:
         _bind(Path("/", name), root / name)
     _bind(paths.RESOLV_CONF, root / "etc/resolv.conf")
+
+
+def replace_programs(root: Path, names: Iterable[str], script: Path) -> None:
+    """Mount a script over programs of /usr/bin, as far as they exist."""
+    for name in names:
+        program = Path("/usr/bin", name).resolve()
+        if program.is_file():
+            _bind(script, root / program.relative_to("/"))
 
 
 def _link(source: Path, target: Path) -> bool:

@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 
 from ims.errors import ConfigurationError
-from ims.shell import paths
+from ims.shell import package_managers, paths
 
 BASH = Path("/usr/bin/bash")
 PROGRAMS = (Path("/usr/bin/rsync"), Path("/usr/bin/scp"), Path("/usr/lib/openssh/sftp-server"))
@@ -53,6 +53,7 @@ def install() -> None:
     for program in PROGRAMS:
         _write_script(folder / "bin" / program.name, _WRAPPER.format(run=_RUN, name=program.name))
     _write_script(folder / paths.ENTER.name, _ENTER)
+    _write_script(folder / package_managers.NAME, package_managers.SCRIPT)
 
 
 def add_script(name: str, text: str) -> Path:
