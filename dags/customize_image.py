@@ -39,7 +39,12 @@ with DAG(
     image = StepOperator(
         task_id="fetch_image",
         arch=arch,
-        inputs={**workspace, "path": XComArg(job, "path"), "playbook": dag.param("playbook")},
+        inputs={
+            **workspace,
+            "path": XComArg(job, "path"),
+            "playbook": dag.param("playbook"),
+            "playbook_sha256": dag.param("playbook_sha256"),
+        },
     )
     rootfs = {"rootfs": image.output}
     script = StepOperator(

@@ -17,7 +17,7 @@ from ims.settings import settings
 Outcome = Literal["waiting", "building", "unchanged", "built", "failed"]
 ENDED: tuple[Outcome, ...] = ("failed", "built", "unchanged")
 """The outcomes of recipes that a night is done with."""
-_SHOWN: tuple[Outcome, ...] = (*ENDED, "building", "waiting")
+_SHOWN = (*ENDED, "skipped", "building", "waiting")
 REASON_LENGTH = 500
 
 
@@ -97,6 +97,33 @@ class NightRecipe(BaseModel):
     seconds: int | None = None
 
 
+class NightImage(BaseModel):
+    """The result of a customized image in a night, and why its customization was repeated or not.
+
+    `source_id` is the image whose script or playbook is repeated, `parent_id` the image that it runs on, `image_id` the
+    new image or the one that is still current. `failures` counts the nights in a row that it failed by its own fault.
+    """
+
+    source_id: str
+    name: str
+    outcome: Outcome | Literal["skipped"] = "waiting"
+    why: str = ""
+    reason: str | None = None
+    failures: int = 0
+    parent_id: str | None = None
+    job_id: str | None = None
+    dag_run_id: str | None = None
+    image_id: str | None = None
+
+
+class PausedImage(BaseModel):
+    """A customized image that failed too many nights in a row. Nights repeat it again after its `nightly` is set."""
+
+    image_id: str
+    name: str
+    failures: int
+
+
 class PausedRecipe(BaseModel):
     """A recipe that failed too many nights in a row. Nights build it again after its `nightly` is set."""
 
@@ -110,16 +137,24 @@ class NightSummary(BaseModel):
 
     recipes: list[NightRecipe]
     paused: list[PausedRecipe]
+    images: list[NightImage] = []
+    paused_images: list[PausedImage] = []
+
+    @property
+    def results(self) -> list[NightRecipe | NightImage]:
+        """The results of recipes, then those of customized images."""
+        return [*self.recipes, *self.images]
 
     @property
     def sentence(self) -> str:
         """The result in one line. A night that has nothing to do says why."""
-        counts = {outcome: sum(recipe.outcome == outcome for recipe in self.recipes) for outcome in _SHOWN}
-        paused = f", {len(self.paused)} paused" if self.paused else ""
-        if not self.recipes:
+        results, pauses = self.results, len(self.paused) + len(self.paused_images)
+        counts = {outcome: sum(result.outcome == outcome for result in results) for outcome in _SHOWN}
+        paused = f", {pauses} paused" if pauses else ""
+        if not results:
             return f"nothing to do: no recipe is due{paused}"
-        if counts["unchanged"] == len(self.recipes):
-            return f"nothing to do: {len(self.recipes)} unchanged{paused}"
+        if counts["unchanged"] == len(results):
+            return f"nothing to do: {len(results)} unchanged{paused}"
         shown = (f"{count} {outcome}" for outcome, count in counts.items() if count or outcome in ENDED)
         return ", ".join(shown) + paused
 

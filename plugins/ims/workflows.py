@@ -59,6 +59,8 @@ WAIT_FOR_REPOSITORIES = "wait_for_repositories"
 CHOOSE_RECIPES = "choose_recipes"
 PLAN_RECIPES = "plan_images"
 CHOOSE_BUILDS = "choose_builds"
+CHOOSE_IMAGES = "choose_images"
+REPLAY_IMAGES = "replay_images"
 BUILD_RECIPES = "build_images"
 SUMMARIZE = "summarize"
 
@@ -206,10 +208,13 @@ NIGHTLY_IMAGES = Workflow(
     seconds=3 * _DAY,
     tasks=(
         Task(CHOOSE_RECIPES),
+        Task(CHOOSE_IMAGES),
         Task(PLAN_RECIPES, pool=PLANS, seconds=2 * _HOUR),
+        Task("describe_builder", optional=True, pool=PLANS),
         Task("close_workspace", teardown=True, pool=TEARDOWNS, seconds=_HOUR),
         Task(CHOOSE_BUILDS),
         Task(BUILD_RECIPES, pool=NIGHTLY),
+        Task(REPLAY_IMAGES, optional=True, pool=NIGHTLY),
         Task(SUMMARIZE),
         Task("notify", teardown=True, pool=TEARDOWNS),
     ),

@@ -199,6 +199,7 @@ def test_every_field(api: httpx.Client, tasks: httpx.Client, stored: str) -> Non
     image = make(tasks, **given)
     assert_new(image, given)
     assert get(api, image) == {**given, "id": image["id"], "created": image["created"]}
+    assert patch(api, image, nightly=False).json()["nightly"] is False  # nights of other tests leave it out
 
 
 def test_metadata_of_the_cli(api: httpx.Client) -> None:

@@ -23,7 +23,8 @@ def offline(monkeypatch: pytest.MonkeyPatch) -> Iterator[Offline]:
 
 def registered(offline: Offline, name: str = "site", digest: str | None = DIGEST, **fields: Any) -> dict[str, Any]:
     """Registers an image as a job does; returns it."""
-    body = {"name": name, "customization_digest": digest, **fields}
+    link = {"path": offline.store.put_image()}
+    body = {"name": name, "customization_digest": digest, "link": link, **fields}
     answer = offline.request(TASKS, "PUT", f"/v3/images/{uuid4()}", body)
     assert answer.status_code == 200, answer.text
     return dict(answer.json())

@@ -162,6 +162,7 @@ def test_archive_without_a_playbook(service: Service, small: dict[str, Any]) -> 
         ({"script": "x" * 8193}, 422, "script"),
         ({"script": "a\0b"}, 422, "script"),
         ({"playbook": "/etc/passwd"}, 422, "playbook"),
+        ({"playbook": "s3://ims/x", "playbook_sha256": "0" * 63}, 422, "playbook_sha256"),
         ({"playbook": "s3://ims/nothing.tar.gz"}, 400, "nothing.tar.gz"),
         ({"playbook": "s3://boot-images/nothing.tar.gz"}, 400, "not in the bucket ims"),
     ],

@@ -87,9 +87,12 @@ class FakeApi:
         return self.get(f"{kind}/{identity}")
 
     def call(self, method: str, path: str, *, json: Any = None, **_options: Any) -> Any:
-        """Keep a request; the answer is that for the path, else the body."""
+        """Keep a request; the answer is that for the path, else the body. Raises the answer if it is an error."""
+        answer = self.answers.get(path, {"id": path.rpartition("/")[2], **json})
+        if isinstance(answer, ImsError):
+            raise answer
         self.changes.append((method, path, json))
-        return self.answers.get(path, {"id": path.rpartition("/")[2], **json})
+        return answer
 
     def update(self, path: str, **fields: Any) -> None:
         """Keep a PATCH request. Raises the error that `failures` has for the path."""
@@ -147,6 +150,12 @@ class FakeStore:
         """Keep an object; returns its etag."""
         self.objects[str(name)] = data
         return "etag-1"
+
+    def read_bytes(self, name: ObjectName, _limit: int) -> bytes:
+        """An object. Raises MissingError."""
+        if str(name) not in self.objects:
+            raise MissingError(f"there is no object {name}")
+        return self.objects[str(name)]
 
     def delete_prefix(self, bucket: str, prefix: str) -> int:
         """Delete the objects with a prefix; returns their number."""

@@ -28,7 +28,7 @@ def recipe(identity: str, name: str = "a", failures: int = 0, *, nightly: bool =
 def use(monkeypatch: pytest.MonkeyPatch, *recipes: dict[str, Any], **answers: Any) -> FakeApi:
     """An API that has these recipes and gives these answers."""
     records = {f"recipes/{record['id']}": record for record in recipes}
-    api = FakeApi(recipes=list(recipes), **records, **answers)
+    api = FakeApi(recipes=list(recipes), **{"images": [], **records, **answers})
     monkeypatch.setattr(nights, "api_client", lambda: api)
     return api
 
@@ -104,7 +104,7 @@ def test_recipes_are_not_known(monkeypatch: pytest.MonkeyPatch) -> None:
     use(monkeypatch)
     for task in (
         ChooseBuildsOperator(task_id="choose_builds", recipes=None, plans=None),
-        SummarizeOperator(task_id="summarize", builds=None),
+        SummarizeOperator(task_id="summarize", builds=None, images=None),
     ):
         with pytest.raises(AirflowFailException):
             task.execute(make_context())
@@ -209,7 +209,7 @@ def test_summarize_counts_failures(monkeypatch: pytest.MonkeyPatch, configure: C
     known = [recipe("1", "a", 1), recipe("2", "b", 1), recipe("3", "c"), recipe("4", "d", 1)]
     api, context = use(monkeypatch, *known, **night), make_context()
     with pytest.raises(AirflowFailException, match="1 of 3 recipes failed: name-2"):
-        SummarizeOperator(task_id="summarize", builds=[]).execute(context)
+        SummarizeOperator(task_id="summarize", builds=[], images=[]).execute(context)
     assert api.changes == [
         ("PATCH", "recipes/1", {"nightly_failures": 0}),
         ("PATCH", "recipes/2", {"nightly_failures": 2}),
@@ -225,13 +225,13 @@ def test_count_that_cannot_be_written(monkeypatch: pytest.MonkeyPatch) -> None:
     api, context = use(monkeypatch, recipe("1", "a"), recipe("2", "b"), **night), make_context()
     api.failures["recipes/1"] = InputError("the record is invalid")
     with pytest.raises(AirflowFailException, match="2 of 2 recipes failed"):
-        SummarizeOperator(task_id="summarize", builds=[]).execute(context)
+        SummarizeOperator(task_id="summarize", builds=[], images=[]).execute(context)
     assert api.changes == [("PATCH", "recipes/2", {"nightly_failures": 1})]
 
 
 def test_summarize_again(monkeypatch: pytest.MonkeyPatch) -> None:
     """Another try of the task counts nothing twice."""
     api = use(monkeypatch, recipe("1"), **summary_of(in_night("1", "built", 0)))
-    summary = SummarizeOperator(task_id="summarize", builds=[]).execute(make_context())
+    summary = SummarizeOperator(task_id="summarize", builds=[], images=[]).execute(make_context())
     assert not api.changes
     assert summary["recipes"][0]["recipe_id"] == "1"

@@ -37,7 +37,7 @@ STEPS = [
     for path in Path(pods.__file__).parents[2].joinpath("steps").glob("*.py")
     if "STEP = Step(" in path.read_text()
 ]
-PRIVILEGED = set(STEPS) - {"build_ca_package", "fetch_image", "upload_artifacts"}
+PRIVILEGED = set(STEPS) - {"build_ca_package", "describe_builder", "fetch_image", "upload_artifacts"}
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import pytest
 
 from ims.errors import ImsError, InputError
 from ims.settings import settings
-from ims.steps.fetch_image import fetch_rootfs
+from ims.steps.fetch_image import fetch_playbook, fetch_rootfs
 from ims.storage import manifest
 from ims.storage.objects import ObjectName
 from ims.workspace import Workspace
@@ -45,6 +46,18 @@ def test_fetched_once(service: Service, rootfs: Rootfs, tmp_path: Path) -> None:
     assert first.read_bytes() == content
     elsewhere = ObjectName(name.bucket, f"{name.key}-that-is-not-there")
     assert fetch_rootfs(service.store, write(service, elsewhere, md5=md5.upper()), Workspace(tmp_path)) == first
+
+
+def test_playbook_that_was_replaced(service: Service, rootfs: Rootfs, tmp_path: Path) -> None:
+    """A night runs the archive that made an image, and no other."""
+    name, _, content = rootfs
+    workspace, digest = Workspace(tmp_path), hashlib.sha256(content).hexdigest()
+    for sha256 in (None, digest):
+        fetch_playbook(service.store, str(name), sha256, workspace)
+        assert workspace.playbook_archive.read_bytes() == content
+    service.store.write_bytes(name, b"another")
+    with pytest.raises(InputError, match="was replaced"):
+        fetch_playbook(service.store, str(name), digest, workspace)
 
 
 def test_without_a_checksum(service: Service, rootfs: Rootfs, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ from ims.storage import manifest
 from ims.storage.splicing import MIN_KEPT
 from ims.workspace import Workspace
 from tests.images.trees import snapshot
-from tests.test_customization import MADE
+from tests.replays.test_customization import MADE
 
 TIME = 1_700_000_000
 CAPABILITY = bytes.fromhex("0100000200200000000000000000000000000000")  # cap_net_raw=ep

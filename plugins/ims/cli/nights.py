@@ -15,6 +15,7 @@ from ims.cli.progress import ENDED
 from ims.cli.resources import RECIPES
 
 COLUMNS = ("id", "created", "status", "built", "unchanged", "failed", "result", "reason")
+IMAGE_COLUMNS = ("name", "outcome", "job_id", "image_id", "parent_id", "why", "reason")
 RECIPE_COLUMNS = ("name", "outcome", "seconds", "job_id", "image_id", "why", "reason")
 FOLLOW_SECONDS = 2
 
@@ -77,7 +78,7 @@ def _next(client: Any, night: dict[str, Any]) -> dict[str, Any]:
 
 
 def _progress(night: dict[str, Any]) -> str:
-    building = sum(recipe["outcome"] == "building" for recipe in night["recipes"])
+    building = sum(item["outcome"] == "building" for item in (*night["recipes"], *night.get("images", ())))
     return f"{night['built']} built, {night['unchanged']} unchanged, {night['failed']} failed, {building} being built"
 
 
@@ -85,12 +86,21 @@ def _show(night: dict[str, Any]) -> None:
     if not for_people():
         show_record(night)
         return
-    show_record({name: value for name, value in night.items() if name not in ("recipes", "paused")})
+    lists = ("recipes", "paused", "images", "paused_images")
+    show_record({name: value for name, value in night.items() if name not in lists})
     for recipe in night["paused"]:
         say(
             f"{recipe['name']} is paused because it failed {recipe['failures']} nights in a row. "
             f"To resume it: ims recipes update {recipe['recipe_id']} --nightly True"
         )
+    for image in night.get("paused_images", ()):
+        say(
+            f"{image['name']} is paused because it failed {image['failures']} nights in a row. "
+            f"To resume it: ims images update {image['image_id']} --nightly True"
+        )
     if night["recipes"]:
         print()
         show_list(night["recipes"], RECIPE_COLUMNS)
+    if night.get("images"):
+        print()
+        show_list(night["images"], IMAGE_COLUMNS)

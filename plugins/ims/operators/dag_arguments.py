@@ -8,7 +8,6 @@ from typing import Any
 from airflow.sdk import DAG, Asset, AssetOrTimeSchedule, AssetWatcher, CronTriggerTimetable, Param
 from pydantic import BaseModel
 
-from ims.params import field_schemas
 from ims.settings import settings
 from ims.triggers.publications import PublicationsTrigger
 from ims.workflows import Workflow, check_limits
@@ -23,7 +22,7 @@ def params_of(model: type[BaseModel]) -> dict[str, Param]:
     """A model as params of a DAG, which the trigger form and Airflow's API check."""
     return {
         name: Param(**schema) if "default" in schema else Param(None, **schema)
-        for name, schema in field_schemas(model).items()
+        for name, schema in _field_schemas(model).items()
     }
 
 
@@ -58,3 +57,17 @@ def limit_tasks(dag: DAG, workflow: Workflow) -> None:
         entry = workflow.task(task.task_id)
         task.pool = entry.pool
         task.execution_timeout = timedelta(seconds=entry.limit(settings()))
+
+
+def _field_schemas(job: type[BaseModel]) -> dict[str, dict[str, Any]]:
+    """The JSON schema of each field. The trigger form cannot show `anyOf`, so it is one list of types."""
+    schema = job.model_json_schema()
+    return {name: _flat(field) for name, field in schema["properties"].items()}
+
+
+def _flat(field: dict[str, Any]) -> dict[str, Any]:
+    choices = field.pop("anyOf", None)
+    if not choices:
+        return field
+    merged = {key: value for choice in choices for key, value in choice.items() if key != "type"}
+    return {**field, **merged, "type": [choice["type"] for choice in choices]}

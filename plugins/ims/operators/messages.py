@@ -10,7 +10,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from airflow.sdk.log import mask_secret
 
 from ims.errors import ConfigurationError
-from ims.nights import NightSummary
+from ims.nights import NightSummary, PausedImage, PausedRecipe
 from ims.operators.base import ImsOperator
 from ims.settings import settings
 
@@ -57,13 +57,15 @@ def body(summary: NightSummary | None, url: str) -> str:
 
 
 def _lines(summary: NightSummary) -> Iterator[str]:
-    for recipe in summary.recipes:
-        if recipe.outcome == "failed":
-            yield f"failed: {recipe.name}: {recipe.reason}"
-    for paused in summary.paused:
-        yield f"paused after {paused.failures} failed nights: {paused.name}"
+    for outcome in ("failed", "skipped"):
+        for result in summary.results:
+            if result.outcome == outcome:
+                yield f"{outcome}: {result.name}: {result.reason}"
+    paused: list[PausedRecipe | PausedImage] = [*summary.paused, *summary.paused_images]
+    for item in paused:
+        yield f"paused after {item.failures} failed nights: {item.name}"
     for outcome in ("built", "unchanged"):
-        names = [recipe.name for recipe in summary.recipes if recipe.outcome == outcome]
+        names = [result.name for result in summary.results if result.outcome == outcome]
         if names:
             yield f"{outcome}: {', '.join(names)}"
 

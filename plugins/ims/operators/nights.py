@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,9 +16,10 @@ from ims.client import ImsClient
 from ims.connections import api_client
 from ims.errors import MissingError, PermanentError
 from ims.jobs import job_id, nightly_run_id
-from ims.nights import ENDED, Build, NightSummary, RecipeState, paused_recipes
+from ims.nights import ENDED, Build, NightImage, NightRecipe, NightSummary, RecipeState, paused_recipes
 from ims.operators.base import ImsOperator
 from ims.operators.errors import task_errors, time_limit
+from ims.operators.replays import count_image_failures, end_images
 from ims.params import boot_files
 from ims.workflows import CREATE_IMAGE
 
@@ -147,14 +148,16 @@ def _is_same(job: Mapping[str, Any], build: Build) -> bool:
 class SummarizeOperator(ImsOperator):
     """Records how many nights in a row each recipe failed, and keeps the summary of the night as its result.
 
-    The task fails, and with it the night, if a recipe failed or the night did not get as far as to choose `builds`.
+    The same for customized images. The task fails, and with it the night, if a recipe or an image failed, or the night
+    did not get as far as to choose `builds` and `images`.
     """
 
-    template_fields = (*ImsOperator.template_fields, "builds")
+    template_fields = (*ImsOperator.template_fields, "builds", "images")
 
-    def __init__(self, *, builds: Any, **arguments: Any) -> None:
+    def __init__(self, *, builds: Any, images: Any, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.builds = builds
+        self.images = images
 
     def perform(self, context: Context) -> dict[str, Any]:
         """Returns an `ims.nights.NightSummary`."""
@@ -163,13 +166,24 @@ class SummarizeOperator(ImsOperator):
         client = api_client()
         summary = NightSummary(**client.get(f"nights/{job_id(str(context['run_id']))}"))
         summary.paused = paused_recipes(_count_failures(client, summary))
+        end_images(summary.images)
+        summary.paused_images = count_image_failures(client, summary.images)
         result = summary.model_dump(mode="json")
         self.log.info("%s", summary.sentence)
-        if failed := [recipe.name for recipe in summary.recipes if recipe.outcome == "failed"]:
+        failures = [_failed("recipes", summary.recipes), _failed("customized images", summary.images)]
+        if self.images is None:
+            failures.append("no customization was repeated: choose_images failed")
+        if found := "; ".join(filter(None, failures)):
             context["ti"].xcom_push("return_value", result)
-            names = ", ".join(failed[:NAMES_SHOWN]) + (", …" if len(failed) > NAMES_SHOWN else "")
-            raise PermanentError(f"{len(failed)} of {len(summary.recipes)} recipes failed: {names}")
+            raise PermanentError(found)
         return result
+
+
+def _failed(what: str, results: Sequence[NightRecipe] | Sequence[NightImage]) -> str:
+    """Which of the results failed; empty if none did."""
+    failed = [result.name for result in results if result.outcome == "failed"]
+    names = ", ".join(failed[:NAMES_SHOWN]) + (", …" if len(failed) > NAMES_SHOWN else "")
+    return f"{len(failed)} of {len(results)} {what} failed: {names}" if failed else ""
 
 
 def _count_failures(client: ImsClient, summary: NightSummary) -> list[RecipeState]:

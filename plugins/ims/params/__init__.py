@@ -228,10 +228,20 @@ class CustomizeParams(JobParams):
         max_length=1024,
     )
 
+    playbook_sha256: str | None = _field(
+        "Script",
+        "SHA-256 of the playbook",
+        None,
+        "The job fails if the archive of the playbook has another SHA-256.",
+        pattern=r"^[0-9a-f]{64}$",
+    )
+
     @model_validator(mode="after")
     def _has_one_script(self) -> CustomizeParams:
         if self.script is not None and self.playbook is not None:
             raise ValueError("script and playbook cannot both be given")
+        if self.playbook_sha256 is not None and self.playbook is None:
+            raise ValueError("playbook_sha256 needs a playbook")
         return self
 
     @property
@@ -275,17 +285,3 @@ class NightParams(BaseModel):
         max_length=1000,
     )
     force: bool = _field("Night", "Force", False, "Build recipes even if their images would be identical.")
-
-
-def field_schemas(job: type[BaseModel]) -> dict[str, dict[str, Any]]:
-    """The JSON schema of each field. The trigger form cannot show `anyOf`, so it is one list of types."""
-    schema = job.model_json_schema()
-    return {name: _flat(field) for name, field in schema["properties"].items()}
-
-
-def _flat(field: dict[str, Any]) -> dict[str, Any]:
-    choices = field.pop("anyOf", None)
-    if not choices:
-        return field
-    merged = {key: value for choice in choices for key, value in choice.items() if key != "type"}
-    return {**field, **merged, "type": [choice["type"] for choice in choices]}

@@ -7,7 +7,8 @@ from collections.abc import Iterable, Mapping
 
 from sqlalchemy import Select, select
 
-from ims.lineage import Lineage, lineage_of
+from ims import lineage as origin
+from ims.lineage import Lineage
 from ims.records.models import Image, Recipe
 
 
@@ -17,10 +18,8 @@ def lineage_of_image(image: Image, recipes: Mapping[str, Recipe], *, all_images:
     Images that were not built from a recipe form a lineage with those of the same name, if nights make them again
     or with `all_images`.
     """
-    source = image.source_recipe_id
-    if source is not None:
-        return lineage_of(recipes[source]) if source in recipes else (source,)
-    return ("", image.name, image.arch) if all_images or image.nightly else None
+    is_counted = image.source_recipe_id is not None or all_images or image.nightly
+    return origin.lineage_of_image(image, recipes) if is_counted else None
 
 
 def images_by_lineage(

@@ -80,10 +80,9 @@ class Records:
 
     def is_line_nightly(self, image: Image) -> bool:
         """Whether the newest image of the line that a customized image will continue is marked for nights."""
-        same = (Image.name == image.name, Image.arch == image.arch, Image.source_recipe_id.is_(None))
-        newest = (
-            select(Image.nightly).where(Image.deleted.is_(None), *same).order_by(Image.created.desc(), Image.id.desc())
-        )
+        line = (Image.name == image.name, Image.arch == image.arch, Image.source_recipe_id.is_(None))
+        images = select(Image.nightly).where(Image.deleted.is_(None), Image.link_path.is_not(None), *line)
+        newest = images.order_by(Image.created.desc(), Image.id.desc())
         with self._database.reading() as session:
             return bool(session.scalars(newest.limit(1)).first())
 

@@ -23,18 +23,33 @@ GIB = 1024**3
 
 
 class Input(StepInput):
-    """`path` is the S3 address of the image's manifest, `playbook` that of an archive with an Ansible playbook."""
+    """`path` is the S3 address of the image's manifest, `playbook` that of an archive with an Ansible playbook.
+
+    `playbook_sha256` is the digest that the archive must have.
+    """
 
     path: str
     playbook: str | None = None
+    playbook_sha256: str | None = None
 
 
 def run(step: Input) -> str:
-    """Fetches the archive of the playbook, and the rootfs to the cache; returns the path of the rootfs."""
+    """Fetches the archive of the playbook, and the rootfs to the cache; returns the path of the rootfs.
+
+    Raises InputError if the archive has another digest than it must have.
+    """
     store = ObjectStore.from_environment()
     if step.playbook is not None:
-        download(store, step.playbook, step.workspace.playbook_archive)
+        fetch_playbook(store, step.playbook, step.playbook_sha256, step.workspace)
     return str(fetch_rootfs(store, ObjectName.parse(step.path, settings().buckets), step.workspace))
+
+
+def fetch_playbook(store: ObjectStore, address: str, sha256: str | None, workspace: Workspace) -> None:
+    """Fetch the archive of the playbook. Raises InputError if it has another SHA-256 than the given one."""
+    download(store, address, workspace.playbook_archive)
+    found = file_digest(workspace.playbook_archive)
+    if sha256 not in (None, found):
+        raise InputError(f"{address} was replaced: its SHA-256 is {found}, not {sha256}")
 
 
 def fetch_rootfs(store: ObjectStore, name: ObjectName, workspace: Workspace) -> Path:

@@ -13,7 +13,6 @@ from pydantic import ConfigDict
 from ims.builder import image_secrets, inputs, package_root
 from ims.builder.splicing import HEAD, splice_rootfs
 from ims.builder.squashfs import KIWI_FILES, make_rootfs
-from ims.customization import Customization
 from ims.errors import InputError, PermanentError
 from ims.files import is_plain
 from ims.images import site_ca
@@ -26,6 +25,7 @@ from ims.images.sbom import SBOM, write_sbom
 from ims.images.squashfs.superblock import SpliceError
 from ims.images.squashfs.upper import opaque_folders
 from ims.removal import remove
+from ims.replays.customization import Customization
 from ims.sandbox.call import call
 from ims.sandbox.overlay import Layers, mount_lower, unpacks
 from ims.settings import settings

@@ -10,12 +10,12 @@ from pathlib import Path
 from pydantic import Field
 
 from ims.builder import customization
-from ims.customization import Customization, Parameters
 from ims.errors import PermanentError
 from ims.network.policy import Access
 from ims.programs import run_logged
 from ims.recipes import archive
 from ims.removal import remove
+from ims.replays.customization import Customization, Parameters
 from ims.sandbox import disk
 from ims.sandbox.call import call, public_environment
 from ims.sandbox.network import SandboxNetwork, enter

@@ -9,6 +9,7 @@ from ims.errors import InputError, MissingError
 from ims.params import CustomizeParams, JobParams, NightParams
 from ims.records.models import Image, PublicKey, Recipe, RecordType
 from ims.records.store import Records
+from ims.replays.customization import PLAYBOOK
 from ims.settings import settings
 from ims.storage.manifest import MAX_BYTES, ROOTFS, Manifest, ManifestVersionError, read_manifest
 from ims.storage.objects import ObjectName, ObjectStore
@@ -39,7 +40,7 @@ def check_references(job: JobParams, records: Records, store: ObjectStore) -> Re
         _find(records, PublicKey, job.public_key_id, "public_key_id")
     _check_artifact(artifact, "artifact_id")
     if isinstance(job, CustomizeParams) and job.playbook is not None:
-        _check_playbook(store, job.playbook)
+        _check_playbook(store, records, job.playbook)
     return artifact
 
 
@@ -96,12 +97,18 @@ def _rootfs(manifest: Manifest) -> ObjectName:
     return ObjectName.parse(found[0].link.path)
 
 
-def _check_playbook(store: ObjectStore, path: str) -> None:
-    """Raises UnusableError unless the object exists in the bucket that users upload to."""
+def _check_playbook(store: ObjectStore, records: Records, path: str) -> None:
+    """Raises UnusableError unless the object exists in the bucket that users upload to, or an image keeps it."""
     bucket = settings().recipes_bucket
-    if not path.startswith(f"s3://{bucket}/"):
+    if not path.startswith(f"s3://{bucket}/") and not _is_kept_playbook(records, path):
         raise UnusableError.of("playbook", f"{path} is not in the bucket {bucket}")
     try:
         store.stat(ObjectName.parse(path))
     except (InputError, MissingError) as error:
         raise UnusableError.of("playbook", str(error)) from None
+
+
+def _is_kept_playbook(records: Records, path: str) -> bool:
+    image = path.removeprefix(f"s3://{settings().images_bucket}/").removesuffix(f"/{PLAYBOOK}")
+    found = records.find(Image, image) if path == f"s3://{settings().images_bucket}/{image}/{PLAYBOOK}" else None
+    return found is not None and found.deleted is None and found.customization_digest is not None

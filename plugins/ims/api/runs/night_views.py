@@ -14,13 +14,15 @@ from starlette.concurrency import run_in_threadpool
 from ims.api.http.services import RecordsService
 from ims.api.runs.airflow import AirflowService
 from ims.api.runs.lists import RunFilter, add_steps
+from ims.api.runs.night_images import night_images
 from ims.api.runs.reasons import blames_recipe, cancellation, is_blamed, out_of_time, xcom
 from ims.api.runs.runs import Run, run_of
 from ims.api.runs.states import TASK_ENDED
 from ims.jobs import nightly_run_id
 from ims.nights import Build, BuildResult, NightSummary, RecipeState, paused_recipes, summarize
-from ims.records.models import Recipe
+from ims.records.models import Image, Recipe
 from ims.records.selection import Selection
+from ims.replays.order import ImageState, paused_images
 from ims.settings import settings
 from ims.workflows import (
     BUILD_RECIPES,
@@ -75,6 +77,8 @@ class DescribeNight:
         return NightOut(
             recipes=summary.recipes,
             paused=summary.paused,
+            images=summary.images,
+            paused_images=summary.paused_images,
             id=run.job_id,
             created=run.created,
             started=run.started,
@@ -99,7 +103,9 @@ class DescribeNight:
         builds = None if found is None else [Build(**build) for build in found]
         results = await self._results(run, builds) if builds else []
         recipes = summarize(chosen or (), plans or (), builds, results)
-        return NightSummary(recipes=recipes, paused=await run_in_threadpool(self._paused))
+        paused, paused_customizations = await run_in_threadpool(self._paused)
+        images = await night_images(self._airflow, run)
+        return NightSummary(recipes=recipes, paused=paused, images=images, paused_images=paused_customizations)
 
     async def _results(self, night: Run, builds: Sequence[Build]) -> list[BuildResult]:
         """Returns the results of the builds that have begun, with one request each for the tasks, runs and steps."""
@@ -170,8 +176,11 @@ class DescribeNight:
         )
 
     def _paused(self) -> Any:
-        records = self._records.list(Recipe, Selection())
-        return paused_recipes(RecipeState.model_validate(record) for record in records)
+        recipes, images = self._records.list(Recipe, Selection()), self._records.list(Image, Selection())
+        return (
+            paused_recipes(RecipeState.model_validate(record) for record in recipes),
+            paused_images(ImageState.model_validate(record) for record in images),
+        )
 
     async def _reason(self, run: Run) -> str | None:
         if run.state != "failed":

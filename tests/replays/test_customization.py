@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from ims.customization import Customization, Environment, Parameters
 from ims.errors import InputError
+from ims.replays.customization import Customization, Environment, Parameters
 
 HERE = Environment(ca_certificate="ca", builder={"ims": "1"})
 PARAMETERS = Parameters(

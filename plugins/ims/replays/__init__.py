@@ -1,0 +1,1 @@
+"""Replays: nights repeat the customizations of images by scripts and playbooks."""
