@@ -22,7 +22,7 @@ from ims.recipes.availability import tls_context
 from ims.recipes.description import Repository
 from ims.recipes.indexes import open_index
 
-POLL_SECONDS = 20.0
+POLL_SECONDS = 10.0
 ANSWER_SECONDS = 10
 """How long a request may take, with all its redirects."""
 LONGEST_PAUSE = 900
