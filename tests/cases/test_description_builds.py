@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import platform
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -137,6 +138,24 @@ def test_parts(recipe: Path, builds: Path, server: RepositoryServer) -> None:
     assert (built.root / "etc/passwd").read_text().count("operator:x:") == 1
     (included,) = (built.root / "etc/yum.repos.d").glob("*.repo")
     assert included.read_text().count(f"baseurl = {server.url}") == 1
+
+
+@pytest.mark.parametrize("manager", ["dnf4", "zypper"])
+def test_variables_in_an_address(
+    recipe: Path, builds: Path, tmp_path_factory: pytest.TempPathFactory, manager: str
+) -> None:
+    """The package manager asks for the release of the description and the architecture of the builder."""
+    top = tmp_path_factory.mktemp("releases")
+    folder = top / f"9/{platform.machine()}/os"
+    folder.parent.mkdir(parents=True)
+    build_repository(folder, basic_packages())
+    preferences = PREFERENCES.format(manager=manager, types=TBZ)
+    preferences = preferences.replace("</packagemanager>", "</packagemanager><release-version>9</release-version>")
+    with RepositoryServer(top) as running:
+        address = f'<repository alias="site"><source path="{running.url}/$releasever/$basearch/os"/></repository>'
+        write(recipe, preferences + address + PACKAGES.replace('<package name="shadow"/>', ""))
+        assert packages_of(Builder(recipe, manager, builds).build())
+    assert not [line for line in running.requests if "$" in line or "%24" in line]
 
 
 def test_profile(recipe: Path, builds: Path, server: RepositoryServer) -> None:

@@ -19,6 +19,7 @@ from ims.images.root import resolve_inside
 from ims.network.process import inherited_proxy
 from ims.programs import run_logged
 from ims.recipes import kiwi_log, phases
+from ims.recipes.expansion.xml import read_xml
 from ims.removal import remove
 from ims.sandbox.image_programs import run_in_image
 from ims.sandbox.overlay import mount
@@ -96,6 +97,8 @@ def _prepare(
         *options,
     ]
     variables = {**ENVIRONMENT, **inherited_proxy(), "HOME": str(workspace.kiwi_home), **(environment or {})}
+    if release := (read_xml(description).findtext("preferences/release-version") or "").strip():
+        variables["ZYPP_REPO_RELEASEVER"] = release  # kiwi passes $releasever to dnf only
     try:
         code, last = run_logged(command, variables, copy=workspace.kiwi_log, parse=kiwi_log.LineParser())
     finally:
