@@ -69,6 +69,7 @@ with DAG(
             "lineage": XComArg(job, "lineage"),
             "ca_package": ca_package.output,
             "packages": packages.output,
+            "force": dag.param("force"),
         },
     )
     package = StepOperator(

@@ -50,6 +50,7 @@ with DAG(
         trigger_rule=TriggerRule.ALL_DONE,
         recipes=recipes,
         plans=plan.output,
+        force=dag.param("force"),
     )
     # Airflow's database takes 250 characters.
     label = "{{ task.build['name'][:200] }}"

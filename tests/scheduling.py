@@ -23,6 +23,7 @@ UNITS: dict[str, tuple[str, ...]] = {
         f"{FLOWS}debian_kernel",
     ),
     "customize": (f"{FLOWS}customize.py", f"{FLOWS}ui"),
+    "planning": ("tests/planning/",),
     "faults": (f"{FLOWS}pod_faults", f"{FLOWS}customize_faults"),
     "lint": ("tests/test_lint", "tests/test_architecture", "tests/steps/test_build_image"),
     "nights": (f"{FLOWS}nightly", f"{FLOWS}interrupted"),

@@ -51,12 +51,14 @@ class RecipeState(BaseModel):
 class Build(BaseModel):
     """A recipe that a night builds; `failures` counts the nights in a row that it failed before this one.
 
-    `boot_files` are the names of the files in /boot that its jobs look up.
+    `boot_files` are the names of the files in /boot that its jobs look up. With `force`, nothing of an earlier build is
+    used.
     """
 
     recipe_id: str
     name: str
     failures: int
+    force: bool = False
     boot_files: dict[str, str | None] = Field(default_factory=dict)
 
 

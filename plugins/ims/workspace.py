@@ -93,7 +93,7 @@ class Workspace:
 
     @property
     def recipe(self) -> Path:
-        """The recipe with its templates rendered. `build_image` clamps the times of its files."""
+        """The recipe with its templates rendered. `build_image` sets the times of its files."""
         return self.root / "recipe"
 
     @property

@@ -22,6 +22,7 @@ from schemathesis.specs.openapi.checks import (
 from ims.api import openapi, reference
 from ims.api.app import build_app
 from tests.api.records import full, make
+from tests.fuzzing import examples
 from tests.service import Service
 
 PAGE = Path(__file__).parents[2] / "docs" / "api.md"
@@ -101,7 +102,7 @@ def test_operation(api: httpx.Client, known: dict[str, str], name: str) -> None:
     count = 0
 
     @settings(
-        max_examples=EXAMPLES,
+        max_examples=examples(EXAMPLES),
         deadline=None,
         derandomize=True,
         database=None,

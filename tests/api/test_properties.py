@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from tests.api.records import REQUIRED, make, store_archive, store_image
 from tests.api.wire import V3, assert_deleted
+from tests.fuzzing import examples
 from tests.service import Service
 
 TEXT = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=60)
@@ -35,7 +36,7 @@ FIELDS: dict[str, st.SearchStrategy[dict[str, Any]]] = {
     ),
 }
 FEW = settings(
-    max_examples=20,
+    max_examples=examples(20),
     deadline=None,
     derandomize=True,
     database=None,

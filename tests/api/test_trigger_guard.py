@@ -42,6 +42,7 @@ TYPES: dict[str, Any] = {
     "job_mem_size": True,
     "repository_timeout": "9",
     "require_dkms": "yes",
+    "force": "yes",
 }
 
 

@@ -112,15 +112,18 @@ def test_a_job_takes_names(program: Program, fake: FakeService) -> None:
     assert (job["artifact_id"], job["public_key_id"]) == (recipes[-1], keys[-1])
 
 
-def test_a_job_waits_for_repositories(program: Program, fake: FakeService) -> None:
-    """How long can be said for each job; otherwise the service decides."""
+def test_a_job_has_options_for_packages(program: Program, fake: FakeService) -> None:
+    """How long it waits for repositories, and that it installs everything again; otherwise the service decides."""
     fake.add("recipes", "compute")
     fake.add("public-keys", "me")
     fake.answers["jobs"] = {"id": FIRST, "steps": []}
     words = ("--artifact-id", "compute", "--public-key-id", "me", "--image-root-archive-name", "compute-1")
-    for more in ((), ("--repository-timeout", "30")):
+    for more in ((), ("--repository-timeout", "30", "--force")):
         program.json("jobs", "create", "--job-type", "create", *words, *more)
-    assert [job.get("repository_timeout") for job in fake.sent("POST")] == [None, 30]
+    assert [(job.get("repository_timeout"), job.get("force")) for job in fake.sent("POST")] == [
+        (None, None),
+        (30, True),
+    ]
 
 
 def test_a_job_is_named_by_its_image(program: Program, fake: FakeService) -> None:

@@ -46,6 +46,9 @@ def test_plan(service: Service, tmp_path: Path, manager: str) -> None:
         jobs = [service.create(recipe["id"]) for recipe in (plain, with_tool)]
         images = [service.wait(job["id"])["resultant_image_id"] for job in jobs]
         now = plan(service, plain)
+        inputs = {item["name"]: item for item in now.pop("inputs")}
+        assert {"description", "files", "builder: code", f"repository: {server.url}/repodata/repomd.xml"} <= set(inputs)
+        assert not any(item["changed"] or item["opaque"] for item in inputs.values())
         assert now == {
             "recipe_id": plain["id"],
             "name": plain["name"],

@@ -11,7 +11,7 @@ import pytest
 from ims.errors import InputError
 from ims.images.changes import Difference, compare
 from ims.images.files import read_lines, write_files
-from ims.images.reproducible import clamp_times, files_with_acls, normalize
+from ims.images.reproducible import files_with_acls, normalize, set_times
 from ims.images.tree import MAX_PATH, walk
 from ims.removal import remove
 from tests.test_removal import make_deep
@@ -51,7 +51,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "walk": lambda root: list(walk(root)),
     "changes": added,
     "list of files": lambda root: write_files(root, root.parent / "list", ()),
-    "times": lambda root: clamp_times(root, 1),
+    "times": lambda root: set_times(root, 1),
     "ACLs": lambda root: list(files_with_acls(root)),
     "normalization": lambda root: normalize(root, time.time(), 1, root),
 }

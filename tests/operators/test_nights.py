@@ -157,7 +157,20 @@ def test_job_is_started(monkeypatch: pytest.MonkeyPatch, jobs: list[dict[str, An
         build(monkeypatch, make_context("nightly_images", existing_runs=["other"]), *jobs)
     assert started.value.trigger_dag_id == "create_image"
     assert started.value.dag_run_id == OWN
-    assert started.value.conf == {"artifact_id": "r1", "image_root_archive_name": "site"}
+    assert started.value.conf == {"artifact_id": "r1", "image_root_archive_name": "site", "force": False}
+
+
+def test_forced_job_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Although a job builds the recipe, which may continue an earlier build."""
+    use(monkeypatch, recipe("r1"), jobs=[job("other")])
+    chosen = [{"recipe_id": "r1", "name": "site"}]
+    choose = ChooseBuildsOperator(task_id="choose_builds", recipes=chosen, plans=[], force=True)
+    (forced,) = choose.execute(make_context())
+    with pytest.raises(DagRunTriggerException) as started:
+        BuildRecipeOperator(task_id="build_images", build=forced).execute(
+            make_context("nightly_images", existing_runs=["other"])
+        )
+    assert (started.value.dag_run_id, (started.value.conf or {}).get("force")) == (OWN, True)
 
 
 FOUND = {"a job of a user": ([job("other")], "other"), "the job of an earlier try": ([], OWN)}

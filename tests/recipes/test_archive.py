@@ -20,6 +20,7 @@ from hypothesis import strategies as st
 
 from ims.errors import InputError
 from ims.recipes import archive
+from tests.fuzzing import examples
 
 MAX_BYTES = 1024 * 1024
 MAX_FILES = 60
@@ -296,7 +297,7 @@ names = st.text("abcä é.-", min_size=1, max_size=6).filter(lambda name: name.s
 recipes = st.dictionaries(
     st.lists(names, min_size=1, max_size=3).map(tuple), st.tuples(st.binary(max_size=20), st.booleans()), max_size=5
 ).filter(lambda files: not any(one != other and one == other[: len(one)] for one in files for other in files))
-PATIENTLY = hypothesis_settings(deadline=None, max_examples=25, suppress_health_check=[HealthCheck.too_slow])
+PATIENTLY = hypothesis_settings(deadline=None, max_examples=examples(25), suppress_health_check=[HealthCheck.too_slow])
 Files = dict[tuple[str, ...], tuple[bytes, bool]]
 
 

@@ -8,6 +8,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_state_machine_as_test
@@ -19,6 +20,7 @@ from ims.records.models import Image, Recipe
 from ims.records.retention import Rules, expired_images, expired_tombstones
 from ims.records.selection import Selection
 from ims.records.store import Records
+from tests.fuzzing import examples
 
 RULES = Rules(keep_last=2, keep_days=4, tombstone_days=3)
 DAY = timedelta(days=1)
@@ -234,8 +236,11 @@ class Machine(RuleBasedStateMachine):
         }
 
 
+@pytest.mark.hypothesis
 def test_retention_after_any_sequence_of_events(tmp_path: Path) -> None:
     """Hypothesis chooses the events and their order."""
     Machine.database = Database(f"sqlite:///{tmp_path / 'records.db'}")
-    run_state_machine_as_test(Machine, settings=settings(max_examples=50, stateful_step_count=30, deadline=None))
+    run_state_machine_as_test(
+        Machine, settings=settings(max_examples=examples(50), stateful_step_count=30, deadline=None)
+    )
     Machine.database.engine.dispose()

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from ims import masking
 from ims.errors import InputError
-from ims.recipes.plan import Decision
+from ims.recipes.plan import Decision, PlannedInput
 from ims.steps import plan_images
 from ims.steps.plan_images import LONGEST, Input, RecipeToPlan, run
 from ims.storage.objects import ObjectStore
@@ -25,10 +26,10 @@ FAULTS: dict[str, Exception] = {
 def test_faulty_recipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fault: Exception) -> None:
     """It is built, so that its job names the fault; the other is planned."""
 
-    def decide(_store: Any, recipe: RecipeToPlan, *_arguments: Any) -> Decision:
+    def decide(_store: Any, recipe: RecipeToPlan, *_arguments: Any) -> tuple[Decision, list[PlannedInput]]:
         if recipe.name == "faulty":
             raise fault
-        return Decision(verdict="skip", reason="nothing changed")
+        return Decision(verdict="skip", reason="nothing changed"), []
 
     monkeypatch.setattr(plan_images, "_decide", decide)
     monkeypatch.setattr(ObjectStore, "from_environment", lambda: None)
@@ -40,3 +41,16 @@ def test_faulty_recipe(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, fault: E
     assert [(plan.name, plan.verdict) for plan in plans] == [("faulty", "build"), ("good", "skip")]
     assert plans[0].reason.startswith("the recipe cannot be compared with its image: ")
     assert len(plans[0].reason) < LONGEST + 100
+
+
+def test_inputs_without_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Airflow stores the table of a plan, so secrets in addresses are hidden. Many plans have no tables."""
+    masking.hide(["token-of-the-site"])
+    listed = [PlannedInput(name="repository: http://r/token-of-the-site", opaque="token-of-the-site")]
+    monkeypatch.setattr(plan_images, "_decide", lambda *_: (Decision(verdict="skip", reason="nothing"), listed))
+    monkeypatch.setattr(ObjectStore, "from_environment", lambda: None)
+    recipe = RecipeToPlan(recipe_id="1", name="1", path="s3://ims/1", arch="x86_64", boot_files={})
+    (found,) = run(Input(workspace=Workspace(tmp_path), recipes=[recipe]))
+    assert found.inputs
+    assert "token-of-the-site" not in found.model_dump_json()
+    assert [plan.inputs for plan in run(Input(workspace=Workspace(tmp_path), recipes=[recipe, recipe]))] == [[], []]

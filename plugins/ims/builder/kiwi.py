@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ENVIRONMENT = {"PATH": PATH, "LANG": "C.UTF-8"}
-# Files that a build creates, and newer files of a recipe, get this time, so that equal packages give equal images.
+# Files that a build creates, and all files of a recipe, get this time, so that equal packages give equal images.
 SOURCE_DATE_EPOCH = 1700000000
 # Without unsafe-io, dpkg waits for the disk after each file, which is useless: after a crash the root is built again.
 # The other options are dpkg's defaults, which no longer apply if any option is set.

@@ -77,6 +77,9 @@ class JobOptions:
     repository_timeout: Annotated[
         int | None, typer.Option(help="Seconds to wait until every repository of the recipe answers.")
     ] = None
+    force: Annotated[
+        bool, typer.Option("--force", help="Install all packages again, even if an earlier build did.")
+    ] = False
     profiles: Annotated[str | None, typer.Option(help="Profiles of the description to build, separated by commas.")] = (
         None
     )
@@ -102,6 +105,7 @@ class JobOptions:
             ssh_containers=self._ssh_containers(),
             lease=self.lease,
             repository_timeout=self.repository_timeout,
+            force=self.force or None,
             profiles=profile_names(self.profiles),
             network=self.network,
             script=self.script.read() if self.script is not None else None,

@@ -25,12 +25,13 @@ from ims.cli.options import (
     profile_names,
     truth,
 )
-from ims.cli.output import FormatOption, say, show_record
+from ims.cli.output import FormatOption, for_people, say, show_list, show_record
 from ims.cli.resources import RECIPES, add_verbs, change
 
 app = group("recipes", "Manage recipes, which images are built from.")
 add_verbs(app, RECIPES)
 
+MAX_DIGEST = len("sha256:") + 12
 KEPT_FIELDS = ("nightly", "kernel_file_name", "initrd_file_name", "kernel_parameters_file_name")
 """The fields of the last push that a push keeps unless they are set again."""
 
@@ -109,9 +110,30 @@ def update(
 
 @app.command()
 def plan(identity: Identity, _format: FormatOption = None) -> None:
-    """Show whether a recipe must be built and why, without building it. The verdict is skip, repack or build."""
+    """Show whether a recipe must be built and why, without building it. The verdict is skip, repack or build.
+
+    Lists all inputs of the build: what was observed, or why that is impossible, and whether it changed.
+    """
     client = connect()
-    show_record(client.call("POST", f"{RECIPES.path}/{RECIPES.identify(client, identity)}/plan"))
+    found = client.call("POST", f"{RECIPES.path}/{RECIPES.identify(client, identity)}/plan")
+    if not for_people():
+        show_record(found)
+        return
+    show_record({name: value for name, value in found.items() if name != "inputs"})
+    if found["inputs"]:
+        print()
+        show_list([_row(item) for item in found["inputs"]], ("input", "observed", "changed"))
+
+
+def _row(item: dict[str, Any]) -> dict[str, str]:
+    """A row of the table of inputs. Digests are shortened."""
+    observed = str(item["observed"] or "none")
+    if item["opaque"]:
+        observed = f"opaque: {item['opaque']}"
+    elif observed.startswith("sha256:"):
+        observed = observed[:MAX_DIGEST]
+    changed = {True: "yes", False: "no"}.get(item["changed"], "unknown")
+    return {"input": item["name"], "observed": observed, "changed": changed}
 
 
 @app.command()

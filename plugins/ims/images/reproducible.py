@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
 import sqlite3
@@ -118,10 +119,10 @@ def lost_acls(root: Path, files: list[Path]) -> str:
     return f"a squashfs cannot store POSIX ACLs: {len(files)} files lose theirs: {names}"
 
 
-def clamp_times(folder: Path, timestamp: int) -> None:
-    """Give files that are newer than `timestamp` that time. When a recipe was checked out does not matter."""
+def set_times(folder: Path, timestamp: int) -> None:
+    """Give all files the same time. When a recipe was written, checked out or packed does not matter."""
     for path in (folder, *walk(folder)):
-        _clamp_time(path, timestamp, timestamp)
+        _clamp_time(path, -math.inf, timestamp)
 
 
 def _clamp_time(path: Path, since: float, timestamp: int) -> None:

@@ -32,15 +32,17 @@ NAMES_SHOWN = 10
 class ChooseBuildsOperator(ImsOperator):
     """Decides which recipes to build, and marks the images of the other recipes as checked.
 
-    A recipe without a plan is built: an unnecessary build only costs time.
+    A recipe without a plan is built: an unnecessary build only costs time. With `force`, the builds use nothing of
+    earlier ones.
     """
 
-    template_fields = (*ImsOperator.template_fields, "recipes", "plans")
+    template_fields = (*ImsOperator.template_fields, "recipes", "plans", "force")
 
-    def __init__(self, *, recipes: Any, plans: Any, **arguments: Any) -> None:
+    def __init__(self, *, recipes: Any, plans: Any, force: Any = False, **arguments: Any) -> None:
         super().__init__(**arguments)
         self.recipes = recipes
         self.plans = plans
+        self.force = force
 
     def perform(self, _context: Context) -> list[dict[str, Any]]:
         """Returns an `ims.nights.Build` for each recipe to build."""
@@ -50,7 +52,7 @@ class ChooseBuildsOperator(ImsOperator):
         current = _current_images(self.plans or ())
         kept = {recipe for recipe, image_id in current.items() if _mark_checked(client, image_id)}
         chosen = [recipe for recipe in self.recipes if recipe["recipe_id"] not in kept]
-        return [build.model_dump() for build in _builds(client, chosen)]
+        return [build.model_dump() | {"force": bool(self.force)} for build in _builds(client, chosen)]
 
 
 def _mark_checked(client: ImsClient, image_id: str) -> bool:
@@ -108,13 +110,15 @@ class BuildRecipeOperator(TriggerDagRunOperator):
         recipe = self.build["recipe_id"]
         own = nightly_run_id(str(context["run_id"]), recipe)
         task_instance: Any = context["ti"]
+        build = Build(**self.build)
         with task_errors(context), time_limit(self, context):
-            self.trigger_run_id = _running_build(api_client(), Build(**self.build)) or own
+            shared = None if build.force else _running_build(api_client(), build)
+            self.trigger_run_id = shared or own
         if task_instance.get_dr_count(dag_id=CREATE_IMAGE.dag_id, run_ids=[self.trigger_run_id]):
             self.log.info("job %s already builds the recipe", job_id(self.trigger_run_id))
             task_instance.xcom_push("trigger_run_id", self.trigger_run_id)
             self._wait(self.trigger_run_id)
-        self.conf = {"artifact_id": recipe, "image_root_archive_name": self.build["name"]}
+        self.conf = {"artifact_id": recipe, "image_root_archive_name": build.name, "force": build.force}
         super().execute(context)
 
     def _wait(self, run_id: str) -> None:

@@ -164,6 +164,12 @@ class CreateParams(JobParams):
         ge=1,
         le=MAX_REPOSITORY_WAIT,
     )
+    force: bool = _field(
+        "Repositories",
+        "Install everything again",
+        False,
+        "Install all packages again, even if an earlier build installed the same packages.",
+    )
 
     @property
     def shell(self) -> ShellSpec | None:

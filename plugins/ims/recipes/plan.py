@@ -5,7 +5,7 @@ In doubt it is built: an unnecessary build costs time, but a skipped build would
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Literal
 
 from pydantic import BaseModel
@@ -18,6 +18,8 @@ Resolve = Callable[[], Sequence[Package]]
 
 _DECISIVE = ("description", "bootstrap_script", "arch", "builder", "ca_certificate", "boot_files")
 """The fields that must all be equal to use anything of the last build again."""
+_DIGESTS = ("description", "bootstrap_script", "files", "ca_certificate")
+_ALGORITHM = "sha256:"
 SHOWN = 200
 """How many lines of a package delta a plan contains."""
 
@@ -103,3 +105,52 @@ def _by_name(packages: Sequence[Package]) -> dict[str, list[Package]]:
 
 def _words(names: Sequence[str]) -> str:
     return ", ".join(name.replace("_", " ") for name in names)
+
+
+class PlannedInput(BaseModel):
+    """An input. `observed` is its digest or value now, `before` that of the newest image; None: it has none.
+
+    If it cannot be observed, `opaque` says why, and it is unknown whether it changed.
+    """
+
+    name: str
+    observed: str | None = None
+    before: str | None = None
+    changed: bool | None = None
+    opaque: str = ""
+
+
+def describe_inputs(before: BuildInputs, now: BuildInputs, decision: Decision) -> list[PlannedInput]:
+    """All inputs of a build, given those of the newest image and the decision that follows from them."""
+    old, new = dict(_observed(before)), dict(_observed(now))
+    observed = [
+        PlannedInput(name=name, observed=new.get(name), before=old.get(name), changed=old.get(name) != new.get(name))
+        for name in {**new, **old}
+    ]
+    opaque = [PlannedInput(name="not observed", opaque=reason) for reason in now.opaque]
+    return [*observed, _packages(before, now, decision), *opaque]
+
+
+def _observed(inputs: BuildInputs) -> Iterator[tuple[str, str | None]]:
+    for name in _DIGESTS:
+        digest = getattr(inputs, name)
+        yield name, f"{_ALGORITHM}{digest}" if digest else None
+    yield "arch", inputs.arch
+    groups: dict[str, Mapping[str, str | None]] = {"boot_files": inputs.boot_files, "builder": inputs.builder}
+    for group, values in groups.items():
+        for name, value in sorted(values.items()):
+            yield f"{group}: {name}", value
+    for address, digest in sorted(inputs.repositories.items()):
+        yield f"repository: {address}", f"{_ALGORITHM}{digest}"
+
+
+def _packages(before: BuildInputs, now: BuildInputs, decision: Decision) -> PlannedInput:
+    """The packages. If the repositories are the same, so are they: the solver is not asked."""
+    known = before.packages_digest and f"{_ALGORITHM}{before.packages_digest}"
+    if before.packages is None:
+        return PlannedInput(name="packages", opaque=before.unknown or "the packages of the newest image are unknown")
+    if before.repositories == now.repositories or decision.verdict != "build":
+        return PlannedInput(name="packages", observed=known, before=known, changed=False)
+    if decision.packages:
+        return PlannedInput(name="packages", observed=f"{len(decision.packages)} others", before=known, changed=True)
+    return PlannedInput(name="packages", before=known, opaque="they were not compared: see the reason of the verdict")

@@ -41,13 +41,15 @@ class Input(StepInput):
     """`package_manager` is that of the recipe, `ca_package` the path of a package to install.
 
     Recipes of one `lineage` share their caches. `packages` is a digest of all packages that the build will install,
-    including their checksums, or None if they cannot be predicted.
+    including their checksums, or None if they cannot be predicted. With `force`, they are installed again, whatever
+    earlier builds left.
     """
 
     lineage: str
     package_manager: str
     ca_package: Path
     packages: str | None = None
+    force: bool = False
 
 
 def run(step: Input) -> str:
@@ -72,7 +74,7 @@ def split_recipe(step: Input) -> None:
     """Write the two descriptions that kiwi builds one after the other; in the sandbox."""
     workspace = step.workspace
     expansion = RenderedRecipe.load(workspace.recipe_summary).expansion
-    reproducible.clamp_times(workspace.recipe, kiwi.SOURCE_DATE_EPOCH)
+    reproducible.set_times(workspace.recipe, kiwi.SOURCE_DATE_EPOCH)
     phases.write_package_part(workspace.recipe, workspace.package_description, expansion)
     phases.write_image_part(workspace.recipe, workspace.image_description, expansion)
 
@@ -95,7 +97,7 @@ def prepare_root(work: Work, network: SandboxNetwork) -> None:
         key = package_root.compute_key(
             workspace.package_description, work.package_manager, work.packages, work.ca_package
         )
-        if package_root.restore(key, workspace):
+        if not work.force and package_root.restore(key, workspace):
             return
     # Later, programs of this recipe could change the package root, and other recipes have the same key.
     if call(install_packages, work, _view(work), network) and key is not None:

@@ -12,7 +12,7 @@ from ims.builder import inputs
 from ims.errors import ImsError, InputError
 from ims.masking import masked
 from ims.recipes.build_inputs import MAX_BYTES, BuildInputs, Package
-from ims.recipes.plan import Decision, decide
+from ims.recipes.plan import Decision, PlannedInput, decide, describe_inputs
 from ims.recipes.secrets import TemplateValues
 from ims.removal import remove
 from ims.settings import settings
@@ -50,11 +50,12 @@ class RecipeToPlan(BaseModel):
 
 
 class Plan(Decision):
-    """The decision about a recipe."""
+    """The decision about a recipe. `inputs` is empty if there is nothing to compare, or if many recipes are planned."""
 
     recipe_id: str
     name: str
     image_id: str | None
+    inputs: list[PlannedInput] = Field(default_factory=list)
 
 
 class Input(StepInput):
@@ -69,7 +70,7 @@ def run(step: Input) -> list[Plan]:
     """Returns a plan for each recipe, in their order. A recipe that cannot be compared is built."""
     store = ObjectStore.from_environment()
     if step.force:
-        return [_plan(recipe, Decision(verdict="build", reason="the build was forced")) for recipe in step.recipes]
+        return [_plan(recipe, Decision(verdict="build", reason="the build was forced"), []) for recipe in step.recipes]
     workspaces = [step.workspace.plan(number) for number in range(len(step.recipes))]
     with ThreadPoolExecutor(CONCURRENT_PLANS) as pool:
         return list(pool.map(_planner(store, step), step.recipes, workspaces))
@@ -77,8 +78,9 @@ def run(step: Input) -> list[Plan]:
 
 def _planner(store: ObjectStore, step: Input) -> Callable[[RecipeToPlan, Workspace], Plan]:
     def plan(recipe: RecipeToPlan, workspace: Workspace) -> Plan:
+        listed: list[PlannedInput] = []
         try:
-            decision = _decide(store, recipe, step, workspace)
+            decision, listed = _decide(store, recipe, step, workspace)
             remove(workspace.root)
         except Exception as error:  # whatever one recipe causes, the others are planned
             why = str(error) if isinstance(error, ImsError) else repr(error)
@@ -86,20 +88,25 @@ def _planner(store: ObjectStore, step: Input) -> Callable[[RecipeToPlan, Workspa
                 verdict="build", reason=f"the recipe cannot be compared with its image: {why}"[:LONGEST]
             )
         log.info("%s: %s: %s", recipe.name, decision.verdict, decision.reason)
-        return _plan(recipe, decision)
+        return _plan(recipe, decision, listed if len(step.recipes) == 1 else [])
 
     return plan
 
 
-def _plan(recipe: RecipeToPlan, decision: Decision) -> Plan:
+def _plan(recipe: RecipeToPlan, decision: Decision, listed: list[PlannedInput]) -> Plan:
     decision = decision.model_copy(update={"reason": masked(decision.reason)})
-    return Plan(recipe_id=recipe.recipe_id, name=recipe.name, image_id=recipe.image_id, **decision.model_dump())
+    whole = Plan(recipe_id=recipe.recipe_id, name=recipe.name, image_id=recipe.image_id, **decision.model_dump())
+    hidden = [item.model_copy(update={"name": masked(item.name), "opaque": masked(item.opaque)}) for item in listed]
+    return whole.model_copy(update={"inputs": hidden})
 
 
-def _decide(store: ObjectStore, recipe: RecipeToPlan, step: Input, workspace: Workspace) -> Decision:
+def _decide(
+    store: ObjectStore, recipe: RecipeToPlan, step: Input, workspace: Workspace
+) -> tuple[Decision, list[PlannedInput]]:
+    """The decision, and all inputs of the build that it is based on."""
     before, reason = _inputs_of_newest_image(store, recipe)
     if before is None:
-        return Decision(verdict="build", reason=reason)
+        return Decision(verdict="build", reason=reason), []
     remove(workspace.root)
     workspace.root.mkdir(parents=True)
     variables = use_secrets(step.templates, recipe.recipe_id, workspace)
@@ -109,7 +116,8 @@ def _decide(store: ObjectStore, recipe: RecipeToPlan, step: Input, workspace: Wo
     def resolve() -> Sequence[Package]:
         return predict_packages(workspace, rendered, now)
 
-    return decide(before, now, resolve)
+    decision = decide(before, now, resolve)
+    return decision, describe_inputs(before, now, decision)
 
 
 def _inputs_of_newest_image(store: ObjectStore, recipe: RecipeToPlan) -> tuple[BuildInputs | None, str]:

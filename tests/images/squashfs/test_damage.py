@@ -16,6 +16,7 @@ from ims.images.squashfs.image import Image
 from ims.images.squashfs.metadata import BLOCK, Codec, Table, TableWriter
 from ims.images.squashfs.splice import splice
 from ims.images.squashfs.superblock import NO_TABLE, SIZE, SpliceError, Superblock, read_superblock
+from tests.fuzzing import examples
 from tests.images.squashfs.overlays import pack
 
 pytestmark = pytest.mark.system
@@ -75,7 +76,7 @@ def test_intact(content: bytes, layer: Image) -> None:
     use(content, layer)
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_truncated(content: bytes, layer: Image, data: Any) -> None:
     """A part of a squashfs is never used."""
@@ -84,7 +85,7 @@ def test_truncated(content: bytes, layer: Image, data: Any) -> None:
         use(content[: data.draw(st.integers(0, used - 1))], layer)
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(300), deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.data())
 def test_damaged(content: bytes, layer: Image, data: Any) -> None:
     """Wrong bytes in the metadata are reported as an error, or harm nothing but the file that they are part of."""
@@ -98,7 +99,7 @@ def test_damaged(content: bytes, layer: Image, data: Any) -> None:
 NUMBERS = st.one_of(st.integers(0, 100), st.integers(0, 2**16 - 1), st.integers(2**31, 2**32 - 1))
 
 
-@settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(300), deadline=None, suppress_health_check=list(HealthCheck))
 @given(name=st.sampled_from([item.name for item in fields(Superblock)]), number=NUMBERS)
 @example(name="inodes", number=2**32 - 1)
 @example(name="fragments", number=2**32 - 1)

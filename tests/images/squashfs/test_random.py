@@ -13,6 +13,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.fuzzing import examples
 from tests.images.squashfs.overlays import pack, spliced
 from tests.images.squashfs.trees import noise
 from tests.images.trees import snapshot
@@ -69,7 +70,9 @@ def folders(tree: Tree, path: str = "") -> list[str]:
     return names + [item for name, node in zip(names, below.values(), strict=True) for item in folders(node, name)]
 
 
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
+@settings(
+    max_examples=examples(40), deadline=None, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large]
+)
 @given(trees(is_layer=False), trees(is_layer=True), trees(is_layer=True), st.data())
 def test_random_changes(base: Tree, first: Tree, second: Tree, data: st.DataObject) -> None:
     """Two splices in a row give what unsquashfs unpacks of the merged tree."""

@@ -8,7 +8,7 @@ import uuid
 from typing import Any, Literal
 
 from fastapi import APIRouter
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 from starlette.concurrency import run_in_threadpool
 
 from ims.api.http.auth import may_write
@@ -19,6 +19,7 @@ from ims.api.runs.job_checks import check_link
 from ims.api.runs.reasons import xcom
 from ims.api.runs.runs import Run, run_of
 from ims.errors import UnavailableError
+from ims.recipes.plan import PlannedInput
 from ims.records.models import Recipe
 from ims.workflows import FAILURE, PLAN_IMAGES, PLAN_RECIPES
 
@@ -37,6 +38,9 @@ class PlanOut(BaseModel):
     differs: list[str]
     packages: list[str]
     image_id: str | None
+    inputs: list[PlannedInput] = Field(
+        default_factory=list, description="All inputs of a build. Empty if there is no image to compare with"
+    )
 
 
 @router.post("/{id}/plan", dependencies=[may_write()], response_model=PlanOut)

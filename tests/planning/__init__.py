@@ -1,0 +1,1 @@
+"""Plans after any sequence of changes."""
