@@ -78,6 +78,8 @@ with DAG(
         jail=dag.param("jail"),
         network=dag.param("network"),
         lease=dag.param("lease"),
+        kernel=names["kernel_file_name"],
+        initrd=names["initrd_file_name"],
     )
     wait = CompletionSensor(task_id="wait_for_completion")
     stop = StopShellOperator(task_id="stop_shell").as_teardown(setups=shell)

@@ -34,6 +34,7 @@ def start(public_key_id: str = "k1") -> Any:
         name="customize",
         jail=True,
         lease=3600,
+        initrd="initrd.img",
     )
     return task.execute(make_context("customize_image"))
 
@@ -53,6 +54,7 @@ def test_start_shell(monkeypatch: pytest.MonkeyPatch) -> None:
                 jail=True,
                 name="customize",
                 arch="x86_64",
+                boot=("vmlinuz", "initrd.img"),
             ),
         )
     ]

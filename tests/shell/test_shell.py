@@ -53,6 +53,7 @@ class Shell:
     key: Path
     rootfs: Path | None
     jail: bool = True
+    boot: tuple[str, ...] = ()
     port: int = field(default_factory=lambda: free_ports(1)[0])
     job: str = field(default_factory=lambda: str(uuid.uuid4()))
     log: list[str] = field(default_factory=list)
@@ -93,7 +94,7 @@ class Shell:
         data = {
             **{"workspace": str(self.workspace.root), "rootfs": self.rootfs and str(self.rootfs), "jail": self.jail},
             **{"public_key": self.key.with_suffix(".pub").read_text(), "name": "a test, of 1"},
-            **{"host": "127.0.0.1", "port": self.port},
+            **{"host": "127.0.0.1", "port": self.port, "boot": self.boot},
         }
         try:
             self.process.run(STEP, data, "shell", self.log.append)
@@ -443,6 +444,29 @@ def test_marker_ends_the_shell(key: Path, rootfs: Path, jail: bool, command: str
     served.thread.join(20)
     assert not served.thread.is_alive()
     assert json.loads(served.workspace.result("shell").read_text()) == {"result": outcome}
+    served.remove()
+
+
+def await_line(shell: Shell, text: str) -> None:
+    """Wait until the log of a shell, which stays open, has a text."""
+    while not any(text in line for line in shell.log):
+        assert shell.thread.is_alive()
+        time.sleep(0.05)
+
+
+@pytest.mark.parametrize("jail", [True, False], ids=["jailed", "unjailed"])
+def test_missing_boot_files(key: Path, rootfs: Path, jail: bool) -> None:
+    """A login and the log name them, and the shell cannot be finished until they exist, so no work is lost."""
+    served = Shell(key, rootfs, jail=jail, boot=("vmlinuz-6.12~rc6 $x", "initrd")).start()
+    sentence = "The image has no /boot/vmlinuz-6.12~rc6 $x, /boot/initrd. The job needs them"
+    await_line(served, sentence)
+    assert sentence in served.ssh("", "-tt", given="exit\n").stdout
+    marker, folder = ("/tmp/complete" if jail else "/mnt/image/complete"), f"{served.image}/boot"
+    served.says(f"mkdir {folder}; echo k > '{folder}/vmlinuz-6.12~rc6 $x'; touch {marker}")
+    await_line(served, "The image has no /boot/initrd.")
+    served.says(f"test ! -e {marker}; echo i > {folder}/file; ln -s /boot/file {folder}/initrd; touch {marker}")
+    served.thread.join(30)
+    assert json.loads(served.workspace.result("shell").read_text()) == {"result": "complete"}
     served.remove()
 
 

@@ -12,6 +12,7 @@ from ims.connections import api_client
 from ims.errors import MissingError
 from ims.jobs import job_id
 from ims.operators.base import ImsOperator, workspace_of
+from ims.params.boot_files import default_kernel
 from ims.runtime.base import ShellRequest
 from ims.runtime.choice import runtime
 
@@ -20,12 +21,13 @@ class StartShellOperator(ImsOperator):
     """Opens an SSH shell on an image and tells the API how to reach it.
 
     `rootfs` is the squashfs of the image; None for the image root that a build left in the workspace. The task skips
-    itself if the build left none. `lease` is in seconds.
+    itself if the build left none. `lease` is in seconds. With `initrd`, the marker `complete` ends the shell only if
+    the image has this file and `kernel`, or the default kernel, in /boot.
     """
 
     template_fields = (
         *ImsOperator.template_fields,
-        *("workspace", "arch", "rootfs", "public_key_id", "name", "jail", "network", "lease"),
+        *("workspace", "arch", "rootfs", "public_key_id", "name", "jail", "network", "lease", "kernel", "initrd"),
     )
 
     def __init__(
@@ -39,6 +41,8 @@ class StartShellOperator(ImsOperator):
         jail: Any,
         network: Any = "open",
         lease: Any,
+        kernel: Any = None,
+        initrd: Any = None,
         **arguments: Any,
     ) -> None:
         super().__init__(**arguments)
@@ -50,6 +54,8 @@ class StartShellOperator(ImsOperator):
         self.jail = jail
         self.network = network
         self.lease = lease
+        self.kernel = kernel
+        self.initrd = initrd
 
     def perform(self, context: Context) -> dict[str, Any]:
         """Returns host, port, fingerprint and the command that logs in."""
@@ -77,6 +83,7 @@ class StartShellOperator(ImsOperator):
             network=self.network,
             name=self.name,
             arch=self.arch,
+            boot=(self.kernel or default_kernel(self.arch), self.initrd) if self.initrd else (),
         )
         try:
             return runtime().open_shell(request).model_dump()

@@ -18,7 +18,8 @@ SHELL_STEP = "serve_shell"
 class ShellRequest(BaseModel):
     """A shell that a job asks for; the fields are those of the step `serve_shell`.
 
-    `arch` is the architecture of the image, or None if it is not known.
+    `arch` is the architecture of the image, or None if it is not known. `boot` are the files that the image must have
+    in /boot when the shell is finished.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -30,6 +31,7 @@ class ShellRequest(BaseModel):
     name: str
     arch: str | None
     network: Literal["open", "repositories", "none"] = "open"
+    boot: tuple[str, ...] = ()
 
     @property
     def job_id(self) -> str:

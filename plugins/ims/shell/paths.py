@@ -17,6 +17,8 @@ TOOLS = Path("/run/.ims")
 """Where a session finds our programs."""
 ENTER = TOOLS / "enter"
 """The first program of a session."""
+NOTICE = TOOLS / "notice"
+"""A text that an interactive login prints."""
 SFTP_SERVER = TOOLS / "bin" / "sftp-server"
 
 IMAGE = Path("/mnt/image")

@@ -34,6 +34,7 @@ fi
 if [ -t 1 ]; then
     echo "The image is $IMS_IMAGE_ROOT. Finish with: touch $IMS_MARKERS/complete"
     echo "Give up, leaving no image, with: touch $IMS_MARKERS/failed"
+    if [ -f {paths.NOTICE} ]; then while read -r line; do echo "$line"; done < {paths.NOTICE}; fi
 fi
 if [ -t 0 ]; then
     # Some shells cannot give up a terminal that belongs to a process they cannot see, sshd.

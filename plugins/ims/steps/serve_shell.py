@@ -18,7 +18,7 @@ from ims.sandbox import disk
 from ims.sandbox.network import SandboxNetwork
 from ims.sandbox.overlay import Layers, mount_lower
 from ims.sandbox.shared import SharedBox
-from ims.shell import host_mounts, sessions, sshd
+from ims.shell import boot, host_mounts, sessions, sshd
 from ims.shell.markers import read_marker
 from ims.shell.network import session_network
 from ims.steps.step import Step, StepInput
@@ -36,7 +36,8 @@ class Input(StepInput):
     """`rootfs` is the squashfs of the image. Without it, the shell shows the image root of a failed build.
 
     The shell listens on `host` and `port`, and its prompt shows `name`. Sessions reach what `network` allows. The step
-    ends when the user creates a marker.
+    ends when the user creates a marker; the marker `complete` is removed again while a file of `boot` is missing in the
+    image's /boot.
     """
 
     rootfs: Path | None
@@ -46,6 +47,7 @@ class Input(StepInput):
     port: int = Field(ge=1, le=65535)
     name: str
     network: Access = "open"
+    boot: tuple[str, ...] = ()
 
 
 def run(step: Input) -> str:
@@ -93,7 +95,7 @@ def _serve(step: Input, layers: Layers | None, network: SandboxNetwork) -> str:
             _announce(step, fingerprint)
             try:
                 with disk.limit([workspace.root], view.limits.space, box.kill):
-                    return _supervise(server.pid, box, workspace.markers(jail=step.jail))
+                    return _supervise(step, server.pid, box)
             except disk.DiskFullError as error:
                 # A result, since a shell that fails is started again.
                 log.error("%s", error)
@@ -108,13 +110,22 @@ def _announce(step: Input, fingerprint: str) -> None:
     write_atomically(step.workspace.shell_address, json.dumps(address))
 
 
-def _supervise(server: int, box: SharedBox, markers: Path) -> str:
-    """Wait for a marker in the folder `markers`; returns its outcome.
+def _warn(absent: list[str]) -> None:
+    boot.tell(absent)
+    if absent:
+        log.warning("%s", boot.warning(absent))
+
+
+def _supervise(step: Input, server: int, box: SharedBox) -> str:
+    """Wait for a marker with which the shell can end; returns its outcome.
 
     Until then, act as the init process of the PID namespace and reap all processes. Raises ImsError if sshd or the
     sandbox of the sessions ends.
     """
-    while (outcome := read_marker(markers)) is None:
+    if step.boot:  # after the shell was announced: this takes as long as a login
+        _warn(boot.missing(step.boot, jail=step.jail))
+    markers = step.workspace.markers(jail=step.jail)
+    while (outcome := read_marker(markers)) is None or _reopens(step, outcome):
         pid, status = os.waitpid(-1, os.WNOHANG)
         if pid == 0:
             time.sleep(POLL_SECONDS)
@@ -125,6 +136,18 @@ def _supervise(server: int, box: SharedBox, markers: Path) -> str:
             raise ImsError("the sandbox of the shell ended", "See the log of the kernel (dmesg)")
     time.sleep(GRACE_SECONDS)
     return outcome
+
+
+def _reopens(step: Input, outcome: str) -> bool:
+    """Whether the shell stays open although its user finished it: a file in /boot is missing, and the work is not lost.
+
+    Returns False if the marker cannot be removed.
+    """
+    if outcome != "complete" or not step.boot or not (absent := boot.missing(step.boot, jail=step.jail)):
+        return False
+    boot.missing(step.boot, jail=step.jail, reopen=True)
+    _warn(absent)
+    return read_marker(step.workspace.markers(jail=step.jail)) != outcome
 
 
 STEP = Step("serve_shell", Input, run, privileged=True)
