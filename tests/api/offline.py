@@ -85,7 +85,7 @@ class MemoryStore:
         """The objects of a bucket, all an hour old."""
         names = [ObjectName.parse(address) for address in self.content]
         modified = datetime.now(UTC) - timedelta(hours=1)
-        return [ListedObject(name, 1, modified) for name in names if name.bucket == bucket]
+        return [ListedObject(name, 1, modified, "etag") for name in names if name.bucket == bucket]
 
     def uploads(self, _bucket: str) -> list[UnfinishedUpload]:
         """No upload is unfinished."""

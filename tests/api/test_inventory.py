@@ -209,6 +209,7 @@ def test_diff(api: httpx.Client, service: Service) -> None:
             "added": {"count": 1, "size": 5, "first": [{"path": "/d", "before": None, "after": 5}]},
             "removed": {"count": 1, "size": -3, "first": [{"path": "/b/c", "before": 3, "after": None}]},
             "changed": {"count": 1, "size": 18, "first": [{"path": "/b", "before": 2, "after": 20}]},
+            "grown": [{"path": "/", "size": 23}, {"path": "/b", "size": -3}],
         },
         "rootfs": {"before": 10, "after": 25, "difference": 15},
     }

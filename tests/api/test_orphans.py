@@ -20,7 +20,7 @@ IMAGES, RECIPES = settings().images_bucket, settings().recipes_bucket
 
 def stored(key: str, modified: datetime = OLD, bucket: str = IMAGES) -> ListedObject:
     """An object in a listing."""
-    return ListedObject(ObjectName(bucket, key), 1, modified)
+    return ListedObject(ObjectName(bucket, key), 1, modified, "etag")
 
 
 def orphans(*objects: ListedObject, referenced: Collection[str] = (), uploads: Collection[str] = ()) -> list[str]:

@@ -113,6 +113,7 @@ def test_differences() -> None:
             "added": {"count": 3, "first": [{"path": "/a", "before": None, "after": 5}]},
             "removed": {"count": 0, "first": []},
             "changed": {"count": 1, "first": [{"path": "/b", "before": 1, "after": 2}]},
+            "grown": [{"path": "/usr/lib/firmware", "size": 6}, {"path": "/etc", "size": -1}],
         },
         "rootfs": {"before": 10, "after": 20},
     }
@@ -123,6 +124,8 @@ def test_differences() -> None:
         ("file added", "/a", None, "5"),
         ("file added", "and 2 more", None, None),
         ("file changed", "/b", "1", "2"),
+        ("folder grown", "/usr/lib/firmware", None, "+6"),
+        ("folder shrunk", "/etc", None, "-1"),
         ("size", "rootfs", "10", "20"),
     ]
 

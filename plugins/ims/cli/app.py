@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -13,7 +14,7 @@ from ims import __version__
 from ims.cli import auth, deleted, images, jobs, login, nights, public_keys, recipes
 from ims.cli.following import JobFailedError
 from ims.cli.options import given, group
-from ims.cli.output import FormatOption, clean, for_people, show_list, show_record
+from ims.cli.output import FormatOption, clean, for_people, say, show_list, show_record
 from ims.errors import ConfigurationError, ImsError, LoginError, MissingError, UnavailableError
 
 USAGE = 2
@@ -118,6 +119,55 @@ def doctor(_format: FormatOption = None) -> None:
     show_list(findings, ("check", "status", "value", "next_step"))
     if any(finding["status"] == "missing" for finding in findings):
         raise typer.Exit(1)
+
+
+@app.command()
+def backup(
+    target: Annotated[Path, typer.Argument(metavar="FILE", help="File to write. It must not exist.")],
+    _format: FormatOption = None,
+) -> None:
+    """Back up the records, Airflow's database and the secrets of this machine to a file, while the service runs.
+
+    Run it as root on the machine of the service. The objects in S3 are listed, not copied. The exit code is 1 if one is
+    missing.
+    """
+    from ims.backup.saving import back_up  # takes a second to import
+    from ims.settings import settings
+
+    saved = back_up(settings(), target, say)
+    missing = [item.address for item in saved.objects if item.size is None]
+    for address in missing:
+        say(f"{address} is missing in S3")
+    say(f"{target} has what belongs to {len(saved.objects)} objects in S3. It contains secrets: keep it safe")
+    if missing:
+        raise typer.Exit(1)
+
+
+@app.command()
+def restore(
+    source: Annotated[Path, typer.Argument(metavar="FILE", help="A backup.", exists=True, dir_okay=False)],
+    check: Annotated[
+        bool, typer.Option("--check", help="Only compare the objects in S3 with those that the backup lists.")
+    ] = False,
+    _format: FormatOption = None,
+) -> None:
+    """Restore a backup on a machine on which the service has no state yet.
+
+    Run it as root, and put the objects back into S3. Then start the service and check them with `--check`; the exit
+    code is 1 if one is missing or differs.
+    """
+    from ims.backup import restoring  # takes a second to import
+    from ims.settings import settings
+
+    if check:
+        damaged = [{"object": name, "fault": fault} for name, fault in restoring.damaged_objects(settings(), source)]
+        show_list(damaged, ("object", "fault"))
+        if damaged:
+            raise typer.Exit(1)
+        return
+    restored = restoring.restore(settings(), source, say)
+    say(f"restored the backup of {restored.created:%Y-%m-%d %H:%M} UTC, version {restored.version}")
+    say(f"Next: put the objects back into S3, make up, ims restore --check {source}")
 
 
 def main() -> int:

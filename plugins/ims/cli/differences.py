@@ -37,6 +37,10 @@ def _files(found: dict[str, Any] | None) -> Iterator[Row]:
         rest = found[kind]["count"] - len(found[kind]["first"])
         if rest:
             yield _row(f"file {kind}", f"and {rest} more")
+    for folder in found["grown"]:
+        yield _row(
+            "folder grown" if folder["size"] > 0 else "folder shrunk", folder["path"], after=f"{folder['size']:+}"
+        )
 
 
 def _row(what: str, name: str, before: Any = None, after: Any = None) -> Row:

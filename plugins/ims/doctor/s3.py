@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import ssl
 from datetime import UTC, datetime
@@ -15,8 +14,7 @@ from ims.doctor.finding import Finding, missing, ok, warning
 from ims.errors import ConfigurationError, ImsError
 from ims.settings import Settings
 from ims.stack import seaweedfs
-from ims.stack.credentials import find_credentials
-from ims.stack.environment import s3_environment
+from ims.stack.environment import object_store, service_keys
 from ims.storage.objects import ObjectName, ObjectStore
 from ims.storage.sessions import session_credentials, token_client, writing
 
@@ -101,7 +99,7 @@ def _may_read(store: ObjectStore, name: ObjectName) -> bool:
 
 def _session(settings: Settings, folder: ObjectName) -> tuple[str, str, str]:
     """Temporary credentials that may write below a folder: access key, secret key and token."""
-    keys = _keys(settings)
+    keys = service_keys(settings)
     tokens = token_client(settings.endpoint_url, keys["AWS_ACCESS_KEY_ID"], keys["AWS_SECRET_ACCESS_KEY"])
     given = session_credentials(settings.step_role_arn, "doctor", 900, [writing(folder.bucket, folder.key)], tokens)
     return given["AccessKeyId"], given["SecretAccessKey"], given["SessionToken"]
@@ -164,21 +162,4 @@ def _answer(settings: Settings) -> httpx.Response | None:
 
 
 def _store(settings: Settings) -> ObjectStore:
-    keys = _keys(settings)
-    secrets = keys["AWS_ACCESS_KEY_ID"], keys["AWS_SECRET_ACCESS_KEY"], keys.get("AWS_SESSION_TOKEN")
-    return ObjectStore.connect(settings.endpoint_url, *secrets, attempts=ATTEMPTS)
-
-
-def _keys(settings: Settings) -> dict[str, str]:
-    """The credentials of the service. Raises ConfigurationError if they are not known here."""
-    if "AWS_ACCESS_KEY_ID" in os.environ:
-        return dict(os.environ)
-    if "AIRFLOW_CONN_IMS_S3" in os.environ:  # all that the containers of tasks have
-        connection = json.loads(os.environ["AIRFLOW_CONN_IMS_S3"])
-        return {"AWS_ACCESS_KEY_ID": connection["login"], "AWS_SECRET_ACCESS_KEY": connection["password"]}
-    found = find_credentials(settings) if settings.s3_endpoint_url is None else None
-    if found is None:
-        raise ConfigurationError(
-            "the S3 credentials of the service are not known here", 'Run eval "$(make -s env)" first'
-        )
-    return s3_environment(settings, found)
+    return object_store(settings, ATTEMPTS)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator
 
 from pydantic import BaseModel, ValidationError
@@ -11,6 +11,12 @@ from ims.errors import InputError
 from ims.images.changes import FIRST
 from ims.images.files import File
 from ims.images.packages import Package
+
+GROWN = 10
+"""The number of folders in `grown`."""
+DEPTH = 3
+MAX_FOLDERS = 100_000
+"""Bounds the memory of a comparison; files of further folders are not in `grown`."""
 
 _Pair = tuple[File | None, File | None]
 
@@ -56,12 +62,23 @@ class FileChanges(BaseModel):
             self.first.append(change)
 
 
+class FolderGrowth(BaseModel):
+    """By how many bytes the files of a folder and of its folders have grown."""
+
+    path: str
+    size: int
+
+
 class FileDifferences(BaseModel):
-    """Files that only one of two images has, or that differ in content, type, mode or owner."""
+    """Files that only one of two images has, or that differ in content, type, mode or owner.
+
+    `grown` are the folders that have grown or shrunk most.
+    """
 
     added: FileChanges
     removed: FileChanges
     changed: FileChanges
+    grown: list[FolderGrowth] = []
 
 
 def compare_packages(before: Iterable[Package], after: Iterable[Package]) -> PackageDifferences:
@@ -82,10 +99,26 @@ def compare_files(before: Iterator[bytes], after: Iterator[bytes]) -> FileDiffer
     Raises InputError if a line is invalid.
     """
     found = FileDifferences(added=FileChanges(), removed=FileChanges(), changed=FileChanges())
+    sizes: Counter[str] = Counter()
     for old, new in _unequal(before, after):
         kind = found.added if old is None else found.removed if new is None else found.changed
-        kind.add(FileChange(path=_path(old, new), before=old and old.size, after=new and new.size))
+        change = FileChange(path=_path(old, new), before=old and old.size, after=new and new.size)
+        kind.add(change)
+        _grow(sizes, change)
+    found.grown = _most(sizes)
     return found
+
+
+def _grow(sizes: Counter[str], change: FileChange) -> None:
+    """Add the growth of a file to its folder, at most DEPTH levels below the root."""
+    folder = "/".join(change.path.split("/")[:-1][: DEPTH + 1])
+    if folder in sizes or len(sizes) < MAX_FOLDERS:
+        sizes[folder or "/"] += (change.after or 0) - (change.before or 0)
+
+
+def _most(sizes: Counter[str]) -> list[FolderGrowth]:
+    largest = sorted(sizes.items(), key=lambda item: (-abs(item[1]), item[0]))[:GROWN]
+    return [FolderGrowth(path=path, size=size) for path, size in largest if size]
 
 
 def _path(*files: File | None) -> str:

@@ -7,10 +7,12 @@ import os
 import sys
 from pathlib import Path
 
+from ims.errors import ConfigurationError
 from ims.pools import total_slots
 from ims.settings import GATEWAY_USER, Settings
 from ims.stack import postgres
-from ims.stack.credentials import TASK_USER, Credentials
+from ims.stack.credentials import TASK_USER, Credentials, find_credentials
+from ims.storage.objects import ObjectStore
 
 PROJECT = Path(__file__).resolve().parents[3]
 
@@ -58,6 +60,28 @@ def s3_environment(settings: Settings, credentials: Credentials) -> dict[str, st
         "AWS_SECRET_ACCESS_KEY": credentials.s3_secret_key,
         "AWS_REGION": "us-east-1",
     }
+
+
+def object_store(settings: Settings, attempts: int) -> ObjectStore:
+    """Returns S3 with the credentials of the service. Raises ConfigurationError if they are not known here."""
+    keys = service_keys(settings)
+    secrets = keys["AWS_ACCESS_KEY_ID"], keys["AWS_SECRET_ACCESS_KEY"], keys.get("AWS_SESSION_TOKEN")
+    return ObjectStore.connect(settings.endpoint_url, *secrets, attempts=attempts)
+
+
+def service_keys(settings: Settings) -> dict[str, str]:
+    """Returns the S3 credentials of the service. Raises ConfigurationError if they are not known here."""
+    if "AWS_ACCESS_KEY_ID" in os.environ:
+        return dict(os.environ)
+    if "AIRFLOW_CONN_IMS_S3" in os.environ:  # all that the containers of tasks have
+        connection = json.loads(os.environ["AIRFLOW_CONN_IMS_S3"])
+        return {"AWS_ACCESS_KEY_ID": connection["login"], "AWS_SECRET_ACCESS_KEY": connection["password"]}
+    found = find_credentials(settings) if settings.s3_endpoint_url is None else None
+    if found is None:
+        raise ConfigurationError(
+            "the S3 credentials of the service are not known here", 'Run eval "$(make -s env)" first'
+        )
+    return s3_environment(settings, found)
 
 
 def airflow_environment(settings: Settings, credentials: Credentials) -> dict[str, str]:

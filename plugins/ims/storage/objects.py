@@ -65,11 +65,12 @@ class StoredObject:
 
 @dataclass(frozen=True)
 class ListedObject:
-    """An object in a listing."""
+    """An object in a listing. The ETag has no quotes."""
 
     name: ObjectName
     size: int
     modified: datetime
+    etag: str
 
 
 @dataclass(frozen=True)
@@ -235,7 +236,8 @@ class ObjectStore:
         with storage_errors(f"s3://{bucket}/{prefix}"):
             for page in self._client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
                 for item in page.get("Contents", []):
-                    yield ListedObject(ObjectName(bucket, item["Key"]), item["Size"], item["LastModified"])
+                    name, etag = ObjectName(bucket, item["Key"]), item["ETag"].strip('"')
+                    yield ListedObject(name, item["Size"], item["LastModified"], etag)
 
     def uploads(self, bucket: str, prefix: str = "") -> Iterator[UnfinishedUpload]:
         """Lists the unfinished uploads to keys that begin with `prefix`."""
