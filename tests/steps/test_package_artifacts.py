@@ -20,6 +20,7 @@ from ims.builder import customization
 from ims.builder.splicing import HEAD
 from ims.builder.squashfs import make_rootfs
 from ims.errors import ImsError, InputError, PermanentError
+from ims.images.sbom import read_sbom
 from ims.recipes.build_inputs import file_digest
 from ims.steps import package_artifacts
 from ims.steps.artifacts import Base, Batch, PackedArtifact
@@ -27,6 +28,7 @@ from ims.steps.package_artifacts import Input, boot_files, run
 from ims.storage import manifest
 from ims.storage.splicing import MIN_KEPT
 from ims.workspace import Workspace
+from tests.images.rpm_databases import build_packages, make_database
 from tests.images.trees import snapshot
 from tests.replays.test_customization import MADE
 
@@ -257,6 +259,25 @@ def test_step_describes_its_artifacts(tmp_path: Path) -> None:
         assert item.sha256 == hashlib.sha256(data).hexdigest()
         assert item.md5 == hashlib.md5(data, usedforsecurity=False).hexdigest()
     assert len(list((tmp_path / "artifacts").iterdir())) == len(result)
+
+
+@pytest.mark.system
+@pytest.mark.parametrize("damaged", [False, True], ids=["complete", "damaged"])
+def test_packages_of_an_image_like_those_of_suse(
+    tmp_path: Path, capfd: pytest.CaptureFixture[str], *, damaged: bool
+) -> None:
+    """Their database is read in the sandbox, and not changed. If it cannot be read, the SBOM and the log say why."""
+    folder = write_root(tmp_path / "image-root") / "usr/lib/sysimage/rpm"
+    database = make_database(folder, "ndb", build_packages(tmp_path))
+    if damaged:
+        database.write_bytes(database.read_bytes()[:5000])
+    before = {path.name: path.read_bytes() for path in folder.iterdir()}
+    run(step(tmp_path))
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
+    found, log = read_sbom((tmp_path / "artifacts/sbom.cdx.json").read_bytes(), "x"), capfd.readouterr().out
+    assert (found.packages is None, bool(found.unknown)) == (damaged, damaged)
+    assert [package.name for package in found.packages or ()] == ([] if damaged else ["munge", "openssl", "sysroot"])
+    assert ("the packages of the image are unknown: the ndb database" in log) == damaged
 
 
 @pytest.mark.system
