@@ -76,7 +76,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "dags": {"operators", "params", "sensors", "settings", "workflows"},
     "executor": {"sandbox"},
-    "scheduler": set(),
+    "scheduler": {"storage"},
     "ui": {"api", "records", "settings", "workflows"},
     "ims_plugin": {"api", "ui"},
 }

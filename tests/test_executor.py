@@ -1,4 +1,4 @@
-"""The executor: it waits for tasks, its workers end with the scheduler, and running tasks are adopted."""
+"""The executor: it waits for tasks, starts workers that end with the scheduler, and adopts running tasks."""
 
 from __future__ import annotations
 
@@ -37,6 +37,19 @@ if os.fork() == 0:
         queue.get()
     except EOFError:
         os._exit(0)
+time.sleep(60)
+"""
+
+# A worker that is idle until its standard input is closed, and then runs a task.
+WORKER = """\
+import sys, time
+from setproctitle import setproctitle
+
+setproctitle(sys.argv[1] + "<idle>")
+print(flush=True)
+sys.stdin.read()
+setproctitle(sys.argv[1] + "task")
+print(flush=True)
 time.sleep(60)
 """
 
@@ -108,7 +121,7 @@ def test_task_outlives_the_scheduler(tmp_path: Path) -> None:
 
 
 def test_end_of_a_task_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The scheduler waits for a task to end, but not if it has just started tasks."""
+    """The scheduler waits for a task to end, but not if it has just started as many as it looks for at a time."""
     from airflow.executors.local_executor import LocalExecutor
 
     from ims import executor
@@ -116,15 +129,57 @@ def test_end_of_a_task_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(LocalExecutor, "_process_workloads", lambda self, workloads: None)
     monkeypatch.setattr(LocalExecutor, "_check_workers", lambda self: None)
     monkeypatch.setattr(executor, "WAIT_SECONDS", 30)
+    monkeypatch.setattr(executor, "IDLE_WAIT_SECONDS", 30)
     running = executor.Executor(parallelism=1)  # type: ignore[no-untyped-call]
     running.result_queue = multiprocessing.SimpleQueue()
     seen: list[object] = []
     monkeypatch.setattr(running, "change_state", lambda key, state: seen.append((key, state)))
     begin = time.monotonic()
-    running._process_workloads(cast(Any, ["a task"]))
+    running._process_workloads(cast(Any, ["a task"] * 16))
     running.sync()
     assert seen == []
+    running._process_workloads(cast(Any, ["a task"]))
     running.result_queue.put(cast(Any, ("a task", "success", None)))
     running.sync()
     assert seen == [("a task", "success")]
     assert time.monotonic() - begin < 15
+
+
+@pytest.mark.system
+def test_workers_start_when_they_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is a worker for each task that waits, and no more than the parallelism. Idle ones are used again."""
+    from ims import executor
+
+    started: list[int] = []
+
+    def spawn(self: executor.Executor) -> None:
+        command = [sys.executable, "-c", WORKER, executor.TITLE]
+        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+        assert process.stdout is not None
+        process.stdout.readline()
+        self.workers[process.pid] = cast(Any, SimpleNamespace(is_alive=lambda: True, process=process))
+        started.append(process.pid)
+
+    def tasks(number: int) -> None:
+        running._unread_messages.value = number
+        running.activity_queue.put(None)
+        running._check_workers()  # type: ignore[no-untyped-call]
+
+    monkeypatch.setattr(executor.Executor, "_spawn_worker", spawn)
+    running = executor.Executor(parallelism=3)  # type: ignore[no-untyped-call]
+    running.start()
+    assert started == []
+    tasks(1)
+    assert len(started) == 1
+    tasks(1)
+    assert len(started) == 1
+    tasks(2)
+    assert len(started) == 2
+    for worker in cast(Any, running.workers.values()):
+        worker.process.stdin.close()
+        worker.process.stdout.readline()
+    tasks(4)
+    assert len(started) == 3
+    for worker in cast(Any, running.workers.values()):
+        worker.process.kill()
+        worker.process.wait()

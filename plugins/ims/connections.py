@@ -12,7 +12,7 @@ from airflow.sdk.exceptions import AirflowNotFoundException
 from ims.client import ImsClient
 from ims.errors import ConfigurationError
 from ims.settings import settings
-from ims.storage.clients import client_config
+from ims.storage.clients import client, client_config
 from ims.storage.objects import ObjectStore
 
 API_CONNECTION = "ims_api"
@@ -38,19 +38,30 @@ def task_user() -> str:
 
 def object_store() -> ObjectStore:
     """The object store."""
-    from airflow.providers.amazon.aws.hooks.s3 import S3Hook  # it takes a second to import
-
-    config = client_config(settings().endpoint_url)
-    return ObjectStore(S3Hook(aws_conn_id=S3_CONNECTION, config=config).get_conn())
+    return ObjectStore(_client("s3", client_config(settings().endpoint_url)))
 
 
 def token_service() -> Any:
     """The client of the object store's token service, which issues temporary credentials."""
-    from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook
-
     from ims.storage.sessions import token_config
 
-    return AwsGenericHook(aws_conn_id=S3_CONNECTION, client_type="sts", config=token_config()).get_conn()
+    return _client("sts", token_config())
+
+
+def _client(service: str, config: Any) -> Any:
+    """A client with the credentials of the connection. Raises ConfigurationError if it has none.
+
+    Not that of the hook's `get_conn`, which parses the descriptions of the services each time, and reads the source of
+    the whole call stack to tell S3 who calls: together 0.15 s of a processor.
+    """
+    from airflow.providers.amazon.aws.hooks.base_aws import AwsGenericHook  # it takes a second to import
+
+    hook: AwsGenericHook[Any] = AwsGenericHook(aws_conn_id=S3_CONNECTION, client_type=service, config=config)
+    found = hook.get_session().get_credentials()
+    if found is None:
+        raise ConfigurationError(f"the connection {S3_CONNECTION} has no credentials", "Set its login and its password")
+    url = hook.conn_config.get_service_endpoint_url(service_name=service)
+    return client(service, url, found.get_frozen_credentials(), config, region=hook.region_name, verify=hook.verify)
 
 
 RECIPE_PREFIX = "ims_secret_"

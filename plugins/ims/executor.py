@@ -1,4 +1,6 @@
-"""Airflow's LocalExecutor with two changes: what follows a task starts at once, and tasks outlive a killed scheduler.
+"""Airflow's LocalExecutor with three changes.
+
+What follows a task starts at once, tasks outlive a killed scheduler, and workers start when a task needs them.
 
 Airflow's scheduler sleeps for a fixed time when nothing is to be done. With this executor, it waits at most that long
 for a task to end.
@@ -15,6 +17,7 @@ from multiprocessing import connection, queues
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from airflow.configuration import conf
 from airflow.executors.local_executor import LocalExecutor
 
 from ims.sandbox.kernel import die_with_parent
@@ -25,8 +28,11 @@ if TYPE_CHECKING:
 
 WAIT_SECONDS = 0.5
 """How long the scheduler waits for the end of a task, and so, how long a new run or a fired trigger waits at most."""
+IDLE_WAIT_SECONDS = 1.0
+"""The same while no task runs. Each look of the scheduler takes 0.02 s of a processor."""
+IDLE = "<idle>"
 TITLE = "airflow worker -- LocalExecutor: "
-"""The title of a worker starts with this; the ID of its task, or `<idle>`, follows."""
+"""The title of a worker starts with this; the ID of its task, or IDLE, follows."""
 
 
 class WorkloadQueue(queues.SimpleQueue):  # type: ignore[type-arg]
@@ -67,13 +73,19 @@ class WorkloadQueue(queues.SimpleQueue):  # type: ignore[type-arg]
 class Executor(LocalExecutor):
     """Runs each task in a process that is forked from a worker."""
 
-    _has_started = False
+    _may_start_more = False
+
+    def start(self) -> None:
+        """Make the queues. No worker starts yet."""
+        super().start()
+        self.activity_queue = WorkloadQueue()
 
     def sync(self) -> None:
-        """Wait for the end of a task, unless tasks were just started: there may be more to start."""
-        if not self._has_started:
-            connection.wait([self.result_queue._reader], WAIT_SECONDS)  # type: ignore[attr-defined]
-        self._has_started = False
+        """Wait for the end of a task, unless there may be more tasks to start."""
+        if not self._may_start_more:
+            seconds = WAIT_SECONDS if self.running else IDLE_WAIT_SECONDS
+            connection.wait([self.result_queue._reader], seconds)  # type: ignore[attr-defined]
+        self._may_start_more = False
         super().sync()
 
     def try_adopt_task_instances(self, tis: Sequence[TaskInstance]) -> Sequence[TaskInstance]:
@@ -83,19 +95,36 @@ class Executor(LocalExecutor):
 
     def _process_workloads(self, workload_list: Sequence[ExecutorWorkload]) -> None:
         super()._process_workloads(workload_list)  # type: ignore[no-untyped-call]
-        self._has_started = bool(workload_list)
+        # The scheduler looks for so many tasks at a time.
+        self._may_start_more = len(workload_list) >= conf.getint("scheduler", "max_tis_per_query")
 
-    def _spawn_worker(self) -> None:
-        if not isinstance(self.activity_queue, WorkloadQueue):
-            self.activity_queue = WorkloadQueue()
-        super()._spawn_worker()  # type: ignore[no-untyped-call]
+    def _spawn_workers_with_gc_freeze(self, spawn_number: int) -> None:
+        """Start the workers that are missing for the tasks that wait, rather than `spawn_number`: each takes 30 MB.
+
+        A worker that just took a task may still look idle. The next `sync` then starts another one.
+        """
+        busy = sum(is_busy(Path(f"/proc/{pid}")) for pid in self.workers)
+        missing = self._unread_messages.value - (len(self.workers) - busy)
+        super()._spawn_workers_with_gc_freeze(max(0, min(missing, spawn_number)))  # type: ignore[no-untyped-call]
 
 
 def running_tasks() -> Iterator[str]:
     """Yield the IDs of the tasks that workers of this user run, even if their scheduler has ended."""
     for process in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
-            if process.stat().st_uid == os.geteuid():
-                title = (process / "cmdline").read_bytes().rstrip(b"\0 ").decode(errors="replace")
-                if title.startswith(TITLE):
-                    yield title.removeprefix(TITLE)
+            if process.stat().st_uid == os.geteuid() and (title := title_of(process)).startswith(TITLE):
+                yield title.removeprefix(TITLE)
+
+
+def is_busy(worker: Path) -> bool:
+    """Whether a worker runs a task. One that starts does not have its title yet."""
+    title = title_of(worker)
+    return title.startswith(TITLE) and title != TITLE + IDLE
+
+
+def title_of(process: Path) -> str:
+    """The title of the process with a folder in /proc; empty if it has ended."""
+    try:
+        return (process / "cmdline").read_bytes().rstrip(b"\0 ").decode(errors="replace")
+    except OSError:
+        return ""

@@ -11,12 +11,15 @@ import sys
 from airflow.__main__ import main
 from airflow.dag_processing.dagbag import DagBag
 
+from ims.storage import clients
+
 
 def preload() -> None:
     """Import the modules of all workflows, and those that operators import only when they run."""
-    import airflow.providers.amazon.aws.hooks.s3
+    import airflow.providers.amazon.aws.hooks.base_aws
     import airflow.sdk.execution_time.task_runner  # noqa: F401
 
+    clients.preload()
     DagBag(load_op_links=False)
 
 

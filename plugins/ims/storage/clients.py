@@ -1,11 +1,16 @@
-"""How the clients of S3 are configured."""
+"""Clients of S3 and how they are configured."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from functools import cache
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from botocore.config import Config
+    from botocore.credentials import ReadOnlyCredentials
+
+REGION = "us-east-1"
+"""The region if a connection names none."""
 
 
 def client_config(endpoint_url: str, *, attempts: int = 12) -> Config:
@@ -25,3 +30,40 @@ def client_config(endpoint_url: str, *, attempts: int = 12) -> Config:
             "payload_signing_enabled": not endpoint_url.startswith("https:"),
         },
     )
+
+
+def client(
+    service: str,
+    url: str | None,
+    keys: ReadOnlyCredentials,
+    config: Config,
+    *,
+    region: str | None = None,
+    verify: bool | str | None = None,
+) -> Any:
+    """A client of the service `s3` or `sts` at `url`. All clients of a process share what botocore parses for them."""
+    return _session().client(
+        service,
+        endpoint_url=url,
+        aws_access_key_id=keys.access_key,
+        aws_secret_access_key=keys.secret_key,
+        aws_session_token=keys.token,
+        region_name=region or REGION,
+        config=config,
+        verify=verify,
+    )
+
+
+def preload() -> None:
+    """Parse the descriptions of both services now, for the processes that are forked from this one."""
+    from botocore.credentials import ReadOnlyCredentials
+
+    for service in ("s3", "sts"):
+        client(service, None, ReadOnlyCredentials("none", "none", None), client_config(""))
+
+
+@cache
+def _session() -> Any:
+    import boto3
+
+    return boto3.session.Session(region_name=REGION)
