@@ -24,7 +24,7 @@ from ims.images.sbom import read_sbom
 from ims.recipes.build_inputs import file_digest
 from ims.steps import package_artifacts
 from ims.steps.artifacts import Base, Batch, PackedArtifact
-from ims.steps.package_artifacts import Input, boot_files, run
+from ims.steps.package_artifacts import LITTLE, Input, boot_files, run
 from ims.storage import manifest
 from ims.storage.splicing import MIN_KEPT
 from ims.workspace import Workspace
@@ -241,9 +241,8 @@ def test_step_describes_its_artifacts(tmp_path: Path) -> None:
     (tmp_path / "image-root/boot/kernel-parameters").write_text("quiet\n")
     (tmp_path / "artifacts").mkdir()
     (tmp_path / "artifacts" / "half").touch()
-    rootfs, others = run(step(tmp_path))
-    result = [*rootfs.artifacts, *others.artifacts]
-    assert [item.name for item in rootfs.artifacts] == ["rootfs"]
+    (batch,) = run(step(tmp_path))
+    result = batch.artifacts
     assert {item.name: item.type.removeprefix("application/vnd.") for item in result} == {
         "rootfs": "cray.image.rootfs.squashfs",
         "kernel": "cray.image.kernel",
@@ -347,3 +346,13 @@ def test_playbook_is_kept(tmp_path: Path, replaced_by: str | None) -> None:
         ("customization.json", manifest.CUSTOMIZATION),
         ("playbook.tar.gz", manifest.PLAYBOOK),
     ]
+
+
+@pytest.mark.parametrize(("size", "names"), [(20, [["rootfs", "kernel"]]), (LITTLE - 10, [["rootfs"], ["kernel"]])])
+def test_batches(tmp_path: Path, size: int, names: list[list[str]]) -> None:
+    """The rootfs of a large image is uploaded at the same time as its other artifacts; a small one has one task."""
+    fields = {"type": "t", "md5": "", "sha256": ""}
+    rootfs = PackedArtifact(name="rootfs", path=tmp_path / "rootfs", size=size, **fields)
+    kernel = PackedArtifact(name="kernel", path=tmp_path / "kernel", size=10, **fields)
+    batches = package_artifacts._batches([rootfs, kernel])
+    assert [[artifact.name for artifact in batch.artifacts] for batch in batches] == names
