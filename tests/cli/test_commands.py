@@ -63,11 +63,11 @@ def test_update_sends_only_what_was_given(program: Program, fake: FakeService) -
     fake.add("recipes", "x")
     program.json("recipes", "update", "x", "--nightly", "False")
     program.json("recipes", "update", "x", "--template-dictionary-key", "")
-    program.json("images", "update", "site", "--pinned", "True", "--name", "new")
+    program.json("images", "update", "site", "--pinned", "True", "--nightly", "false", "--name", "new")
     assert fake.sent("PATCH") == [
         {"nightly": False},
         {"template_dictionary": []},
-        {"name": "new", "pinned": True},
+        {"name": "new", "pinned": True, "nightly": False},
     ]
 
 

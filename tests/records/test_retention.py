@@ -105,6 +105,14 @@ def test_retention_of_all_images() -> None:
     assert expired(registered) == set()
 
 
+def test_retention_of_nightly_images() -> None:
+    """Customized images that nights make again form a lineage, or a night would fill S3. Those by hand stay."""
+    customized = [built(name, age, None, nightly=name != "a") for name, age in AGES.items()]
+    for image in customized:
+        image.name = "x"
+    assert expired(customized) == {"b", "c"}
+
+
 def test_tombstones_to_purge() -> None:
     """Old tombstones are purged, unless they are in use, pinned, or the recipe of an image."""
     images = [built("a", 9, deleted=days(4)), built("b", 9, deleted=days(2)), built("c", 9)]
