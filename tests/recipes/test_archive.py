@@ -399,3 +399,16 @@ def test_pack_refuses_a_folder_that_is_not_a_recipe(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"has no config\.xml"):
         archive.pack(tmp_path, tmp_path / "made.tar.gz")
     assert tree(tmp_path) == {}
+
+
+def test_digest_of_all_modes(tmp_path: Path) -> None:
+    """The modes in overlays of profiles count if asked for: kiwi keeps them."""
+    file = tmp_path / "Lab" / "secret"
+    file.parent.mkdir()
+    file.write_text("x")
+    digests = []
+    for mode in (0o644, 0o600):
+        file.chmod(mode)
+        digests.append((archive.digest(tmp_path), archive.digest(tmp_path, all_modes=True)))
+    assert digests[0][0] == digests[1][0]
+    assert digests[0][1] != digests[1][1]

@@ -105,26 +105,26 @@ def unpack(archive: Path, folder: Path, *, max_bytes: int, max_files: int, entry
         log.warning("left out of the archive, files that a system or an editor made: %s", listed(left_out))
 
 
-def digest(folder: Path, *, without: Collection[str] = ()) -> str:
+def digest(folder: Path, *, without: Collection[str] = (), all_modes: bool = False) -> str:
     """The SHA-256 of a recipe's content: paths, file content, link targets, and whether files are executable.
 
-    The modes of the overlay are part of it. It does not depend on the order in the archive, on times or on owners, and
-    skips the paths in `without`.
+    The modes of the overlay are part of it, with `all_modes` also those of the overlays of profiles, which can be all
+    folders. It does not depend on the order in the archive, on times or on owners, and skips the paths in `without`.
     """
     total = hashlib.sha256()
     for path in sorted(_walk(folder), key=lambda path: path.relative_to(folder).as_posix()):
         name = path.relative_to(folder).as_posix()
-        for part in (name, *_content(path, PurePosixPath(name))) if name not in without else ():
+        for part in (name, *_content(path, PurePosixPath(name), all_modes)) if name not in without else ():
             total.update(len(part).to_bytes(8, "big") + os.fsencode(part))
     return total.hexdigest()
 
 
-def _content(path: Path, name: PurePosixPath) -> Iterator[str]:
+def _content(path: Path, name: PurePosixPath, all_modes: bool) -> Iterator[str]:
     status = path.lstat()
     if stat.S_ISLNK(status.st_mode):
         yield from ("link", str(path.readlink()))
         return
-    if is_overlay(name):
+    if is_overlay(name) or (all_modes and len(name.parts) > 1):
         yield f"mode {stat.S_IMODE(status.st_mode):o}"
     if stat.S_ISDIR(status.st_mode):
         yield "folder"

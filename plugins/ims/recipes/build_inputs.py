@@ -94,7 +94,7 @@ def recipe_digests(folder: Path, expansion: Expansion) -> dict[str, str]:
     return {
         "description": description.hexdigest(),
         "bootstrap_script": file_digest(script) if script.is_file() else "",
-        "files": archive.digest(folder, without=(expansion.file, BOOTSTRAP_SCRIPT)),
+        "files": archive.digest(folder, without=(expansion.file, BOOTSTRAP_SCRIPT), all_modes=True),
     }
 
 
