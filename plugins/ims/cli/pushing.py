@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import redirect_stdout
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -43,16 +43,22 @@ def push_to(place: ObjectName, client: ImsClient, store: ObjectStore, folder: Pa
     with TemporaryDirectory() as temporary:
         packed = Path(temporary) / "recipe.tar.gz"
         left_out = archive.pack(folder, packed)
-        _check(folder, packed, fields)
+        notes = _check(folder, packed, fields)
         stored = store.upload(packed, place, {})
     if left_out:
         say(f"left out: {listed(left_out)}")
     link = {"type": "s3", "path": str(place), "etag": stored.etag}
-    return dict(client.create("recipes", recipe_type="kiwi-ng", link=link, **fields))
+    record = dict(client.create("recipes", recipe_type="kiwi-ng", link=link, **fields))
+    for note in notes:
+        say(note)
+    return record
 
 
-def _check(folder: Path, packed: Path, fields: Mapping[str, Any]) -> None:
-    """Raises InputError if a build of such a recipe would fail. Prints the problems if there are several."""
+def _check(folder: Path, packed: Path, fields: Mapping[str, Any]) -> list[str]:
+    """Returns notes about what could not be checked.
+
+    Raises InputError if a build of such a recipe would fail. Prints the problems if there are several.
+    """
     from ims.recipes.checking import Built, find_problems
     from ims.settings import settings
 
@@ -66,22 +72,24 @@ def _check(folder: Path, packed: Path, fields: Mapping[str, Any]) -> None:
         max_bytes=limits.recipe_max_mib * 1024 * 1024,
         max_files=limits.recipe_max_files,
     )
-    problems = [*found.problems, *_missing_packages(found, variables)]
+    missing, notes = _missing_packages(found, variables)
+    problems = [*found.problems, *missing]
     if len(problems) == 1:
         raise InputError(problems[0])
     for problem in problems:
         say(problem)
     if problems:
         raise InputError(f"the recipe has {len(problems)} problems", "Correct them, then push it again")
+    return notes
 
 
-def _missing_packages(found: Findings, variables: Mapping[str, str]) -> Iterator[str]:
-    """Yield a problem if no repository has some packages of a recipe. Prints why if that cannot be checked."""
+def _missing_packages(found: Findings, variables: Mapping[str, str]) -> tuple[list[str], list[str]]:
+    """Returns a problem if no repository has some packages of a recipe, or a note if that cannot be checked."""
     from ims.recipes.package_request import MissingPackagesError, UnknownPackagesError
     from ims.recipes.secrets import PREFIX
 
     if found.recipe is None and found.problems:
-        return
+        return [], []
     try:
         if found.recipe is None:
             raise UnknownPackagesError("kiwi-ng is not installed here")
@@ -89,9 +97,10 @@ def _missing_packages(found: Findings, variables: Mapping[str, str]) -> Iterator
             raise UnknownPackagesError("only the service knows the secrets of the recipe")
         check_packages(found.recipe)
     except MissingPackagesError as error:
-        yield error.reason
+        return [error.reason], []
     except UnknownPackagesError as error:
-        say(f"the packages were not checked, the job will do it: {error.reason}")
+        return [], [f"the packages were not checked, the job will do it: {error.reason}"]
+    return [], []
 
 
 def check_packages(recipe: RenderedRecipe) -> None:
