@@ -88,7 +88,7 @@ class DescribeNight:
             built=outcomes.count("built"),
             unchanged=outcomes.count("unchanged"),
             failed=outcomes.count("failed"),
-            result=summary.sentence if summary.recipes or run.state == "success" else None,
+            result=summary.sentence if summary.results or run.state == "success" else None,
             reason=await self._reason(run),
             log_url=settings().run_url(run.dag_id, run.run_id),
             dag_run_id=run.run_id,
