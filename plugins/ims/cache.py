@@ -1,4 +1,4 @@
-"""Caches that outlive a job: downloaded packages, repository indexes, package roots and the rootfs of images.
+"""Caches that outlive a job: packages, repository indexes, package roots, images, what recipes say.
 
 A job claims the file that it uses. A claimed file is never removed; the claim ends with the workspace.
 """
@@ -14,7 +14,7 @@ from pathlib import Path
 from ims.settings import settings
 from ims.workspace import Workspace
 
-IMAGES, INDEXES, PACKAGES, ROOTS = "images", "indexes", "packages", "roots"
+IMAGES, INDEXES, PACKAGES, READINGS, ROOTS = "images", "indexes", "packages", "readings", "roots"
 """The kinds of cached data. Each has a folder of its own."""
 
 

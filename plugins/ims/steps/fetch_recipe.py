@@ -10,12 +10,13 @@ from typing import Annotated
 
 from pydantic import BaseModel, BeforeValidator, Field
 
-from ims.masking import load, masked, save
+from ims.masking import Secrets, load, masked, save
 from ims.recipes.description import Repository
 from ims.recipes.reading import ReadArchive, RecipeArchive, read_archive
 from ims.recipes.secrets import TemplateValues
 from ims.sandbox.call import call
 from ims.settings import settings
+from ims.steps import readings
 from ims.steps.step import Step, StepInput
 from ims.steps.views import view_of
 from ims.storage.objects import ObjectName, ObjectStore
@@ -118,14 +119,16 @@ def fetch(
     workspace: Workspace,
     arch: str,
     profiles: Sequence[str] = (),
+    *,
+    only_reading: bool = False,
 ) -> ReadArchive:
     """Fetch the recipe archive at the S3 address `path`, and unpack, render and read it in the sandbox.
 
-    The rendered recipe is in `recipe/`.
+    The rendered recipe is in `recipe/`. With `only_reading` it need not be there, and what was read before is returned.
     Raises PermanentError if it is not a recipe, MissingError or UnavailableError if it cannot be fetched.
     """
     limits = settings()
-    download(store, path, workspace.recipe_archive)
+    sha256 = download(store, path, workspace.recipe_archive)
     packed = RecipeArchive(
         archive=workspace.recipe_archive,
         folder=workspace.recipe,
@@ -135,21 +138,29 @@ def fetch(
         arch=arch,
         profiles=list(profiles),
     )
-    found = call(read_archive, packed, view_of(workspace), seconds=READ_SECONDS)
-    workspace.recipe_archive.unlink(missing_ok=True)
     secrets = load(workspace.secrets)
+
+    def read() -> ReadArchive:
+        return call(read_archive, packed, view_of(workspace), seconds=READ_SECONDS)
+
+    found = readings.keep(sha256, packed, read) if only_reading and secrets == Secrets() else read()
+    workspace.recipe_archive.unlink(missing_ok=True)
     secrets.passwords.extend(found.recipe.description.logins)
     secrets.hide()
     save(workspace.secrets, secrets)
     return found
 
 
-def download(store: ObjectStore, path: str, packed: Path) -> None:
-    """Download the archive at the S3 address `path` to `packed`. Raises MissingError or UnavailableError."""
+def download(store: ObjectStore, path: str, packed: Path) -> str:
+    """Download the archive at the S3 address `path` to `packed`; returns its SHA-256.
+
+    Raises MissingError or UnavailableError.
+    """
     limits = settings()
     name = ObjectName.parse(path, limits.buckets)
     digests = store.download(name, packed, limit=limits.recipe_max_mib * MIB)
     log.info("fetched %s: %d bytes, sha256 %s", name, digests.size, digests.sha256)
+    return digests.sha256
 
 
 def grants(step: Input, store: ObjectStore) -> list[Grant]:

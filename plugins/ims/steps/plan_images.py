@@ -110,7 +110,8 @@ def _decide(
     remove(workspace.root)
     workspace.root.mkdir(parents=True)
     variables = use_secrets(step.templates, recipe.recipe_id, workspace)
-    rendered = fetch(store, recipe.path, variables, workspace, recipe.arch, recipe.profiles).recipe
+    profiles = recipe.profiles
+    rendered = fetch(store, recipe.path, variables, workspace, recipe.arch, profiles, only_reading=True).recipe
     now = inputs.collect(rendered, recipe.arch, recipe.boot_files)
 
     def resolve() -> Sequence[Package]:

@@ -74,6 +74,12 @@ def expand(folder: Path, arch: str, profiles: Sequence[str] = ()) -> Expansion:
     return Expansion(file=name, text=text)
 
 
+def kiwi_9_version() -> str:
+    """The version of kiwi 9; empty if it is not installed."""
+    found = (KIWI_9.parents[1] / "lib").glob("python*/site-packages/kiwi-*.dist-info")
+    return next((path.name for path in found), "")
+
+
 def _schema(root: etree._Element) -> tuple[int, ...]:
     """The schema version. That of a description without a valid one is the newest: kiwi says what is wrong."""
     try:

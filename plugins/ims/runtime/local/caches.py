@@ -55,7 +55,7 @@ def entries() -> Iterator[Entry]:
     for folder in (*packages.glob("*/"), *roots.glob("*/"), *indexes.glob("*/")):
         lock = (indexes if folder.parent == indexes else packages) / f"{folder.name}.lock"
         yield Entry(folder, size_of(folder), last_modified(folder, lock), lock)
-    for path in cache.folder(cache.IMAGES).glob("*"):
+    for path in (*cache.folder(cache.IMAGES).glob("*"), *cache.folder(cache.READINGS).glob("*")):
         if path.suffix != ".fetched":
             yield Entry(path, size_of(path), last_modified(path))
 
