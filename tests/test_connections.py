@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -36,3 +37,19 @@ def test_connection_without_keys(monkeypatch: pytest.MonkeyPatch) -> None:
     connect(monkeypatch)
     with pytest.raises(ConfigurationError, match="ims_s3 has no credentials"):
         object_store()
+
+
+@pytest.mark.system
+def test_credentials_that_expire(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """The client asks for new ones when they expire, which may be before the task ends."""
+    answer = {"Version": 1, "AccessKeyId": "key", "SecretAccessKey": "secret", "Expiration": "2099-01-01T00:00:00Z"}
+    (tmp_path / "answer.json").write_text(json.dumps(answer))
+    (tmp_path / "config").write_text(f"[default]\ncredential_process = /bin/cat {tmp_path}/answer.json\n")
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", "/nonexistent")
+    connect(monkeypatch)
+    clients: list[Any] = [object_store().client, token_service()]
+    for service in clients:
+        assert hasattr(service._request_signer._credentials, "refresh_needed")

@@ -49,6 +49,13 @@ def cut(source: Path) -> None:
     source.write_bytes(source.read_bytes()[: source.stat().st_size // 2])
 
 
+def flipped(source: Path) -> None:
+    """A byte of the compressed data has another value."""
+    data = bytearray(source.read_bytes())
+    data[len(data) // 2] ^= 0xFF
+    source.write_bytes(data)
+
+
 def altered(source: Path) -> None:
     """A file has other content."""
     with tarfile.open(source) as archive:
@@ -73,7 +80,7 @@ def text(source: Path) -> None:
     source.write_text("hello")
 
 
-@pytest.mark.parametrize("damage", [cut, altered, incomplete, text])
+@pytest.mark.parametrize("damage", [cut, flipped, altered, incomplete, text])
 def test_damaged_backups_are_refused(source: Path, damage: Callable[[Path], None]) -> None:
     """The error names the file."""
     damage(source)

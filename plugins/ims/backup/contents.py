@@ -11,15 +11,17 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import tarfile
 import tempfile
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
 
-from pydantic import BaseModel, ValidationError
+from pydantic import BaseModel
 
 from ims.errors import InputError
 
@@ -85,7 +87,7 @@ def unpacked(source: Path) -> Iterator[tuple[Path, Contents]]:
             with tarfile.open(source) as archive:
                 archive.extractall(folder, filter="data")
             contents = Contents.model_validate_json((folder / DESCRIPTION).read_text())
-        except (tarfile.TarError, EOFError, FileNotFoundError, ValidationError, ValueError) as error:
+        except (tarfile.TarError, gzip.BadGzipFile, zlib.error, EOFError, FileNotFoundError, ValueError) as error:
             raise InputError(f"{source} is not a whole backup: {error}", "Use another backup") from None
         if contents.format != FORMAT:
             raise InputError(

@@ -40,12 +40,12 @@ def back_up(settings: Settings, target: Path, say: Say) -> Objects:
     with tempfile.TemporaryDirectory(prefix="ims-backup-", dir=target.parent) as name:
         folder = Path(name)
         say("copying the records")
-        _save_records(settings, folder)
+        copy = _save_records(settings, folder)
         say("copying Airflow's database")
         postgres.dump(settings, postgres.url(settings), folder / contents.AIRFLOW)
         _save_home(settings, folder / contents.HOME)
         say("listing the objects that the records need")
-        objects = _needed(settings)
+        objects = _needed(settings, copy)
         (folder / contents.OBJECTS).write_text(objects.model_dump_json())
         say("writing the backup")
         with replacing(target) as partial:
@@ -53,14 +53,16 @@ def back_up(settings: Settings, target: Path, say: Say) -> Objects:
     return objects
 
 
-def _save_records(settings: Settings, folder: Path) -> None:
+def _save_records(settings: Settings, folder: Path) -> str:
+    """Copies the records; returns the URL of a database with them."""
     if settings.database_url:
         postgres.dump(settings, settings.database_url, folder / contents.RECORDS_DUMP)
-        return
+        return settings.database_url
     source, target = settings.home / "ims.db", folder / contents.RECORDS_SQLITE
     read_only = f"file:{source}?mode=ro"
     with closing(sqlite3.connect(read_only, uri=True)) as running, closing(sqlite3.connect(target)) as copy:
         running.backup(copy)
+    return f"sqlite:///{target}"
 
 
 def _save_home(settings: Settings, folder: Path) -> None:
@@ -69,9 +71,11 @@ def _save_home(settings: Settings, folder: Path) -> None:
         shutil.copy2(settings.ca_certificate_path, folder)
 
 
-def _needed(settings: Settings) -> Objects:
-    store = object_store(settings, S3_ATTEMPTS)
-    addresses = ObjectReferences(Database(settings.records_url)).all()
+def _needed(settings: Settings, records_url: str) -> Objects:
+    """The objects that the records in a database need."""
+    store, database = object_store(settings, S3_ATTEMPTS), Database(records_url)
+    addresses = ObjectReferences(database).all()
+    database.engine.dispose()  # SQLite then removes its files beside the database
     buckets = {ObjectName.parse(address).bucket for address in addresses}
     listed = {str(item.name): item for bucket in sorted(buckets) for item in store.objects(bucket)}
     return Objects(

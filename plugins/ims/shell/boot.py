@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import os
 import shlex
-import subprocess
 from collections.abc import Sequence
 
 from ims.files import write_atomically
 from ims.shell import paths, sessions
 
-_SECONDS = 20
 # In a shell that is not jailed, an absolute link of the image leads elsewhere, so a link counts as a file.
 _FIND = """\
 boot=${{IMS_IMAGE_ROOT%/}}/boot
@@ -34,20 +32,8 @@ def missing(names: Sequence[str], *, jail: bool, reopen: bool = False) -> list[s
     skip, or_link = ("", "") if jail else (_SKIP, _OR_LINK)
     quoted = " ".join(map(shlex.quote, names))
     command = _FIND.format(names=quoted, skip=skip, or_link=or_link, after=_REOPEN if reopen else "")
-    environment = {"PATH": os.environ["PATH"], "SSH_ORIGINAL_COMMAND": command}
-    try:
-        done = subprocess.run(
-            sessions.COMMAND,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            check=False,
-            timeout=_SECONDS,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return []
-    found = set(done.stdout.splitlines()) if done.returncode == 0 else set()
+    code, output = sessions.ask(command)
+    found = set(output.splitlines()) if code == 0 else set()
     return [name for name in names if os.fsencode(name) in found]
 
 
