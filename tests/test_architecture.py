@@ -12,6 +12,8 @@ from pathlib import Path
 
 import pytest
 
+from ims.builder.programs import OTHER_PARTS
+
 ROOT = Path(__file__).parents[1]
 PLUGINS = ROOT / "plugins"
 IMS = PLUGINS / "ims"
@@ -155,6 +157,15 @@ def test_part_imports_what_it_may(part: str) -> None:
     """A part imports only parts that the table allows."""
     found = {name.split(".")[1] for importer, name in IMPORTS if importer == part and name.startswith("ims.")}
     assert found - {part, "errors", "__version__"} <= MAY_IMPORT[part]
+
+
+def test_digest_of_the_code_covers_what_steps_import() -> None:
+    """Plans and replays see a change of every part that steps, or the runtime that starts them, can import."""
+    pending, found = {"errors", "steps", "runtime"}, set()
+    while pending:
+        found.add(part := pending.pop())
+        pending |= MAY_IMPORT[part] - found
+    assert set(MAY_IMPORT) - found - {"dags", "ims_plugin"} == OTHER_PARTS
 
 
 @pytest.mark.parametrize("room", API_ROOMS[1:6])

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,8 @@ import pytest
 
 import ims
 from ims.builder import programs
-from ims.builder.programs import ROOMS, code_digest, versions
+from ims.builder.customization import environment
+from ims.builder.programs import NO_MANAGER, code_digest, versions
 from ims.errors import ConfigurationError
 
 INSTALLED = """\
@@ -73,15 +75,40 @@ def test_settings(machine: Callable[[str], None], configure: Callable[..., None]
         assert versions("zypper") != before
 
 
-@pytest.mark.parametrize("room", ROOMS)
-def test_code(tmp_path: Path, room: str) -> None:
-    """A change of any part of this project that builds images is seen, although its version stays the same."""
+@pytest.mark.parametrize(
+    ("name", "is_seen"),
+    [
+        ("shell/ansible.py", True),
+        ("network/policy.py", True),
+        ("programs.py", True),
+        ("new_room/new.py", True),
+        ("api/app.py", False),
+        ("client.py", False),
+        ("shell/__pycache__/ansible.cpython-311.pyc", False),
+    ],
+)
+def test_code(tmp_path: Path, name: str, is_seen: bool) -> None:
+    """A change of any part of this project that makes images is seen, although its version stays the same."""
     source = Path(ims.__file__).parent
-    for name in ROOMS:
-        shutil.copytree(source / name, tmp_path / "before" / name)
+    shutil.copytree(source, tmp_path / "before", ignore=shutil.ignore_patterns("__pycache__", "ui", "recipes"))
     shutil.copytree(tmp_path / "before", tmp_path / "after")
-    assert code_digest(tmp_path / "before") == code_digest(tmp_path / "after") == code_digest(source)
-    with (tmp_path / "after" / room / "__init__.py").open("a") as file:
+    changed = tmp_path / "after" / name
+    changed.parent.mkdir(exist_ok=True)
+    with changed.open("a") as file:
         file.write("\n")
-    code_digest.cache_clear()
-    assert code_digest(tmp_path / "before") != code_digest(tmp_path / "after")
+    assert (code_digest(tmp_path / "before") != code_digest(tmp_path / "after")) is is_seen
+
+
+def test_code_is_the_same_everywhere(tmp_path: Path) -> None:
+    """Neither the folder of the project nor compiled files change the digest."""
+    source = Path(ims.__file__).parent
+    shutil.copytree(source, tmp_path / "copy", ignore=shutil.ignore_patterns("__pycache__", "api"))
+    assert code_digest(source) == code_digest(tmp_path / "copy")
+
+
+def test_ansible(machine: Callable[[str], None], configure: Callable[..., None], tmp_path: Path) -> None:
+    """Its version is among the programs of customizations: what a playbook does depends on it."""
+    machine(INSTALLED)
+    (tmp_path / "ca.pem").write_text("the certificate")
+    configure(ca_certificate=tmp_path / "ca.pem")
+    assert environment().builder.items() >= {**versions(NO_MANAGER), "ansible-core": version("ansible-core")}.items()

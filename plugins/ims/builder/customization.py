@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib.metadata import version
 from pathlib import Path
 
 from ims.builder import programs
@@ -17,7 +18,7 @@ def environment() -> Environment:
     own = settings()
     return Environment(
         ca_certificate=certificate_digest(own.ca_certificate_path, own.further_ca_files),
-        builder=programs.versions(programs.NO_MANAGER),
+        builder={**programs.versions(programs.NO_MANAGER), "ansible-core": version("ansible-core")},
     )
 
 

@@ -16,8 +16,13 @@ from ims import __version__
 from ims.errors import ConfigurationError
 from ims.settings import settings
 
-ROOMS = ("builder", "images", "recipes", "sandbox", "steps")
-"""The parts of this project that take part in a build."""
+OTHER_PARTS = frozenset(
+    {
+        *("api", "backup", "cli", "client", "connections", "demo", "doctor", "executor", "gateway", "operators"),
+        *("params", "pools", "records", "scheduler", "sensors", "stack", "triggers", "ui", "workflows"),
+    }
+)
+"""The parts of this project that neither steps nor `runtime` import. All others take part in builds."""
 LIBRARIES = ("Jinja2", "kiwi", "lxml", "PyYAML")
 """The Python packages that read recipes."""
 NO_MANAGER = "none"
@@ -63,12 +68,13 @@ def versions(package_manager: str) -> dict[str, str]:
 
 @cache
 def code_digest(package: Path) -> str:
-    """A digest of the source of this project in `package`, as far as it takes part in a build."""
-    files = [path for room in ROOMS for path in package.joinpath(room).rglob("*") if path.suffix != ".pyc"]
+    """A digest of the source of this project in `package`, as far as it takes part in builds and customizations."""
+    parts = [part for part in package.iterdir() if part.stem not in OTHER_PARTS]
+    files = [file for part in parts for file in (part, *part.rglob("*")) if "__pycache__" not in file.parts]
     return _digest(
-        f"{path.relative_to(package)} {hashlib.sha256(path.read_bytes()).hexdigest()}"
-        for path in sorted(files)
-        if path.is_file()
+        f"{file.relative_to(package)} {hashlib.sha256(file.read_bytes()).hexdigest()}"
+        for file in sorted(files)
+        if file.is_file()
     )
 
 
