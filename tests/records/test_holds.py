@@ -28,9 +28,12 @@ def test_record_whose_object_is_in_use_has_a_strict_hold() -> None:
     assert ARCHIVE in hold.reason
 
 
-@pytest.mark.parametrize(("record", "holds"), [(PINNED, UNUSED), (RECIPE, Holds({}, {"recipe", None}))])
+@pytest.mark.parametrize(
+    ("record", "holds"),
+    [(PINNED, UNUSED), (RECIPE, Holds({}, {"recipe", None})), (IMAGE, Holds({}, (), {"image", None}))],
+)
 def test_hold_that_a_user_may_override(record: AnyRecord, holds: Holds) -> None:
-    """A pinned image and the recipe of an image are kept from the clean-up, but not from a user."""
+    """The clean-up keeps pinned images, recipes of images and sources of nightly images. A user may delete them."""
     (hold,) = holds.of(record)
     assert not hold.strict
     holds.check([record])

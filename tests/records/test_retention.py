@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ims.records.holds import UNUSED, Holds
+from ims.records.lineage import replay_sources
 from ims.records.models import AnyRecord, Image, Recipe
 from ims.records.retention import Rules, expired_images, expired_tombstones
 
@@ -111,6 +112,42 @@ def test_retention_of_nightly_images() -> None:
     for image in customized:
         image.name = "x"
     assert expired(customized) == {"b", "c"}
+
+
+def customized(identity: str, age: float, source: str, **fields: Any) -> Image:
+    """A nightly image with the name of its id without the number."""
+    fields = {"nightly": True, "link_path": f"s3://boot-images/{identity}/manifest.yaml", **fields}
+    return built(identity, age, None, **{"source_image_id": source, "name": identity[:-1], **fields})
+
+
+@pytest.mark.parametrize(
+    ("newer", "purged"),
+    [
+        (None, set()),
+        (customized("base2", 1, "root2"), {"root1"}),
+        (customized("base2", 1, "root2", link_path=None), set()),
+        (customized("base2", 1, "root2", deleted=days(1)), set()),
+        (customized("base2", 1, "root2", nightly=False), {"root1"}),
+        (customized("other2", 1, "root2"), set()),
+    ],
+    ids=["unchanged", "made again", "not uploaded", "deleted again", "by a shell", "another name"],
+)
+def test_source_of_a_nightly_image(newer: Image | None, purged: set[str]) -> None:
+    """It is kept until the image was made again from a newer one: nights find the parent by it."""
+    images = [built("root1", 50, deleted=days(4)), customized("base1", 9, "root1"), customized("site1", 9, "base1")]
+    images += [built(f"root{number}", 20) for number in (2, 3)] + ([newer] if newer is not None else [])
+    holds = Holds({}, (), replay_sources(images))
+    assert {record.id for record in expired_tombstones(images, holds, NOW, RULES)} == purged
+    images[0].deleted = None
+    assert expired(images, holds=holds) == purged
+
+
+def test_chain_of_nightly_images() -> None:
+    """Each image of a chain holds its own source, and no older one."""
+    images = [customized(f"base{number}", 50 - number, f"root{number}") for number in (1, 2)]
+    images += [customized(f"site{number}", 40 - number, f"base{number}") for number in (1, 2)]
+    assert replay_sources(images) == {"root2", "base2"}
+    assert replay_sources(reversed(images)) == {"root2", "base2"}
 
 
 def test_tombstones_to_purge() -> None:

@@ -16,6 +16,7 @@ from sqlalchemy import delete
 
 from ims.records.database import Database
 from ims.records.holds import Holds
+from ims.records.lineage import replay_sources
 from ims.records.models import Image, Recipe
 from ims.records.retention import Rules, expired_images, expired_tombstones
 from ims.records.selection import Selection
@@ -25,6 +26,7 @@ from tests.fuzzing import examples
 RULES = Rules(keep_last=2, keep_days=4, tombstone_days=3)
 DAY = timedelta(days=1)
 LINEAGES = ("x", "y")
+NIGHTLY = ("base", "site")
 Pick = st.integers(min_value=0)
 
 
@@ -35,6 +37,7 @@ class Known:
     lineage: str | None
     current: datetime
     recipe: str | None = None
+    source: str | None = None
     pinned: bool = False
     deleted: datetime | None = None
 
@@ -85,8 +88,9 @@ class Machine(RuleBasedStateMachine):
 
     def add(self, lineage: str | None, **source: Any) -> None:
         """Register an image."""
-        record = self.records.add(Image(id=self.new_id(), name="image", created=self.now, **source))
-        self.images[record.id] = Known(lineage, self.now, source.get("source_recipe_id"))
+        record = self.records.add(Image(id=self.new_id(), name=lineage or "image", created=self.now, **source))
+        known = Known(lineage, self.now, source.get("source_recipe_id"), source.get("source_image_id"))
+        self.images[record.id] = known
 
     @rule(number=Pick, times=st.integers(1, 4))
     def build(self, number: int, times: int) -> None:
@@ -100,6 +104,13 @@ class Machine(RuleBasedStateMachine):
         """A user customizes an image."""
         if (source := self.pick(self.images, number)) is not None:
             self.add(None, source_image_id=source)
+
+    @rule(number=Pick, lineage=st.sampled_from(NIGHTLY))
+    def repeat(self, number: int, lineage: str) -> None:
+        """A night customizes an image."""
+        if (source := self.pick(self.images, number)) is not None:
+            path = f"s3://boot-images/{self.made}"
+            self.add(lineage, source_image_id=source, nightly=True, link_path=path, link={"path": path})
 
     @rule(number=Pick)
     def check(self, number: int) -> None:
@@ -183,7 +194,8 @@ class Machine(RuleBasedStateMachine):
     def clean_up(self) -> None:
         """Run the clean-up and compare what is left with the rules."""
         recipes, images = self.all(Recipe), self.all(Image)
-        holds = Holds(dict.fromkeys(self.used, "job"), {image.source_recipe_id for image in images})
+        sources = {image.source_recipe_id for image in images}
+        holds = Holds(dict.fromkeys(self.used, "job"), sources, replay_sources(images))
         to_expire = expired_images(images, recipes, holds, self.now, RULES)
         to_purge = expired_tombstones([*recipes, *images], holds, self.now, RULES)
         must_live, must_exist = self.must_live(), self.must_exist()
@@ -204,8 +216,15 @@ class Machine(RuleBasedStateMachine):
         """The records and the tombstones of a kind."""
         return [*self.records.list(kind), *self.records.list(kind, Selection(deleted=True))]
 
+    def replayed(self) -> set[str | None]:
+        """The sources of the newest nightly images."""
+        living = {key: item for key, item in self.images.items() if item.deleted is None}
+        newest = (max((key for key, item in living.items() if item.lineage == name), default="") for name in NIGHTLY)
+        return {living[key].source for key in newest if key}
+
     def must_live(self) -> set[str]:
         """The images that must not expire."""
+        replayed = self.replayed()
         living = {key: item for key, item in self.images.items() if item.deleted is None}
         newer: dict[str, int] = defaultdict(int)
         for key, item in living.items():
@@ -217,13 +236,14 @@ class Machine(RuleBasedStateMachine):
             if item.lineage is None
             or item.pinned
             or key in self.used
+            or key in replayed
             or self.now - item.current <= RULES.keep_days * DAY
             or newer[key] < RULES.keep_last
         }
 
     def must_exist(self) -> set[str]:
         """The records that must still exist, as records or as tombstones."""
-        built = {item.recipe for item in self.images.values()}
+        needed = {item.recipe for item in self.images.values()} | self.replayed()
         return {
             key
             for known in (self.recipes, self.images)
@@ -232,7 +252,7 @@ class Machine(RuleBasedStateMachine):
             or self.now - item.deleted <= RULES.tombstone_days * DAY
             or item.pinned
             or key in self.used
-            or key in built
+            or key in needed
         }
 
 

@@ -31,11 +31,13 @@ class Holds:
     """What was known about the use of records at one moment.
 
     `jobs` maps the id of each record in use, and the address of each object in use, to a running job. `source_recipes`
-    are the ids of the recipes that images were built from.
+    are the ids of the recipes that images were built from, `source_images` the result of
+    `ims.records.lineage.replay_sources`.
     """
 
     jobs: Mapping[str, str]
     source_recipes: Collection[str | None] = ()
+    source_images: Collection[str | None] = ()
 
     def of(self, record: AnyRecord) -> list[Hold]:
         """Every hold on a record."""
@@ -60,9 +62,11 @@ class Holds:
                 )
 
     def _images(self, record: AnyRecord) -> Iterator[Hold]:
-        """Without its recipe, an image would no longer belong to the lineage of that recipe."""
+        """Without its recipe, an image has no lineage. Without its source, a night finds no parent for an image."""
         if isinstance(record, Recipe) and record.id in self.source_recipes:
             yield Hold(f"images were built from the recipe {record.id}", "Purge these images first")
+        if isinstance(record, Image) and record.id in self.source_images:
+            yield Hold(f"nights repeat a customization of the image {record.id}", "Set nightly of its result to False")
 
 
 def _pin(record: AnyRecord) -> Iterator[Hold]:

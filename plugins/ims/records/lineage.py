@@ -34,6 +34,17 @@ def images_by_lineage(
     return lineages
 
 
+def replay_sources(images: Iterable[Image]) -> set[str | None]:
+    """The ids of the images whose customizations nights repeat: only these tell which parent to follow.
+
+    Only the newest image of each name counts. After it was made again from a newer parent, its old parent is free.
+    """
+    living = [image for image in images if image.deleted is None and image.link_path and image.source_recipe_id is None]
+    living.sort(key=lambda image: (image.created, image.id))
+    newest = {origin.lineage_of_image(image, {}): image for image in living}
+    return {image.source_image_id for image in newest.values() if image.nightly}
+
+
 def recipe_ids_of_lineage(recipe: Recipe) -> Select[str]:
     """A query for the ids of all recipes in the lineage of `recipe`, tombstones included."""
     return select(Recipe.id).where(Recipe.name == recipe.name, Recipe.arch == recipe.arch)

@@ -23,6 +23,7 @@ from ims.cleaning import NAMED_FINDINGS, Finding, remove_all, summary
 from ims.errors import ImsError, MissingError
 from ims.jobs import workspace_id
 from ims.records.holds import Holds
+from ims.records.lineage import replay_sources
 from ims.records.models import AnyRecord, Image, PublicKey, Recipe, RecordType
 from ims.records.retention import Rules, expired_images, expired_tombstones
 from ims.records.selection import Selection
@@ -114,7 +115,8 @@ class Maintenance:
 
     def _records_to_remove(self, sizes: Mapping[str, int], usage: Usage, now: datetime) -> Iterator[Finding]:
         recipes, images, keys = self._all(Recipe), self._all(Image), self._all(PublicKey)
-        holds, rules = Holds(usage.jobs, {image.source_recipe_id for image in images}), _rules()
+        sources = {image.source_recipe_id for image in images}
+        holds, rules = Holds(usage.jobs, sources, replay_sources(images)), _rules()
         for image in expired_images(images, recipes, holds, now, rules):
             yield Finding("images", image.id, 0, partial(self._records.expire, image.id))
         records: Iterable[AnyRecord] = [*recipes, *images, *keys]
