@@ -12,7 +12,7 @@ from airflow.sdk import Context
 from ims.cleaning import Finding
 from ims.errors import ImsError, MissingError
 from ims.runtime.base import ShellAddress, ShellRequest
-from ims.storage.objects import ObjectName
+from ims.storage.objects import ObjectName, StoredObject
 
 RUN_ID = "6f1d2a52-9a1e-4b57-9c3f-0d5a1f6a7b11"
 WORKSPACE_ID = f"{RUN_ID}-create-image"
@@ -156,6 +156,10 @@ class FakeStore:
         if str(name) not in self.objects:
             raise MissingError(f"there is no object {name}")
         return self.objects[str(name)]
+
+    def stat(self, name: ObjectName) -> StoredObject:
+        """The size and the etag of an object. Raises MissingError."""
+        return StoredObject(len(self.read_bytes(name, 0)), "etag-1", {})
 
     def delete_prefix(self, bucket: str, prefix: str) -> int:
         """Delete the objects with a prefix; returns their number."""

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from airflow.providers.standard.triggers.external_task import DagStateTrigger
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from ims.errors import InputError, MissingError, UnavailableError
@@ -16,6 +15,7 @@ from ims.operators import replays
 from ims.operators.replays import ChooseImagesOperator, ReplayImagesOperator, count_image_failures, end_images
 from ims.replays.customization import Customization
 from ims.storage.manifest import ROOTFS, Artifact, Link, write_manifest
+from ims.triggers.jobs import JobEndTrigger
 from tests.operators.fakes import RUN_ID, FakeApi, FakeStore, make_context, xcoms
 from tests.replays.test_customization import HERE, MADE
 
@@ -25,7 +25,8 @@ BUCKET = "s3://boot-images"
 def add_image(api: FakeApi, store: FakeStore, identity: str, parent: str | None = None, **fields: Any) -> None:
     """Add an image with a manifest. If it was made from a parent, a script without a network did that."""
     md5 = hashlib.md5(identity.encode(), usedforsecurity=False).hexdigest()
-    rootfs = Artifact(type=ROOTFS, md5=md5, link=Link(path=f"{BUCKET}/{identity}/rootfs"))
+    rootfs = Artifact(type=ROOTFS, md5=md5, link=Link(path=f"{BUCKET}/{identity}/rootfs", etag="etag-1"))
+    store.objects[rootfs.link.path] = b""
     path = f"{BUCKET}/{identity}/manifest.yaml"
     store.objects[path] = write_manifest([rootfs]).encode()
     record = {"id": identity, "name": identity[:-1], "arch": "x86_64", "nightly": parent is not None}
@@ -100,7 +101,7 @@ def test_chain(api: FakeApi, store: FakeStore) -> None:
     add_image(api, store, "root2")
     context = make_context("nightly_images")
     first = begun(api, context)
-    assert isinstance(first.trigger, DagStateTrigger)
+    assert isinstance(first.trigger, JobEndTrigger)
     assert (first.trigger.dag_id, first.trigger.run_ids) == ("customize_image", ["j1"])
     (job,) = started(api)
     assert (job["artifact_id"], job["image_root_archive_name"], job["script"]) == ("root2", "base", "true")
@@ -112,12 +113,12 @@ def test_chain(api: FakeApi, store: FakeStore) -> None:
     api.answers["jobs"] = {"id": "j2", "dag_run_id": "j2"}
     assert first.kwargs is not None
     with pytest.raises(TaskDeferred) as second:
-        replay().resume(context, ("", {}), **first.kwargs)
+        replay().resume(context, {"running": 0}, **first.kwargs)
     assert started(api)[1]["artifact_id"] == "base2"
     add_image(api, store, "site2", "base2")
     api.answers["jobs/j2"] = {"status": "success", "resultant_image_id": "site2", "reason": None}
     assert second.value.kwargs is not None
-    results = replay().resume(context, ("", {}), **second.value.kwargs)
+    results = replay().resume(context, {"running": 0}, **second.value.kwargs)
     assert [(item["outcome"], item["image_id"]) for item in results] == [("built", "base2"), ("built", "site2")]
 
 
@@ -128,11 +129,37 @@ def test_failed_parent(api: FakeApi, store: FakeStore) -> None:
     first = begun(api, context)
     api.answers["jobs/j1"] = {"status": "error", "resultant_image_id": None, "reason": "run_script: no"}
     assert first.kwargs is not None
-    results = replay().resume(context, ("", {}), **first.kwargs)
+    results = replay().resume(context, {"running": 0}, **first.kwargs)
     assert [(item["outcome"], item["reason"]) for item in results] == [
         ("failed", "run_script: no"),
         ("skipped", "its parent was not built: base failed"),
     ]
+
+
+def test_deleted_job(api: FakeApi, store: FakeStore) -> None:
+    """An image whose job was deleted failed, and what follows it stays as it is."""
+    add_image(api, store, "root2")
+    context = make_context("nightly_images")
+    first = begun(api, context)
+    assert first.kwargs is not None
+    results = replay().resume(context, {"running": 0}, **first.kwargs)
+    assert [(item["outcome"], item["reason"]) for item in results] == [
+        ("failed", "the job j1 was deleted"),
+        ("skipped", "its parent was not built: base failed"),
+    ]
+
+
+@pytest.mark.parametrize("name", ["rootfs", "manifest.yaml"])
+def test_damaged_image(api: FakeApi, store: FakeStore, name: str) -> None:
+    """An image whose objects are gone from S3 is made again, although nothing changed."""
+    del store.objects[f"{BUCKET}/site1/{name}"]
+    context = make_context("nightly_images")
+    begun(api, context)
+    (job,) = started(api)
+    assert (job["artifact_id"], job["image_root_archive_name"]) == ("base1", "site")
+    why = xcoms(context)["return_value"][1]["why"]
+    assert why.startswith("the image is not complete: ")
+    assert f"{BUCKET}/site1/{name}" in why
 
 
 def test_failed_recipe(api: FakeApi) -> None:

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import pytest
 
-from ims.errors import MissingError
+from ims.errors import MissingError, UnavailableError
 from ims.storage.manifest import Artifact, Link, Manifest
 from ims.storage.objects import ObjectName, ObjectStore, StoredObject
 from ims.storage.presence import find_damage
@@ -29,7 +29,9 @@ class Store:
         self.stored = stored
 
     def stat(self, name: ObjectName) -> StoredObject:
-        """What is stored of an object. Raises MissingError."""
+        """What is stored of an object. Raises MissingError, or UnavailableError if nothing is stored."""
+        if not self.stored:
+            raise UnavailableError("S3 does not answer")
         if str(name) not in self.stored:
             raise MissingError(f"{name} does not exist")
         return self.stored[str(name)]
@@ -60,3 +62,9 @@ def test_complete() -> None:
 def test_damage(changed: dict[str, Any], reason: str) -> None:
     """The reason names the object."""
     assert damage(**changed) == reason
+
+
+def test_outage() -> None:
+    """An S3 that does not answer says nothing about the image."""
+    with pytest.raises(UnavailableError):
+        damage(rootfs=None, kernel=None)

@@ -7,12 +7,11 @@ from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from airflow.providers.standard.triggers.external_task import DagStateTrigger
 from airflow.sdk import Context
 
 from ims.client import ImsClient
 from ims.connections import api_client, object_store
-from ims.errors import ImsError, MissingError, PermanentError
+from ims.errors import ImsError, InputError, MissingError, PermanentError
 from ims.jobs import job_id, nightly_run_id
 from ims.lineage import Lineage
 from ims.nights import NightImage, PausedImage, RecipeState
@@ -30,15 +29,15 @@ from ims.replays.order import (
 )
 from ims.settings import settings
 from ims.steps.fetch_image import cache_key, read_rootfs
+from ims.storage.manifest import MAX_BYTES, read_manifest
 from ims.storage.objects import ObjectName, ObjectStore
+from ims.storage.presence import find_damage
+from ims.triggers.jobs import JobEndTrigger
 from ims.workflows import CUSTOMIZE_IMAGE
 
 log = logging.getLogger("airflow.task")
 
-POLL_SECONDS = 5
 FORCED = "the build was forced"
-ENDED: Any = ["success", "failed"]
-"""The states of runs that have ended."""
 
 
 class ChooseImagesOperator(ImsOperator):
@@ -76,8 +75,8 @@ class ReplayImagesOperator(ImsOperator):
         return self._advance(context, self.images)
 
     def resume(self, context: Context, event: Any, images: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """Goes on after the jobs of `event` have ended."""
-        self.log.info("ended: %s", event)
+        """Goes on after a job has ended or was deleted."""
+        self.log.info("a job has ended: %s", event)
         return self._advance(context, images)
 
     def _advance(self, context: Context, images: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -89,7 +88,7 @@ class ReplayImagesOperator(ImsOperator):
         Replays(api_client(), object_store(), night, environment, force=bool(self.force)).advance(results)
         context["ti"].xcom_push("return_value", _dumped(results))
         if running := [str(result.dag_run_id) for result in results if result.outcome == "building"]:
-            trigger = DagStateTrigger(CUSTOMIZE_IMAGE.dag_id, ENDED, run_ids=running, poll_interval=POLL_SECONDS)
+            trigger = JobEndTrigger(CUSTOMIZE_IMAGE.dag_id, running)
             self.defer(trigger=trigger, method_name="resume", kwargs={"images": _dumped(results)})
         return _dumped(results)
 
@@ -131,7 +130,7 @@ class Replays:
             self._decide(result, image, found)
 
     def _decide(self, result: NightImage, image: ImageState, found: Catalog) -> None:
-        """Starts a job unless it would make the same image. One image must not stop the others."""
+        """Starts a job unless S3 still has the image that it would make. One image must not stop the others."""
         newest, parent = found.newest[found.line(image)], found.parent(image)
         assert parent is not None
         result.parent_id = parent.id
@@ -140,7 +139,8 @@ class Replays:
             return
         try:
             kept = self._customization(image)
-            why = kept.difference(self._content(parent), self._environment) or (FORCED if self._force else "")
+            changed = kept.difference(self._content(parent), self._environment)
+            why = changed or self._damage(image) or (FORCED if self._force else "")
             if why:
                 result.why = why
                 self._start(result, image, parent, kept)
@@ -179,8 +179,17 @@ class Replays:
 
     def _content(self, parent: ImageState) -> str:
         """Identifies the content of the rootfs of an image."""
-        manifest = ObjectName.parse((parent.link or {}).get("path", ""), settings().buckets)
-        return cache_key(self._store, read_rootfs(self._store, manifest))
+        return cache_key(self._store, read_rootfs(self._store, _manifest(parent)))
+
+    def _damage(self, image: ImageState) -> str | None:
+        """Why an image is not complete, or None."""
+        name = _manifest(image)
+        try:
+            manifest = read_manifest(self._store.read_bytes(name, MAX_BYTES), name, settings().buckets)
+            damage = find_damage(self._store, manifest)
+        except (InputError, MissingError) as error:
+            damage = error.reason
+        return damage and f"the image is not complete: {damage}"
 
     def _failed_lineages(self) -> Mapping[Lineage, str]:
         """The names of the recipes that this night could not build, by their lineages."""
@@ -220,6 +229,11 @@ def count_image_failures(client: ImsClient, results: Iterable[NightImage]) -> li
 
 def _recipes(client: ImsClient) -> list[RecipeState]:
     return [RecipeState(**recipe) for path in ("deleted/recipes", "recipes") for recipe in client.get(path)]
+
+
+def _manifest(image: ImageState) -> ObjectName:
+    """The address of the manifest of an image. Raises InputError if it has none in the buckets of this service."""
+    return ObjectName.parse((image.link or {}).get("path", ""), settings().buckets)
 
 
 def _object(image: ImageState, name: str) -> ObjectName:

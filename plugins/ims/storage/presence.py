@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 
-from ims.errors import ImsError
+from ims.errors import PermanentError
 from ims.storage.manifest import Artifact, Manifest
 from ims.storage.objects import ObjectName, ObjectStore
 
@@ -16,7 +16,8 @@ CONCURRENT = 4
 def find_damage(store: ObjectStore, manifest: Manifest) -> str | None:
     """Why an image is not complete, or None if S3 has all its objects with their checksums.
 
-    Asks S3 for the checksums that it stores. The content, which can be large, is not read.
+    Asks S3 for the checksums that it stores. The content, which can be large, is not read. Raises UnavailableError if
+    S3 does not answer.
     """
     with ThreadPoolExecutor(CONCURRENT) as pool:
         found: Sequence[str | None] = list(pool.map(partial(_damage, store), manifest.artifacts))
@@ -27,7 +28,7 @@ def _damage(store: ObjectStore, artifact: Artifact) -> str | None:
     name = ObjectName.parse(artifact.link.path)
     try:
         stored = store.stat(name)
-    except ImsError as error:
+    except PermanentError as error:
         return f"{name} cannot be read: {error.reason}"
     if artifact.link.etag and stored.etag != artifact.link.etag.strip('"'):
         return f"{name} was replaced: its ETag is {stored.etag}, not {artifact.link.etag}"
