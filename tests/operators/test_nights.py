@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -171,6 +172,16 @@ def test_forced_job_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
             make_context("nightly_images", existing_runs=["other"])
         )
     assert (started.value.dag_run_id, (started.value.conf or {}).get("force")) == (OWN, True)
+
+
+def test_publication_starts_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The job of a user may have read the repositories before the publication."""
+    context: Any = make_context("nightly_images", existing_runs=["other"])
+    event = SimpleNamespace(extra={"payload": {"repositories": ["http://nexus/b"]}})
+    context["triggering_asset_events"] = {"repositories": [event]}
+    with pytest.raises(DagRunTriggerException) as started:
+        build(monkeypatch, context, job("other"))
+    assert started.value.dag_run_id == OWN
 
 
 FOUND = {"a job of a user": ([job("other")], "other"), "the job of an earlier try": ([], OWN)}

@@ -160,24 +160,28 @@ def test_newest_image(
 
 PUBLISHED = {"payload": {"repositories": ["http://nexus/b"]}}
 EVENTS = {
-    "the schedule": ([], ["used", "other", "no-image"]),
-    "a publication": ([PUBLISHED], ["used", "no-image"]),
-    "two publications": ([PUBLISHED, {"payload": {"repositories": ["http://nexus/c"]}}], ["used", "other", "no-image"]),
-    "a publication that nobody uses": ([{"payload": {"repositories": ["http://nexus/x"]}}], ["no-image"]),
-    "an event that a user made": ([{}, {"payload": "x"}, {"payload": {"repositories": 1}}], ["no-image"]),
+    "the schedule": ([], ["used", "other", "unknown", "no-image"]),
+    "a publication": ([PUBLISHED], ["used", "unknown", "no-image"]),
+    "two publications": (
+        [PUBLISHED, {"payload": {"repositories": ["http://nexus/c"]}}],
+        ["used", "other", "unknown", "no-image"],
+    ),
+    "a publication that nobody uses": ([{"payload": {"repositories": ["http://nexus/x"]}}], ["unknown", "no-image"]),
+    "an event that a user made": ([{}, {"payload": "x"}, {"payload": {"repositories": 1}}], ["unknown", "no-image"]),
 }
 
 
 @pytest.mark.parametrize(("events", "expected"), EVENTS.values(), ids=EVENTS)
 def test_publications(monkeypatch: pytest.MonkeyPatch, events: list[Any], expected: list[str]) -> None:
-    """They choose the due recipes that use the repositories, and those without an image."""
+    """They choose the due recipes that use the repositories, that have unknown ones, and those without an image."""
     repositories = [
         {"index_url": "http://nexus/b", "recipes": ["used", "not-due"]},
         {"index_url": "http://nexus/c", "recipes": ["other"]},
+        {"index_url": None, "recipes": ["unknown"]},
     ]
     image = {"id": "i1", "link": None}
-    records = [recipe("used"), recipe("other"), recipe("no-image"), recipe("not-due", nightly=False)]
-    images = {"recipes/used/image": image, "recipes/other/image": image}
+    records = [*map(recipe, ("used", "other", "unknown", "no-image")), recipe("not-due", nightly=False)]
+    images = {f"recipes/{name}/image": image for name in ("used", "other", "unknown")}
     answers: dict[str, Any] = {"nights/repositories": repositories, **images}
     assert names(choose(monkeypatch, *records, events=events, **answers)) == expected
 

@@ -297,3 +297,19 @@ def test_failed_migration_is_rolled_back(url: str) -> None:
         Database(url)
     assert inspect(engine).get_table_names() == ["images"]
     engine.dispose()
+
+
+def test_newest_images(records: Records) -> None:
+    """All pushes of a recipe share the newest image that is not deleted. Other architectures are other lineages."""
+    older, newer = records.add(recipe("site")), records.add(recipe("site"))
+    arm, unbuilt = records.add(recipe("site", arch="aarch64")), records.add(recipe("unbuilt"))
+    now = datetime.now(UTC)
+    ids = {}
+    for number, source in enumerate((older.id, newer.id, older.id, arm.id, newer.id, None)):
+        image = Image(name="image", source_recipe_id=source, created=now + timedelta(seconds=number))
+        ids[number] = records.add(image).id
+    records.delete(Image, ids[4])
+    recipes = [older, newer, arm, unbuilt]
+    expected = {older.id: ids[2], newer.id: ids[2], arm.id: ids[3]}
+    assert {key: image.id for key, image in records.newest_images(recipes).items()} == expected
+    assert {item.id: records.newest_image(item).id for item in recipes[:3]} == expected

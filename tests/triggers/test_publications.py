@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -110,6 +111,54 @@ def test_hostile_repository(folder: Path, server: RepositoryServer, monkeypatch:
         assert look(PublicationsTrigger(NO_CA), forbidden, *others, watched(url, "zeroth")) == [url]
 
 
+def test_repository_that_is_dead_for_days(folder: Path, server: RepositoryServer) -> None:
+    """The pauses stop growing; the other repositories are still watched."""
+    trigger, url, dead = PublicationsTrigger(NO_CA), f"{server.url}/one/{INDEX}", f"{server.url}/two/{INDEX}"
+    both = watched(url, "first"), watched(dead, "first")
+    server.fail(503, under="/two")
+    assert look(trigger, *both) == []
+    trigger._seen[dead].failures, trigger._seen[dead].not_before = 5000, 0
+    publish(folder / "one", "second")
+    assert look(trigger, *both) == [url]
+    assert trigger._seen[dead].not_before <= time.monotonic() + publications.LONGEST_PAUSE
+
+
+def test_defect_of_one_repository(folder: Path, server: RepositoryServer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An error that nobody expected stops no other repository."""
+    read = publications._read
+
+    async def broken(client: Any, seen: Any, address: str) -> None:
+        if "/two/" in address:
+            raise RecursionError
+        await read(client, seen, address)
+
+    monkeypatch.setattr(publications, "_read", broken)
+    url = f"{server.url}/one/{INDEX}"
+    others = watched(f"{server.url}/two/{INDEX}", "zeroth")
+    assert look(PublicationsTrigger(NO_CA), others, watched(url, "zeroth")) == [url]
+
+
+def test_repository_with_a_login(folder: Path, server: RepositoryServer) -> None:
+    """Nobody can see whether it changed: it starts no night, and every event names it."""
+    trigger, url, private = PublicationsTrigger(NO_CA), f"{server.url}/one/{INDEX}", f"{server.url}/two/{INDEX}"
+    both = watched(url, "first"), watched(private, "first")
+    server.fail(401, under="/two")
+    assert look(trigger, *both) == []
+    publish(folder / "one", "second")
+    assert look(trigger, *both) == [url, private]
+
+
+def test_older_job_ends_after_the_night(folder: Path, server: RepositoryServer) -> None:
+    """The newest image is then built from an older index, which is reported again."""
+    trigger, url = PublicationsTrigger(NO_CA), f"{server.url}/one/{INDEX}"
+    publish(folder / "one", "second")
+    looks = []
+    for built_from in ("first", "first", "second", "first", "first"):
+        looks.append(look(trigger, watched(url, built_from)))
+        trigger._seen[url].not_before = 0
+    assert looks == [[url], [], [], [url], []]
+
+
 def test_debian_without_a_signed_index(folder: Path, server: RepositoryServer) -> None:
     """As apt does, it falls back to `Release`."""
     (folder / "one" / "Release").write_text("second")
@@ -118,9 +167,13 @@ def test_debian_without_a_signed_index(folder: Path, server: RepositoryServer) -
 
 
 def test_trigger_goes_on(monkeypatch: pytest.MonkeyPatch, server: RepositoryServer) -> None:
-    """If the API does not answer, it asks again later. Another triggerer can create it again."""
+    """If the API does not answer, it asks again later. Another triggerer can create it again.
+
+    The item of the recipes whose repositories are unknown has no address.
+    """
     url = f"{server.url}/one/{INDEX}"
-    answers = iter([UnavailableError("the API does not answer"), [], [watched(url, "zeroth")]])
+    unknown = {"index_url": None, "digests": [], "recipes": ["r1"]}
+    answers = iter([UnavailableError("the API does not answer"), [], [unknown, watched(url, "zeroth")]])
 
     class Api:
         def get(self, _path: str) -> Any:

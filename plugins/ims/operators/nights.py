@@ -19,6 +19,7 @@ from ims.jobs import job_id, nightly_run_id
 from ims.nights import ENDED, Build, NightImage, NightRecipe, NightSummary, RecipeState, paused_recipes
 from ims.operators.base import ImsOperator
 from ims.operators.errors import task_errors, time_limit
+from ims.operators.plan import published_repositories
 from ims.operators.replays import count_image_failures, end_images
 from ims.params import boot_files
 from ims.workflows import CREATE_IMAGE
@@ -89,6 +90,8 @@ def _current_images(plans: Iterable[Mapping[str, Any]]) -> dict[str, str]:
 class BuildRecipeOperator(TriggerDagRunOperator):
     """Starts a job for a recipe and waits until it ends, without a worker. Shares a job that already builds the recipe.
 
+    If publications started the night, it shares none: a job that runs may have read the repositories before.
+
     The run id follows from the night and the recipe: after a worker was lost, the next try finds the job of the last.
     """
 
@@ -112,7 +115,8 @@ class BuildRecipeOperator(TriggerDagRunOperator):
         task_instance: Any = context["ti"]
         build = Build(**self.build)
         with task_errors(context), time_limit(self, context):
-            shared = None if build.force else _running_build(api_client(), build)
+            shares = not build.force and published_repositories(context) is None
+            shared = _running_build(api_client(), build) if shares else None
             self.trigger_run_id = shared or own
         if task_instance.get_dr_count(dag_id=CREATE_IMAGE.dag_id, run_ids=[self.trigger_run_id]):
             self.log.info("job %s already builds the recipe", job_id(self.trigger_run_id))

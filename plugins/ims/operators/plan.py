@@ -27,7 +27,8 @@ class ChooseRecipesOperator(ImsOperator):
     """Looks up the recipes to plan, and opens a workspace for the plan.
 
     `recipes` are ids. Without ids, the task chooses the newest recipe of each lineage among those that are due. If
-    publications started the run, it leaves out the recipes that have an image and do not use these repositories.
+    publications started the run, it leaves out the recipes that have an image and whose repositories are known to be
+    the same.
     Results: `workspace` and `recipes`, each a RecipeToPlan.
     """
 
@@ -45,8 +46,8 @@ class ChooseRecipesOperator(ImsOperator):
         client = api_client()
         chosen = self._recipes_by_id(client) if self.recipes else _due_recipes(client)
         recipes = [_to_plan(client, recipe) for recipe in chosen if recipe["link"] is not None]
-        if (published := _published(context)) is not None and not self.recipes:
-            self.log.info("published: %s", ", ".join(sorted(published)))
+        if (published := published_repositories(context)) is not None and not self.recipes:
+            self.log.info("published or not observed: %s", ", ".join(sorted(published)))
             users = _users_of(client, published)
             recipes = [recipe for recipe in recipes if recipe.image_id is None or recipe.recipe_id in users]
         workspace = runtime().open_workspace(workspace_of(context), WORKSPACE_GIB)
@@ -76,7 +77,7 @@ def _due_recipes(client: ImsClient) -> list[dict[str, Any]]:
     return [records[recipe.id] for recipe in due[:MAX_RECIPES]]
 
 
-def _published(context: Context) -> set[str] | None:
+def published_repositories(context: Context) -> set[str] | None:
     """The repositories whose publications started the run; None if something else did."""
     events = [event for found in (context.get("triggering_asset_events") or {}).values() for event in found]
     payloads = (event.extra.get("payload") for event in events)  # users of Airflow can make events, too
@@ -86,9 +87,10 @@ def _published(context: Context) -> set[str] | None:
 
 
 def _users_of(client: ImsClient, published: set[str]) -> set[str]:
-    """The ids of the due recipes whose newest images were built from these repositories."""
+    """The ids of the due recipes with one of these repositories, or with repositories that nobody observes."""
+    changed = {None, *published}
     repositories = client.get("nights/repositories")
-    return {recipe for item in repositories if item["index_url"] in published for recipe in item["recipes"]}
+    return {recipe for item in repositories if item["index_url"] in changed for recipe in item["recipes"]}
 
 
 def _to_plan(client: ImsClient, recipe: dict[str, Any]) -> RecipeToPlan:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
 
-from sqlalchemy import Select, select
+from sqlalchemy import Select, func, select
 
 from ims import lineage as origin
 from ims.lineage import Lineage
@@ -48,3 +48,15 @@ def replay_sources(images: Iterable[Image]) -> set[str | None]:
 def recipe_ids_of_lineage(recipe: Recipe) -> Select[str]:
     """A query for the ids of all recipes in the lineage of `recipe`, tombstones included."""
     return select(Recipe.id).where(Recipe.name == recipe.name, Recipe.arch == recipe.arch)
+
+
+def newest_of_lineages() -> Select[Image, str, str]:
+    """A query for the newest image of each lineage of recipes, with the name and the architecture of the recipes."""
+    order = (Image.created.desc(), Image.id.desc())
+    rank = func.row_number().over(partition_by=(Recipe.name, Recipe.arch), order_by=order)
+    built = select(Image.id, Recipe.name, Recipe.arch, rank.label("rank")).join(
+        Recipe, Image.source_recipe_id == Recipe.id
+    )
+    ranked = built.where(Image.deleted.is_(None)).subquery()
+    newest = select(Image, ranked.c.name, ranked.c.arch).join(ranked, Image.id == ranked.c.id)
+    return newest.where(ranked.c.rank == 1)

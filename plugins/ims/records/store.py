@@ -11,10 +11,11 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from ims.errors import InputError, MissingError
+from ims.lineage import lineage_of
 from ims.records.audit import log_statement
 from ims.records.database import Database, lock_links
 from ims.records.holds import UNUSED
-from ims.records.lineage import recipe_ids_of_lineage
+from ims.records.lineage import newest_of_lineages, recipe_ids_of_lineage
 from ims.records.models import AnyRecord, Image, ImageObject, ImagePackage, PublicKey, Recipe, RecordType
 from ims.records.objects import exclusive_paths
 from ims.records.selection import Selection
@@ -77,6 +78,12 @@ class Records:
         if image is None:
             raise MissingError(f"there is no image of the recipe {recipe.name} ({recipe.id})")
         return image
+
+    def newest_images(self, recipes: Iterable[Recipe]) -> dict[str, Image]:
+        """The newest images in the lineages of recipes, by the ids of the recipes that have one."""
+        with self._database.reading() as session:
+            newest = {(name, arch): image for image, name, arch in session.execute(newest_of_lineages())}
+        return {recipe.id: newest[key] for recipe in recipes if (key := lineage_of(recipe)) in newest}
 
     def is_line_nightly(self, image: Image) -> bool:
         """Whether the newest image of the line that a customized image will continue is marked for nights."""

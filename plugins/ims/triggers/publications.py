@@ -31,15 +31,21 @@ REPORT_PAUSE = 60
 """The least seconds between two reports of a repository, so that one that always changes does not start all nights."""
 CONCURRENT = 16
 MAX_BYTES = 16 * 1024 * 1024
+_MAX_DOUBLINGS = 20
+_LOGIN_NEEDED = {401, 403}
 
 
 @dataclass
 class Seen:
-    """What is known of a repository: how to ask whether its index changed, and the last index that was reported."""
+    """What is known of a repository: how to ask whether its index changed, and the last index that was reported.
+
+    `needs_login` is whether it refused to answer; the trigger has no logins.
+    """
 
     headers: Mapping[str, str] = field(default_factory=dict)
     digest: str | None = None
     reported: str | None = None
+    needs_login: bool = False
     failures: int = 0
     not_before: float = 0
 
@@ -47,8 +53,9 @@ class Seen:
 class PublicationsTrigger(BaseEventTrigger):
     """Fires whenever the index of a repository is another than the one that a newest image was built from.
 
-    The payload of an event is {repositories}, the addresses of their indexes. Each index is reported once; after a
-    restart of the triggerer, once more, unless an image was built from it meanwhile.
+    The payload of an event is {repositories}, the addresses of their indexes, and of those that need a login: they may
+    have changed as well. Each index is reported once; after a restart of the triggerer, once more, unless an image was
+    built from it meanwhile.
     """
 
     def __init__(self, ca_certificate: str, interval: float = POLL_SECONDS) -> None:
@@ -76,10 +83,11 @@ class PublicationsTrigger(BaseEventTrigger):
             await asyncio.sleep(self.interval)
 
     def _watched(self) -> list[dict[str, Any]]:
-        """The answer of `GET /nights/repositories`. Raises ImsError."""
+        """The repositories in the answer of `GET /nights/repositories`. Raises ImsError."""
         try:
             self._client = self._client or api_client()  # a login costs more than the request
-            return list(self._client.get("nights/repositories"))
+            found = self._client.get("nights/repositories")
+            return [item for item in found if item["index_url"] is not None]
         except ImsError:
             self._client = None
             raise
@@ -93,26 +101,34 @@ class PublicationsTrigger(BaseEventTrigger):
         slots = asyncio.Semaphore(CONCURRENT)
         async with checked_client(tls_context(Path(self.ca_certificate)), ANSWER_SECONDS) as client:
             await asyncio.gather(*(self._look(client, slots, item["index_url"]) for item in due))
-        return [item["index_url"] for item in due if self._must_report(item["index_url"], item["digests"])]
+        changed = [item["index_url"] for item in due if self._must_report(item["index_url"], item["digests"])]
+        refused = [address for address, seen in self._seen.items() if seen.needs_login and address not in changed]
+        return changed and [*changed, *refused]
 
     def _must_report(self, address: str, digests: Iterable[str]) -> bool:
         seen = self._seen[address]
-        is_new = seen.digest not in (None, seen.reported) and set(digests) != {seen.digest}
+        if set(digests) == {seen.digest}:
+            seen.reported = None  # an older job that ends later makes a newest image from an older index
+            return False
+        is_new = seen.digest not in (None, seen.reported)
         if is_new:
             seen.reported = seen.digest
             seen.not_before = time.monotonic() + REPORT_PAUSE
         return is_new
 
     async def _look(self, client: httpx.AsyncClient, slots: asyncio.Semaphore, address: str) -> None:
-        """Asks for an index, unless it is still the last one. A server that does not answer is asked less often."""
+        """Asks for an index, unless it is still the last one. A server that does not answer is asked less often.
+
+        Whatever fails here concerns this repository alone: the others are watched.
+        """
         seen = self._seen[address]
         try:
             async with slots, asyncio.timeout(ANSWER_SECONDS):
                 await _read(client, seen, address)
-        except (TimeoutError, ImsError, httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+        except Exception as error:
             if not seen.failures:
                 self.log.info("%s is not watched for now: %s", address, str(error) or type(error).__name__)
-            seen.failures += 1
+            seen.failures = min(seen.failures + 1, _MAX_DOUBLINGS)
             seen.not_before = time.monotonic() + min(self.interval * 2**seen.failures, LONGEST_PAUSE)
         else:
             seen.failures = 0
@@ -121,6 +137,7 @@ class PublicationsTrigger(BaseEventTrigger):
 async def _read(client: httpx.AsyncClient, seen: Seen, address: str) -> None:
     """Sets the digest of an index, and how to ask for it again. Raises ValueError: there is none."""
     async with open_index(client, Repository(address, address), seen.headers) as answer:
+        seen.needs_login = answer.status_code in _LOGIN_NEEDED
         if answer.status_code == httpx.codes.NOT_MODIFIED:
             return
         if answer.status_code != httpx.codes.OK:
