@@ -119,7 +119,7 @@ class NightImage(BaseModel):
 
 
 class PausedImage(BaseModel):
-    """A customized image that failed too many nights in a row. Nights repeat it again after its `nightly` is set."""
+    """A customized image that failed too many nights in a row. Setting its `nightly` resumes it."""
 
     image_id: str
     name: str

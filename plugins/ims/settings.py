@@ -206,7 +206,7 @@ class Settings(BaseModel):
         10, gt=0, description="Interval between two requests to a repository that is not ready, in seconds."
     )
     nightly_pause_after: int = Field(
-        3, ge=1, description="Number of consecutive failed nights after which a recipe is paused."
+        3, ge=1, description="Number of consecutive failed nights after which a recipe or image is paused."
     )
     build_env_size: int = Field(
         4, ge=1, description="Free disk space that a job requires, in GiB, unless the job sets `build_env_size`."
@@ -254,7 +254,8 @@ class Settings(BaseModel):
     )
     retention_all_images: bool = Field(
         False,
-        description="Whether retention also covers customized and manually registered images, grouped by name.",
+        description="Whether retention also covers customized and manually registered images, grouped by name. It "
+        "always covers customized images that are marked `nightly`.",
     )
     retention_tombstone_days: int = Field(
         7, ge=0, le=36500, description="Days until a tombstone is purged; 0 keeps tombstones forever."
@@ -283,11 +284,14 @@ class Settings(BaseModel):
     )
     build_on: Literal["schedule", "publication", "both"] = Field(
         "schedule",
-        description="What starts `nightly_images`: `IMS_NIGHTLY_SCHEDULE`, the publication of packages to a repository "
-        "of a nightly recipe, or both.",
+        description="What starts `nightly_images`: `schedule` (`IMS_NIGHTLY_SCHEDULE`), `publication` (of packages to "
+        "a repository of a nightly recipe), or `both`.",
     )
     nightly_parallelism: int = Field(
-        2, ge=1, le=1000, description="Maximum number of builds that a night runs at the same time."
+        2,
+        ge=1,
+        le=1000,
+        description="Maximum number of builds, and then of customizations, that a night runs at the same time.",
     )
     nightly_timezone: str = Field("UTC", description="Time zone of both schedules, for example `Europe/Berlin`.")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field("INFO", description="Lowest level that is logged.")

@@ -17,7 +17,7 @@ from tests.flows.conftest import RECIPES
 from tests.flows.rpm_repository import PrivateCA, RepositoryServer, basic_packages, build_repository
 
 VARIABLE = ("--var", "REPOSITORY=http://repository.example")
-NOTE = "the packages were not checked, the job will do it: "
+NOTE = "the packages were not checked here, but the job will check them: "
 
 
 @pytest.fixture

@@ -236,7 +236,10 @@ def test_failures_are_counted(api: FakeApi, configure: Callable[..., None]) -> N
         NightImage(source_id="site1", name="site", outcome="building"),
     ]
     end_images(results)
-    assert (results[1].outcome, results[1].reason) == ("failed", "the night ended before: see the log of replay_images")
+    assert (results[1].outcome, results[1].reason) == (
+        "failed",
+        "the night ended before it was decided about: see the log of replay_images",
+    )
     assert [item.image_id for item in count_image_failures(api, results)] == ["base1"]  # type: ignore[arg-type]
     assert api.changes == [("PATCH", "images/base1", {"nightly_failures": 2})]
     api.failures["images/base1"] = MissingError("it was deleted")

@@ -78,7 +78,7 @@ def audit(
         str | None, typer.Option(help="Only changes of a recipe, image, public key, shell, job or night.")
     ] = None,
     record_id: Annotated[str | None, typer.Option("--id", help="Only changes of the record with this id.")] = None,
-    name: Annotated[str | None, typer.Option(help="Only changes of records that had this name.")] = None,
+    name: Annotated[str | None, typer.Option(help="Only changes of records that had this name at that time.")] = None,
     who: Annotated[str | None, typer.Option(help="Only changes by this user.")] = None,
     action: Annotated[str | None, typer.Option(help="Only create, change, delete, undelete, purge or cancel.")] = None,
     since: Annotated[str | None, typer.Option(help="Only changes since this time, such as 2026-01-31T08:00.")] = None,
@@ -86,7 +86,7 @@ def audit(
     limit: Annotated[int, typer.Option(min=1, max=1000, help="Number of changes.")] = 100,
     _format: FormatOption = None,
 ) -> None:
-    """Show who changed what, newest first. With -o json, also what it was before and after."""
+    """Show who changed what, newest first. With `--format json`, also the fields before and after."""
     selected = given(
         kind=kind, record_id=record_id, name=name, who=who, action=action, since=since, until=until, limit=limit
     )
@@ -138,7 +138,7 @@ def backup(
     missing = [item.address for item in saved.objects if item.size is None]
     for address in missing:
         say(f"{address} is missing in S3")
-    say(f"{target} has what belongs to {len(saved.objects)} objects in S3. It contains secrets: keep it safe")
+    say(f"wrote {target}, which lists {len(saved.objects)} objects in S3. It contains secrets: keep it safe")
     if missing:
         raise typer.Exit(1)
 
@@ -167,7 +167,7 @@ def restore(
         return
     restored = restoring.restore(settings(), source, say)
     say(f"restored the backup of {restored.created:%Y-%m-%d %H:%M} UTC, version {restored.version}")
-    say(f"Next: put the objects back into S3, make up, ims restore --check {source}")
+    say(f"Next: put the objects back into S3, run make up, then ims restore --check {source}")
 
 
 def main() -> int:

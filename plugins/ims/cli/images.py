@@ -195,8 +195,8 @@ def capture(
 ) -> None:
     """Turn a customization into a script: the packages, files, users and services that a job changed in an image.
 
-    Print what the script does not repeat. The folder contains `customize.sh`, the same files as an overlay folder
-    `root/` for a recipe, and `site.yml`, a playbook that runs the script.
+    Print what the script does not repeat. The folder contains the script `customize.sh`; `site.yml`, a playbook that
+    runs it; `NOT-CAPTURED.txt`, what was printed; and `root/`, the files of the script as an overlay of a recipe.
     """
     from ims.cli import s3
     from ims.cli.pulling import capture as capture_image

@@ -23,7 +23,8 @@ app = group("nights", "Manage nightly builds.")
 
 NightId = Annotated[str, typer.Argument(metavar="ID", help="Id of the night.", show_default=False)]
 Follow = Annotated[
-    bool, typer.Option("--follow", help="Wait until the night has ended. The exit code is 1 if a recipe failed.")
+    bool,
+    typer.Option("--follow", help="Wait until the night has ended. The exit code is 1 if a recipe or image failed."),
 ]
 
 
@@ -38,7 +39,7 @@ def list_nights(
 
 @app.command()
 def describe(identity: NightId, _format: FormatOption = None) -> None:
-    """Show the result of each recipe in a night."""
+    """Show the result of each recipe and customized image in a night."""
     _show(connect().get(f"nights/{identity}"))
 
 
@@ -51,7 +52,13 @@ def create(
             autocompletion=complete_records(RECIPES.path),
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Also build recipes whose image would be identical.")] = False,
+    force: Annotated[
+        bool,
+        typer.Option(
+            "--force",
+            help="Make all images again, even if they would be identical, and install all packages again.",
+        ),
+    ] = False,
     follow: Follow = False,
     _format: FormatOption = None,
 ) -> None:

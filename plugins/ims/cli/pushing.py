@@ -99,7 +99,7 @@ def _missing_packages(found: Findings, variables: Mapping[str, str]) -> tuple[li
     except MissingPackagesError as error:
         return [error.reason], []
     except UnknownPackagesError as error:
-        return [], [f"the packages were not checked, the job will do it: {error.reason}"]
+        return [], [f"the packages were not checked here, but the job will check them: {error.reason}"]
     return [], []
 
 

@@ -112,7 +112,7 @@ def update(
 def plan(identity: Identity, _format: FormatOption = None) -> None:
     """Show whether a recipe must be built and why, without building it. The verdict is skip, repack or build.
 
-    Lists all inputs of the build: what was observed, or why that is impossible, and whether it changed.
+    List all inputs of the build: the digest or value, or why it cannot be observed, and whether it changed.
     """
     client = connect()
     found = client.call("POST", f"{RECIPES.path}/{RECIPES.identify(client, identity)}/plan")

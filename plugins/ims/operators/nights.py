@@ -156,8 +156,8 @@ def _is_same(job: Mapping[str, Any], build: Build) -> bool:
 class SummarizeOperator(ImsOperator):
     """Records how many nights in a row each recipe failed, and keeps the summary of the night as its result.
 
-    The same for customized images. The task fails, and with it the night, if a recipe or an image failed, or the night
-    did not get as far as to choose `builds` and `images`.
+    It does the same for customized images. The task fails, and with it the night, if a recipe or an image failed, or if
+    the night ended before it chose `builds` and `images`.
     """
 
     template_fields = (*ImsOperator.template_fields, "builds", "images")

@@ -41,7 +41,7 @@ FORCED = "the build was forced"
 
 
 class ChooseImagesOperator(ImsOperator):
-    """Chooses the customized images that may be made again. With `recipes`, only those that were made from them."""
+    """Chooses the customized images that may be made again. With `recipes`, only those that were made from these."""
 
     template_fields = (*ImsOperator.template_fields, "recipes")
 
@@ -50,12 +50,12 @@ class ChooseImagesOperator(ImsOperator):
         self.recipes = recipes
 
     def perform(self, _context: Context) -> list[dict[str, Any]]:
-        """Returns an `ims.replays.NightImage` for each, parents first."""
+        """Returns an `ims.nights.NightImage` for each, parents first."""
         return _dumped(due_images(catalog(api_client()), self.recipes))
 
 
 class ReplayImagesOperator(ImsOperator):
-    """Repeats the customizations of images whose parent, script or environment changed, parents first.
+    """Repeats the customizations of images whose parent or environment changed, parents first.
 
     `images` is the result of ChooseImagesOperator, `environment` that of the step `describe_builder`. The triggerer
     waits for the jobs, then the task looks for the next images. It keeps its progress as its result, which
@@ -71,7 +71,7 @@ class ReplayImagesOperator(ImsOperator):
         self.force = force
 
     def perform(self, context: Context) -> list[dict[str, Any]]:
-        """Returns an `ims.replays.NightImage` for each image."""
+        """Returns an `ims.nights.NightImage` for each image."""
         return self._advance(context, self.images)
 
     def resume(self, context: Context, event: Any, images: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -162,7 +162,7 @@ class Replays:
         result.outcome, result.job_id, result.dag_run_id = "building", job["id"], job["dag_run_id"]
 
     def _update(self, result: NightImage) -> None:
-        """Takes over how a job ended, if it has. The record of a deleted job is gone with its image."""
+        """Notes how a job ended, if it has. If the job was deleted, its result is not known."""
         try:
             job = self._client.get(f"jobs/{result.job_id}")
         except MissingError:
@@ -209,7 +209,10 @@ def end_images(results: Iterable[NightImage]) -> None:
     """Note that the night has ended: images that it has not decided about failed."""
     for result in results:
         if result.outcome in UNFINISHED:
-            result.outcome, result.reason = "failed", "the night ended before: see the log of replay_images"
+            result.outcome, result.reason = (
+                "failed",
+                "the night ended before it was decided about: see the log of replay_images",
+            )
 
 
 def count_image_failures(client: ImsClient, results: Iterable[NightImage]) -> list[PausedImage]:

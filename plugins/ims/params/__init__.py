@@ -290,4 +290,9 @@ class NightParams(BaseModel):
         "Names or ids of the recipes to build, marked or not. Empty: all that are marked and not paused.",
         max_length=1000,
     )
-    force: bool = _field("Night", "Force", False, "Build recipes even if their images would be identical.")
+    force: bool = _field(
+        "Night",
+        "Force",
+        False,
+        "Make all images again, even if they would be identical, and install all packages again.",
+    )

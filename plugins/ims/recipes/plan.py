@@ -108,9 +108,9 @@ def _words(names: Sequence[str]) -> str:
 
 
 class PlannedInput(BaseModel):
-    """An input. `observed` is its digest or value now, `before` that of the newest image; None: it has none.
+    """An input of a build. `observed` is its digest or value now, `before` that of the newest image, if there is one.
 
-    If it cannot be observed, `opaque` says why, and it is unknown whether it changed.
+    If it cannot be observed, `opaque` says why, and `changed` is null: it is unknown whether it changed.
     """
 
     name: str

@@ -61,7 +61,7 @@ class Catalog:
         found: ImageState | None = image
         while found is not None and (line := self.parent_line(found)) is not None:
             if line == lines[0]:
-                raise InputError(f"it would be made from itself: {_names(lines)}", "Give each step a name of its own")
+                raise InputError(f"it would be made from itself: {_names(lines)}", "Give each image a name of its own")
             if line in lines:
                 break  # the images of that circle are skipped
             if len(lines) > MAX_DEPTH:

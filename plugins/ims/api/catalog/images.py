@@ -133,9 +133,9 @@ class ImageOut(RecordOut):
     kernels: list[str] | None
     package_count: int | None
     customization_digest: str | None = Field(
-        description="SHA-256 of customization.json, if a script or a playbook made the image"
+        description="SHA-256 of customization.json, if a script or a playbook made the image."
     )
-    nightly: bool = Field(description="whether nights repeat the customization")
+    nightly: bool = Field(description="Whether nights repeat the customization.")
     nightly_failures: int
 
 

@@ -55,7 +55,7 @@ class NightOut(NightSummary):
     unchanged: int
     failed: int
     result: str | None = Field(
-        description="The result in one line. A night that had nothing to do says why. null: the recipes are not known."
+        description="The result in one line. A night that had nothing to do says why. null: not known yet."
     )
     reason: str | None
     log_url: str

@@ -39,7 +39,7 @@ class PlanOut(BaseModel):
     packages: list[str]
     image_id: str | None
     inputs: list[PlannedInput] = Field(
-        default_factory=list, description="All inputs of a build. Empty if there is no image to compare with"
+        default_factory=list, description="All inputs of a build. Empty if there is no image to compare with."
     )
 
 
