@@ -9,7 +9,7 @@ WORKERS := --dist loadscope --no-loadscope-reorder
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo up down env check test test-ceph test-kubernetes node test-node containers bench docs
+.PHONY: help setup setup-test demo up down env check test fuzz test-ceph test-kubernetes node test-node containers bench docs
 
 help: ## show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -38,6 +38,11 @@ check: ## check style and types and run the unit tests: needs no root, no servic
 
 test: setup-test ## run all tests
 	@$(PYTHON) -m pytest $(WORKERS) -n 3
+
+fuzz: SEED := $(or $(SEED),$(shell shuf -i 1-999999999 -n 1))
+fuzz: setup-test ## run the tests with random input for hours; SEED=N repeats a search
+	@echo "SEED=$(SEED)"
+	@$(PYTHON) -m pytest $(WORKERS) -n 2 --timeout 0 -p tests.fuzzing --hypothesis-profile=fuzz --hypothesis-seed=$(SEED) -m hypothesis
 
 test-ceph: ## run the tests of S3 and the flows against a real Ceph RADOS Gateway over TLS
 	@scripts/setup --test --ceph
