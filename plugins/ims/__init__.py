@@ -1,3 +1,3 @@
 """Image management: recipes become images that nodes boot."""
 
-__version__ = "0.3.0"
+__version__ = "0.4.0"

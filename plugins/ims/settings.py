@@ -120,7 +120,7 @@ class Settings(BaseModel):
     )
     kubernetes_namespace: str = Field("ims", description="Namespace for the pods and volumes of jobs.")
     kubernetes_image: str = Field(
-        "localhost/ims-builder:0.3.0", description="Container image of the steps, built by `make containers`."
+        "localhost/ims-builder:0.4.0", description="Container image of the steps, built by `make containers`."
     )
     kubernetes_storage_class: str | None = Field(
         None, description="Storage class of the volumes of jobs. If empty, the default of the cluster."

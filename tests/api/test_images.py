@@ -107,7 +107,7 @@ BAD_MANIFESTS: dict[str, tuple[bytes, int]] = {
     "neither JSON nor YAML": (b"{{{ [", 422),
     "a list": (b"[]", 422),
     "version 2.0": (json.dumps(manifest(artifact(), version="2.0")).encode(), 422),
-    "version another number": (json.dumps(manifest(artifact(), version=1)).encode(), 422),
+    "version another number": (json.dumps(manifest(artifact(), version=2)).encode(), 422),
     "no version": (json.dumps(without(GOOD, "version")).encode(), 422),
     "no artifacts": (json.dumps(without(GOOD, "artifacts")).encode(), 422),
     "artifacts null": (json.dumps({**GOOD, "artifacts": None}).encode(), 422),

@@ -167,7 +167,7 @@ def test_nights(service: Service, slow_server: RepositoryServer, http_server: Re
         night = service.client.create("nights", force=False)
         wait_for(lambda: service.client.get(f"nights/{night['id']}")["recipes"])
         service.client.delete(f"images/{images.pop(GONE)}")
-        wait_for(lambda: is_shared(service, night, shared), pause=1)
+        wait_for(lambda: is_shared(service, night, shared), 300, pause=1)
         for program in ("scheduler", "s3"):
             supervisord.control(service.settings, "stop", program)
             supervisord.control(service.settings, "start", program)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import tempfile
@@ -30,8 +31,10 @@ def back_up(settings: Settings, target: Path, say: Say) -> Objects:
     """Write a backup of the running service to a new file, and return what S3 must hold for it.
 
     The databases are copied before S3 is listed: an object that a record of the copy needs is in S3 by then. Raises
-    ConfigurationError if the service does not run, InputError if the file exists.
+    ConfigurationError if this user is not root or the service does not run, InputError if the file exists.
     """
+    if os.geteuid() != 0:
+        raise ConfigurationError("the state of the service belongs to root", "Run it again as root")
     if not supervisord.is_running(settings):
         raise ConfigurationError("the service does not run, so its databases cannot be read", "Start it: make up")
     if target.exists():
