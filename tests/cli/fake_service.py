@@ -21,6 +21,7 @@ import typer.main
 import ims.cli
 import ims.cli.pushing
 import ims.cli.s3
+from ims.settings import settings
 from ims.storage.objects import ObjectName, StoredObject
 
 ROOT = "/apis/ims/v3/"
@@ -159,6 +160,7 @@ def connect_to(service: FakeService, patch: pytest.MonkeyPatch, folder: Path) ->
 
     It asks no repositories, and assumes that they have all packages.
     """
+    settings()  # before the variables change: what a command reads first would stay until the process ends
     for name in ("IMS_CA_CERTIFICATE", "SSL_CERT_FILE"):
         patch.delenv(name, raising=False)
     patch.setenv("IMS_URL", "http://ims.example.com")
