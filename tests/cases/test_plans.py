@@ -29,7 +29,8 @@ def recipe(folder: Path, more: str, manager: str = "dnf4") -> Path:
 
 def opaque(folder: Path) -> tuple[str, ...]:
     """What of a recipe cannot be observed."""
-    return read_description(read_xml(folder), read_registration(folder).network).opaque
+    found = read_registration(folder)
+    return read_description(read_xml(folder), found.network, found.network_hosts).opaque
 
 
 OPAQUE = {
@@ -67,6 +68,16 @@ def test_base_image_and_open_network(tmp_path: Path) -> None:
     assert opaque(folder) == (
         "the base image obs://base cannot be observed",
         "scripts may download anything (network: open)",
+    )
+
+
+def test_further_hosts(tmp_path: Path) -> None:
+    """What scripts download from a host of `network_hosts` may have changed."""
+    folder = recipe(tmp_path, SITE)
+    (folder / ".ims_recipe.yaml").write_text("network_hosts: [cdn.example, 'git.example:8443']\n")
+    assert opaque(folder) == (
+        "scripts may download anything from cdn.example (network_hosts)",
+        "scripts may download anything from git.example:8443 (network_hosts)",
     )
 
 

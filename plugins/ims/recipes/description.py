@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Self
@@ -76,7 +76,7 @@ def redact(url: str) -> str:
     return urlunsplit(parts._replace(netloc=parts.netloc.rpartition("@")[2]))
 
 
-def read_description(root: etree._Element, network: str = "repositories") -> Description:
+def read_description(root: etree._Element, network: str = "repositories", hosts: Sequence[str] = ()) -> Description:
     """Read an expanded description, for builds with a network as in `.ims_recipe.yaml`.
 
     Raises InputError if it names no package manager that builds have, or too much.
@@ -96,7 +96,7 @@ def read_description(root: etree._Element, network: str = "repositories") -> Des
         repositories=tuple(repository for _, repository in build_repositories(root, manager) if repository),
         packages=tuple(element.get("name", "").strip() for element in root.iterfind("packages/package")),
         logins=tuple(filter(None, _passwords(root))),
-        opaque=opaque_inputs(root, _addresses(root), network),
+        opaque=opaque_inputs(root, _addresses(root), network, hosts),
     )
     _check_size(description)
     return description

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import chain, islice
 from urllib.parse import urlsplit
 
@@ -15,14 +15,14 @@ MAX_INPUTS = 20
 """How many inputs are named. One is enough to build."""
 
 
-def opaque_inputs(root: etree._Element, addresses: list[str], network: str) -> tuple[str, ...]:
+def opaque_inputs(root: etree._Element, addresses: list[str], network: str, hosts: Iterable[str]) -> tuple[str, ...]:
     """One phrase for each such input of a recipe.
 
     `root` is its expanded description, `addresses` are those of the repositories that kiwi uses, without logins, and
-    `network` is the network of its builds.
+    `network` is the network of its builds, which may also reach `hosts`.
     """
     found = chain(
-        _repositories(addresses), _signing_keys(root), _containers(root), _base_images(root), _network(network)
+        _repositories(addresses), _signing_keys(root), _containers(root), _base_images(root), _network(network, hosts)
     )
     return tuple(islice(found, MAX_INPUTS))
 
@@ -51,6 +51,9 @@ def _containers(root: etree._Element) -> Iterator[str]:
         yield f"the container {element.get('name', '')[:_SHOWN]} cannot be observed"
 
 
-def _network(network: str) -> Iterator[str]:
+def _network(network: str, hosts: Iterable[str]) -> Iterator[str]:
     if network == "open":
         yield "scripts may download anything (network: open)"
+        return
+    for host in hosts:
+        yield f"scripts may download anything from {host[:_SHOWN]} (network_hosts)"

@@ -106,7 +106,7 @@ def read_recipe(folder: Path, arch: str, profiles: Sequence[str] = ()) -> Render
     """Have kiwi read a rendered recipe. Raises InputError if it is invalid."""
     registration, expansion = read_registration(folder), expand(folder, arch, profiles)
     root = expansion.root
-    description = read_description(root, registration.network)
+    description = read_description(root, registration.network, registration.network_hosts)
     request, unknown = None, ""
     try:
         request = read_package_request(root)
