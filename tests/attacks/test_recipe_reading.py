@@ -184,6 +184,7 @@ def split(workspace: Workspace) -> None:
 def unpack(workspace: Workspace) -> None:
     """Begin to customize an image with a playbook, as `run_script` does."""
     data = {"rootfs": Path("/nonexistent"), "script": None, "seconds": 60}
+    workspace.playbook_archive.touch()
     run_script.run(run_script.Input(workspace=workspace, **data))
 
 
@@ -214,7 +215,8 @@ def test_parser_is_taken_over(name: str, workspace: Workspace, monkeypatch: pyte
     assert outcomes.codes.pop("the attacks run") == 0
     assert {name: outcomes.outputs[name] for name, code in outcomes.codes.items() if code == 0} == {}
     assert SECRET not in str(outcomes.outputs)
-    assert _files(settings().home) - before <= {workspace.recipe_archive}
+    by_step = {workspace.recipe_archive, workspace.playbook_archive, workspace.customization}
+    assert _files(settings().home) - before <= by_step
 
 
 def _filled(command: str, values: dict[str, Any]) -> str:
