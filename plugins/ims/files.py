@@ -1,7 +1,8 @@
-"""Writing files atomically: a reader sees the old content or the new content, but never a part of it."""
+"""Writing files atomically, so that a reader sees the old or the new content but never a part of it; their digests."""
 
 from __future__ import annotations
 
+import hashlib
 import os
 import shutil
 import stat
@@ -48,3 +49,9 @@ def move_untrusted(source: Path, target: Path) -> None:
     shutil.move(source, target)
     os.chown(target, 0, 0)
     target.chmod(0o644)  # a sandbox that unpacks it is another user
+
+
+def file_digest(path: Path) -> str:
+    """The SHA-256 of a file."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

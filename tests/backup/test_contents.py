@@ -110,7 +110,7 @@ def test_newer_version_is_refused(own: Settings, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["ims.db", "secrets/credentials.json", "postgres/data/PG_VERSION"])
 def test_state_is_never_replaced(own: Settings, source: Path, name: str) -> None:
-    """The state of a service stays as it is."""
+    """A restore does not change the state of a service."""
     found = own.home / name
     found.parent.mkdir(parents=True)
     found.write_text("precious")

@@ -13,7 +13,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from ims.recipes.build_inputs import file_digest
+from ims.files import file_digest
 from ims.storage.objects import ObjectName
 from tests.flows.artifacts import fetch, unpack
 from tests.flows.leftovers import Leftovers

@@ -166,7 +166,10 @@ EVENTS = {
         [PUBLISHED, {"payload": {"repositories": ["http://nexus/c"]}}],
         ["used", "other", "unknown", "no-image"],
     ),
-    "a publication that nobody uses": ([{"payload": {"repositories": ["http://nexus/x"]}}], ["unknown", "no-image"]),
+    "a publication in a repository of no recipe": (
+        [{"payload": {"repositories": ["http://nexus/x"]}}],
+        ["unknown", "no-image"],
+    ),
     "an event that a user made": ([{}, {"payload": "x"}, {"payload": {"repositories": 1}}], ["unknown", "no-image"]),
 }
 

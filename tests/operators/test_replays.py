@@ -123,7 +123,7 @@ def test_chain(api: FakeApi, store: FakeStore) -> None:
 
 
 def test_failed_parent(api: FakeApi, store: FakeStore) -> None:
-    """What follows an image that failed stays as it is, with the reason."""
+    """Images that were made from a failed one are not made again, and the result gives the reason."""
     add_image(api, store, "root2")
     context = make_context("nightly_images")
     first = begun(api, context)
@@ -137,7 +137,7 @@ def test_failed_parent(api: FakeApi, store: FakeStore) -> None:
 
 
 def test_deleted_job(api: FakeApi, store: FakeStore) -> None:
-    """An image whose job was deleted failed, and what follows it stays as it is."""
+    """An image whose job was deleted has failed, and images that were made from it are not made again."""
     add_image(api, store, "root2")
     context = make_context("nightly_images")
     first = begun(api, context)

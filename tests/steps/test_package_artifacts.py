@@ -20,8 +20,8 @@ from ims.builder import customization
 from ims.builder.splicing import HEAD
 from ims.builder.squashfs import make_rootfs
 from ims.errors import ImsError, InputError, PermanentError
+from ims.files import file_digest
 from ims.images.sbom import read_sbom
-from ims.recipes.build_inputs import file_digest
 from ims.steps import package_artifacts
 from ims.steps.artifacts import Base, Batch, PackedArtifact
 from ims.steps.package_artifacts import LITTLE, Input, boot_files, run

@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import gzip
-import hashlib
 import tarfile
 import tempfile
 import zlib
@@ -24,6 +23,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from ims.errors import InputError
+from ims.files import file_digest
 
 FORMAT = 1
 DESCRIPTION = "backup.json"
@@ -57,16 +57,10 @@ class Objects(BaseModel):
     objects: list[ExpectedObject]
 
 
-def digest(path: Path) -> str:
-    """The SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def pack(folder: Path, version: str, created: datetime, target: Path) -> None:
     """Write the files of a folder, and their description, as a backup that only its owner can read."""
     names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
-    files = {name: digest(folder / name) for name in names}
+    files = {name: file_digest(folder / name) for name in names}
     description = Contents(format=FORMAT, version=version, created=created, files=files)
     (folder / DESCRIPTION).write_text(description.model_dump_json(indent=2))
     target.touch(mode=0o600)
@@ -95,6 +89,6 @@ def unpacked(source: Path) -> Iterator[tuple[Path, Contents]]:
                 f"Restore it with version {contents.version} or later",
             )
         for member, expected in contents.files.items():
-            if not (folder / member).is_file() or digest(folder / member) != expected:
+            if not (folder / member).is_file() or file_digest(folder / member) != expected:
                 raise InputError(f"{source} is damaged: {member} is not as it was written", "Use another backup")
         yield folder, contents

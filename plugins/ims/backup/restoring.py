@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,10 +18,8 @@ from ims.removal import remove
 from ims.settings import Settings
 from ims.stack import lifecycle, postgres
 from ims.stack.environment import object_store
+from ims.stack.lifecycle import Say
 from ims.storage.objects import ObjectName, ObjectStore
-
-S3_ATTEMPTS = 3
-Say = Callable[[str], None]
 
 
 def restore(settings: Settings, source: Path, say: Say) -> Contents:
@@ -57,7 +55,7 @@ def damaged_objects(settings: Settings, source: Path) -> Iterator[tuple[str, str
     """
     with contents.unpacked(source) as (folder, _):
         expected = Objects.model_validate_json((folder / contents.OBJECTS).read_text())
-    store = object_store(settings, S3_ATTEMPTS)
+    store = object_store(settings)
     for item in expected.objects:
         if item.size is not None and (fault := _fault(store, item)):
             yield item.address, fault

@@ -6,7 +6,6 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from collections.abc import Callable
 from contextlib import closing
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,10 +20,8 @@ from ims.records.objects import ObjectReferences
 from ims.settings import Settings
 from ims.stack import postgres
 from ims.stack.environment import object_store
+from ims.stack.lifecycle import Say
 from ims.storage.objects import ObjectName
-
-S3_ATTEMPTS = 3
-Say = Callable[[str], None]
 
 
 def back_up(settings: Settings, target: Path, say: Say) -> Objects:
@@ -76,7 +73,7 @@ def _save_home(settings: Settings, folder: Path) -> None:
 
 def _needed(settings: Settings, records_url: str) -> Objects:
     """The objects that the records in a database need."""
-    store, database = object_store(settings, S3_ATTEMPTS), Database(records_url)
+    store, database = object_store(settings), Database(records_url)
     addresses = ObjectReferences(database).all()
     database.engine.dispose()  # SQLite then removes its files beside the database
     buckets = {ObjectName.parse(address).bucket for address in addresses}

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from ims.builder import programs
 from ims.builder.inputs import certificate_digest
-from ims.recipes.build_inputs import file_digest
+from ims.files import file_digest
 from ims.replays.customization import Customization, Environment, Parameters
 from ims.settings import settings
 from ims.workspace import Workspace

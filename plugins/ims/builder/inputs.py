@@ -10,10 +10,11 @@ from pathlib import Path
 
 from ims.builder import programs
 from ims.builder.network import fetched_hosts
+from ims.files import file_digest
 from ims.images.packages import installed_packages, label
 from ims.images.root import UnreadableError
 from ims.images.site_ca import PACKAGE as CA_PACKAGE
-from ims.recipes.build_inputs import BuildInputs, file_digest
+from ims.recipes.build_inputs import BuildInputs
 from ims.recipes.reading import RenderedRecipe
 from ims.settings import settings
 from ims.workspace import Workspace

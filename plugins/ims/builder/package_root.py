@@ -18,24 +18,21 @@ from uuid import uuid4
 
 from ims import cache
 from ims.builder.programs import versions
-from ims.files import move_untrusted
+from ims.files import file_digest, move_untrusted
 from ims.recipes.archive import digest
-from ims.recipes.build_inputs import file_digest
 from ims.removal import remove
 from ims.sandbox.overlay import Layers
 from ims.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
-PROCEDURE = 3
-"""The version of the procedure that installs packages. Raise it to make all cached package roots obsolete."""
 _SUFFIX = ".squashfs"
 _NOT_KEPT = "the package root is not kept for the next build: %s"
 
 
 def compute_key(description: Path, package_manager: str, packages_digest: str, ca_package: Path) -> str:
     """The key of everything that decides the content of a package root."""
-    parts = [str(PROCEDURE), platform.machine(), *map(str, sorted(versions(package_manager).items()))]
+    parts = [platform.machine(), *map(str, sorted(versions(package_manager).items()))]
     parts += [digest(description), file_digest(ca_package), packages_digest]
     return hashlib.sha256("\0".join(parts).encode()).hexdigest()
 

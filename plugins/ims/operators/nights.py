@@ -19,6 +19,7 @@ from ims.jobs import job_id, nightly_run_id
 from ims.nights import ENDED, Build, NightImage, NightRecipe, NightSummary, RecipeState, paused_recipes
 from ims.operators.base import ImsOperator
 from ims.operators.errors import task_errors, time_limit
+from ims.operators.failures import count_failures
 from ims.operators.plan import published_repositories
 from ims.operators.replays import count_image_failures, end_images
 from ims.params import boot_files
@@ -173,7 +174,8 @@ class SummarizeOperator(ImsOperator):
             raise PermanentError("no recipe was built: an earlier task failed", "See the log of the first that failed")
         client = api_client()
         summary = NightSummary(**client.get(f"nights/{job_id(str(context['run_id']))}"))
-        summary.paused = paused_recipes(_count_failures(client, summary))
+        counts = {recipe.recipe_id: recipe.failures for recipe in summary.recipes if recipe.outcome in ENDED}
+        summary.paused = paused_recipes(count_failures(client, "recipes", RecipeState, counts))
         end_images(summary.images)
         summary.paused_images = count_image_failures(client, summary.images)
         result = summary.model_dump(mode="json")
@@ -192,21 +194,3 @@ def _failed(what: str, results: Sequence[NightRecipe] | Sequence[NightImage]) ->
     failed = [result.name for result in results if result.outcome == "failed"]
     names = ", ".join(failed[:NAMES_SHOWN]) + (", …" if len(failed) > NAMES_SHOWN else "")
     return f"{len(failed)} of {len(results)} {what} failed: {names}" if failed else ""
-
-
-def _count_failures(client: ImsClient, summary: NightSummary) -> list[RecipeState]:
-    """Sets the failures of each recipe of the night to those of the summary; returns all recipes, oldest first.
-
-    The summary counts this night already, so another try of the task changes nothing.
-    """
-    counts = {recipe.recipe_id: recipe.failures for recipe in summary.recipes if recipe.outcome in ENDED}
-    recipes = [RecipeState(**recipe) for recipe in client.get("recipes")]
-    for recipe in recipes:
-        failures = counts.get(recipe.id, recipe.nightly_failures)
-        if failures != recipe.nightly_failures:
-            try:
-                client.update(f"recipes/{recipe.id}", nightly_failures=failures)
-            except PermanentError as error:  # for example, the recipe was deleted meanwhile
-                log.warning("the failures of %s are not counted: %s", recipe.name, error)
-            recipe.nightly_failures = failures
-    return recipes

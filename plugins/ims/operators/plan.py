@@ -87,7 +87,7 @@ def published_repositories(context: Context) -> set[str] | None:
 
 
 def _users_of(client: ImsClient, published: set[str]) -> set[str]:
-    """The ids of the due recipes with one of these repositories, or with repositories that nobody observes."""
+    """The ids of the due recipes with one of these repositories, or with repositories that are not observed."""
     changed = {None, *published}
     repositories = client.get("nights/repositories")
     return {recipe for item in repositories if item["index_url"] in changed for recipe in item["recipes"]}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -16,6 +15,7 @@ from ims.jobs import job_id, nightly_run_id
 from ims.lineage import Lineage
 from ims.nights import NightImage, PausedImage, RecipeState
 from ims.operators.base import ImsOperator
+from ims.operators.failures import count_failures
 from ims.replays import customization
 from ims.replays.customization import Customization, Environment
 from ims.replays.order import (
@@ -34,8 +34,6 @@ from ims.storage.objects import ObjectName, ObjectStore
 from ims.storage.presence import find_damage
 from ims.triggers.jobs import JobEndTrigger
 from ims.workflows import CUSTOMIZE_IMAGE
-
-log = logging.getLogger("airflow.task")
 
 FORCED = "the build was forced"
 
@@ -218,16 +216,7 @@ def end_images(results: Iterable[NightImage]) -> None:
 def count_image_failures(client: ImsClient, results: Iterable[NightImage]) -> list[PausedImage]:
     """Sets the failures of each image to those of its result; returns the images that are paused."""
     counts = {result.source_id: result.failures for result in results}
-    images = [ImageState(**image) for image in client.get("images")]
-    for image in images:
-        failures = counts.get(image.id, image.nightly_failures)
-        if failures != image.nightly_failures:
-            try:
-                client.update(f"images/{image.id}", nightly_failures=failures)
-            except PermanentError as error:  # for example, the image was deleted meanwhile
-                log.warning("the failures of %s are not counted: %s", image.name, error)
-            image.nightly_failures = failures
-    return paused_images(images)
+    return paused_images(count_failures(client, "images", ImageState, counts))
 
 
 def _recipes(client: ImsClient) -> list[RecipeState]:

@@ -13,6 +13,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ims.errors import InputError
+from ims.files import file_digest
 from ims.recipes import archive
 from ims.recipes.expansion import Expansion
 
@@ -96,9 +97,3 @@ def recipe_digests(folder: Path, expansion: Expansion) -> dict[str, str]:
         "bootstrap_script": file_digest(script) if script.is_file() else "",
         "files": archive.digest(folder, without=(expansion.file, BOOTSTRAP_SCRIPT), all_modes=True),
     }
-
-
-def file_digest(path: Path) -> str:
-    """The SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -20,7 +20,7 @@ UNFINISHED = ("waiting", "building")
 
 
 class ImageState(RecipeState):
-    """What decides whether an image is made again: taken from a record or from the API's description of it."""
+    """The fields of an image that decide whether it is made again, from its record or from the API."""
 
     source_recipe_id: str | None = None
     source_image_id: str | None = None
@@ -109,7 +109,7 @@ def paused_images(images: Iterable[ImageState]) -> list[PausedImage]:
 def obstacle(
     image: ImageState, catalog: Catalog, results: Iterable[NightImage], failed: Mapping[Lineage, str]
 ) -> str | None:
-    """Why an image is left as it is, whatever changed; None if nothing is in the way.
+    """Why an image is not made again, whatever changed; None if nothing prevents it.
 
     `failed` are the names of the recipes that this night could not build, by their lineages.
     """

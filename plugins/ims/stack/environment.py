@@ -62,7 +62,7 @@ def s3_environment(settings: Settings, credentials: Credentials) -> dict[str, st
     }
 
 
-def object_store(settings: Settings, attempts: int) -> ObjectStore:
+def object_store(settings: Settings, attempts: int = 3) -> ObjectStore:
     """Returns S3 with the credentials of the service. Raises ConfigurationError if they are not known here."""
     keys = service_keys(settings)
     secrets = keys["AWS_ACCESS_KEY_ID"], keys["AWS_SECRET_ACCESS_KEY"], keys.get("AWS_SESSION_TOKEN")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from ims import cache
 from ims.errors import InputError
-from ims.recipes.build_inputs import file_digest
+from ims.files import file_digest
 from ims.settings import settings
 from ims.steps.fetch_recipe import download
 from ims.steps.step import Step, StepInput

@@ -97,7 +97,7 @@ class Reader:
         self._size = self._count = 0
 
     def read(self, path: str) -> Iterator[Entry | LeftOut]:
-        """What the script does for a new or changed path. Nothing if a package brings it as it is."""
+        """What the script does for a new or changed path. Nothing if a package installs it in this state."""
         if (made := made_by_programs(path)) is not None:
             yield made
         elif path in self._mounted:
