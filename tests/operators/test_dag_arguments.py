@@ -39,6 +39,7 @@ def test_schedule() -> None:
 
 def test_what_starts_nights(configure: Callable[..., None]) -> None:
     """The schedule, publications, or both; one asset stands for the repositories."""
+    configure(build_on="schedule", nightly_schedule="0 1 * * *")
     assert isinstance(night_schedule()["schedule"], CronTriggerTimetable)
     assert "asset_triggered" not in night_schedule()["allowed_run_types"]
     configure(build_on="both")
