@@ -42,6 +42,7 @@ with DAG(
         inputs={
             **workspace,
             "path": XComArg(job, "path"),
+            "etag": XComArg(job, "etag"),
             "playbook": dag.param("playbook"),
             "playbook_sha256": dag.param("playbook_sha256"),
         },

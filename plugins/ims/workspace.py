@@ -202,9 +202,14 @@ class Workspace:
     # Written by fetch_image.
 
     @property
-    def rootfs_source(self) -> Path:
-        """The address in S3 of the rootfs of the image that is customized."""
-        return self.notes / "rootfs-source.txt"
+    def origin(self) -> Path:
+        """What S3 has of the image that is customized, as JSON."""
+        return self.notes / "origin.json"
+
+    @property
+    def old_files(self) -> Path:
+        """The list of the files of the image that is customized. Absent if this service did not write it."""
+        return self.notes / "old-files.jsonl.gz"
 
     @property
     def playbook_archive(self) -> Path:

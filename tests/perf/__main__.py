@@ -1,6 +1,6 @@
 """`make bench`: prints the results of all benchmarks as Markdown.
 
-`python -m tests.perf flows|incremental|steps|box|load` runs one benchmark.
+`python -m tests.perf flows|changes|incremental|steps|box|load` runs one benchmark.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ from ims.stack import lifecycle
 from ims.stack.environment import s3_environment
 from tests.installation import installation
 from tests.perf import box, load
+from tests.perf.changes import changes_table
 from tests.perf.customize import one_file_table, prompt_table
 from tests.perf.incremental import incremental_table
 from tests.perf.measure import Cost, measured, table
@@ -83,6 +84,15 @@ def flows() -> None:
         print(prompt_table(installation().home / "prompt"), flush=True)
 
 
+def changes() -> None:
+    """Measure a customization that changes one file."""
+    with _stack() as service:
+        recipe = service.push(RECIPE, "debian12", **debian_mirrors())["id"]
+        job, _ = _flow(service, recipe)
+        image = service.client.get(f"images/{job['resultant_image_id']}")
+        print(changes_table(service, image, installation().home / "changes", "Debian"), flush=True)
+
+
 def incremental() -> None:
     """Measure builds after small changes, and a night in which nothing has changed."""
     with _stack() as service:
@@ -97,6 +107,7 @@ def steps() -> None:
 
 PARTS: dict[str, Callable[[], None]] = {
     "flows": flows,
+    "changes": changes,
     "incremental": incremental,
     "steps": steps,
     "box": box.box,

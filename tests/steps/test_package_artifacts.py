@@ -23,7 +23,8 @@ from ims.errors import ImsError, InputError, PermanentError
 from ims.files import file_digest
 from ims.images.sbom import read_sbom
 from ims.steps import package_artifacts
-from ims.steps.artifacts import Base, Batch, PackedArtifact
+from ims.steps.artifacts import Base, PackedArtifact
+from ims.steps.origin import Origin
 from ims.steps.package_artifacts import LITTLE, Input, boot_files, run
 from ims.storage import manifest
 from ims.storage.splicing import MIN_KEPT
@@ -299,6 +300,7 @@ WRONG_BASES: dict[str, dict[str, Any]] = {
     "more than there is": {"kept": 2 * MIN_KEPT},
     "less than S3 can copy": {"kept": MIN_KEPT - 1},
     "another head": {"head": HEAD + 1},
+    "an ETag that nobody noted": {"etag": "0" * 32},
 }
 
 
@@ -312,18 +314,18 @@ def test_base_of_the_rootfs_is_checked(tmp_path: Path, monkeypatch: pytest.Monke
         with path.open("wb") as file:
             file.truncate(size)
     workspace.notes.mkdir()
-    workspace.rootfs_source.write_text(str(BASE["url"]))
     base = Base(**{"path": old, **BASE, **wrong})
     rootfs = PackedArtifact(
         **{"name": "rootfs", "type": manifest.ROOTFS, "path": new, "md5": "", "sha256": "", "base": base},
         size=HEAD + 5 + base.kept - base.head,
     )
-    packing = package_artifacts.Packing(**dict(step(tmp_path, rootfs=old)), source=BASE["url"], opaque=[])
+    origin = Origin(rootfs=str(BASE["url"]))
+    packing = package_artifacts.Packing(**dict(step(tmp_path, rootfs=old)), origin=origin, opaque=[])
     if not wrong:
-        package_artifacts.check_result([Batch(artifacts=[rootfs])], packing)
+        package_artifacts.check_result([rootfs], packing)
         return
     with pytest.raises(PermanentError, match="an artifact that it did not make"):
-        package_artifacts.check_result([Batch(artifacts=[rootfs])], packing)
+        package_artifacts.check_result([rootfs], packing)
 
 
 @pytest.mark.parametrize("replaced_by", [None, "a file", "a link"])

@@ -20,6 +20,7 @@ from ims.sandbox.view import View
 from ims.settings import settings
 from ims.steps import fetch_image, upload_artifacts
 from ims.steps.artifacts import Batch, PackedArtifact
+from ims.steps.origin import Origin
 from ims.steps.package_artifacts import STEP
 from ims.storage.digests import Digests, digest_file
 from ims.storage.manifest import ROOTFS, Artifact, Link, write_manifest
@@ -91,7 +92,7 @@ def run(rootfs: Path, workspace: Workspace, source: str | None = SOURCE) -> tupl
     """Run the step; returns the rootfs and the log. The step leaves no other files than those that it returns."""
     workspace.notes.mkdir(exist_ok=True)
     if source is not None:
-        workspace.rootfs_source.write_text(source)
+        workspace.origin.write_text(Origin(rootfs=source).model_dump_json())
     data = {
         **{"workspace": str(workspace.root), "rootfs": str(rootfs), "arch": "x86_64"},
         **{"kernel_file_name": None, "initrd_file_name": "initrd", "kernel_parameters_file_name": "x"},
@@ -216,11 +217,12 @@ def test_from_s3_to_s3(base: Path, workspace: Workspace, tmp_path: Path, monkeyp
         old, address = ObjectName(bucket, "old/rootfs"), ObjectName(bucket, "old/manifest.yaml")
         stored = s3.store.upload(base, old, {})
         listed = Artifact(type=ROOTFS, md5=digest_file(base).md5, link=Link(path=str(old), etag=stored.etag))
-        s3.store.write_bytes(address, write_manifest([listed]).encode())
+        etag = s3.store.write_bytes(address, write_manifest([listed]).encode())
         monkeypatch.setattr(ObjectStore, "from_environment", lambda: s3.store)
-        fetched = Path(fetch_image.run(fetch_image.Input(workspace=workspace.root, path=str(address))))
+        fetched = Path(fetch_image.run(fetch_image.Input(workspace=workspace.root, path=str(address), etag=etag)))
         artifact, lines = package(fetched, workspace, change_one, source=None)
         assert artifact.base is not None, reasons(lines)
+        assert artifact.base.etag == stored.etag
         step = {"image_id": "new", "image_name": "new", "job_id": "j1", "each": Batch(artifacts=[artifact])}
         monkeypatch.setattr(s3.store, "upload", None)
         (uploaded,) = upload_artifacts.run(upload_artifacts.Input(workspace=workspace.root, **step)).artifacts

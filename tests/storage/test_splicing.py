@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -14,7 +15,7 @@ from botocore.exceptions import ClientError
 from ims.errors import ImsError, MissingError, UnavailableError
 from ims.storage.digests import Digests, digest, digest_file
 from ims.storage.objects import ObjectName, ObjectStore
-from ims.storage.splicing import MIN_KEPT, MIN_PART, Spliced, spliced_chunks, upload_spliced
+from ims.storage.splicing import MIN_KEPT, MIN_PART, Spliced, StoredSource, copy, spliced_chunks, upload_spliced
 from tests.service import Service
 
 HEAD = 96
@@ -100,6 +101,66 @@ def test_little_is_sent(store: ObjectStore, name: ObjectName, tmp_path: Path, mo
     monkeypatch.setattr(store.client, "upload_part", count)
     upload_spliced(store, spliced, name, {}, expected(tmp_path, spliced))
     assert sorted(sent) == [5000, MIN_PART]
+
+
+def test_known_base(store: ObjectStore, name: ObjectName, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the content of the base is known, the new object is not read back. It is right all the same."""
+    spliced = prepare(store, name, tmp_path, LARGE, LARGE, 5000)
+    digests = expected(tmp_path, spliced)
+    known = replace(spliced, etag=store.stat(spliced.base).etag)
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "read", None)
+        upload_spliced(store, known, name, {}, digests)
+    assert store.download(name, tmp_path / "down") == digests
+    monkeypatch.setattr(store, "read", None)
+    with pytest.raises(TypeError):
+        upload_spliced(store, replace(spliced, etag="0" * 32), name, {}, digests)
+    assert leftovers(store, name) == []
+
+
+def test_what_is_sent_is_verified(
+    store: ObjectStore, name: ObjectName, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """S3 refuses parts that are damaged on the way."""
+    spliced = prepare(store, name, tmp_path, MIN_KEPT, MIN_KEPT, 5000)
+    digests = expected(tmp_path, spliced)
+    send = store.client.upload_part
+
+    def damage(**arguments: Any) -> Any:
+        return send(**{**arguments, "Body": bytes(len(arguments["Body"]))})
+
+    monkeypatch.setattr(store.client, "upload_part", damage)
+    with pytest.raises(ImsError, match="S3"):
+        upload_spliced(store, replace(spliced, etag=store.stat(spliced.base).etag), name, {}, digests)
+    assert leftovers(store, name) == []
+
+
+def original(store: ObjectStore, name: ObjectName, folder: Path) -> StoredSource:
+    """Uploads an object that can be copied."""
+    base = ObjectName(name.bucket, name.key.replace("/new", "/base"))
+    digests = digest_file(noise(folder / "base", 5000))
+    return StoredSource(base, store.upload(folder / "base", base, {}).etag, digests)
+
+
+def test_whole_object_is_copied(store: ObjectStore, name: ObjectName, tmp_path: Path) -> None:
+    """It has its own labels, and the digests in its metadata."""
+    source = original(store, name, tmp_path)
+    stored = copy(store, source, name, {"x-label": "value"})
+    digests = source.digests
+    assert stored.metadata == {"x-label": "value", "md5sum": digests.md5, "sha256": digests.sha256}
+    assert store.download(name, tmp_path / "down") == digests
+
+
+def test_replaced_object_is_not_copied(store: ObjectStore, name: ObjectName, tmp_path: Path) -> None:
+    """Neither is one with the same ETag whose SHA-256 is another."""
+    source = original(store, name, tmp_path)
+    other = replace(source, digests=replace(source.digests, sha256="0" * 64))
+    with pytest.raises(UnavailableError, match="was replaced"):
+        copy(store, other, name, {})
+    store.write_bytes(source.name, b"another")
+    with pytest.raises(UnavailableError, match="was replaced"):
+        copy(store, source, name, {})
+    assert leftovers(store, name) == []
 
 
 def test_base_is_missing(store: ObjectStore, name: ObjectName, tmp_path: Path) -> None:

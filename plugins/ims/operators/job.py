@@ -24,8 +24,8 @@ class OpenWorkspaceOperator(ImsOperator):
     """Looks up the record that the job works on, and creates the workspace of the job.
 
     Results: `workspace`, `job_id`, the `image_id` and `image_name` of the new image, the `path`, `arch` and `lineage`
-    of the record, and the `profiles` to build and names of files in /boot: those of the job or, if it has none, of the
-    record.
+    of the record, the `etag` of its object if a job wrote that, and the `profiles` to build and names of files in
+    /boot: those of the job or, if it has none, of the record.
     """
 
     template_fields = (*ImsOperator.template_fields, "artifact_id", "size_gib")
@@ -54,6 +54,8 @@ class OpenWorkspaceOperator(ImsOperator):
             "image_id": str(uuid.uuid4()),
             "image_name": context["params"]["image_root_archive_name"],
             "path": record["link"]["path"],
+            # Only the service sets `job_id`, and nobody changes a link.
+            "etag": record["link"]["etag"] if record.get("job_id") else None,
             "arch": record["arch"],
             "lineage": lineage_id(record["name"], record["arch"]),
             "profiles": context["params"].get("profiles") or record.get("profiles") or [],

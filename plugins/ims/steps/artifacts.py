@@ -6,32 +6,41 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from ims.storage.digests import Digests
 from ims.storage.manifest import Artifact, Link
 from ims.storage.objects import ObjectName
-from ims.storage.splicing import Spliced
+from ims.storage.splicing import Spliced, StoredSource
 
 
 class Base(BaseModel):
     """An object in S3, and a file with the same content, whose first `kept` bytes become part of an artifact.
 
-    The first `head` bytes are replaced.
+    The first `head` bytes are replaced. `etag` is that of the object, if it is known to have the content of the file.
     """
 
     url: str
     path: Path
     kept: int
     head: int
+    etag: str | None = None
 
     def continued_by(self, path: Path) -> Spliced:
         """The content of an artifact whose file is `path`. Raises InputError if `url` is not an address in S3."""
-        return Spliced(ObjectName.parse(self.url), self.kept, path, self.head)
+        return Spliced(ObjectName.parse(self.url), self.kept, path, self.head, self.etag)
+
+
+class Original(BaseModel):
+    """An object in S3 that has the content of an artifact, if it has the ETag."""
+
+    url: str
+    etag: str
 
 
 class PackedArtifact(BaseModel):
     """A file in the workspace that becomes an object in S3. `type` is the media type in the manifest.
 
     With `base`, the file has only the head of the artifact and what follows the base. Size and checksums are those of
-    the whole artifact.
+    the whole artifact. An artifact with an `original` need not be sent.
     """
 
     name: str
@@ -41,6 +50,7 @@ class PackedArtifact(BaseModel):
     md5: str
     sha256: str
     base: Base | None = None
+    original: Original | None = None
 
     @property
     def stored_size(self) -> int:
@@ -48,9 +58,26 @@ class PackedArtifact(BaseModel):
         return self.size if self.base is None else self.size - self.base.kept + self.base.head
 
     @property
+    def sent_size(self) -> int:
+        """The bytes that are probably sent to S3."""
+        return self.stored_size if self.original is None else 0
+
+    @property
+    def digests(self) -> Digests:
+        """The size and the checksums of the whole artifact."""
+        return Digests(self.size, self.md5, self.sha256)
+
+    @property
     def spliced(self) -> Spliced | None:
         """What is uploaded if the artifact has a base."""
         return None if self.base is None else self.base.continued_by(self.path)
+
+    @property
+    def stored(self) -> StoredSource | None:
+        """What S3 copies if the artifact has an original. Raises InputError if that has no address in S3."""
+        if self.original is None:
+            return None
+        return StoredSource(ObjectName.parse(self.original.url), self.original.etag, self.digests)
 
 
 class Batch(BaseModel):

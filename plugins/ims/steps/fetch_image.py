@@ -10,9 +10,10 @@ from ims import cache
 from ims.errors import InputError
 from ims.files import file_digest
 from ims.settings import settings
+from ims.steps import origin
 from ims.steps.fetch_recipe import download
 from ims.steps.step import Step, StepInput
-from ims.storage.manifest import MAX_BYTES, ROOTFS, Artifact, read_manifest
+from ims.storage.manifest import MAX_BYTES, ROOTFS, Artifact, Manifest, read_manifest
 from ims.storage.objects import ObjectName, ObjectStore
 from ims.storage.sessions import Grant, reading
 from ims.workspace import Workspace
@@ -25,10 +26,12 @@ GIB = 1024**3
 class Input(StepInput):
     """`path` is the S3 address of the image's manifest, `playbook` that of an archive with an Ansible playbook.
 
-    `playbook_sha256` is the digest that the archive must have.
+    `etag` is that of the manifest if a job of this service wrote it, `playbook_sha256` is the digest that the archive
+    must have.
     """
 
     path: str
+    etag: str | None = None
     playbook: str | None = None
     playbook_sha256: str | None = None
 
@@ -41,7 +44,7 @@ def run(step: Input) -> str:
     store = ObjectStore.from_environment()
     if step.playbook is not None:
         fetch_playbook(store, step.playbook, step.playbook_sha256, step.workspace)
-    return str(fetch_rootfs(store, ObjectName.parse(step.path, settings().buckets), step.workspace))
+    return str(fetch_rootfs(store, ObjectName.parse(step.path, settings().buckets), step.workspace, step.etag))
 
 
 def fetch_playbook(store: ObjectStore, address: str, sha256: str | None, workspace: Workspace) -> None:
@@ -52,16 +55,18 @@ def fetch_playbook(store: ObjectStore, address: str, sha256: str | None, workspa
         raise InputError(f"{address} was replaced: its SHA-256 is {found}, not {sha256}")
 
 
-def fetch_rootfs(store: ObjectStore, name: ObjectName, workspace: Workspace) -> Path:
+def fetch_rootfs(store: ObjectStore, name: ObjectName, workspace: Workspace, etag: str | None = None) -> Path:
     """Fetch the rootfs that the manifest `name` lists, unless it is cached, and claim it for the workspace.
 
-    Raises InputError if the manifest does not list exactly one rootfs, or if the rootfs is damaged or too
-    large.
+    Also notes what S3 has of the image. `etag` is that of the manifest if this service wrote it.
+    Raises InputError if the manifest does not list exactly one rootfs, or if the rootfs is damaged or too large.
     """
-    source = read_rootfs(store, name)
+    data = store.read_bytes(name, MAX_BYTES)
+    manifest = read_manifest(data, name, settings().buckets)
+    source = _rootfs(manifest, name)
     key = cache_key(store, source)
     rootfs = _cached(key, workspace) or _fetch(store, source, key, workspace)
-    workspace.rootfs_source.write_text(source.link.path)
+    origin.note(store, origin.origin_of(source, data, manifest, etag), workspace)
     return rootfs
 
 
@@ -104,7 +109,11 @@ def _fetch(store: ObjectStore, source: Artifact, key: str, workspace: Workspace)
 
 def read_rootfs(store: ObjectStore, name: ObjectName) -> Artifact:
     """Returns the rootfs that the manifest `name` lists. Raises InputError unless it lists exactly one."""
-    found = read_manifest(store.read_bytes(name, MAX_BYTES), name, settings().buckets).of_type(ROOTFS)
+    return _rootfs(read_manifest(store.read_bytes(name, MAX_BYTES), name, settings().buckets), name)
+
+
+def _rootfs(manifest: Manifest, name: ObjectName) -> Artifact:
+    found = manifest.of_type(ROOTFS)
     if len(found) != 1:
         raise InputError(
             f"the manifest {name} lists {len(found)} artifacts of type {ROOTFS}, but must list one",
@@ -127,14 +136,22 @@ def key_of(rootfs: Path) -> str:
 
 
 def grants(step: Input, store: ObjectStore) -> list[Grant]:
-    """The step reads the manifest, its rootfs and the playbook. Raises MissingError or InputError, as the step does."""
+    """The step reads the manifest, its rootfs, its list of files and the playbook.
+
+    Raises MissingError or InputError, as the step does.
+    """
     buckets = settings().buckets
-    manifest = ObjectName.parse(step.path, buckets)
-    names = [ObjectName.parse(read_rootfs(store, manifest).link.path, buckets)]
+    name = ObjectName.parse(step.path, buckets)
+    data = store.read_bytes(name, MAX_BYTES)
+    manifest = read_manifest(data, name, buckets)
+    rootfs = _rootfs(manifest, name)
+    files = origin.origin_of(rootfs, data, manifest, step.etag).files
+    lists = [ObjectName.parse(files.link.path)] if files is not None else []
+    names = [ObjectName.parse(rootfs.link.path)]
     names += [ObjectName.parse(step.playbook, buckets)] if step.playbook is not None else []
-    for name in names:
-        store.stat(name)
-    return [reading([manifest, *names])]
+    for needed in names:
+        store.stat(needed)
+    return [reading([name, *names, *lists])]
 
 
 STEP = Step("fetch_image", Input, run, s3=grants)

@@ -30,6 +30,7 @@ from ims.sandbox.call import call
 from ims.sandbox.overlay import Layers, mount_lower, unpacks
 from ims.settings import settings
 from ims.steps.artifacts import Base, Batch, PackedArtifact
+from ims.steps.origin import Origin, read, reuse
 from ims.steps.step import Step, StepInput
 from ims.steps.views import view_of
 from ims.storage import manifest
@@ -63,13 +64,13 @@ class Input(StepInput):
 class Packing(Input):
     """The input with what only root of the host can find out about an image that is customized.
 
-    `source` is the address of its rootfs in S3, `opaque` are the folders that hide those of the image. None: the rootfs
-    is packed in full.
+    `origin` is what S3 has of it, `opaque` are the folders that hide those of the image. None: the rootfs is packed in
+    full.
     """
 
     model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
 
-    source: str = ""
+    origin: Origin = Origin()
     opaque: list[bytes] | None = None
 
 
@@ -85,12 +86,13 @@ def run(step: Input) -> list[Batch]:
         call(trust_site_ca, step, view_of(step.workspace, image=image))
     packing = _packing(step)
     readable = [packing.rootfs] if packing.rootfs is not None and packing.opaque is not None else []
-    batches = call(pack, packing, view_of(step.workspace, readable=readable, image=image, everyone=True))
-    check_result(batches, packing)
+    artifacts = call(pack, packing, view_of(step.workspace, readable=readable, image=image, everyone=True))
+    check_result(artifacts, packing)
+    reuse(artifacts, packing.origin)
     if step.rootfs is not None:
         warn_of_lost_attributes(step.workspace)
-        batches[-1].artifacts.extend(kept_inputs(step.workspace))
-    return batches
+        artifacts.extend(kept_inputs(step.workspace))
+    return _batches(artifacts)
 
 
 def layers(step: Input) -> Layers | None:
@@ -111,22 +113,22 @@ def _packing(step: Input) -> Packing:
         if unpacks():
             raise SpliceError("it was not mounted (IMS_SQUASHFS)")
         opaque = opaque_folders(step.workspace.changes)
-        return packing.model_copy(update={"source": step.workspace.rootfs_source.read_text(), "opaque": opaque})
+        return packing.model_copy(update={"origin": read(step.workspace), "opaque": opaque})
     except SpliceError as error:
         log.info(_IN_FULL, error.reason)
         return packing
 
 
-def check_result(batches: list[Batch], packing: Packing) -> None:
+def check_result(artifacts: list[PackedArtifact], packing: Packing) -> None:
     """Checks what the sandbox returned: later steps upload these files with the rights of the service.
 
     Raises PermanentError if it contains an artifact that `pack` does not make.
     """
     workspace = packing.workspace
-    for artifact in (artifact for batch in batches for artifact in batch.artifacts):
+    for artifact in artifacts:
         path = workspace.artifacts / artifact.name
         is_known = _media_types(workspace).get(path) == artifact.type and artifact.path == path
-        is_known = is_known and _has_right_base(artifact, packing)
+        is_known = is_known and _has_right_base(artifact, packing) and artifact.original is None
         if not is_known or not is_plain(path) or path.stat().st_size != artifact.stored_size:
             raise PermanentError(f"the sandbox returned an artifact that it did not make: {artifact.path}")
 
@@ -138,7 +140,11 @@ def _has_right_base(artifact: PackedArtifact, packing: Packing) -> bool:
     if packing.rootfs is None or packing.opaque is None or artifact.type != manifest.ROOTFS:
         return False
     is_possible = MIN_KEPT <= base.kept <= packing.rootfs.stat().st_size and base.head == HEAD
-    return is_possible and (base.url, base.path) == (packing.source, packing.rootfs)
+    return is_possible and (base.url, base.path, base.etag) == (
+        packing.origin.rootfs,
+        packing.rootfs,
+        packing.origin.etag,
+    )
 
 
 def kept_inputs(workspace: Workspace) -> list[PackedArtifact]:
@@ -175,7 +181,7 @@ def trust_site_ca(step: Input) -> None:
     site_ca.add(step.workspace.image_root, settings().ca_certificate_path, settings().further_ca_files)
 
 
-def pack(step: Packing) -> list[Batch]:
+def pack(step: Packing) -> list[PackedArtifact]:
     """Make the artifacts; in the sandbox."""
     workspace = step.workspace
     if image_secrets.check(workspace, is_built=step.rootfs is None) and step.opaque is not None:
@@ -194,12 +200,12 @@ def pack(step: Packing) -> list[Batch]:
         if changes.exists():
             shutil.copyfile(changes, workspace.artifacts / changes.name)
     (rootfs, kind), *others = [item for item in _media_types(workspace).items() if item[0].exists()]
-    return _batches([_describe(rootfs, kind, base), *(_describe(path, kind) for path, kind in others)])
+    return [_describe(rootfs, kind, base), *(_describe(path, kind) for path, kind in others)]
 
 
 def _batches(artifacts: list[PackedArtifact]) -> list[Batch]:
     """What is uploaded at the same time: the rootfs and the rest, or all together if it is little."""
-    if sum(artifact.stored_size for artifact in artifacts) < LITTLE:
+    if sum(artifact.sent_size for artifact in artifacts) < LITTLE:
         return [Batch(artifacts=artifacts)]
     return [Batch(artifacts=artifacts[:1]), Batch(artifacts=artifacts[1:])]
 
@@ -211,7 +217,7 @@ def _pack_rootfs(step: Packing, target: Path) -> Base | None:
             if removed := image_secrets.removed_secrets(step.workspace.base, step.workspace.image_root):
                 raise SpliceError(f"{removed[0]} was removed or changed, and could be recovered from it")
             kept = splice_rootfs(step.rootfs, step.workspace.changed_files, step.opaque, target)
-            return Base(url=step.source, path=step.rootfs, kept=kept, head=HEAD)
+            return Base(url=step.origin.rootfs, path=step.rootfs, kept=kept, head=HEAD, etag=step.origin.etag)
         except SpliceError as error:
             log.info(_IN_FULL, error.reason)
     make_rootfs(step.workspace.image_root, target)

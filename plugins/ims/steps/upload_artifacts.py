@@ -10,10 +10,9 @@ from ims.files import is_plain
 from ims.settings import settings
 from ims.steps.artifacts import Batch, PackedArtifact, Upload, UploadedArtifact
 from ims.steps.step import Step, StepInput
-from ims.storage.digests import Digests
 from ims.storage.objects import ObjectName, ObjectStore, StoredObject
 from ims.storage.sessions import Grant, reading, writing
-from ims.storage.splicing import Spliced, spliced_chunks, upload_spliced
+from ims.storage.splicing import MIN_PART, Spliced, copy, spliced_chunks, upload_spliced
 
 log = logging.getLogger(__name__)
 
@@ -44,8 +43,8 @@ def run(step: Input) -> Upload:
 
 def _upload(store: ObjectStore, artifact: PackedArtifact, image_id: str, labels: dict[str, str]) -> UploadedArtifact:
     name = ObjectName(settings().images_bucket, f"{image_id}/{artifact.name}")
-    stored = _store(store, artifact, name, labels)
-    log.info("uploaded %s: %d bytes, verified", name, stored.size)
+    stored, copied = _store(store, artifact, name, labels)
+    log.info("uploaded %s: %d bytes, %d of them copied by S3", name, stored.size, copied)
     return UploadedArtifact(
         type=artifact.type,
         path=str(name),
@@ -56,23 +55,30 @@ def _upload(store: ObjectStore, artifact: PackedArtifact, image_id: str, labels:
     )
 
 
-def _store(store: ObjectStore, artifact: PackedArtifact, name: ObjectName, labels: dict[str, str]) -> StoredObject:
-    """Uploads an artifact. S3 copies the part that it already has."""
-    digests = Digests(artifact.size, artifact.md5, artifact.sha256)
-    if (spliced := artifact.spliced) is None:
-        return store.upload(artifact.path, name, labels, digests)
-    assert artifact.base is not None
+def _store(
+    store: ObjectStore, artifact: PackedArtifact, name: ObjectName, labels: dict[str, str]
+) -> tuple[StoredObject, int]:
+    """Uploads an artifact. Returns it with the bytes that S3 copied, because it already has them."""
     try:
-        stored = upload_spliced(store, spliced, name, labels, digests)
+        if artifact.stored is not None:
+            return copy(store, artifact.stored, name, labels), artifact.size
+        if artifact.spliced is not None:
+            stored = upload_spliced(store, artifact.spliced, name, labels, artifact.digests)
+            return stored, artifact.spliced.kept - MIN_PART
     except ImsError as error:
-        log.warning("S3 cannot copy a part of %s, so all of %s is sent: %s", spliced.base, name, error)
-        path = _whole(artifact.base.path, spliced)
-        try:
-            return store.upload(path, name, labels, digests)
-        finally:
-            path.unlink()
-    log.info("S3 copied %d bytes from %s", spliced.kept, spliced.base)
-    return stored
+        log.warning("S3 cannot copy what it has of %s, so all of it is sent: %s", name, error)
+    return _send(store, artifact, name, labels), 0
+
+
+def _send(store: ObjectStore, artifact: PackedArtifact, name: ObjectName, labels: dict[str, str]) -> StoredObject:
+    if (spliced := artifact.spliced) is None:
+        return store.upload(artifact.path, name, labels, artifact.digests)
+    assert artifact.base is not None
+    path = _whole(artifact.base.path, spliced)
+    try:
+        return store.upload(path, name, labels, artifact.digests)
+    finally:
+        path.unlink()
 
 
 def _whole(base: Path, spliced: Spliced) -> Path:
@@ -88,6 +94,7 @@ def _whole(base: Path, spliced: Spliced) -> Path:
 def grants(step: Input, _store: ObjectStore) -> list[Grant]:
     """The step writes the objects of the new image, and reads them back to verify them. It copies from their bases."""
     bases = [artifact.spliced.base for artifact in step.each.artifacts if artifact.spliced is not None]
+    bases += [artifact.stored.name for artifact in step.each.artifacts if artifact.stored is not None]
     return [writing(settings().images_bucket, step.image_id), *([reading(bases)] if bases else [])]
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from contextlib import suppress
@@ -32,12 +34,25 @@ _Send = Callable[[int], str]
 
 @dataclass(frozen=True)
 class Spliced:
-    """The content of an object: `head` bytes of a file, those of `base` from there to `kept`, the rest of the file."""
+    """The content of an object: `head` bytes of a file, those of `base` from there to `kept`, the rest of the file.
+
+    `etag` is that of the base, if its content is known to be the expected one.
+    """
 
     base: ObjectName
     kept: int
     path: Path
     head: int
+    etag: str | None = None
+
+
+@dataclass(frozen=True)
+class StoredSource:
+    """An object that has the content of a new one. S3 knows its SHA-256."""
+
+    name: ObjectName
+    etag: str
+    digests: Digests
 
 
 def spliced_chunks(base: Path, spliced: Spliced) -> Iterator[bytes]:
@@ -48,32 +63,64 @@ def spliced_chunks(base: Path, spliced: Spliced) -> Iterator[bytes]:
     yield from _range(spliced.path, spliced.head, size)
 
 
+def copy(store: ObjectStore, source: StoredSource, name: ObjectName, metadata: Mapping[str, str]) -> StoredObject:
+    """Lets S3 copy a whole object. The copy has `metadata`.
+
+    Raises UnavailableError if the object has another ETag or other digests, or if S3 cannot copy it.
+    """
+    expected = source.digests
+    labels = {**metadata, "md5sum": expected.md5, "sha256": expected.sha256}
+    before = store.stat(source.name)
+    if (before.etag, before.size, before.metadata.get("sha256")) != (source.etag, expected.size, expected.sha256):
+        raise UnavailableError(f"{source.name} was replaced")
+    with storage_errors(str(source.name)):
+        store.client.copy_object(
+            Bucket=name.bucket,
+            Key=name.key,
+            CopySource={"Bucket": source.name.bucket, "Key": source.name.key},
+            CopySourceIfMatch=source.etag,
+            Metadata=labels,
+            MetadataDirective="REPLACE",
+        )
+    if store.stat(source.name).etag != source.etag:
+        store.delete(name)
+        raise UnavailableError(f"{source.name} was replaced")
+    return store.stat(name)
+
+
 def upload_spliced(
     store: ObjectStore, spliced: Spliced, name: ObjectName, metadata: Mapping[str, str], expected: Digests
 ) -> StoredObject:
-    """Uploads an object of which S3 copies a part from the base, and reads it back to verify it.
+    """Uploads an object of which S3 copies a part from the base. S3 verifies what is sent.
 
-    If it fails, nothing of the upload stays. Raises UnavailableError also if the base is not the one that is expected.
+    The object is read back only if the ETag of the base is not the known one. If the upload fails, nothing of it stays.
+    Raises UnavailableError also if the base is not the one that is expected.
     """
     labels = {**metadata, "md5sum": expected.md5, "sha256": expected.sha256}
+    before = store.stat(spliced.base)
     with storage_errors(str(name)):
-        etag = store.client.head_object(Bucket=spliced.base.bucket, Key=spliced.base.key)["ETag"]
         upload = _Upload(store.client, name, labels)
         try:
-            upload.run(list(_parts(upload, spliced, etag)))
+            upload.run(list(_parts(upload, spliced, before.etag)))
         except BaseException:
             with suppress(ImsError):  # the sweep deletes what is left
                 upload.abort()
             raise
     try:
-        is_right = digest_sha256(store.read(name)) == expected.sha256
+        _verify(store, spliced, name, before, expected)
+        return store.stat(name)
     except BaseException:
         store.delete(name)
         raise
-    if not is_right:
-        store.delete(name)
+
+
+def _verify(store: ObjectStore, spliced: Spliced, name: ObjectName, before: StoredObject, expected: Digests) -> None:
+    """Raises UnavailableError unless an object has the expected content. Not all stores check CopySourceIfMatch."""
+    is_same = store.stat(spliced.base).etag == before.etag and store.stat(name).size == expected.size
+    if is_same and before.etag != spliced.etag:
+        is_same = digest_sha256(store.read(name)) == expected.sha256
+    if not is_same:
         raise UnavailableError(f"the content of {name} in S3 is not that of the new image: {spliced.base} was replaced")
-    return store.stat(name)
 
 
 class _Upload:
@@ -105,8 +152,14 @@ class _Upload:
 
     def send(self, read: Callable[[], bytes], number: int) -> str:
         """Sends a part; returns its ETag."""
+        data = read()
         answer = self.client.upload_part(
-            Bucket=self.name.bucket, Key=self.name.key, UploadId=self.id, PartNumber=number, Body=read()
+            Bucket=self.name.bucket,
+            Key=self.name.key,
+            UploadId=self.id,
+            PartNumber=number,
+            Body=data,
+            ContentMD5=base64.b64encode(hashlib.md5(data, usedforsecurity=False).digest()).decode(),
         )
         return answer["ETag"]
 
