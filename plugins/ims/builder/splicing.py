@@ -34,7 +34,7 @@ def splice_rootfs(rootfs: Path, upper: Path, opaque: Collection[bytes], target: 
         base = Image(reader)
         check_base(base, settings().squashfs_level, _BLOCK_SIZE, _encoded(VOLATILE), _encoded(KIWI_FILES))
         try:
-            make_rootfs(upper, layer_file)
+            make_rootfs(upper, layer_file, (*base.codec.arguments, "-b", str(base.block.block_size)))
             with open_reader(layer_file) as layer_reader:
                 layer = Image(layer_reader)
                 check_layer(base, layer)

@@ -7,7 +7,7 @@ import os
 import re
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from ims.errors import ImsError
@@ -28,12 +28,15 @@ _PERCENT = re.compile(r"\[.*\]\s+\d+/\d+\s+(?P<percent>\d+)%")
 _PROGRESS_SECONDS = 2
 
 
-def make_rootfs(root: Path, rootfs: Path) -> None:
+def make_rootfs(root: Path, rootfs: Path, compression: Sequence[str] | None = None) -> None:
     """Pack an image root. The same tree gives the same bytes, whatever the number of processors.
 
+    `compression` are arguments of mksquashfs that replace those from the settings.
     Raises ImsError if mksquashfs fails.
     """
-    process = subprocess.Popen(squashfs_command(root, rootfs), stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    process = subprocess.Popen(
+        squashfs_command(root, rootfs, compression), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+    )
     assert process.stdout is not None
     last, lost, logged, has_acls = "", "", 0.0, False
     for line in _lines(process.stdout.fileno()):
@@ -56,13 +59,14 @@ def make_rootfs(root: Path, rootfs: Path) -> None:
         log.warning(lost_acls(root, list(files_with_acls(root))))
 
 
-def squashfs_command(root: Path, rootfs: Path) -> list[str]:
+def squashfs_command(root: Path, rootfs: Path, compression: Sequence[str] | None = None) -> list[str]:
     """The command line of mksquashfs, from the settings."""
     own = settings()
     processors = own.squashfs_processors or len(os.sched_getaffinity(0))
     return [
-        *("mksquashfs", str(root), str(rootfs), "-noappend", "-comp", "zstd"),
-        *("-Xcompression-level", str(own.squashfs_level), "-mkfs-time", "0"),
+        *("mksquashfs", str(root), str(rootfs), "-noappend"),
+        *(compression or ("-comp", "zstd", "-Xcompression-level", str(own.squashfs_level))),
+        *("-mkfs-time", "0"),
         *("-processors", str(processors), "-mem", f"{own.squashfs_memory_mib}M"),
         *("-wildcards", "-e", *EXCLUDED),
     ]

@@ -31,15 +31,24 @@ def pack(root: Path, target: Path, *options: str, compressor: Sequence[str] = ZS
     return target
 
 
+def pack_layer(base: Path, upper: Path, target: Path) -> Path:
+    """Pack the changes of an image as the image was packed; returns the squashfs."""
+    with open_reader(base) as reader:
+        image = Image(reader)
+    return pack(upper, target, "-b", str(image.block.block_size), compressor=image.codec.arguments)
+
+
 def changed(base: Path, folder: Path, change: Change) -> tuple[Path, list[bytes], Snapshot]:
     """Change an image in an overlay; returns the layer, its opaque folders, and what the kernel shows."""
     changes, root = folder / "changes", folder / "root"
     try:
         mount_image(base, changes, root)
         change(root)
+        unmount(folder)
+        mount_image(base, changes, root)  # as the step that packs the image sees it
         shown = snapshot(root)
         opaque = opaque_folders(changes)
-        return pack(changes / "upper", folder / "layer"), opaque, shown
+        return pack_layer(base, changes / "upper", folder / "layer"), opaque, shown
     finally:
         unmount(folder)
 

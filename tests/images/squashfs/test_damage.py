@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import lzma
 import struct
+import tracemalloc
 from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from typing import Any
@@ -12,8 +14,9 @@ import zstandard
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from ims.images.squashfs.codecs import BLOCK, Codec, Gzip, Xz, Zstd
 from ims.images.squashfs.image import Image
-from ims.images.squashfs.metadata import BLOCK, Codec, Table, TableWriter
+from ims.images.squashfs.metadata import Table, TableWriter
 from ims.images.squashfs.splice import splice
 from ims.images.squashfs.superblock import NO_TABLE, SIZE, SpliceError, Superblock, read_superblock
 from tests.fuzzing import examples
@@ -119,7 +122,7 @@ def test_superblock_lies(content: bytes, layer: Image, name: str, number: int) -
 
 def test_block_that_says_it_is_huge() -> None:
     """No memory is reserved for it."""
-    codec = Codec(3)
+    codec = Zstd(3)
     bomb = zstandard.ZstdCompressor().compress(bytes(64 * 1024**2))
     assert len(bomb) < BLOCK
     with pytest.raises(SpliceError, match="more than 8 KiB"):
@@ -131,13 +134,54 @@ def test_block_that_does_not_say_that_it_is_huge() -> None:
     stream = zstandard.ZstdCompressor(write_content_size=False).compressobj()
     bomb = stream.compress(bytes(64 * 1024**2)) + stream.flush()
     with pytest.raises(SpliceError, match="damaged"):
-        Codec(3).unpack(struct.pack("<H", len(bomb)) + bomb)
+        Zstd(3).unpack(struct.pack("<H", len(bomb)) + bomb)
+
+
+def bomb_of(codec: Codec) -> bytes:
+    """A metadata block that becomes 64 MiB."""
+    packed = codec.compress(bytes(64 * 1024**2))
+    return struct.pack("<H", len(packed) & 0x7FFF) + packed
+
+
+@pytest.mark.parametrize("codec", [Gzip(), Xz(1 << 20), Zstd(3)], ids=lambda codec: type(codec).__name__)
+def test_bombs_of_all_compressors(codec: Codec) -> None:
+    """They are unpacked up to the limit, in little memory."""
+    tracemalloc.start()
+    try:
+        with pytest.raises(SpliceError, match="more than 8 KiB"):
+            codec.unpack(bomb := bomb_of(codec))
+        tracemalloc.reset_peak()
+        before = tracemalloc.get_traced_memory()[0]
+        with suppress(SpliceError):
+            codec.unpack(bomb)
+        assert tracemalloc.get_traced_memory()[1] - before < 1024**2
+    finally:
+        tracemalloc.stop()
+
+
+def test_dictionary_of_xz() -> None:
+    """A block that asks for a large dictionary is refused: the library would reserve its memory."""
+    chain = [{"id": lzma.FILTER_LZMA2, "dict_size": 1 << 30}]
+    block = lzma.compress(b"x", lzma.FORMAT_XZ, lzma.CHECK_CRC32, filters=chain)
+    with pytest.raises(SpliceError, match="damaged: Memory usage limit"):
+        Xz(1 << 20).unpack(struct.pack("<H", len(block)) + block)
+
+
+@settings(max_examples=examples(100), deadline=None)
+@given(codec=st.sampled_from([Gzip(), Xz(1 << 20), Zstd(3)]), content=st.binary(max_size=BLOCK), data=st.data())
+def test_damaged_blocks(codec: Codec, content: bytes, data: Any) -> None:
+    """An intact block has its content. A truncated or damaged one is an error, or has at most 8 KiB."""
+    packed = codec.pack(content)
+    assert codec.unpack(packed) == content
+    place, wrong = data.draw(st.integers(0, len(packed))), data.draw(st.binary(max_size=8))
+    with suppress(SpliceError):
+        assert len(codec.unpack(packed[:2] + packed[2:place] + wrong)) <= BLOCK
 
 
 @given(st.lists(st.binary(max_size=3 * BLOCK), max_size=6))
 def test_table_is_continued(parts: list[bytes]) -> None:
     """The old blocks stay, except for the last; everything can be read from where it was written."""
-    codec, table, places = Codec(3), None, list[tuple[int, int]]()
+    codec, table, places = Zstd(3), None, list[tuple[int, int]]()
     for part in parts:
         writer = TableWriter(codec, table)
         places.append(writer.write(part))

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from ims.images.squashfs.metadata import BLOCK
+from ims.images.squashfs.codecs import BLOCK
 from ims.images.squashfs.superblock import SpliceError
 
 _HEADER = struct.Struct("<III")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
+from ims.images.squashfs.codecs import read_codec
 from ims.images.squashfs.folders import Entry, read_names
 from ims.images.squashfs.inodes import FOLDER, NONE, Content, Inode, read_inode
 from ims.images.squashfs.lookup import LookupTable
-from ims.images.squashfs.metadata import Codec, Table
-from ims.images.squashfs.superblock import Reader, SpliceError, read_level, read_superblock
+from ims.images.squashfs.metadata import Table
+from ims.images.squashfs.superblock import NO_TABLE, Reader, SpliceError, read_superblock
 from ims.images.squashfs.xattrs import Xattrs
 
 FRAGMENT = struct.Struct("<QII")
@@ -24,10 +25,12 @@ class Image:
 
     def __init__(self, reader: Reader) -> None:
         self.block = block = read_superblock(reader)
-        level, self.data_start = read_level(reader, block)
-        self.codec = Codec(level)
+        self.codec, self.data_start = read_codec(reader, block)
         self.fragments = LookupTable(reader, self.codec, FRAGMENT, block.fragments, block.fragment_start)
-        self.exports = LookupTable(reader, self.codec, EXPORT, block.inodes, block.export_start)
+        self.is_exportable = block.export_start != NO_TABLE
+        """Whether a table leads from the number of a file to its inode."""
+        exports = (block.inodes, block.export_start) if self.is_exportable else (0, block.id_start)
+        self.exports = LookupTable(reader, self.codec, EXPORT, *exports)
         self.owners = LookupTable(reader, self.codec, OWNER, block.ids, block.id_start)
         self.xattrs = Xattrs(reader, self.codec, block)
         end = self._end_of_folders()
@@ -84,7 +87,7 @@ class Image:
     def _end_of_folders(self) -> int:
         """Where the table of folders ends. Raises SpliceError if two tables overlap or something is between them."""
         found = [self.fragments] if self.block.fragments else []
-        found += [self.exports, self.owners]
+        found += [self.exports, self.owners] if self.is_exportable else [self.owners]
         starts = [*(table.start for table in found[1:]), self.xattrs.start]
         if found[0].start < self.block.folder_start or [table.end for table in found] != starts:
             raise SpliceError("its tables overlap, or something is between them")

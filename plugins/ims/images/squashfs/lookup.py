@@ -6,7 +6,8 @@ import struct
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 
-from ims.images.squashfs.metadata import BLOCK, Codec, Table
+from ims.images.squashfs.codecs import BLOCK, Codec
+from ims.images.squashfs.metadata import Table
 from ims.images.squashfs.superblock import Reader, SpliceError
 
 Values = tuple[int, ...]

@@ -6,45 +6,14 @@ import struct
 from collections import OrderedDict
 from collections.abc import Iterator
 
+from ims.images.squashfs.codecs import BLOCK, Codec
 from ims.images.squashfs.superblock import SpliceError
 
-BLOCK = 8192
 _HEADER = struct.Struct("<H")
 _STORED = 0x8000
 """The bit of a header that says that the block is not compressed."""
 _CACHED = 256
 """How many uncompressed blocks of a table are kept."""
-
-
-class Codec:
-    """Compresses blocks with zstd."""
-
-    def __init__(self, level: int) -> None:
-        import zstandard  # only this needs it
-
-        self.level = level
-        self._zstandard = zstandard
-        self._compress = zstandard.ZstdCompressor(level=level)
-        self._decompress = zstandard.ZstdDecompressor()
-
-    def pack(self, data: bytes) -> bytes:
-        """A metadata block with its header."""
-        packed = bytes(self._compress.compress(data))
-        if len(packed) < len(data):
-            return _HEADER.pack(len(packed)) + packed
-        return _HEADER.pack(len(data) | _STORED) + data
-
-    def unpack(self, block: bytes) -> bytes:
-        """The content of a metadata block. Raises SpliceError if it is damaged or has more than 8 KiB."""
-        if _HEADER.unpack_from(block)[0] & _STORED:
-            return block[_HEADER.size :]
-        try:
-            # The library reserves as much memory as the block says.
-            if self._zstandard.frame_content_size(block[_HEADER.size :]) > BLOCK:
-                raise SpliceError("a metadata block has more than 8 KiB")
-            return bytes(self._decompress.decompress(block[_HEADER.size :], max_output_size=BLOCK))
-        except self._zstandard.ZstdError as error:
-            raise SpliceError(f"a metadata block is damaged: {error}") from None
 
 
 class Table:

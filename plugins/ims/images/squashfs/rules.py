@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from ims.images.squashfs.codecs import Zstd
 from ims.images.squashfs.image import Image, stored_fragment
 from ims.images.squashfs.inodes import FOLDER, NONE, Content
 from ims.images.squashfs.merge import is_whiteout
@@ -26,10 +27,11 @@ def check_size(base: Reader) -> None:
 def check_base(base: Image, level: int, block_size: int, empty: Collection[bytes], absent: Collection[bytes]) -> None:
     """Reads all metadata of an image. Raises SpliceError if it is damaged, or should not or cannot be spliced.
 
-    `level` and `block_size` are those of full packing; `empty` and `absent` name folders and files at the top that full
+    `level` and `block_size` are those of full packing, which an image with another compression than zstd need not have:
+    it is continued as it is. `empty` and `absent` name folders and files at the top that full
     packing leaves out.
     """
-    if (base.codec.level, base.block.block_size) != (level, block_size):
+    if isinstance(base.codec, Zstd) and (base.codec.level, base.block.block_size) != (level, block_size):
         raise SpliceError(f"its compression level is {base.codec.level}, its block size {base.block.block_size}")
     if base.block.inode_start < MIN_KEPT:
         raise SpliceError(f"its data have {base.block.inode_start} bytes, fewer than {MIN_KEPT}")

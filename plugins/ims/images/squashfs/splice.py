@@ -9,12 +9,13 @@ from __future__ import annotations
 from collections.abc import Collection
 from dataclasses import dataclass, replace
 
+from ims.images.squashfs.codecs import BLOCK
 from ims.images.squashfs.folders import Entry, write_names
 from ims.images.squashfs.image import Image
 from ims.images.squashfs.inodes import FOLDER, NONE, Content, Inode, Listing, pack_inode
 from ims.images.squashfs.merge import Merge, NewFile, NewFolder
-from ims.images.squashfs.metadata import BLOCK, TableWriter
-from ims.images.squashfs.superblock import MAX_INODES, NO_XATTRS, SpliceError, Superblock
+from ims.images.squashfs.metadata import TableWriter
+from ims.images.squashfs.superblock import MAX_INODES, NO_TABLE, NO_XATTRS, SpliceError, Superblock
 from ims.images.squashfs.xattrs import Set
 
 _OVERLAY = b"trusted.overlay."
@@ -42,8 +43,8 @@ def splice(base: Image, layer: Image, opaque: Collection[bytes] = ()) -> Splice:
 
     Attributes of the overlay itself are left out. Raises SpliceError if an image is damaged or cannot be spliced.
     """
-    if (base.codec.level, base.block.block_size) != (layer.codec.level, layer.block.block_size):
-        raise SpliceError("the changes were packed with another compression level or block size")
+    if not base.codec.accepts(layer.codec) or base.block.block_size != layer.block.block_size:
+        raise SpliceError("the changes were packed with another compression or block size")
     return _Splicer(base, layer).run(Merge(base, layer, opaque))
 
 
@@ -136,8 +137,7 @@ class _Splicer:
         tail = _Tail(base.block.inode_start + layer.block.inode_start - layer.data_start)
         inode_start, folder_start = tail.add(self._inodes.finish()), tail.add(self._folders.finish())
         fragment_start = tail.add(*base.fragments.continued(self._layer_fragments(), {}, tail.end))
-        added = [self._exports[number] for number in range(base.block.inodes, self._total)]
-        export_start = tail.add(*base.exports.continued(added, self._exports, tail.end))
+        export_start = self._add_exports(tail)
         owners = [(owner,) for owner in self._owners[base.block.ids :]]
         id_start = tail.add(*base.owners.continued(owners, {}, tail.end))
         block = replace(
@@ -157,6 +157,12 @@ class _Splicer:
         _check(block, base.xattrs.count + len(self._xattrs))
         data = range(layer.data_start, layer.block.inode_start)
         return Splice(block.pack(), base.block.inode_start, data, tail.padded())
+
+    def _add_exports(self, tail: _Tail) -> int:
+        if not self._base.is_exportable:
+            return NO_TABLE
+        added = [self._exports[number] for number in range(self._base.block.inodes, self._total)]
+        return tail.add(*self._base.exports.continued(added, self._exports, tail.end))
 
     def _with_xattrs(self, block: Superblock, tail: _Tail) -> Superblock:
         if not self._base.xattrs.count and not self._xattrs:

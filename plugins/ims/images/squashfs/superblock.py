@@ -11,18 +11,15 @@ from ims.errors import InputError
 SIZE = 96
 NO_TABLE = 0xFFFFFFFFFFFFFFFF
 NO_XATTRS = 0x200
+HAS_OPTIONS = 0x400
 MAX_METADATA = 256 * 1024**2
 """Bytes of all compressed tables, which are kept in memory. Five million files need about half of that."""
 MAX_INODES = 4_000_000
 _MAGIC = 0x73717368
 _VERSION = (4, 0)
-_ZSTD = 6
-_DEFAULT_LEVEL = 15
 _LAYOUT = struct.Struct("<IIIIIHHHHHHQQQQQQQQ")
-_HAS_OPTIONS = 0x400
-_OPTIONS = struct.Struct("<HI")
-# Duplicates removed, exportable, no attributes, compressor options. Others leave some metadata or data uncompressed.
-_FLAGS = 0x40 | 0x80 | NO_XATTRS | _HAS_OPTIONS
+_UNKNOWN_FLAGS = 0xF004
+"""The other flags say how mksquashfs packed: what is not compressed, and which files are in fragments."""
 
 
 class SpliceError(InputError):
@@ -74,12 +71,8 @@ def read_superblock(reader: Reader) -> Superblock:
     found = Superblock(*_LAYOUT.unpack(reader.read(0, SIZE)))
     if found.magic != _MAGIC or (found.major, found.minor) != _VERSION:
         raise SpliceError("it is not a squashfs of version 4.0")
-    if found.compressor != _ZSTD:
-        raise SpliceError(f"it is not compressed with zstd (its compressor has the number {found.compressor})")
-    if found.flags & ~_FLAGS:
-        raise SpliceError(f"it was packed with unusual options (flags {found.flags:#x})")
-    if found.export_start == NO_TABLE:  # an overlay could not keep files with several names together
-        raise SpliceError("it was packed without an export table")
+    if found.flags & _UNKNOWN_FLAGS:
+        raise SpliceError(f"it has the unknown flags {found.flags & _UNKNOWN_FLAGS:#x}")
     _check_counts(found)
     _check_order(found, reader.size)
     return found
@@ -98,20 +91,11 @@ def _check_order(block: Superblock, size: int) -> None:
     """Data, inodes, folders, fragments, export table, owners, attributes: the order in which mksquashfs writes."""
     starts = [SIZE, block.inode_start, block.folder_start]
     starts += [block.fragment_start] if block.fragments else []
-    starts += [block.export_start, block.id_start]
+    starts += [block.export_start] if block.export_start != NO_TABLE else []
+    starts += [block.id_start]
     starts += [block.xattr_start] if block.xattr_start != NO_TABLE else []
     starts.append(block.bytes_used)
     if starts != sorted(starts) or block.bytes_used > size:
         raise SpliceError(f"its tables are not where they belong, or it is truncated ({size} bytes)")
     if block.bytes_used - block.inode_start > MAX_METADATA:
         raise SpliceError(f"its tables have more than {MAX_METADATA} bytes")
-
-
-def read_level(reader: Reader, block: Superblock) -> tuple[int, int]:
-    """Returns the compression level, and where the data begin. Raises SpliceError."""
-    if not block.flags & _HAS_OPTIONS:
-        return _DEFAULT_LEVEL, SIZE
-    header, level = _OPTIONS.unpack(reader.read(SIZE, _OPTIONS.size))
-    if header != 0x8004:  # four bytes, not compressed
-        raise SpliceError("the options of its compressor are damaged")
-    return level, SIZE + _OPTIONS.size

@@ -5,8 +5,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator, Sequence
 
+from ims.images.squashfs.codecs import Codec
 from ims.images.squashfs.lookup import LookupTable
-from ims.images.squashfs.metadata import Codec, Cursor, Table, TableWriter
+from ims.images.squashfs.metadata import Cursor, Table, TableWriter
 from ims.images.squashfs.superblock import NO_TABLE, Reader, SpliceError, Superblock
 
 Set = tuple[tuple[bytes, bytes], ...]
