@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -28,7 +28,7 @@ class FakeTaskInstance:
         self.task_id = task_id
         self.xcoms: dict[str, Any] = {}
         self.pushed: dict[tuple[str, str], Any] = {}
-        self.existing_runs = existing_runs
+        self.existing_runs = existing_runs if isinstance(existing_runs, Mapping) else dict.fromkeys(existing_runs)
 
     def xcom_push(self, key: str, value: Any) -> None:
         """Keep a value."""
@@ -38,15 +38,18 @@ class FakeTaskInstance:
         """What the context was given that another task pushed, or None."""
         return self.pushed.get((task_ids, key))
 
-    def get_dr_count(self, dag_id: str, run_ids: Collection[str]) -> int:
-        """The number of these runs that exist, whatever their DAG."""
-        return len(set(run_ids) & set(self.existing_runs))
+    def get_dr_count(self, dag_id: str, run_ids: Collection[str], states: Collection[str] | None = None) -> int:
+        """The number of these runs that exist and have one of the states, whatever their DAG."""
+        found = set(run_ids) & set(self.existing_runs)
+        return len([run for run in found if states is None or self.existing_runs[run] in states])
 
 
 def make_context(
     dag_id: str = "create_image", existing_runs: Collection[str] = (), task_id: str | None = None, **params: Any
 ) -> Context:
-    """The context of a task in a run with these parameters; `existing_runs` are other runs that Airflow knows.
+    """The context of a task in a run with these parameters.
+
+    `existing_runs` are other runs that Airflow knows; a dictionary gives their states.
 
     The task runs what a recipe says if the workflow has such a task.
     """

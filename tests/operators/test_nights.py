@@ -7,15 +7,17 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from airflow.providers.standard.triggers.external_task import DagStateTrigger
 from airflow.sdk import Context
-from airflow.sdk.exceptions import AirflowFailException, DagRunTriggerException, TaskDeferred
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, ErrorType, TaskDeferred
+from airflow.sdk.execution_time import task_runner
+from airflow.sdk.execution_time.comms import ErrorResponse, OKResponse
 
 from ims.errors import InputError, MissingError, PermanentError
 from ims.jobs import nightly_run_id
 from ims.operators import nights
 from ims.operators.nights import BuildRecipeOperator, ChooseBuildsOperator, SummarizeOperator
 from ims.params import boot_files
+from ims.triggers.jobs import JobEndTrigger
 from tests.operators.fakes import RUN_ID, FakeApi, make_context, xcoms
 
 
@@ -133,12 +135,43 @@ def job(
     return {"dag_run_id": run_id, "artifact_id": artifact_id, **fields, **names}
 
 
-def build(monkeypatch: pytest.MonkeyPatch, context: Context, *jobs: dict[str, Any]) -> BuildRecipeOperator:
-    """The task, while these jobs run."""
+class Supervisor:
+    """Starts runs for tasks, and keeps what it is asked."""
+
+    def __init__(self) -> None:
+        self.asked: list[Any] = []
+        self.answer: Any = OKResponse(ok=True)
+
+    def send(self, message: Any) -> Any:
+        """Keep a message; returns the answer."""
+        self.asked.append(message)
+        return self.answer
+
+
+@pytest.fixture
+def supervisor(monkeypatch: pytest.MonkeyPatch) -> Supervisor:
+    """The supervisor of the task."""
+    found = Supervisor()
+    monkeypatch.setattr(task_runner, "SUPERVISOR_COMMS", found, raising=False)
+    return found
+
+
+def waits_for(task: BuildRecipeOperator, context: Context) -> str:
+    """Run the task; returns the run for which the triggerer then waits, which is in the XCom for the API, too."""
+    with pytest.raises(TaskDeferred) as deferred:
+        task.execute(context)
+    trigger = deferred.value.trigger
+    assert isinstance(trigger, JobEndTrigger)
+    (run_id,) = trigger.run_ids
+    assert (trigger.dag_id, deferred.value.kwargs) == ("create_image", {"run_id": run_id})
+    assert xcoms(context) == {"trigger_run_id": run_id}
+    return run_id
+
+
+def build(monkeypatch: pytest.MonkeyPatch, context: Context, *jobs: dict[str, Any]) -> str:
+    """Run the task while these jobs run; returns the run for which it waits."""
     use(monkeypatch, jobs=list(jobs))
-    task = BuildRecipeOperator(task_id="build_images", build=BUILD)
-    task.execute(context)
-    return task
+    return waits_for(BuildRecipeOperator(task_id="build_images", build=BUILD), context)
 
 
 OTHERS = {
@@ -152,65 +185,87 @@ OTHERS = {
 
 
 @pytest.mark.parametrize("jobs", OTHERS.values(), ids=OTHERS)
-def test_job_is_started(monkeypatch: pytest.MonkeyPatch, jobs: list[dict[str, Any]]) -> None:
+def test_job_is_started(monkeypatch: pytest.MonkeyPatch, supervisor: Supervisor, jobs: list[dict[str, Any]]) -> None:
     """Its run id follows from the night and the recipe."""
-    with pytest.raises(DagRunTriggerException) as started:
-        build(monkeypatch, make_context("nightly_images", existing_runs=["other"]), *jobs)
-    assert started.value.trigger_dag_id == "create_image"
-    assert started.value.dag_run_id == OWN
-    assert started.value.conf == {"artifact_id": "r1", "image_root_archive_name": "site", "force": False}
+    assert build(monkeypatch, make_context("nightly_images", existing_runs=["other"]), *jobs) == OWN
+    (started,) = supervisor.asked
+    assert (started.dag_id, started.run_id) == ("create_image", OWN)
+    assert started.conf == {"artifact_id": "r1", "image_root_archive_name": "site", "force": False}
 
 
-def test_forced_job_is_started(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_forced_job_is_started(monkeypatch: pytest.MonkeyPatch, supervisor: Supervisor) -> None:
     """Although a job builds the recipe, which may continue an earlier build."""
     use(monkeypatch, recipe("r1"), jobs=[job("other")])
     chosen = [{"recipe_id": "r1", "name": "site"}]
     choose = ChooseBuildsOperator(task_id="choose_builds", recipes=chosen, plans=[], force=True)
     (forced,) = choose.execute(make_context())
-    with pytest.raises(DagRunTriggerException) as started:
-        BuildRecipeOperator(task_id="build_images", build=forced).execute(
-            make_context("nightly_images", existing_runs=["other"])
-        )
-    assert (started.value.dag_run_id, (started.value.conf or {}).get("force")) == (OWN, True)
+    task = BuildRecipeOperator(task_id="build_images", build=forced)
+    assert waits_for(task, make_context("nightly_images", existing_runs=["other"])) == OWN
+    assert [started.conf["force"] for started in supervisor.asked] == [True]
 
 
-def test_publication_starts_a_job(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_publication_starts_a_job(monkeypatch: pytest.MonkeyPatch, supervisor: Supervisor) -> None:
     """The job of a user may have read the repositories before the publication."""
     context: Any = make_context("nightly_images", existing_runs=["other"])
     event = SimpleNamespace(extra={"payload": {"repositories": ["http://nexus/b"]}})
     context["triggering_asset_events"] = {"repositories": [event]}
-    with pytest.raises(DagRunTriggerException) as started:
-        build(monkeypatch, context, job("other"))
-    assert started.value.dag_run_id == OWN
+    assert build(monkeypatch, context, job("other")) == OWN
+    assert len(supervisor.asked) == 1
+
+
+def test_job_was_started_meanwhile(monkeypatch: pytest.MonkeyPatch, supervisor: Supervisor) -> None:
+    """By an earlier try of the task, whose request was slow: the task waits for it."""
+    supervisor.answer = ErrorResponse(error=ErrorType.DAGRUN_ALREADY_EXISTS)
+    assert build(monkeypatch, make_context("nightly_images")) == OWN
+
+
+def test_job_cannot_be_started(monkeypatch: pytest.MonkeyPatch, supervisor: Supervisor) -> None:
+    """Another try may help, and the recipe is not to blame."""
+    supervisor.answer = ErrorResponse(error=ErrorType.API_SERVER_ERROR)
+    use(monkeypatch, jobs=[])
+    context = make_context("nightly_images")
+    with pytest.raises(AirflowException, match="Airflow did not start the run"):
+        BuildRecipeOperator(task_id="build_images", build=BUILD).execute(context)
+    assert xcoms(context)["environment_failed"]
 
 
 FOUND = {"a job of a user": ([job("other")], "other"), "the job of an earlier try": ([], OWN)}
 
 
 @pytest.mark.parametrize(("jobs", "run_id"), FOUND.values(), ids=FOUND)
-def test_job_is_shared(monkeypatch: pytest.MonkeyPatch, jobs: list[dict[str, Any]], run_id: str) -> None:
+def test_job_is_shared(
+    monkeypatch: pytest.MonkeyPatch, supervisor: Supervisor, jobs: list[dict[str, Any]], run_id: str
+) -> None:
     """The recipe is not built twice at the same time; the API finds the job by the XCom."""
-    context = make_context("nightly_images", existing_runs=["other", OWN])
-    with pytest.raises(TaskDeferred) as deferred:
-        build(monkeypatch, context, *jobs)
-    trigger = deferred.value.trigger
-    assert isinstance(trigger, DagStateTrigger)
-    assert (trigger.dag_id, trigger.run_ids) == ("create_image", [run_id])
-    assert xcoms(context) == {"trigger_run_id": run_id}
+    assert build(monkeypatch, make_context("nightly_images", existing_runs=["other", OWN]), *jobs) == run_id
+    assert supervisor.asked == []
 
 
-@pytest.mark.parametrize("state", ["success", "failed"])
-def test_job_has_ended(state: str) -> None:
-    """The task ends as the job did. Another try would find the same job."""
+NOT_BLAMED = {"environment_failed": True}
+
+
+def end(runs: dict[str, str]) -> Context:
+    """Resume the task when one of these runs has ended; returns its context."""
+    context = make_context("nightly_images", existing_runs=runs)
     task = BuildRecipeOperator(task_id="build_images", build=BUILD)
-    context = make_context("nightly_images")
-    event = ("", {"run_ids": [RUN_ID], RUN_ID: state, "dag_id": "create_image"})
-    if state == "success":
-        task.execute_complete(context, event)
-        return
-    with pytest.raises(AirflowFailException):
-        task.execute_complete(context, event)
-    assert xcoms(context) == {"failure": f"the job {RUN_ID} failed. See its log"}
+    resumed = {"event": {"running": 0}, "run_id": RUN_ID}
+    if runs.get(RUN_ID) == "success":
+        task.resume_execution("resume", resumed, context)
+    else:
+        with pytest.raises(AirflowFailException):
+            task.resume_execution("resume", resumed, context)
+    return context
+
+
+def test_job_has_ended() -> None:
+    """The task ends as the job did. Another try would find the same job, which says whether the recipe is to blame."""
+    assert xcoms(end({RUN_ID: "success"})) == {}
+    assert xcoms(end({RUN_ID: "failed"})) == {"failure": f"the job {RUN_ID} failed. See its log", **NOT_BLAMED}
+
+
+def test_job_was_deleted() -> None:
+    """The night goes on, and the recipe is not to blame."""
+    assert xcoms(end({})) == {"failure": f"the job {RUN_ID} was deleted", **NOT_BLAMED}
 
 
 # Summarizing

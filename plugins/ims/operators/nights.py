@@ -7,10 +7,8 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunOperator
-from airflow.providers.standard.triggers.external_task import DagStateTrigger
+from airflow.providers.standard.operators.trigger_dagrun import TriggerDagRunLink
 from airflow.sdk import Context
-from airflow.sdk.exceptions import AirflowException
 
 from ims.client import ImsClient
 from ims.connections import api_client
@@ -18,16 +16,16 @@ from ims.errors import MissingError, PermanentError
 from ims.jobs import job_id, nightly_run_id
 from ims.nights import ENDED, Build, NightImage, NightRecipe, NightSummary, RecipeState, paused_recipes
 from ims.operators.base import ImsOperator
-from ims.operators.errors import task_errors, time_limit
 from ims.operators.failures import count_failures
 from ims.operators.plan import published_repositories
 from ims.operators.replays import count_image_failures, end_images
+from ims.operators.runs import start_run
 from ims.params import boot_files
-from ims.workflows import CREATE_IMAGE
+from ims.triggers.jobs import JobEndTrigger
+from ims.workflows import CREATE_IMAGE, ENVIRONMENT_FAILED
 
 log = logging.getLogger("airflow.task")
 
-POLL_SECONDS = 5
 NAMES_SHOWN = 10
 
 
@@ -88,7 +86,7 @@ def _current_images(plans: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     return {plan["recipe_id"]: plan["image_id"] for plan in plans if plan["verdict"] == "skip" and plan["image_id"]}
 
 
-class BuildRecipeOperator(TriggerDagRunOperator):
+class BuildRecipeOperator(ImsOperator):
     """Starts a job for a recipe and waits until it ends, without a worker. Shares a job that already builds the recipe.
 
     If publications started the night, it shares none: a job that runs may have read the repositories before.
@@ -96,48 +94,48 @@ class BuildRecipeOperator(TriggerDagRunOperator):
     The run id follows from the night and the recipe: after a worker was lost, the next try finds the job of the last.
     """
 
-    template_fields = (*TriggerDagRunOperator.template_fields, "build")
+    template_fields = (*ImsOperator.template_fields, "build")
+    operator_extra_links = (TriggerDagRunLink(),)
+    trigger_dag_id = CREATE_IMAGE.dag_id
 
     def __init__(self, *, build: Any, **arguments: Any) -> None:
-        super().__init__(
-            trigger_dag_id=CREATE_IMAGE.dag_id,
-            logical_date=None,
-            wait_for_completion=True,
-            deferrable=True,
-            poke_interval=POLL_SECONDS,
-            **arguments,
-        )
+        super().__init__(**arguments)
         self.build = build
 
-    def execute(self, context: Context) -> None:
+    def perform(self, context: Context) -> None:
         """Starts or finds the job; the triggerer waits for it."""
-        recipe = self.build["recipe_id"]
-        own = nightly_run_id(str(context["run_id"]), recipe)
-        task_instance: Any = context["ti"]
         build = Build(**self.build)
-        with task_errors(context), time_limit(self, context):
-            shares = not build.force and published_repositories(context) is None
-            shared = _running_build(api_client(), build) if shares else None
-            self.trigger_run_id = shared or own
-        if task_instance.get_dr_count(dag_id=CREATE_IMAGE.dag_id, run_ids=[self.trigger_run_id]):
-            self.log.info("job %s already builds the recipe", job_id(self.trigger_run_id))
-            task_instance.xcom_push("trigger_run_id", self.trigger_run_id)
-            self._wait(self.trigger_run_id)
-        self.conf = {"artifact_id": recipe, "image_root_archive_name": build.name, "force": build.force}
-        super().execute(context)
+        shares = not build.force and published_repositories(context) is None
+        run_id = _running_build(api_client(), build) if shares else None
+        run_id = run_id or nightly_run_id(str(context["run_id"]), build.recipe_id)
+        if _count(context, run_id):
+            self.log.info("job %s already builds the recipe", job_id(run_id))
+        else:
+            start_run(self.trigger_dag_id, run_id, _conf(build))
+        context["ti"].xcom_push("trigger_run_id", run_id)
+        trigger = JobEndTrigger(self.trigger_dag_id, [run_id])
+        self.defer(trigger=trigger, method_name="resume", kwargs={"run_id": run_id})
 
-    def _wait(self, run_id: str) -> None:
-        states = [*self.allowed_states, *self.failed_states]
-        trigger = DagStateTrigger(CREATE_IMAGE.dag_id, states, run_ids=[run_id], poll_interval=POLL_SECONDS)
-        self.defer(trigger=trigger, method_name="execute_complete")
+    def resume(self, context: Context, event: Any, run_id: str) -> None:
+        """Ends as the job did. The error is permanent, because another try would find the same job or start another."""
+        self.log.info("job %s has ended: %s", job_id(run_id), event)
+        if _count(context, run_id, states=["success"]):
+            return
+        context["ti"].xcom_push(ENVIRONMENT_FAILED, True)  # whether the recipe is to blame follows from its job
+        if _count(context, run_id):
+            raise PermanentError(f"the job {job_id(run_id)} failed", "See its log")
+        raise PermanentError(f"the job {job_id(run_id)} was deleted")
 
-    def execute_complete(self, context: Context, event: tuple[str, dict[str, Any]]) -> None:
-        """Ends as the job did. The error is permanent, because another try would find the same job."""
-        with task_errors(context):
-            try:
-                super().execute_complete(context, event)
-            except AirflowException:
-                raise PermanentError(f"the job {job_id(str(self.trigger_run_id))} failed", "See its log") from None
+
+def _conf(build: Build) -> dict[str, Any]:
+    """The parameters of the job that builds a recipe."""
+    return {"artifact_id": build.recipe_id, "image_root_archive_name": build.name, "force": build.force}
+
+
+def _count(context: Context, run_id: str, **states: list[str]) -> int:
+    """1 if there is a run of the workflow with this id and one of the states, else 0."""
+    task_instance: Any = context["ti"]
+    return int(task_instance.get_dr_count(dag_id=CREATE_IMAGE.dag_id, run_ids=[run_id], **states))
 
 
 def _running_build(client: ImsClient, build: Build) -> str | None:
