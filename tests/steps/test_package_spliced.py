@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from ims.builder.squashfs import make_rootfs
+from ims.builder.squashfs import KIWI_FILES, make_rootfs
+from ims.images.files import LIST as FILES
+from ims.images.files import write_files
 from ims.runtime.local.process import StepProcess
 from ims.runtime.local.runtime import LocalRuntime
 from ims.sandbox import box
@@ -59,6 +61,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
         (root / name).write_text(f"this is {name}")
     (root / "usr/lib/large").write_bytes(random.randbytes(9 * 1024**2))  # noqa: S311  (no secret)
     make_rootfs(root, folder / "rootfs")
+    with mounted(folder / "rootfs", folder / "mounted") as image:
+        write_files(image, folder / FILES, KIWI_FILES)
     return folder / "rootfs"
 
 
@@ -91,6 +95,8 @@ def package(
 def run(rootfs: Path, workspace: Workspace, source: str | None = SOURCE) -> tuple[PackedArtifact, list[str]]:
     """Run the step; returns the rootfs and the log. The step leaves no other files than those that it returns."""
     workspace.notes.mkdir(exist_ok=True)
+    if (files := rootfs.with_name(FILES)).exists():
+        shutil.copyfile(files, workspace.old_files)
     if source is not None:
         workspace.origin.write_text(Origin(rootfs=source).model_dump_json())
     data = {
@@ -119,13 +125,21 @@ def reasons(lines: list[str]) -> list[str]:
     return [line.partition("continued: ")[2] for line in lines if "packed in full" in line]
 
 
+def is_derived(lines: list[str]) -> bool:
+    """Whether the list of files was derived from that of the old image."""
+    return any("the list of files is that of the old image with the changes" in line for line in lines)
+
+
 def compare(rootfs: Path, workspace: Workspace, artifact: PackedArtifact, folder: Path, configure: Configure) -> None:
-    """The tree is that of full packing."""
+    """The tree is that of full packing, and so is the list of files."""
+    files = (workspace.artifacts / FILES).read_bytes()
     new = whole(artifact, folder / "new")
     configure(squashfs_splice=False)
     packed, lines = run(rootfs, workspace)
     assert packed.base is None
     assert reasons(lines) == ["IMS_SQUASHFS_SPLICE is off"]
+    assert (workspace.artifacts / FILES).read_bytes() == files
+    assert not is_derived(lines)
     with mounted(whole(packed, folder / "full"), folder / "a") as full, mounted(new, folder / "b") as spliced:
         assert snapshot(spliced) == snapshot(full)
         check_numbers(spliced)
@@ -139,6 +153,7 @@ def test_tree_is_that_of_full_packing(
     artifact, lines = package(base, workspace, change)
     assert artifact.base is not None, reasons(lines)
     assert (artifact.base.url, artifact.base.path) == (SOURCE, base)
+    assert is_derived(lines) == (change is not change_much)  # which adds unusual names
     assert artifact.stored_size == artifact.path.stat().st_size < base.stat().st_size // 2
     compare(base, workspace, artifact, tmp_path, configure)
 

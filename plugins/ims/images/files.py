@@ -54,11 +54,25 @@ def write_files(root: Path, target: Path, excluded: Collection[str]) -> None:
 
     Raises InputError if a path is too long.
     """
-    buffer = memoryview(bytearray(_CHUNK))
+    buffer, paths = new_buffer(), walk(root, excluded, volatile=False)
+    write_lines((describe_file(path, f"/{path.relative_to(root)}", buffer) for path in paths), target)
+
+
+def write_lines(lines: Iterable[bytes], target: Path) -> None:
+    """Write a compressed list. Equal lines give equal bytes."""
     with target.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed:
-        for path in walk(root, excluded, volatile=False):
-            file = _describe(path, f"/{path.relative_to(root)}", buffer)
-            packed.write(file.model_dump_json(exclude_defaults=True).encode() + b"\n")
+        for line in lines:
+            packed.write(line + b"\n")
+
+
+def new_buffer() -> memoryview:
+    """A buffer for `describe_file`."""
+    return memoryview(bytearray(_CHUNK))
+
+
+def describe_file(path: Path, name: str, buffer: memoryview) -> bytes:
+    """The line of a file that is `name` in the image."""
+    return _describe(path, name, buffer).model_dump_json(exclude_defaults=True).encode()
 
 
 def read_lines(chunks: Iterable[bytes], name: object) -> Iterator[bytes]:

@@ -71,7 +71,7 @@ def _fetch(store: ObjectStore, files: Artifact, target: Path) -> None:
 
 def read(workspace: Workspace) -> Origin:
     """The origin that was noted."""
-    return Origin.model_validate_json(workspace.origin.read_bytes())
+    return Origin.model_validate_json(workspace.origin.read_bytes()) if workspace.origin.exists() else Origin()
 
 
 def reuse(artifacts: Iterable[PackedArtifact], origin: Origin) -> None:

@@ -11,17 +11,17 @@ from pathlib import Path
 from pydantic import ConfigDict
 
 from ims.builder import image_secrets, inputs, package_root
+from ims.builder.contents import describe_contents
 from ims.builder.splicing import HEAD, splice_rootfs
-from ims.builder.squashfs import KIWI_FILES, make_rootfs
+from ims.builder.squashfs import make_rootfs
 from ims.errors import InputError, PermanentError
 from ims.files import is_plain
 from ims.images import site_ca
 from ims.images.attributes import files_with_trusted_attributes
+from ims.images.derivation import Layer, has_changed_links
 from ims.images.files import LIST as FILES
-from ims.images.files import write_files
-from ims.images.inventory import read_inventory
 from ims.images.root import resolve_inside
-from ims.images.sbom import SBOM, write_sbom
+from ims.images.sbom import SBOM
 from ims.images.squashfs.superblock import SpliceError
 from ims.images.squashfs.upper import opaque_folders
 from ims.removal import remove
@@ -65,13 +65,14 @@ class Packing(Input):
     """The input with what only root of the host can find out about an image that is customized.
 
     `origin` is what S3 has of it, `opaque` are the folders that hide those of the image. None: the rootfs is packed in
-    full.
+    full. `is_complete`: the upper folder of the overlay has all changes, so the list of files can be derived from it.
     """
 
     model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
 
     origin: Origin = Origin()
     opaque: list[bytes] | None = None
+    is_complete: bool = False
 
 
 def run(step: Input) -> list[Batch]:
@@ -104,7 +105,7 @@ def layers(step: Input) -> Layers | None:
 
 def _packing(step: Input) -> Packing:
     """How the rootfs is packed. The log says why, if it is that of a customized image and packed in full."""
-    packing = Packing(**dict(step))
+    packing = Packing(**dict(step), origin=read(step.workspace))
     if step.rootfs is None:
         return packing
     try:
@@ -113,7 +114,8 @@ def _packing(step: Input) -> Packing:
         if unpacks():
             raise SpliceError("it was not mounted (IMS_SQUASHFS)")
         opaque = opaque_folders(step.workspace.changes)
-        return packing.model_copy(update={"origin": read(step.workspace), "opaque": opaque})
+        is_complete = not has_changed_links(step.workspace.changes)
+        return packing.model_copy(update={"opaque": opaque, "is_complete": is_complete})
     except SpliceError as error:
         log.info(_IN_FULL, error.reason)
         return packing
@@ -186,14 +188,15 @@ def pack(step: Packing) -> list[PackedArtifact]:
     workspace = step.workspace
     if image_secrets.check(workspace, is_built=step.rootfs is None) and step.opaque is not None:
         log.info(_IN_FULL, "secrets were removed, and could be recovered from it")
-        step = step.model_copy(update={"opaque": None})
+        step = step.model_copy(update={"opaque": None, "is_complete": False})
     remove(workspace.artifacts)
     workspace.artifacts.mkdir()
     for name, source in boot_files(workspace.image_root, step).items():
         shutil.copyfile(source, workspace.artifacts / name)
     write_build_inputs(workspace)
     with ThreadPoolExecutor(1) as pool:  # mksquashfs is a separate process
-        description = pool.submit(describe_contents, workspace.image_root, workspace.artifacts)
+        known = (workspace.old_files, _layer(step)) if workspace.old_files.exists() else (None, None)
+        description = pool.submit(describe_contents, workspace.image_root, workspace.artifacts, *known)
         base = _pack_rootfs(step, workspace.artifacts / "rootfs")
         description.result()
     for changes in (workspace.change_list, workspace.capture):
@@ -222,6 +225,13 @@ def _pack_rootfs(step: Packing, target: Path) -> Base | None:
             log.info(_IN_FULL, error.reason)
     make_rootfs(step.workspace.image_root, target)
     return None
+
+
+def _layer(step: Packing) -> Layer | None:
+    """The changes from which the list of files can be derived."""
+    if step.opaque is None or not step.is_complete:
+        return None
+    return Layer(step.workspace.changed_files, step.workspace.image_root, step.opaque)
 
 
 def _media_types(workspace: Workspace) -> dict[Path, str]:
@@ -269,18 +279,6 @@ def write_build_inputs(workspace: Workspace) -> None:
     """Write the build inputs of an image that was built to the artifacts."""
     if (final := inputs.final_inputs(workspace)) is not None:
         (workspace.artifacts / workspace.build_inputs.name).write_text(final.model_dump_json())
-
-
-def describe_contents(root: Path, folder: Path) -> None:
-    """Write the SBOM of an image root and the list of its files."""
-    inventory = read_inventory(root)
-    (folder / SBOM).write_text(write_sbom(inventory))
-    write_files(root, folder / FILES, KIWI_FILES)
-    if inventory.packages is None:
-        log.warning("the packages of the image are unknown: %s", inventory.unknown)
-    else:
-        log.info("the image contains %d packages", len(inventory.packages))
-    log.info("kernels: %s", ", ".join(inventory.kernels) or "none")
 
 
 def _describe(path: Path, kind: str, base: Base | None = None) -> PackedArtifact:

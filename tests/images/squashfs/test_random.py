@@ -27,11 +27,11 @@ NAMES = st.sampled_from(["a", "b", "c", "ä", "name " * 20])
 FILES = st.one_of(st.binary(max_size=300), st.sampled_from([b"x" * 140_000, noise(300_000)]), st.just("target"))
 
 
-def trees(*, is_layer: bool) -> st.SearchStrategy[Tree]:
+def trees(*, is_layer: bool, names: st.SearchStrategy[str] = NAMES) -> st.SearchStrategy[Tree]:
     """Trees; those of a layer also remove files."""
     leaves = FILES | st.none() if is_layer else FILES
-    nodes = st.recursive(leaves, lambda below: st.dictionaries(NAMES, below, max_size=4), max_leaves=20)
-    return st.dictionaries(NAMES, nodes, max_size=5)
+    nodes = st.recursive(leaves, lambda below: st.dictionaries(names, below, max_size=4), max_leaves=20)
+    return st.dictionaries(names, nodes, max_size=5)
 
 
 def write(tree: Tree, folder: Path) -> None:
