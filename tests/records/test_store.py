@@ -20,6 +20,8 @@ from sqlalchemy.orm import Session
 from ims.errors import MissingError, UnavailableError
 from ims.records.database import Database, migrate
 from ims.records.models import Image, PublicKey, Recipe, Record, RecordType
+from ims.records.rows import columns
+from ims.records.selection import Selection
 from ims.records.store import IdTakenError, LinkTakenError, Records
 
 LINK = {"type": "s3", "path": "s3://ims/recipes/1/recipe.tar.gz", "etag": "abc"}
@@ -313,3 +315,18 @@ def test_newest_images(records: Records) -> None:
     expected = {older.id: ids[2], newer.id: ids[2], arm.id: ids[3]}
     assert {key: image.id for key, image in records.newest_images(recipes).items()} == expected
     assert {item.id: records.newest_image(item).id for item in recipes[:3]} == expected
+
+
+def test_rows_have_the_values_of_records(records: Records) -> None:
+    """A row has the columns of its record, and is found under the same conditions."""
+    image = records.add(Image(name="image", labels={"ä": "b"}, kernels=["6.4"], changes=None, pinned=True))
+    values = [getattr(records.get(Image, image.id), name) for name in columns(Image)]
+    assert list(records.rows.get(Image, image.id)) == values
+    assert [list(row) for row in records.rows.list(Image, Selection())] == [values]
+    for identity, deleted in ((image.id, True), ("unknown", False), ("\0", False)):
+        with pytest.raises(MissingError):
+            records.rows.get(Image, identity, deleted=deleted)
+    records.delete(Image, image.id)
+    assert records.rows.get(Image, image.id, deleted=True)[columns(Image).index("id")] == image.id
+    with pytest.raises(MissingError):
+        records.rows.get(Image, image.id)

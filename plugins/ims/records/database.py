@@ -10,7 +10,8 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
-from sqlalchemy import Engine, create_engine, event, text
+from pydantic_core import from_json
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
@@ -20,6 +21,12 @@ from ims.records.audit import LoggedSession
 
 _MIGRATION_LOCK = 0x696D73  # "ims"
 _LINKS_LOCK = _MIGRATION_LOCK + 1
+CONNECTIONS = 15
+"""Connections of a process. They stay open: to open one costs more than most queries."""
+_WITHOUT_TRANSACTION: dict[str, dict[str, Any]] = {
+    "sqlite": {"single": True},
+    "postgresql": {"isolation_level": "AUTOCOMMIT"},
+}
 
 
 class Database:
@@ -27,6 +34,8 @@ class Database:
 
     def __init__(self, url: str) -> None:
         self.engine = _engine(url)
+        self._reader = self.engine.execution_options(reading=True)
+        self._querying = self.engine.execution_options(**_WITHOUT_TRANSACTION[self.engine.dialect.name])
         # Writers that wait for SQLite poll its lock, and an unlucky one polls for seconds. This lock is fair.
         self._writer: AbstractContextManager[object] = Lock() if self.engine.dialect.name == "sqlite" else nullcontext()
         with _database_errors():
@@ -42,9 +51,14 @@ class Database:
     @contextmanager
     def reading(self) -> Iterator[Session]:
         """A transaction that only reads. It blocks no writer, and no writer blocks it. Changes are discarded."""
-        engine = self.engine.execution_options(reading=True)
-        with _database_errors(), Session(engine, expire_on_commit=False) as session:
+        with _database_errors(), Session(self._reader, expire_on_commit=False) as session:
             yield session
+
+    @contextmanager
+    def connection(self) -> Iterator[Connection]:
+        """A connection for queries, each of which is a transaction of its own."""
+        with _database_errors(), self._querying.connect() as connection:
+            yield connection
 
 
 @contextmanager
@@ -74,7 +88,13 @@ def migrate(engine: Engine) -> None:
 
 
 def _engine(url: str) -> Engine:
-    engine = create_engine(url.replace("postgresql://", "postgresql+psycopg://", 1), pool_pre_ping=True)
+    engine = create_engine(
+        url.replace("postgresql://", "postgresql+psycopg://", 1),
+        pool_pre_ping=not url.startswith("sqlite"),
+        pool_size=CONNECTIONS,
+        max_overflow=0,
+        json_deserializer=from_json,
+    )
     if engine.dialect.name == "sqlite":
         event.listen(engine, "connect", _configure_sqlite)
         event.listen(engine, "begin", _begin_sqlite)
@@ -90,5 +110,6 @@ def _configure_sqlite(connection: Any, _record: object) -> None:
 
 def _begin_sqlite(connection: Any) -> None:
     """Take the write lock at the start: a transaction that reads first fails at its first write instead of waiting."""
-    reading = connection.get_execution_options().get("reading", False)
-    connection.exec_driver_sql("BEGIN" if reading else "BEGIN IMMEDIATE")
+    options = connection.get_execution_options()
+    if not options.get("single", False):
+        connection.exec_driver_sql("BEGIN" if options.get("reading", False) else "BEGIN IMMEDIATE")

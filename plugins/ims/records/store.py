@@ -18,6 +18,7 @@ from ims.records.holds import UNUSED
 from ims.records.lineage import newest_of_lineages, recipe_ids_of_lineage
 from ims.records.models import AnyRecord, Image, ImageObject, ImagePackage, PublicKey, Recipe, RecordType
 from ims.records.objects import exclusive_paths
+from ims.records.rows import Rows, missing
 from ims.records.selection import Selection
 
 NAMES: dict[type, str] = {PublicKey: "public key", Recipe: "recipe", Image: "image"}
@@ -36,10 +37,14 @@ class PurgingError(InputError):
 
 
 class Records:
-    """The records in a database. Each call is one transaction. Tombstones are left out unless the method says so."""
+    """The records in a database. Each call is one transaction. Tombstones are left out unless the method says so.
+
+    `rows` reads records without making objects of them.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self.rows = Rows(database)
 
     def list(self, kind: type[RecordType], selection: Selection = Selection()) -> list[RecordType]:  # noqa: B008
         """The selected records of a kind."""
@@ -220,7 +225,7 @@ def _by_id(session: Session, kind: type[RecordType], identity: str, *, lock: boo
 def _require(record: RecordType | None, kind: type[RecordType], identity: str, deleted: bool = False) -> RecordType:
     """Returns the record if it is a living one, or a tombstone if `deleted`. Raises MissingError otherwise."""
     if record is None or (record.deleted is not None) is not deleted:
-        raise MissingError(f"there is no {'deleted ' * deleted}{NAMES[kind]} with the id {identity}")
+        raise missing(kind, identity, deleted)
     return record
 
 

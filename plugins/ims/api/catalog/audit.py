@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ims.api.errors import FieldError
 from ims.api.http.auth import may_audit
-from ims.api.http.lists import PAGE, After, add_link, read_cursor
+from ims.api.http.lists import PAGE, After, link_header, read_cursor
 from ims.api.http.schemas import Moment, Name
 from ims.api.http.services import AuditService
 from ims.records.audit import AuditFilter
@@ -62,7 +62,7 @@ def list_audit(
     found = list(audit.list(selected, limit + 1))
     if len(found) > limit:
         last = found[limit - 1]
-        add_link(request, response, Position(last.created, str(last.id)))
+        response.headers.update(link_header(request, Position(last.created, str(last.id))))
     return found[:limit]
 
 

@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 
 from ims.api.catalog.links import artifact_of, read_linked_manifest
 from ims.api.http.auth import may_read
-from ims.api.http.lists import UNKNOWN_HEADER, add_unknown
+from ims.api.http.lists import UNKNOWN_HEADER, unknown_header
 from ims.api.http.schemas import ArtifactLink, Id
 from ims.api.http.services import RecordsService, StoreService
 from ims.errors import UnavailableError
@@ -69,7 +69,7 @@ class ImageDifference(BaseModel):
 )
 def list_packages(identity: Id, records: RecordsService, response: Response) -> Sequence[ImagePackage]:
     """List the packages of an image by name. If they are unknown, the list is empty and `package_count` is null."""
-    add_unknown(response, int(records.get(Image, identity).package_count is None))
+    response.headers.update(unknown_header(int(records.get(Image, identity).package_count is None)))
     return records.packages(identity)
 
 

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from fastapi import APIRouter, Depends, Request, Response
 
+from ims.api.catalog.documents import Documents
 from ims.api.catalog.listing import page
 from ims.api.errors import ConflictError
 from ims.api.http.auth import may_read, may_write
@@ -54,19 +55,18 @@ def tombstone_routes(kind: type[RecordType], out: type[RecordOut], selected: Cal
     """Returns the routes that list and undelete the tombstones of a kind."""
     router = APIRouter()
 
+    documents = Documents(kind, out)
     filters: Any = Depends(selected)
 
     @router.get("", dependencies=[may_read()], response_model=list[out], responses=PAGE)  # type: ignore[valid-type]
-    def list_deleted(
-        request: Request, response: Response, records: RecordsService, selection: Selection = filters
-    ) -> Any:
+    async def list_deleted(request: Request, records: RecordsService, selection: Selection = filters) -> Response:
         """List the deleted records, oldest first."""
-        return page(request, response, records, kind, out, replace(selection, deleted=True))
+        return await page(request, records, documents, replace(selection, deleted=True))
 
     @router.get("/{id}", dependencies=[may_read()], response_model=out)
-    def get_deleted(identity: Id, records: RecordsService) -> Any:
+    async def get_deleted(identity: Id, records: RecordsService) -> Response:
         """Get a deleted record."""
-        return records.get(kind, identity, deleted=True)
+        return await documents.get(records, identity, deleted=True)
 
     @router.patch("", status_code=204, dependencies=[may_write()], response_class=Response)
     def undelete_all(body: Undelete, records: RecordsService) -> None:

@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
+from ims.api.catalog.documents import Documents
 from ims.api.catalog.links import Linked, check_image_link, has_link, set_link
 from ims.api.catalog.listing import by_packages, page
 from ims.api.catalog.registration import register
@@ -145,10 +146,13 @@ class DeletedImageOut(ImageOut):
     deleted: datetime
 
 
+DOCUMENTS = Documents(Image, ImageOut)
+
+
 @router.get("", dependencies=[may_read()], response_model=list[ImageOut], responses=IMAGES_PAGE)
-def list_images(request: Request, response: Response, records: RecordsService, selection: Selected) -> Any:
+async def list_images(request: Request, records: RecordsService, selection: Selected) -> Response:
     """List images, oldest first."""
-    return page(request, response, records, Image, ImageOut, selection)
+    return await page(request, records, DOCUMENTS, selection)
 
 
 @router.post("", status_code=201, dependencies=[may_write()], response_model=ImageOut)
@@ -158,9 +162,9 @@ def create_image(body: ImageIn, records: RecordsService, store: StoreService) ->
 
 
 @router.get("/{id}", dependencies=[may_read()], response_model=ImageOut)
-def get_image(identity: Id, records: RecordsService) -> Image:
+async def get_image(identity: Id, records: RecordsService) -> Response:
     """Get an image."""
-    return records.get(Image, identity)
+    return await DOCUMENTS.get(records, identity)
 
 
 @router.put("/{id}", dependencies=only_service("id", "register the image with POST"), response_model=ImageOut)

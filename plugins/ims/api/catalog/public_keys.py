@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from cryptography.exceptions import UnsupportedAlgorithm
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
@@ -11,6 +11,7 @@ from cryptography.hazmat.primitives.serialization import load_ssh_public_key
 from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import AfterValidator, Field
 
+from ims.api.catalog.documents import Documents
 from ims.api.catalog.listing import by_name, page
 from ims.api.catalog.registration import register
 from ims.api.http.auth import may_read, may_write, only_service
@@ -76,10 +77,13 @@ class DeletedPublicKeyOut(PublicKeyOut):
     deleted: datetime
 
 
+DOCUMENTS = Documents(PublicKey, PublicKeyOut)
+
+
 @router.get("", dependencies=[may_read()], response_model=list[PublicKeyOut], responses=PAGE)
-def list_public_keys(request: Request, response: Response, records: RecordsService, selection: Selected) -> Any:
+async def list_public_keys(request: Request, records: RecordsService, selection: Selected) -> Response:
     """List public keys, oldest first."""
-    return page(request, response, records, PublicKey, PublicKeyOut, selection)
+    return await page(request, records, DOCUMENTS, selection)
 
 
 @router.post("", status_code=201, dependencies=[may_write()], response_model=PublicKeyOut)
@@ -101,6 +105,6 @@ def put_public_key(
 
 
 @router.get("/{id}", dependencies=[may_read()], response_model=PublicKeyOut)
-def get_public_key(identity: Id, records: RecordsService) -> PublicKey:
+async def get_public_key(identity: Id, records: RecordsService) -> Response:
     """Get a public key."""
-    return records.get(PublicKey, identity)
+    return await DOCUMENTS.get(records, identity)

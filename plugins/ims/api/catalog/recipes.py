@@ -8,6 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Depends, Path, Request, Response
 from pydantic import AfterValidator, Field, model_validator
 
+from ims.api.catalog.documents import Documents
 from ims.api.catalog.images import FailedNights, ImageOut
 from ims.api.catalog.links import check_recipe_link, has_link, set_link
 from ims.api.catalog.listing import by_arch, page
@@ -130,10 +131,13 @@ class DeletedRecipeOut(RecipeOut):
     deleted: datetime
 
 
+DOCUMENTS = Documents(Recipe, RecipeOut)
+
+
 @router.get("", dependencies=[may_read()], response_model=list[RecipeOut], responses=PAGE)
-def list_recipes(request: Request, response: Response, records: RecordsService, selection: Selected) -> Any:
+async def list_recipes(request: Request, records: RecordsService, selection: Selected) -> Response:
     """List recipes, oldest first."""
-    return page(request, response, records, Recipe, RecipeOut, selection)
+    return await page(request, records, DOCUMENTS, selection)
 
 
 @router.post("", status_code=201, dependencies=[may_write()], response_model=RecipeOut)
@@ -143,9 +147,9 @@ def create_recipe(body: RecipeIn, records: RecordsService, store: StoreService) 
 
 
 @router.get("/{id}", dependencies=[may_read()], response_model=RecipeOut)
-def get_recipe(identity: Id, records: RecordsService) -> Recipe:
+async def get_recipe(identity: Id, records: RecordsService) -> Response:
     """Get a recipe."""
-    return records.get(Recipe, identity)
+    return await DOCUMENTS.get(records, identity)
 
 
 @router.put("/{id}", dependencies=only_service("id", "register the recipe with POST"), response_model=RecipeOut)

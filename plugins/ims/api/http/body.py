@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from fastapi.dependencies.models import Dependant
 from fastapi.dependencies.utils import get_flat_dependant
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -68,9 +69,19 @@ async def check_form(request: Request) -> None:
 
 
 def _query_names(request: Request) -> set[str]:
-    if not request.query_params:
-        return set()
-    return {field.alias for field in get_flat_dependant(request.scope["route"].dependant).query_params}
+    return {field.alias for field in parameters(request).query_params} if request.query_params else set()
+
+
+def parameters(request: Request) -> Dependant:
+    """Returns the parameters of the route of a request, with those of its dependencies."""
+    route = request.scope["route"]
+    if id(route) not in _PARAMETERS:
+        _PARAMETERS[id(route)] = route, get_flat_dependant(route.dependant)
+    return _PARAMETERS[id(route)][1]
+
+
+# With the route, so that no other route gets its id.
+_PARAMETERS: dict[int, tuple[Any, Dependant]] = {}
 
 
 async def _json(request: Request) -> Any:

@@ -11,7 +11,7 @@ from datetime import datetime
 from typing import Annotated
 from urllib.parse import urlencode
 
-from fastapi import Query, Request, Response
+from fastapi import Query, Request
 
 from ims.api.errors import FieldError
 from ims.api.http.schemas import Moment, Text, in_utc
@@ -56,13 +56,13 @@ def read_cursor(text: str | None) -> Position | None:
         raise FieldError.of("after", "not the end of a page; take it from the header Link") from None
 
 
-def add_link(request: Request, response: Response, last: Position) -> None:
-    """Adds a header that names the page after `last`."""
+def link_header(request: Request, last: Position) -> dict[str, str]:
+    """Returns a header that names the page after `last`."""
     query = [(name, value) for name, value in request.query_params.multi_items() if name != "after"]
     url = f"{request.url.path}?{urlencode([*query, ('after', write_cursor(last))])}"
-    response.headers["Link"] = f'<{url}>; rel="next"'
+    return {"Link": f'<{url}>; rel="next"'}
 
 
-def add_unknown(response: Response, count: int) -> None:
-    """Adds a header with the number of images whose packages are unknown, even if there are none."""
-    response.headers[UNKNOWN] = str(count)
+def unknown_header(count: int) -> dict[str, str]:
+    """Returns a header with the number of images whose packages are unknown, even if there are none."""
+    return {UNKNOWN: str(count)}

@@ -9,10 +9,11 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from fastapi.dependencies.utils import get_flat_dependant
 from pydantic import BaseModel, GetJsonSchemaHandler
 from pydantic_core import CoreSchema
 from starlette.requests import Request
+
+from ims.api.http.body import parameters
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ async def service_fields_in(request: Request) -> list[str]:
     A field with its default value claims nothing: users can register what GET returned.
     """
     owned: dict[str, Any] = {}
-    for param in get_flat_dependant(request.scope["route"].dependant).body_params:
+    for param in parameters(request).body_params:
         model = param.field_info.annotation
         if isinstance(model, type) and issubclass(model, BaseModel):
             owned |= {name: model.model_fields[name].default for name in service_fields(model)}

@@ -16,9 +16,10 @@ async def write_times_as_ims() -> None:
     _AS_IMS.set(True)
 
 
-def _written(moment: datetime) -> datetime:
+def written(moment: datetime) -> datetime:
+    """Returns a time as the version of the API writes it."""
     return moment.astimezone(UTC).replace(tzinfo=None) if _AS_IMS.get() else moment
 
 
-WireTime = Annotated[datetime, PlainSerializer(_written, return_type=datetime)]
+WireTime = Annotated[datetime, PlainSerializer(written, return_type=datetime)]
 """A time of which clients of IMS may expect the form."""

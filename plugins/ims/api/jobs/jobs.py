@@ -10,7 +10,7 @@ from fastapi import APIRouter, Body, Depends, Header, Request, Response
 from ims.api.errors import ConflictError
 from ims.api.http.auth import may_read, may_write
 from ims.api.http.deletes import DELETES, DryRun, PlannedDeletion, no_content, would_delete
-from ims.api.http.lists import PAGE, After, Limit, add_link, read_cursor
+from ims.api.http.lists import PAGE, After, Limit, link_header, read_cursor
 from ims.api.http.schemas import Id
 from ims.api.jobs.deletion import DeletionService
 from ims.api.jobs.filters import JobFilter, JobFilterQuery
@@ -54,7 +54,7 @@ async def list_jobs(
         shown += page
         if limit is not None and len(shown) > limit:
             shown = shown[:limit]
-            add_link(request, response, position(shown[-1][0]))
+            response.headers.update(link_header(request, position(shown[-1][0])))
             break
     return [job for _, job in shown]
 

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from ims.api.http.auth import may_read, may_write
-from ims.api.http.lists import PAGE, After, add_link, read_cursor
+from ims.api.http.lists import PAGE, After, link_header, read_cursor
 from ims.api.http.schemas import Id
 from ims.api.http.services import AuditService, RecordsService
 from ims.api.runs.airflow import AirflowApi, AirflowService
@@ -42,7 +42,7 @@ async def list_nights(
     found = await newest(airflow, read_cursor(after), limit + 1)
     shown = found[:limit]
     if len(found) > limit:
-        add_link(request, response, position(shown[-1]))
+        response.headers.update(link_header(request, position(shown[-1])))
     return [await describe.one(run) for run in shown]
 
 
