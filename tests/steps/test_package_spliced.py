@@ -33,7 +33,7 @@ from tests.images.squashfs.overlays import check_numbers, mounted
 from tests.images.squashfs.trees import (
     Change,
     change_attributes,
-    change_link_in_place,
+    change_link_and_remove_it,
     change_much,
     change_nothing,
     change_one,
@@ -145,7 +145,9 @@ def compare(rootfs: Path, workspace: Workspace, artifact: PackedArtifact, folder
         check_numbers(spliced)
 
 
-@pytest.mark.parametrize("change", [change_nothing, change_one, replace_folder, change_attributes, change_much])
+@pytest.mark.parametrize(
+    "change", [change_nothing, change_one, replace_folder, change_attributes, change_much, change_link_and_remove_it]
+)
 def test_tree_is_that_of_full_packing(
     base: Path, workspace: Workspace, tmp_path: Path, configure: Configure, change: Change
 ) -> None:
@@ -156,13 +158,6 @@ def test_tree_is_that_of_full_packing(
     assert is_derived(lines) == (change is not change_much)  # which adds unusual names
     assert artifact.stored_size == artifact.path.stat().st_size < base.stat().st_size // 2
     compare(base, workspace, artifact, tmp_path, configure)
-
-
-def test_file_with_several_names(base: Path, workspace: Workspace) -> None:
-    """A change of one means full packing."""
-    artifact, lines = package(base, workspace, change_link_in_place)
-    assert artifact.base is None
-    assert reasons(lines) == ["a file that has several names was changed"]
 
 
 def test_changes_made_in_a_sandbox(base: Path, workspace: Workspace, tmp_path: Path, configure: Configure) -> None:

@@ -12,7 +12,9 @@ from ims.images.squashfs.reading import open_reader
 from ims.images.squashfs.rules import check_base, check_layer, check_size
 from ims.images.squashfs.splice import Splice, splice
 from ims.images.squashfs.superblock import SIZE
+from ims.images.squashfs.upper import store_all_names
 from ims.images.tree import VOLATILE
+from ims.sandbox.overlay import LOWER, UPPER, Layers
 from ims.settings import settings
 
 HEAD = SIZE
@@ -22,19 +24,21 @@ _BLOCK_SIZE = 128 * 1024
 _CHUNK = 4 * 1024**2
 
 
-def splice_rootfs(rootfs: Path, upper: Path, opaque: Collection[bytes], target: Path) -> int:
+def splice_rootfs(image: Layers, opaque: Collection[bytes], target: Path) -> int:
     """Writes what makes a new rootfs of an old one: a new head of `HEAD` bytes, and what follows the old data.
 
-    `upper` is the upper folder of the overlay, `opaque` are the folders in it that hide those of the old image. Returns
-    how many bytes of the old rootfs stay. Raises SpliceError if it must be packed in full.
+    `image` is the old rootfs, which is mounted with its changes; `opaque` are the folders of the overlay that hide
+    those of the old image. Returns how many bytes of the old rootfs stay. Raises SpliceError if it must be packed in
+    full.
     """
     layer_file = target.with_name(f"{target.name}.layer")
-    with open_reader(rootfs) as reader:
+    with open_reader(image.rootfs) as reader:
         check_size(reader)
         base = Image(reader)
         check_base(base, settings().squashfs_level, _BLOCK_SIZE, _encoded(VOLATILE), _encoded(KIWI_FILES))
+        store_all_names(base, image.changes / LOWER, image.target)
         try:
-            make_rootfs(upper, layer_file, (*base.codec.arguments, "-b", str(base.block.block_size)))
+            make_rootfs(image.changes / UPPER, layer_file, (*base.codec.arguments, "-b", str(base.block.block_size)))
             with open_reader(layer_file) as layer_reader:
                 layer = Image(layer_reader)
                 check_layer(base, layer)

@@ -219,7 +219,8 @@ def _pack_rootfs(step: Packing, target: Path) -> Base | None:
         try:
             if removed := image_secrets.removed_secrets(step.workspace.base, step.workspace.image_root):
                 raise SpliceError(f"{removed[0]} was removed or changed, and could be recovered from it")
-            kept = splice_rootfs(step.rootfs, step.workspace.changed_files, step.opaque, target)
+            image = Layers(step.rootfs, step.workspace.changes, step.workspace.image_root)
+            kept = splice_rootfs(image, step.opaque, target)
             return Base(url=step.origin.rootfs, path=step.rootfs, kept=kept, head=HEAD, etag=step.origin.etag)
         except SpliceError as error:
             log.info(_IN_FULL, error.reason)

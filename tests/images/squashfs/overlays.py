@@ -13,7 +13,7 @@ from typing import Any
 from ims.images.squashfs.image import Image
 from ims.images.squashfs.reading import open_reader
 from ims.images.squashfs.splice import Splice, splice
-from ims.images.squashfs.upper import opaque_folders
+from ims.images.squashfs.upper import opaque_folders, store_all_names
 from ims.sandbox.overlay import mount, mount_image
 from tests.images.squashfs.trees import Change
 from tests.images.trees import snapshot, unmount
@@ -48,6 +48,8 @@ def changed(base: Path, folder: Path, change: Change) -> tuple[Path, list[bytes]
         mount_image(base, changes, root)  # as the step that packs the image sees it
         shown = snapshot(root)
         opaque = opaque_folders(changes)
+        with open_reader(base) as reader:
+            store_all_names(Image(reader), changes / "lower", root)
         return pack_layer(base, changes / "upper", folder / "layer"), opaque, shown
     finally:
         unmount(folder)

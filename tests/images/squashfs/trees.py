@@ -186,7 +186,7 @@ def make_holes(root: Path) -> None:
 
 
 def remove_all(root: Path) -> None:
-    """Everything whose files have only one name."""
+    """Everything but the names of files that have several."""
     for path in root.iterdir():
         if path.name not in ("links", "etc"):
             shutil.rmtree(path)
@@ -223,4 +223,48 @@ def remove_link(root: Path) -> None:
     (root / "etc/l4").unlink()
 
 
-LINK_CHANGES: list[Change] = [change_link_in_place, replace_link, remove_link]
+def change_link_and_remove_it(root: Path) -> None:
+    """Only the index of the overlay has the content that the other names show."""
+    change_link_in_place(root)
+    (root / "links/l1").unlink()
+
+
+def move_link(root: Path) -> None:
+    """Into another folder, and once more after a change."""
+    (root / "links/l1").rename(root / "home/moved")
+    (root / "etc/l4").write_text("changed")
+    (root / "home/moved").rename(root / "usr/moved")
+
+
+def keep_one_name(root: Path) -> None:
+    """The file then has one name, as an ordinary one."""
+    for name in ("links/l1", "links/l2", "etc/l4"):
+        (root / name).unlink()
+
+
+def remove_all_names(root: Path) -> None:
+    """Nothing of the file is left, in folders that stay and in one that goes."""
+    (root / "etc/l4").unlink()
+    shutil.rmtree(root / "links")
+
+
+def replace_folder_of_links(root: Path) -> None:
+    """A name elsewhere remains, and a link now has the place of the folder."""
+    shutil.rmtree(root / "links")
+    (root / "links").symlink_to("etc")
+    (root / "etc/l1").write_text("not a name of the file")
+
+
+def add_names_of_links(root: Path) -> None:
+    """New names of an old file, of its attributes that changed, and of a symbolic link."""
+    os.link(root / "links/l2", root / "usr/bin/l5")
+    (root / "links/l3").chmod(0o4711)
+    os.chown(root / "links/s1", 7, 8, follow_symlinks=False)
+    os.link(root / "links/s2", root / "usr/s3", follow_symlinks=False)
+    (root / "links/s1").unlink()
+
+
+LINK_CHANGES: list[Change] = [
+    *(change_link_in_place, replace_link, remove_link, change_link_and_remove_it, move_link, keep_one_name),
+    *(remove_all_names, replace_folder_of_links, add_names_of_links),
+]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 
 from ims.images.squashfs.codecs import read_codec
 from ims.images.squashfs.folders import Entry, read_names
@@ -18,6 +19,29 @@ EXPORT = struct.Struct("<Q")
 OWNER = struct.Struct("<I")
 _UNCOMPRESSED = 0x1000000
 """The bit of the size of a block that says that it is not compressed."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Folder:
+    """A folder with its name and the folder that contains it, which only the root has not."""
+
+    entry: Entry
+    name: bytes = b""
+    parent: Folder | None = None
+
+    @property
+    def parts(self) -> list[Folder]:
+        """This folder and those that contain it, except for the root, from the top down."""
+        found, folder = list[Folder](), self
+        while folder.parent is not None:
+            found.append(folder)
+            folder = folder.parent
+        return found[::-1]
+
+    @property
+    def path(self) -> bytes:
+        """The path, relative to the root."""
+        return b"/".join(folder.name for folder in self.parts)
 
 
 class Image:
@@ -75,6 +99,21 @@ class Image:
                     pending.append(below)
                 elif below.kind == FOLDER:
                     raise SpliceError("a folder has several names")
+
+    def linked(self) -> Iterator[tuple[Folder, bytes, Entry]]:
+        """All names of the files that have several, each with the folder that it is in."""
+        pending, seen = [Folder(self.root)], {self.root.place}
+        while pending:
+            folder = pending.pop()
+            for name, entry in self.names(self.inode(folder.entry)):
+                if entry.kind != FOLDER:
+                    if self.inode(entry).links > 1:
+                        yield folder, name, entry
+                elif entry.place in seen:
+                    raise SpliceError("a folder has several names")
+                else:
+                    seen.add(entry.place)
+                    pending.append(Folder(entry, name, folder))
 
     def _check_content(self, content: Content) -> None:
         if content.fragment != NONE and content.fragment >= self.block.fragments:

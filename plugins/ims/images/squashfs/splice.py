@@ -64,9 +64,10 @@ class _Splicer:
     def run(self, merged: Merge) -> Splice:
         for new in merged.folders:
             new.number = new.number or self._next_number()
-        for file in merged.files.values():
-            file.number = self._next_number()
-        for file in merged.files.values():
+        files = [*merged.relinked.values(), *merged.files.values()]
+        for file in files:
+            file.number = file.number or self._next_number()
+        for file in files:
             file.place = self._write_inode(self._moved(file))
         for folder in reversed(merged.folders):
             self._write_folder(folder)
@@ -95,11 +96,14 @@ class _Splicer:
             index=tuple((at, self._folders.start_of(complete + (offset + at) // BLOCK), name) for at, name in index),
         )
         links = 2 + sum(entry.kind == FOLDER for _, entry in entries)
-        inode = replace(self._own(folder.inode), number=folder.number, links=links, body=listing)
+        own = folder.inode if folder.is_old else self._own(folder.inode)
+        inode = replace(own, number=folder.number, links=links, body=listing)
         folder.place = self._write_inode(inode)
 
     def _moved(self, file: NewFile) -> Inode:
-        """The inode that a file of the layer has in the new squashfs."""
+        """The inode that a file has in the new squashfs."""
+        if file.is_old:
+            return replace(file.inode, links=file.links)
         inode, body = self._own(file.inode), file.inode.body
         if isinstance(body, Content):
             body = replace(

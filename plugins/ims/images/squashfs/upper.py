@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from ims.images.attributes import OVERLAY_PREFIX, extended_attributes
+from ims.images.squashfs.image import Image
 from ims.images.squashfs.superblock import SpliceError
 from ims.images.tree import walk
-from ims.sandbox.overlay import UPPER, WORK
+from ims.sandbox.overlay import UPPER
 
 MAX_FOLDERS = 10_000
 _OPAQUE = f"{OVERLAY_PREFIX}opaque"
@@ -23,15 +25,35 @@ def opaque_folders(changes: Path) -> list[bytes]:
     Only root of the host can read the attributes that say so. Raises SpliceError if the layer would not contain all
     changes.
     """
-    index = changes / WORK / "index"
-    # The overlay also keeps temporary files there, whose names begin with #. The others stand for linked files.
-    if index.is_dir() and any(not path.name.startswith("#") for path in index.iterdir()):
-        raise SpliceError("a file that has several names was changed")
     upper = changes / UPPER
     found = [os.fsencode(path.relative_to(upper)) for path in walk(upper) if _is_opaque(path)]
     if len(found) > MAX_FOLDERS:
         raise SpliceError(f"{len(found)} folders were replaced")
     return found
+
+
+def store_all_names(base: Image, lower: Path, root: Path) -> None:
+    """Has the overlay store every name of the files of a base that were changed through another of their names.
+
+    Until then, such a name is only in its index, which no box can read. `lower` is the mounted base, `root` the
+    overlay. Raises SpliceError if a file cannot be read.
+    """
+    real = os.fsencode(os.path.realpath(root))
+    try:
+        for folder, name, _ in base.linked():
+            path = os.path.join(real, folder.path)  # noqa: PTH118  (bytes)
+            if os.path.realpath(path) == path.rstrip(b"/"):  # no link has replaced a folder
+                _store_name(os.path.join(os.fsencode(lower), folder.path, name), os.path.join(path, name))  # noqa: PTH118
+    except OSError as error:
+        raise SpliceError(f"a file with several names cannot be read: {error}") from None
+
+
+def _store_name(old: bytes, new: bytes) -> None:
+    """Changes nothing about a file that differs from that of the base, so that the overlay stores its name."""
+    with suppress(FileNotFoundError, NotADirectoryError):
+        status = os.lstat(new)
+        if status.st_ctime_ns != os.lstat(old).st_ctime_ns:  # only the kernel can set this time
+            os.utime(new, ns=(status.st_atime_ns, status.st_mtime_ns), follow_symlinks=False)
 
 
 def _is_opaque(path: Path) -> bool:
