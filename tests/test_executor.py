@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from setproctitle import setproctitle
 
 # A scheduler with an idle worker, and one with a worker that runs a task. Both are killed.
 SCHEDULER = """\
@@ -37,19 +39,6 @@ if os.fork() == 0:
         queue.get()
     except EOFError:
         os._exit(0)
-time.sleep(60)
-"""
-
-# A worker that is idle until its standard input is closed, and then runs a task.
-WORKER = """\
-import sys, time
-from setproctitle import setproctitle
-
-setproctitle(sys.argv[1] + "<idle>")
-print(flush=True)
-sys.stdin.read()
-setproctitle(sys.argv[1] + "task")
-print(flush=True)
 time.sleep(60)
 """
 
@@ -127,59 +116,124 @@ def test_end_of_a_task_ends_the_wait(monkeypatch: pytest.MonkeyPatch) -> None:
     from ims import executor
 
     monkeypatch.setattr(LocalExecutor, "_process_workloads", lambda self, workloads: None)
-    monkeypatch.setattr(LocalExecutor, "_check_workers", lambda self: None)
+    monkeypatch.setattr(executor.Executor, "_check_workers", lambda self: None)
     monkeypatch.setattr(executor, "WAIT_SECONDS", 30)
     monkeypatch.setattr(executor, "IDLE_WAIT_SECONDS", 30)
     running = executor.Executor(parallelism=1)  # type: ignore[no-untyped-call]
-    running.result_queue = multiprocessing.SimpleQueue()
+    running.start()
     seen: list[object] = []
     monkeypatch.setattr(running, "change_state", lambda key, state: seen.append((key, state)))
     begin = time.monotonic()
-    running._process_workloads(cast(Any, ["a task"] * 16))
+    task = SimpleNamespace(key="a task", display_name="a task")
+    running._process_workloads(cast(Any, [task] * 16))
     running.sync()
     assert seen == []
-    running._process_workloads(cast(Any, ["a task"]))
-    running.result_queue.put(cast(Any, ("a task", "success", None)))
+    running._process_workloads(cast(Any, [task]))
+    running.result_queue.put(("a task", "success", None))
     running.sync()
     assert seen == [("a task", "success")]
     assert time.monotonic() - begin < 15
 
 
-@pytest.mark.system
 def test_workers_start_when_they_are_needed(monkeypatch: pytest.MonkeyPatch) -> None:
-    """There is a worker for each task that waits, and no more than the parallelism. Idle ones are used again."""
+    """There is a worker for each task, and no more than the parallelism. Idle ones are used again."""
     from ims import executor
 
-    started: list[int] = []
-
     def spawn(self: executor.Executor) -> None:
-        command = [sys.executable, "-c", WORKER, executor.TITLE]
-        process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-        assert process.stdout is not None
-        process.stdout.readline()
-        self.workers[process.pid] = cast(Any, SimpleNamespace(is_alive=lambda: True, process=process))
-        started.append(process.pid)
+        self.workers[len(self.workers)] = cast(Any, SimpleNamespace(is_alive=lambda: True))
 
-    def tasks(number: int) -> None:
-        running._unread_messages.value = number
-        running.activity_queue.put(None)
-        running._check_workers()  # type: ignore[no-untyped-call]
+    def workers(tasks: int) -> int:
+        running._tasks = {cast(Any, number): "task" for number in range(tasks)}
+        running._check_workers()
+        return len(running.workers)
 
     monkeypatch.setattr(executor.Executor, "_spawn_worker", spawn)
     running = executor.Executor(parallelism=3)  # type: ignore[no-untyped-call]
     running.start()
-    assert started == []
-    tasks(1)
-    assert len(started) == 1
-    tasks(1)
-    assert len(started) == 1
-    tasks(2)
-    assert len(started) == 2
-    for worker in cast(Any, running.workers.values()):
-        worker.process.stdin.close()
-        worker.process.stdout.readline()
-    tasks(4)
-    assert len(started) == 3
-    for worker in cast(Any, running.workers.values()):
-        worker.process.kill()
-        worker.process.wait()
+    assert [workers(tasks) for tasks in (0, 1, 0, 1, 2, 4)] == [0, 1, 1, 1, 2, 3]
+
+
+class Tasks:
+    """Tasks that an executor runs with real workers. A task is a process that writes its PID and then sleeps."""
+
+    def __init__(self, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        from airflow.executors.base_executor import BaseExecutor
+
+        from ims import executor
+
+        def run(workload: SimpleNamespace, *, proctitle: str, **_: object) -> None:
+            setproctitle(proctitle)
+            if os.fork() == 0:
+                (folder / workload.display_name).write_text(f"{os.getppid()} {os.getpid()}")
+                time.sleep(0 if workload.is_short else 60)
+                os._exit(0)
+            os.wait()
+
+        monkeypatch.setattr(BaseExecutor, "run_workload", run)
+        self.folder = folder
+        self.executor = executor.Executor(parallelism=3)  # type: ignore[no-untyped-call]
+        fail = partial(self.executor.change_state, state=cast(Any, "failed"))
+        monkeypatch.setattr(self.executor, "fail", lambda key, info: fail(key, info=info))
+        self.executor.start()
+
+    def start(self, name: str, *, is_short: bool = False) -> None:
+        """Start a task."""
+        states = {"running_state": None, "success_state": "success", "failure_state": "failed"}
+        task = SimpleNamespace(key=name, display_name=name, is_short=is_short, **states)
+        self.executor.queued_tasks[cast(Any, name)] = cast(Any, task)
+        self.executor._process_workloads(cast(Any, [task]))
+
+    def processes(self, name: str) -> tuple[int, int]:
+        """The PIDs of the worker and of the process of a task, when it has started."""
+        self.until(lambda: (self.folder / name).exists() and (self.folder / name).read_text())
+        worker, task = (self.folder / name).read_text().split()
+        return int(worker), int(task)
+
+    def until(self, condition: Callable[[], object]) -> None:
+        """Let the executor work until a condition holds."""
+        deadline = time.monotonic() + 30
+        while not condition():
+            assert time.monotonic() < deadline
+            self.executor.sync()
+
+    def states(self) -> dict[str, str]:
+        """The states of the tasks that have ended."""
+        return {str(key): str(state) for key, (state, _) in self.executor.event_buffer.items()}
+
+
+@pytest.fixture
+def tasks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Tasks]:
+    """Tasks, which end with the test."""
+    made = Tasks(tmp_path, monkeypatch)
+    yield made
+    for pid in made.executor.workers:
+        os.kill(pid, signal.SIGKILL)
+
+
+@pytest.mark.system
+def test_task_of_a_killed_worker_fails(tasks: Tasks) -> None:
+    """The scheduler tries it again at once. Its process ends, too; other tasks go on."""
+    for name in ("killed", "other"):
+        tasks.start(name)
+    worker, task = tasks.processes("killed")
+    _, other = tasks.processes("other")
+    os.kill(worker, signal.SIGKILL)
+    tasks.until(tasks.states)
+    assert tasks.states() == {"killed": "failed"}
+    assert ends(task, 5)
+    assert not ends(other, 0.1)
+
+
+@pytest.mark.system
+def test_kill_of_workers_that_wait(tasks: Tasks) -> None:
+    """Nothing that they had keeps others from taking the next tasks."""
+    for name in ("first", "second"):
+        tasks.start(name, is_short=True)
+    tasks.until(lambda: len(tasks.states()) == 2)
+    for pid in tasks.executor.workers:
+        os.kill(pid, signal.SIGKILL)
+        assert ends(pid, 5)
+    for name in ("third", "fourth"):
+        tasks.start(name, is_short=True)
+    tasks.until(lambda: len(tasks.states()) == 4)
+    assert set(tasks.states().values()) == {"success"}

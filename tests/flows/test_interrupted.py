@@ -8,7 +8,7 @@ import shutil
 import signal
 import socket
 import time
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -63,18 +63,22 @@ def test_cancelled_in_the_ui(
     leftovers.assert_none(job["id"])
 
 
-def kill_worker(job_id: str) -> None:
-    """Kill the process of the task that builds the image of a job."""
+def parent(pid: int) -> int:
+    """Return the parent of a process."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+
+
+def task_process(job_id: str) -> int:
+    """Return the process of the task that builds the image of a job. Its parent is a worker of the scheduler."""
     launcher = next(
         int(path.parent.name)
         for path in Path("/proc").glob("[0-9]*/cmdline")
         if (command := path.read_bytes()).startswith(b"unshare") and STEP in command and job_id.encode() in command
     )
-    worker = int(Path(f"/proc/{launcher}/stat").read_text().rpartition(")")[2].split()[1])
-    os.kill(worker, signal.SIGKILL)
+    return parent(launcher)
 
 
-def test_worker_killed_and_s3_away(
+def test_task_killed_and_s3_away(
     service: Service, http_server: RepositoryServer, tmp_path: Path, leftovers: Leftovers
 ) -> None:
     """A job survives both.
@@ -85,7 +89,7 @@ def test_worker_killed_and_s3_away(
     recipe = push(service, http_server.url, tmp_path / "recipe", "sleep 5")
     job = service.create(recipe["id"])
     wait_for(lambda: builds(service))
-    kill_worker(job["id"])
+    os.kill(task_process(job["id"]), signal.SIGKILL)
     wait_for(lambda: not builds(service), 3)
     wait_for(lambda: builds(service))
     supervisord.control(service.settings, "stop", "s3")
@@ -105,14 +109,14 @@ def assert_nothing_left(service: Service, leftovers: Leftovers) -> None:
         assert after[kind] == leftovers.before[kind]
 
 
-def workers_without_scheduler() -> list[int]:
-    """Return the workers of a scheduler that has ended, of any installation of this machine."""
+def idle_workers(of: int) -> list[int]:
+    """Return the idle workers of a scheduler; those of schedulers that have ended belong to process 1."""
     found = []
     for path in Path("/proc").glob("[0-9]*/cmdline"):
         with contextlib.suppress(OSError):
-            if path.read_bytes().startswith(b"airflow worker -- LocalExecutor: <idle>"):
-                parent = path.with_name("stat").read_text().rpartition(")")[2].split()[1]
-                found += [int(path.parent.name)] if parent == "1" else []
+            pid = int(path.parent.name)
+            if path.read_bytes().startswith(b"airflow worker -- LocalExecutor: <idle>") and parent(pid) == of:
+                found.append(pid)
     return found
 
 
@@ -124,7 +128,7 @@ def test_scheduler_killed(
     job = service.create(recipe["id"])
     wait_for(lambda: builds(service))
     os.kill(int(supervisord.control(service.settings, "pid", "scheduler")), signal.SIGKILL)
-    wait_for(lambda: not workers_without_scheduler(), 10)
+    wait_for(lambda: not idle_workers(of=1), 10)
     ended = service.wait(job["id"])
     assert ended["status"] == "success", ended["reason"]
     steps = {step["name"]: step for step in ended["steps"]}
@@ -136,12 +140,15 @@ def test_scheduler_killed(
     assert_nothing_left(service, leftovers)
 
 
-def test_restart_of_the_stack(service: Service, small: dict[str, Any], http_server: RepositoryServer) -> None:
+def test_restart_of_the_stack(
+    service: Service, small: dict[str, Any], http_server: RepositoryServer, tmp_path: Path
+) -> None:
     """`down` leaves no process and nothing that listens. After `up`, records, objects and runs are as before.
 
-    A recipe that was pushed before can be built.
+    A recipe that was pushed before can be built, although all workers are killed meanwhile: the build ends, and is
+    tried again by another worker at once.
     """
-    recipe = service.push(RECIPES / "zypper", "sles15", REPOSITORY=http_server.url)
+    recipe = push(service, http_server.url, tmp_path / "recipe", "sleep 5")
     job = service.wait(service.create(service.register(service.upload_recipe(b"no archive"))["id"])["id"])
     lifecycle.down(service.settings)
     assert started_with(str(service.settings.home)) == set()
@@ -152,4 +159,15 @@ def test_restart_of_the_stack(service: Service, small: dict[str, Any], http_serv
     assert service.client.get(f"jobs/{job['id']}") == job
     assert service.client.get(f"images/{small['id']}") == small
     assert service.store.stat(ObjectName.parse(small["link"]["path"])).size > 0
-    assert service.wait(service.create(recipe["id"])["id"])["status"] == "success"
+    build = service.create(recipe["id"])
+    wait_for(lambda: builds(service))
+    worker = parent(task_process(build["id"]))
+    for pid in (worker, *idle_workers(of=parent(worker))):
+        os.kill(pid, signal.SIGKILL)
+    killed = datetime.now(UTC)
+    wait_for(lambda: not builds(service), 3)
+    ended = service.wait(build["id"])
+    assert ended["status"] == "success", ended["reason"]
+    step = next(step for step in ended["steps"] if step["name"] == "build_image")
+    assert step["try_number"] == 2
+    assert datetime.fromisoformat(step["started"]) - killed < timedelta(seconds=30)

@@ -17,7 +17,7 @@ from pydantic import HttpUrl
 
 from ims import supervisord
 from ims.settings import Settings
-from ims.stack import revival, supervision
+from ims.stack import supervision
 from ims.stack.credentials import Credentials, ensure_credentials
 from ims.stack.environment import process_environment
 
@@ -133,7 +133,6 @@ def supervised(own: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Setti
         supervision.Program("needy", needy, own.home, ("startretries=0", "startsecs=1")),
     ]
     monkeypatch.setattr(supervision, "programs", lambda _settings: programs)
-    monkeypatch.setattr(revival, "EVENT", "TICK_5")
     for module in (supervision, supervisord):
         monkeypatch.setattr(module, "STOP_SECONDS", 2)
     supervision.start(own, {"PATH": "/usr/bin:/bin"})

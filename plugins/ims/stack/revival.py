@@ -14,8 +14,8 @@ from xmlrpc.client import Fault
 
 from supervisor import childutils
 
-EVENT = "TICK_60"
-"""The event of supervisord that occurs every minute."""
+EVENT = "TICK_5"
+"""The event of supervisord that occurs every five seconds."""
 
 
 def revive(supervisor: Any, programs: Collection[str]) -> None:
