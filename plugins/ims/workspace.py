@@ -157,9 +157,9 @@ class Workspace:
         return self.root / "package-mismatch.txt"
 
     @property
-    def fetched_hosts(self) -> Path:
-        """The hosts that the build reached, as JSON."""
-        return self.notes / "fetched-hosts.json"
+    def network_use(self) -> Path:
+        """What the build reached, and what plans do not observe of that, as JSON."""
+        return self.notes / "network-use.json"
 
     @property
     def package_cache(self) -> Path:

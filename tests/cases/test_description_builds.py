@@ -12,7 +12,7 @@ from ims.removal import remove
 from ims.settings import settings
 from tests.flows.rpm_repository import Package, RepositoryServer, basic_packages, build_repository
 from tests.images.trees import unmount
-from tests.steps.test_build_image import Builder, Built
+from tests.steps.building import Builder, Built
 
 pytestmark = pytest.mark.system
 

@@ -15,7 +15,8 @@ from tests.flows.conftest import RECIPES
 from tests.flows.rpm_repository import RepositoryServer, basic_packages, build_repository
 from tests.images.trees import unmount
 from tests.recipes.test_archive import hardlink, member, packed, symlink, unpack
-from tests.steps.test_build_image import REUSED, Builder
+from tests.steps.building import Builder
+from tests.steps.test_build_image import REUSED
 
 pytestmark = pytest.mark.system
 

@@ -151,7 +151,7 @@ def test_report_is_bounded() -> None:
         report.refuse(f"{number}.example:80", "x" * 1000, is_forbidden=False)
         report.traffic(f"{number}.example:80")
     assert (len(report.refused), len(report.fetched), report.is_complete) == (MAX_ENTRIES, MAX_ENTRIES, False)
-    assert Report.from_dict(json.loads(json.dumps(report.as_dict()))) == report
+    assert Report.from_json(json.dumps(report.as_dict()).encode()) == report
 
 
 def test_error_names_refused_hosts() -> None:

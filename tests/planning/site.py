@@ -84,7 +84,11 @@ class Site:
     def register(self, world: World) -> RegisteredImage:
         """Register an image as a job does that builds the recipe in a state. Its content is not needed: see `build`."""
         self._count += 1
-        return self._register(world, self.predicted(world))
+        return self._register(world, self.predicted(world).model_copy(update={"downloads": self.downloads(world)}))
+
+    def downloads(self, world: World) -> tuple[str, ...] | None:
+        """What scripts downloaded in a state, as a build notes it. It depends on the script alone."""
+        return self.build(World(fetching=world.fetching)).inputs.downloads
 
     def predicted(self, world: World) -> BuildInputs:
         """The build inputs that a job predicts in a state."""

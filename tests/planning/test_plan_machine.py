@@ -105,6 +105,16 @@ class Machine(RuleBasedStateMachine):
         """A script does something else."""
         self.change(script=script)
 
+    @rule(fetching=st.sampled_from(["", "images.sh", "post_bootstrap.sh"]))
+    def change_download(self, fetching: Any) -> None:
+        """A script downloads a file from the host of the repository, or no longer."""
+        self.change(fetching=fetching)
+
+    @rule(published=ONE_OR_TWO)
+    def change_published_file(self, published: str) -> None:
+        """This file changes; the index of the repository does not."""
+        self.change(published=published)
+
     @rule(profiles=st.sampled_from([(), ("Lab",)]), lab_mode=st.sampled_from([0o644, 0o600]))
     def change_profile(self, profiles: tuple[str, ...], lab_mode: int) -> None:
         """A profile is built or not, and a file of its overlay has another mode."""
@@ -162,6 +172,7 @@ class Machine(RuleBasedStateMachine):
         assert not self.is_damaged
         assert self.world.is_there
         assert self.world.network == self.image.world.network == "repositories"
+        assert not self.world.fetching
         assert self.world.library == self.image.world.library
 
     def check_promise(self) -> None:
@@ -171,7 +182,9 @@ class Machine(RuleBasedStateMachine):
         stated, made = self.site.build(self.image.world), self.site.build(self.promised)
         assert stated.artifacts == made.artifacts, (self.image.world, self.promised)
         # The skip was based on these.
-        assert stated.inputs.model_copy(update={"hosts": None}) == self.site.predicted(self.image.world)
+        assert stated.inputs.downloads == ()
+        unknown = {"hosts": None, "downloads": None}
+        assert stated.inputs.model_copy(update=unknown) == self.site.predicted(self.image.world)
 
     def teardown(self) -> None:
         """The last promise counts, too."""

@@ -15,7 +15,8 @@ from tests.running import quietly
 
 Tool = Literal["1.0", "1.0 again", "1.1"]
 TOOLS: tuple[Tool, ...] = get_args(Tool)
-TEMPLATES = "template_files: [config.xml, images.sh]\n"
+Fetching = Literal["", "images.sh", "post_bootstrap.sh"]
+"""The script that downloads a file from the host of the repository, which is no package."""
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,8 @@ class World:
     time: int = 1_600_000_000
     variable: str = "one"
     script: str = "one"
+    fetching: Fetching = ""
+    published: str = "one"
     profiles: tuple[str, ...] = ()
     lab_mode: int = 0o644
     gpgcheck: str = ""
@@ -68,12 +71,16 @@ class World:
         return stream.getvalue()
 
     def _texts(self) -> dict[str, str]:
+        scripts = {"images.sh": "#!/bin/bash\necho {{ VARIABLE }} > /etc/variable\n"}
+        if self.fetching:
+            before = scripts.get(self.fetching, "#!/bin/bash\n")
+            scripts[self.fetching] = f"{before}wget -O /etc/published {{{{ REPOSITORY }}}}/published.txt\n"
         return {
+            **scripts,
             "config.xml": self._description(),
             ".ims_recipe.yaml": f"network: {self.network}\n",
-            ".ims_recipe_template.yaml": TEMPLATES,
+            ".ims_recipe_template.yaml": f"template_files: [config.xml, {', '.join(scripts)}]\n",
             "config.sh": f"#!/bin/bash\necho {self.script} > /etc/script\n",
-            "images.sh": "#!/bin/bash\necho {{ VARIABLE }} > /etc/variable\n",
             "root/etc/motd": self.content,
             "root/boot/kernel-parameters": "quiet",
             "root/boot/other-parameters": "debug",
@@ -117,13 +124,15 @@ class Repositories:
 
     def folder(self, world: World) -> Path:
         """The folder to serve in a state."""
-        served = self._folder / f"served-{world.tool.replace(' ', '-')}-{world.unrelated}"
+        index = f"served-{world.tool.replace(' ', '-')}-{world.unrelated}"
+        served = self._folder / f"{index}-{world.published}"
         if not served.exists():
             pools = [self._basic, self._tools[world.tool], *([self._unrelated] if world.unrelated else [])]
             (served / "main").mkdir(parents=True)
             for path in (path for pool in pools for path in pool.rglob("*.rpm")):
                 os.link(path, served / "main" / path.name)
             quietly(["createrepo_c", "--quiet", "--general-compress-type=gz", served / "main"])
+            (served / "main/published.txt").write_text(world.published)
             (served / "second").symlink_to(self._second)
         return served
 

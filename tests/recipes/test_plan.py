@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from ims.recipes.build_inputs import BuildInputs, Package
 from ims.recipes.package_request import UnknownPackagesError
-from ims.recipes.plan import decide, package_delta
+from ims.recipes.plan import decide, describe_inputs, package_delta
 
 BASH = Package(name="bash", version="5.1-1", arch="amd64", checksum="a")
 CURL = Package(name="curl", version="8.0-1", arch="amd64", checksum="b")
@@ -23,6 +23,7 @@ BEFORE = BuildInputs(
     ca_certificate="1",
     boot_files={"initrd_file_name": "initrd"},
     repositories={"http://one": "1"},
+    downloads=(),
 ).with_packages([CURL, BASH])
 OTHERS: dict[str, Any] = {
     "description": "2",
@@ -125,6 +126,18 @@ def test_inputs_that_nobody_observes() -> None:
     assert decide(BEFORE.model_copy(update={"opaque": OPAQUE}), other(), never).verdict == "skip"
 
 
+def test_what_scripts_downloaded() -> None:
+    """The verdict is build if scripts of the last build used the network, or if that is unknown. The plan lists it."""
+    phrase = "config.sh or images.sh contacted repo.example:80 in the last build"
+    for downloads, reason in (((phrase,), phrase), (None, "did not state what scripts downloaded")):
+        before = BEFORE.model_copy(update={"downloads": downloads})
+        for now in (other(), other(files="2"), other(**CHANGED)):
+            decision = decide(before, now, never)
+            assert (decision.verdict, reason in decision.reason) == ("build", True)
+            opaque = [item.opaque for item in describe_inputs(before, now, decision) if item.name == "not observed"]
+            assert reason in "".join(opaque)
+
+
 WORDS = st.sampled_from(["1", "2"])
 PACKAGES = st.lists(
     st.builds(Package, name=st.sampled_from(["bash", "curl"]), version=WORDS, arch=st.just("amd64"), checksum=WORDS),
@@ -141,6 +154,7 @@ PROVENANCES = st.builds(
     boot_files=st.dictionaries(WORDS, st.none() | WORDS, max_size=2),
     repositories=st.dictionaries(WORDS, WORDS, max_size=2),
     packages=st.none(),
+    downloads=st.sampled_from([(), ("a file",), None]),
 )
 SAME = ("description", "bootstrap_script", "arch", "builder", "ca_certificate", "boot_files")
 
@@ -170,7 +184,8 @@ def test_a_skip_is_never_wrong(
         before.repositories == now.repositories
         or (packages is not None and before.packages == now.with_packages(packages).packages)
     )
-    reusable = not opaque and same_packages and all(getattr(before, name) == getattr(now, name) for name in SAME)
+    observed = not opaque and before.downloads == ()
+    reusable = observed and same_packages and all(getattr(before, name) == getattr(now, name) for name in SAME)
     if decision.verdict == "skip":
         assert reusable
         assert before.files == now.files

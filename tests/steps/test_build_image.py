@@ -2,31 +2,20 @@
 
 from __future__ import annotations
 
-import json
 import os
-import platform
 import shutil
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
-from ims.builder import package_root
-from ims.builder.squashfs import make_rootfs
 from ims.removal import remove
-from ims.sandbox import namespaces
-from ims.sandbox.overlay import mount_image
 from ims.settings import settings
-from ims.steps import build_ca_package, resolve_packages
-from ims.workspace import Workspace
 from tests.flows.conftest import RECIPES
 from tests.flows.rpm_repository import Package, RepositoryServer, basic_packages, build_repository
 from tests.images.trees import unmount
-from tests.recipes.summary import note_recipe
+from tests.steps.building import Builder
 
 pytestmark = pytest.mark.system
 
@@ -35,73 +24,18 @@ HOSTS = "127.0.0.1 localhost\n192.0.2.1 nexus\n"
 
 @pytest.fixture(scope="module")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RepositoryServer]:
-    """A repository with a package that has a file which kiwi replaces during a build."""
+    """A repository with a package that has a file which kiwi replaces during a build.
+
+    Another package downloads the file `more.txt`, which is no package, when it is installed.
+    """
     hosts = Package("hosts", files={"/etc/hosts": HOSTS.encode()}, requires=("filesystem",))
-    folder = build_repository(tmp_path_factory.mktemp("repository"), [*basic_packages(), hosts])
+    folder = tmp_path_factory.mktemp("repository")
     with RepositoryServer(folder) as running:
+        post = f"wget -O /etc/package {running.url}/more.txt"
+        downloader = Package("downloader", post=post, requires=("busybox",))
+        build_repository(folder, [*basic_packages(), hosts, downloader])
+        (folder / "more.txt").write_text("downloaded")
         yield running
-
-
-@dataclass
-class Built:
-    """An image root, its squashfs and the log of the build."""
-
-    root: Path
-    rootfs: bytes
-    log: str
-
-
-class Builder:
-    """Builds a recipe repeatedly, each time in a new workspace."""
-
-    def __init__(self, recipe: Path, manager: str, folder: Path) -> None:
-        self.recipe, self.manager, self.folder = recipe, manager, folder
-        self._count = 0
-
-    def build(
-        self,
-        packages: str | None = None,
-        hours: int | None = None,
-        predicted: bool = True,
-        path: str = "",
-        force: bool = False,
-    ) -> Built:
-        """Run the step with a digest of its `packages`, which were `predicted` or not, `hours` later.
-
-        It finds programs in the folder `path` first. With `force`, it uses nothing of an earlier build.
-        """
-        self._count += 1
-        packages = packages and f"{packages} {self.folder}"
-        workspace = self.folder / f"job-{self._count}"
-        shutil.copytree(self.recipe, workspace / "recipe", symlinks=True)
-        note_recipe(Workspace(workspace))
-        if packages is not None and predicted:
-            resolve_packages.run(resolve_packages.Input(workspace=workspace, arch=platform.machine(), boot_files={}))
-        made = build_ca_package.run(build_ca_package.Input(workspace=workspace, package_manager=self.manager))
-        data: dict[str, object] = {
-            "workspace": str(workspace),
-            "lineage": self.folder.name,
-            "package_manager": self.manager,
-        }
-        data |= {"ca_package": made, "force": force} | ({} if packages is None else {"packages": packages})
-        program = ["tests.steps.build_later", str(hours), json.dumps(data)]
-        if hours is None:
-            program = ["ims.steps", "build_image", "--result", str(workspace / "result")]
-        command = [*namespaces.STEP, sys.executable, "-m", *program]
-        done = subprocess.run(
-            command,
-            env=os.environ | {"PATH": f"{path}:{os.environ['PATH']}"},
-            input=json.dumps(data),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            check=False,
-        )
-        assert done.returncode == 0, done.stdout
-        if (found := package_root.layers(Workspace(workspace))) is not None:
-            mount_image(found.rootfs, found.changes, found.target, redirect=found.redirect)
-        make_rootfs(workspace / "image-root", workspace / "rootfs")
-        return Built(workspace / "image-root", (workspace / "rootfs").read_bytes(), done.stdout)
 
 
 @pytest.fixture(params=["zypper", "dnf4"])
@@ -136,6 +70,8 @@ def test_same_bytes_later_and_from_a_cached_package_root(builder: Builder) -> No
     first = builder.build(packages="known")
     assert (first.root / "etc/hosts").read_text() == HOSTS
     assert (first.root / "etc/flow-test-images").exists()
+    assert first.network.hosts
+    assert first.network.downloads == ()
     assert builder.build(hours=30).rootfs == first.rootfs
     (builder.recipe / "root/etc").mkdir(parents=True)
     (builder.recipe / "root/etc/motd").write_text("welcome\n")
@@ -179,3 +115,23 @@ def test_package_root_is_used_only_for_the_same_packages(builder: Builder) -> No
     built = builder.build(packages="two")
     assert REUSED not in built.log
     assert not (built.root / "etc/hosts").exists()
+
+
+@pytest.mark.parametrize("builder", ["zypper"], indirect=True)
+def test_downloads_of_scripts_are_noted(builder: Builder, server: RepositoryServer) -> None:
+    """Plans do not see what scripts download from the host of a repository. The package root is not kept, either."""
+    host, name = server.url.removeprefix("http://"), "etc/script"
+    for script in ("post_bootstrap.sh", "config.sh"):
+        text = f"#!/bin/bash\nset -e\nwget -O /{name} {server.url}/more.txt\ncat /{name} >> /{name}s\n"
+        (builder.recipe / script).write_text(text)
+    config = builder.recipe / "config.xml"
+    config.write_text(config.read_text().replace("</packages>", '<package name="downloader"/></packages>'))
+    built = builder.build(packages="known")
+    assert (built.root / "etc/package").read_text() == "downloaded"
+    assert (built.root / f"{name}s").read_text() == "downloaded" * 2
+    assert built.network.downloads == (
+        f"a program that is not the package manager contacted {host} in the last build",
+        f"post_bootstrap.sh contacted {host} in the last build",
+        f"config.sh or images.sh contacted {host} in the last build",
+    )
+    assert not list((settings().home / "cache" / "roots").glob(f"{builder.folder.name}/*"))

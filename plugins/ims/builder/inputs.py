@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from ims.builder import programs
-from ims.builder.network import fetched_hosts
+from ims.builder.network import network_use
 from ims.files import file_digest
 from ims.images.packages import installed_packages, label
 from ims.images.root import UnreadableError
@@ -75,7 +75,7 @@ def final_inputs(workspace: Workspace) -> BuildInputs | None:
     inputs = _predicted(workspace)
     if inputs is None:
         return None
-    inputs = inputs.model_copy(update={"hosts": fetched_hosts(workspace)})
+    inputs = inputs.model_copy(update=network_use(workspace).model_dump())
     if inputs.packages is None:
         return inputs
     if workspace.package_mismatch.exists():

@@ -22,11 +22,13 @@ from ims.recipes import kiwi_log, phases
 from ims.recipes.expansion.xml import read_xml
 from ims.removal import remove
 from ims.sandbox.image_programs import run_in_image
+from ims.sandbox.network import SCRIPTS_PROXY
 from ims.sandbox.overlay import mount
 from ims.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
+_PROGRAM = Path(__file__).with_name("kiwi_program.py")
 PATH = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 ENVIRONMENT = {"PATH": PATH, "LANG": "C.UTF-8"}
 # Files that a build creates, and all files of a recipe, get this time, so that equal packages give equal images.
@@ -88,7 +90,8 @@ def _prepare(
     for folder in (workspace.kiwi_temporary, workspace.kiwi_home, package_cache):
         folder.mkdir(parents=True, exist_ok=True)
     command: list[str | Path] = [
-        *(Path(sys.executable).with_name("kiwi-ng"), "--debug", "--temp-dir", workspace.kiwi_temporary),
+        *(sys.executable, "-P", _PROGRAM, SCRIPTS_PROXY),
+        *("--debug", "--temp-dir", workspace.kiwi_temporary),
         *kiwi_options,
         *("--shared-cache-dir", package_cache, "--setenv", "INITRD=No"),
         *("--setenv", f"SOURCE_DATE_EPOCH={SOURCE_DATE_EPOCH}"),

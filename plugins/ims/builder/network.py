@@ -1,31 +1,67 @@
-"""The network of a build: what it may reach, and the record of what it reached."""
+"""The network of a build: what it may reach, and what it contacted that no plan observes."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import islice
+from typing import Literal
+
+from pydantic import BaseModel
 
 from ims.files import write_atomically
 from ims.network.policy import Policy
+from ims.network.report import Report
+from ims.network.senders import Sender
+from ims.recipes.opaque import MAX_INPUTS
 from ims.sandbox.network import SandboxNetwork, provide
 from ims.workspace import Workspace
 
+Phase = Literal["packages", "scripts"]
+_UNOBSERVED: dict[Phase, dict[Sender, str]] = {
+    "packages": {"script": "post_bootstrap.sh", "program": "a program that is not the package manager"},
+    "scripts": dict.fromkeys(("package manager", "program", "script"), "config.sh or images.sh"),
+}
+"""Whose requests plans do not observe. Once the packages are installed, no part of kiwi needs the network."""
+
+
+class NetworkUse(BaseModel):
+    """`hosts` are the HOST:PORT that a build reached, `downloads` are phrases for what plans do not observe of that.
+
+    None: it is unknown.
+    """
+
+    hosts: tuple[str, ...] | None = None
+    downloads: tuple[str, ...] | None = None
+
 
 @contextmanager
-def build_network(workspace: Workspace, policy: Policy) -> Iterator[SandboxNetwork]:
-    """Provide a network with a policy, and write the hosts that were reached to `fetched_hosts`.
+def build_network(workspace: Workspace, policy: Policy, phase: Phase) -> Iterator[SandboxNetwork]:
+    """Provide a network with a policy for a phase of a build, and note at the end how it was used, see `network_use`.
 
     Errors that leave the context name the connections that were refused.
     """
-    workspace.notes.mkdir(exist_ok=True)
-    workspace.fetched_hosts.unlink(missing_ok=True)
     with provide(policy) as network:
         yield network
-    write_atomically(workspace.fetched_hosts, json.dumps(sorted(network.report.fetched)))
+    before = network_use(workspace)
+    use = NetworkUse(
+        hosts=tuple(sorted({*(before.hosts or ()), *network.report.fetched})),
+        downloads=(*(before.downloads or ()), *_downloads(network.report, phase)),
+    )
+    write_atomically(workspace.network_use, use.model_dump_json())
 
 
-def fetched_hosts(workspace: Workspace) -> tuple[str, ...] | None:
-    """The HOST:PORT that the build reached; None if that is unknown."""
-    path = workspace.fetched_hosts
-    return tuple(json.loads(path.read_text())) if path.exists() else None
+def network_use(workspace: Workspace) -> NetworkUse:
+    """How the phases of a build that have ended used the network."""
+    path = workspace.network_use
+    return NetworkUse.model_validate_json(path.read_bytes()) if path.exists() else NetworkUse()
+
+
+def _downloads(report: Report, phase: Phase) -> Iterator[str]:
+    """One phrase for each host that programs contacted which plans do not observe, also if it did not answer."""
+    found = {
+        f"{name} contacted {host} in the last build"
+        for sender, name in _UNOBSERVED[phase].items()
+        for host in report.contacted.get(sender, ())
+    }
+    yield from islice(sorted(found), MAX_INPUTS)

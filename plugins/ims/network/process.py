@@ -14,7 +14,7 @@ from pathlib import Path
 
 from ims.errors import ImsError
 from ims.network.policy import Policy
-from ims.network.report import MAX_BYTES, Report
+from ims.network.report import Report
 
 USER = 0x6FFF0000
 """The user and group id of the proxy. No account has it, and it owns no files."""
@@ -92,8 +92,8 @@ def _stop(process: subprocess.Popen[bytes], report: Report) -> bool:
     """Stop the proxy and fill the report. Returns false if the proxy did not write one."""
     try:
         output, _ = process.communicate(b"stop\n", timeout=STOP_SECONDS)
-        found = Report.from_dict(json.loads(output[:MAX_BYTES]))
-    except (subprocess.TimeoutExpired, ValueError, KeyError):
+        found = Report.from_json(output)
+    except (subprocess.TimeoutExpired, ValueError):
         process.kill()
         process.communicate()
         return False

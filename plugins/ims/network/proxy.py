@@ -23,6 +23,7 @@ from ims.network.exchange import Exchange
 from ims.network.permissions import Permissions, UndeclaredError
 from ims.network.policy import DEFAULT_PORTS, Policy, join
 from ims.network.report import Report
+from ims.network.senders import sender_of
 from ims.network.streams import CHUNK, MAX_HEAD, Stream, next_event, open_stream, open_tunnel, tunnel
 
 _HOST = re.compile(r"[A-Za-z0-9._:%-]{1,253}")
@@ -97,6 +98,8 @@ class Proxy:
         name = join(host, port)
         try:
             self._permissions.check(host, port)
+            agent = next((value for field, value in request.headers if field == b"user-agent"), b"")
+            self._report.contact(sender_of(agent, client.address), name)
             async with asyncio.timeout(self._limits.idle_seconds) as deadline:
                 await self._forward(client, connection, request, (host, port, scheme), _extend(deadline, self._limits))
         except UndeclaredError as error:

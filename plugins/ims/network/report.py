@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
 from ims.errors import ImsError
 from ims.network.addresses import HINT
+from ims.network.senders import Sender
 
 log = logging.getLogger(__name__)
 
 MAX_ENTRIES = 500
 """How many hosts of each kind are kept. A program can request any number of names."""
 MAX_NAME = 300
-MAX_BYTES = 1024 * 1024
+MAX_BYTES = 2 * 1024 * 1024
 NAMED = 3
 """How many refused hosts the reason of a failure names."""
 
@@ -33,13 +34,21 @@ class Report:
     """Each host is HOST:PORT. `refused` and `forbidden` map it to a reason.
 
     A `refused` host is one that the recipe does not declare, a `forbidden` host has an address that nobody may reach.
+    `contacted` are the hosts that were not refused, by who sent requests to them, whether or not they answered.
     `is_complete` is false if there were more hosts than are kept.
     """
 
     fetched: dict[str, Traffic] = field(default_factory=dict)
     refused: dict[str, str] = field(default_factory=dict)
     forbidden: dict[str, str] = field(default_factory=dict)
+    contacted: dict[Sender, list[str]] = field(default_factory=dict)
     is_complete: bool = True
+
+    def contact(self, sender: Sender, host: str) -> None:
+        """Keep who sent a request to a host."""
+        hosts = self.contacted.setdefault(sender, [])
+        if self._has_room(hosts, host) and host[:MAX_NAME] not in hosts:
+            hosts.append(host[:MAX_NAME])
 
     def traffic(self, host: str) -> Traffic:
         """Count a request to a host; returns where its bytes are counted."""
@@ -55,7 +64,7 @@ class Report:
         if self._has_room(entries, host):
             entries[host[:MAX_NAME]] = reason[:MAX_NAME]
 
-    def _has_room(self, entries: Mapping[str, object], host: str) -> bool:
+    def _has_room(self, entries: Collection[str], host: str) -> bool:
         has_room = host[:MAX_NAME] in entries or len(entries) < MAX_ENTRIES
         self.is_complete = self.is_complete and has_room
         return has_room
@@ -65,10 +74,13 @@ class Report:
         return asdict(self)
 
     @classmethod
-    def from_dict(cls, data: dict[str, Any]) -> Report:
-        """Read the result of `as_dict`."""
-        fetched = {host: Traffic(**traffic) for host, traffic in data["fetched"].items()}
-        return cls(fetched, data["refused"], data["forbidden"], data["is_complete"])
+    def from_json(cls, data: bytes) -> Report:
+        """Read `as_dict` as JSON, written by a process to which strangers talk. Raises ValueError if it is wrong."""
+        from pydantic import TypeAdapter  # slow to import, and the proxy itself does not need it
+
+        if len(data) > MAX_BYTES:
+            raise ValueError("the report is too long")
+        return TypeAdapter(cls).validate_json(data)
 
     def log_hosts(self) -> None:
         """Log one line for each host."""

@@ -26,6 +26,12 @@ class Stream:
     writer: asyncio.StreamWriter
     progress: Callable[[], None] = lambda: None
 
+    @property
+    def address(self) -> str:
+        """The address of this side; empty if the connection is already lost."""
+        name = self.writer.get_extra_info("sockname")
+        return str(name[0]) if name else ""
+
     async def read(self) -> bytes:
         """The next bytes; empty at the end."""
         data = await self.reader.read(CHUNK)

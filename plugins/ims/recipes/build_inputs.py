@@ -40,8 +40,9 @@ class BuildInputs(BaseModel):
 
     `files` covers the overlay and the scripts. `boot_files` names the files that the job looks up in /boot. `packages`
     are the packages that are installed, sorted. If they cannot be predicted, it is None and `unknown` says why.
-    `opaque` are the inputs that are not observed. `hosts` are the HOST:PORT that the build reached, which is not
-    compared; None if it is unknown.
+    `opaque` are the inputs that are not observed, as far as the recipe tells. `downloads` are those that the build
+    added, because scripts used the network; None if that is unknown. `hosts` are the HOST:PORT that it reached, which
+    is not compared.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -57,6 +58,7 @@ class BuildInputs(BaseModel):
     packages: tuple[Package, ...] | None = None
     unknown: str = ""
     opaque: tuple[str, ...] = ()
+    downloads: tuple[Word, ...] | None = None
     hosts: tuple[str, ...] | None = None
 
     @classmethod

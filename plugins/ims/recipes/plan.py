@@ -43,10 +43,8 @@ def decide(before: BuildInputs | None, now: BuildInputs, resolve: Resolve) -> De
     differs = [name for name in (*_DECISIVE, "files", "repositories") if getattr(before, name) != getattr(now, name)]
     if decisive := [name for name in differs if name in _DECISIVE]:
         return Decision(verdict="build", reason=f"{_words(decisive)} changed", differs=differs)
-    if now.opaque:
-        return Decision(
-            verdict="build", reason=f"it is unknown what changed: {'; '.join(now.opaque[:3])}", differs=differs
-        )
+    if opaque := _opaque(before, now):
+        return Decision(verdict="build", reason=f"it is unknown what changed: {'; '.join(opaque[:3])}", differs=differs)
     if before.packages is None:
         return Decision(
             verdict="build", reason=f"the packages of the last build are unknown: {before.unknown}", differs=differs
@@ -56,6 +54,12 @@ def decide(before: BuildInputs | None, now: BuildInputs, resolve: Resolve) -> De
     if "repositories" in differs:
         return _by_packages(before.packages, now, resolve, differs)
     return _unchanged(differs)
+
+
+def _opaque(before: BuildInputs, now: BuildInputs) -> Sequence[str]:
+    """What is not observed: as long as nothing else changes, scripts use the network as they did in the last build."""
+    unknown = ("the last build did not state what scripts downloaded",)
+    return (*now.opaque, *(unknown if before.downloads is None else before.downloads))
 
 
 def _by_packages(before: Sequence[Package], now: BuildInputs, resolve: Resolve, differs: list[str]) -> Decision:
@@ -127,7 +131,7 @@ def describe_inputs(before: BuildInputs, now: BuildInputs, decision: Decision) -
         PlannedInput(name=name, observed=new.get(name), before=old.get(name), changed=old.get(name) != new.get(name))
         for name in {**new, **old}
     ]
-    opaque = [PlannedInput(name="not observed", opaque=reason) for reason in now.opaque]
+    opaque = [PlannedInput(name="not observed", opaque=reason) for reason in _opaque(before, now)]
     return [*observed, _packages(before, now, decision), *opaque]
 
 

@@ -16,9 +16,13 @@ from ims.errors import ConfigurationError
 from ims.network.policy import Policy
 from ims.network.process import proxy_environment, run_proxy
 from ims.network.report import Report
+from ims.network.senders import PROGRAMS_ADDRESS, SCRIPTS_ADDRESS
 from ims.sandbox import kernel
 
-PROXY = ("127.0.0.1", 3128)
+PROXY = (PROGRAMS_ADDRESS, 3128)
+SCRIPTS_PROXY = f"http://{SCRIPTS_ADDRESS}:{PROXY[1]}"
+"""The same proxy for the scripts of a recipe, see `ims.network.senders`."""
+_ALL_ADDRESSES = ""  # of the namespace: those of loopback
 BACKLOG = 256
 Result = TypeVar("Result")
 
@@ -83,13 +87,13 @@ def enter(namespace: int) -> None:
     kernel.setns(namespace, kernel.NEWNET)
 
 
-def listen() -> socket.socket:
+def listen(address: str = PROGRAMS_ADDRESS) -> socket.socket:
     """Enable loopback in the network namespace of this thread; returns a socket that listens there for the proxy."""
     listener = socket.socket()
     try:
         fcntl.ioctl(listener, _SIOCSIFFLAGS, struct.pack("16sh14x", b"lo", _IFF_UP))
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(PROXY)
+        listener.bind((address, PROXY[1]))
         listener.listen(BACKLOG)
     except OSError:
         listener.close()
@@ -99,4 +103,4 @@ def listen() -> socket.socket:
 
 def _enter_new_namespace() -> tuple[int, socket.socket]:
     kernel.unshare(kernel.NEWNET)
-    return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC), listen()
+    return os.open("/proc/thread-self/ns/net", os.O_RDONLY | os.O_CLOEXEC), listen(_ALL_ADDRESSES)

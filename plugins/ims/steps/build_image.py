@@ -15,10 +15,11 @@ import time
 from pathlib import Path
 
 from ims.builder import host, inputs, kiwi, package_root
-from ims.builder.network import build_network
+from ims.builder.network import build_network, network_use
 from ims.builder.package_cache import package_cache
 from ims.images import reproducible
 from ims.images.tree import VOLATILE
+from ims.network.policy import Policy
 from ims.recipes import phases
 from ims.recipes.description import APT
 from ims.recipes.reading import RenderedRecipe
@@ -60,13 +61,15 @@ def run(step: Input) -> str:
     workspace = step.workspace
     for path in workspace.left_by_build():
         remove(path)
+    workspace.network_use.unlink(missing_ok=True)
     policy = RenderedRecipe.load(workspace.recipe_summary).network.policy()
     # Before any program of the recipe runs: it could put something else in the place of the descriptions.
     call(split_recipe, step, view_of(workspace), seconds=SPLIT_SECONDS)
-    with package_cache(step.lineage, workspace) as packages, build_network(workspace, policy) as network:
+    with package_cache(step.lineage, workspace) as packages:
         work = Work(**step.model_dump(), packages_folder=packages, started=int(time.time()))
-        prepare_root(work, network)
-        finish_root(work, network)
+        prepare_root(work, policy)
+        with build_network(workspace, policy, "scripts") as network:
+            finish_root(work, network)
     return str(workspace.image_root)
 
 
@@ -89,7 +92,7 @@ class Work(Input):
     started: int
 
 
-def prepare_root(work: Work, network: SandboxNetwork) -> None:
+def prepare_root(work: Work, policy: Policy) -> None:
     """Make a package root, or use the one of an earlier build. Raises the errors of `kiwi.install_packages`."""
     workspace, key = work.workspace, None
     package_root.discard(workspace)
@@ -99,8 +102,11 @@ def prepare_root(work: Work, network: SandboxNetwork) -> None:
         )
         if not work.force and package_root.restore(key, workspace):
             return
-    # Later, programs of this recipe could change the package root, and other recipes have the same key.
-    if call(install_packages, work, _view(work), network) and key is not None:
+    with build_network(workspace, policy, "packages") as network:
+        is_packed = call(install_packages, work, _view(work), network)
+    # Later, programs of this recipe could change the package root, and other recipes have the same key. What it was
+    # made of is not known if more was downloaded than packages.
+    if is_packed and key is not None and not network_use(workspace).downloads:
         package_root.save(work.lineage, key, workspace)
 
 
