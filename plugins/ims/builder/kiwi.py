@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ims.builder import logins
+from ims.builder.rpm_database import single_database
 from ims.errors import PermanentError
 from ims.images.root import resolve_inside
 from ims.network.process import inherited_proxy
@@ -68,7 +69,7 @@ def finish(workspace: Workspace, package_cache: Path) -> None:
     if os.path.ismount(root):
         # kiwi unmounts the image root at the end. This additional mount is the one that it unmounts.
         mount("--bind", root, root)
-    with _host_files_restored(workspace):
+    with _host_files_restored(workspace), single_database(root):
         _prepare(
             workspace,
             workspace.image_description,
