@@ -7,6 +7,9 @@ import shutil
 import stat
 import subprocess
 import tempfile
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -14,8 +17,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.fuzzing import examples
-from tests.images.squashfs.overlays import pack, spliced
-from tests.images.squashfs.trees import noise
+from tests.images.squashfs.overlays import Snapshot, changed, check, pack, spliced
+from tests.images.squashfs.trees import TIME, noise
 from tests.images.trees import snapshot
 
 pytestmark = pytest.mark.system
@@ -92,3 +95,74 @@ def test_random_changes(base: Tree, first: Tree, second: Tree, data: st.DataObje
         subprocess.run(command, check=True, capture_output=True)
         assert snapshot(folder / "unpacked") == snapshot(folder / "expected")
         shutil.rmtree(folder / "unpacked")
+
+
+PATHS = st.sampled_from(
+    ["f", "a", "a/f", "a/l1", "a/b", "a/b/l2", "a/b/new", "c", "c/l3", "c/s1", "s2", "c/d/e", "new"]
+)
+"""Files, names of one file, folders, links, and what does not exist."""
+
+
+def write_linked_tree(root: Path) -> None:
+    """A small tree, in which files have several names."""
+    for folder in ("a/b", "c/d"):
+        (root / folder).mkdir(parents=True)
+    (root / "a/l1").write_bytes(noise(200_000))
+    for name in ("a/b/l2", "c/l3"):
+        (root / name).hardlink_to(root / "a/l1")
+    (root / "c/s1").symlink_to("../a")
+    os.link(root / "c/s1", root / "s2", follow_symlinks=False)
+    for name in ("f", "a/f", "c/d/e"):
+        (root / name).write_text(name)
+    for path in (*root.rglob("*"), root):
+        os.utime(path, (TIME, TIME), follow_symlinks=False)
+
+
+def remove(path: Path, _other: Path) -> None:
+    """With everything in it."""
+    shutil.rmtree(path) if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def link(path: Path, other: Path) -> None:
+    """Another name; of a link itself, too."""
+    os.link(path, other, follow_symlinks=False)
+
+
+def change_attributes(path: Path, other: Path) -> None:
+    """Owner, mode and an attribute."""
+    os.chown(path, len(str(other)), 7, follow_symlinks=False)
+    path.chmod(0o751)
+    os.setxattr(path, "user.note", other.name.encode())
+
+
+ACTIONS: list[Callable[[Path, Path], object]] = [
+    *(remove, link, change_attributes, Path.rename),
+    lambda path, other: path.write_bytes(noise(150_000, len(str(other)))),
+    lambda path, _: path.mkdir(),
+    lambda path, other: path.symlink_to(other.name),
+    lambda path, _: os.utime(path, (3, 3), follow_symlinks=False),
+]
+PROGRAMS = st.lists(st.tuples(st.sampled_from(range(len(ACTIONS))), PATHS, PATHS), max_size=12)
+
+
+@settings(max_examples=examples(8), deadline=None, suppress_health_check=list(HealthCheck))
+@given(st.lists(PROGRAMS, min_size=1, max_size=3), st.sampled_from([(), ("-no-fragments", "-noI")]))
+def test_random_programs(programs: list[list[tuple[int, str, str]]], options: tuple[str, ...]) -> None:
+    """What programs do to an image and to those that are made of it is what the kernel showed."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        write_linked_tree(folder / "tree")
+        current, shown = pack(folder / "tree", folder / "base", *options), Snapshot()
+        for number, program in enumerate(programs):
+            step = folder / str(number)
+            step.mkdir()
+            layer, opaque, shown = changed(current, step, partial(run, program=program))
+            current = spliced(current, layer, step / "new", opaque)
+        check(current, shown, folder)
+
+
+def run(root: Path, program: list[tuple[int, str, str]]) -> None:
+    """Do everything that is possible."""
+    for number, path, other in program:
+        with suppress(OSError):
+            ACTIONS[number](root / path, root / other)

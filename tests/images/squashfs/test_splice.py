@@ -9,14 +9,12 @@ import pytest
 
 from ims.images.squashfs.image import Image
 from ims.images.squashfs.reading import open_reader
-from ims.images.squashfs.rules import check_base, check_layer
 from ims.images.squashfs.superblock import SpliceError
-from tests.images.squashfs.overlays import ZSTD, Snapshot, changed, check, pack, spliced
+from tests.images.squashfs.overlays import Snapshot, changed, check, pack, spliced
 from tests.images.squashfs.trees import CHANGES, LINK_CHANGES, Change, change_much, noise, write_tree
 
 pytestmark = pytest.mark.system
 
-LEVEL, BLOCK_SIZE = 3, 128 * 1024
 OPTIONS = {
     "without attributes": ("-no-xattrs",),
     "small blocks": ("-b", "4K"),
@@ -151,55 +149,3 @@ def test_ten_splices_in_a_row(base: Path, tmp_path: Path) -> None:
         with open_reader(current) as reader:
             assert sum(1 for _ in Image(reader).walk(Image(reader).root))
     check(current, shown, tmp_path)
-
-
-def refusal(base: Path, level: int = LEVEL, block_size: int = BLOCK_SIZE, **names: set[bytes]) -> str:
-    """Why a squashfs is not spliced."""
-    with open_reader(base) as reader, pytest.raises(SpliceError) as caught:
-        check_base(Image(reader), level, block_size, names.get("empty", set()), names.get("absent", set()))
-    return str(caught.value)
-
-
-@pytest.fixture
-def large(tmp_path: Path) -> Path:
-    """A tree that is worth to be spliced."""
-    (tmp_path / "tree/tmp").mkdir(parents=True)
-    (tmp_path / "tree/data").write_bytes(noise(11 * 1024**2))
-    (tmp_path / "tree/tmp/left").write_text("x")
-    return tmp_path / "tree"
-
-
-def test_image_that_is_spliced(large: Path, tmp_path: Path) -> None:
-    """It has enough data. If it is compressed with zstd, it has the level and the block size of full packing."""
-    for name, compressor in {"zstd": ZSTD, "gzip": ("-comp", "gzip", "-Xcompression-level", "1")}.items():
-        with open_reader(pack(large, tmp_path / name, compressor=compressor)) as reader:
-            check_base(Image(reader), LEVEL, BLOCK_SIZE, {b"run"}, {b"image"})
-
-
-def test_images_that_are_not_spliced(large: Path, tmp_path: Path) -> None:
-    """The error says why."""
-    packed = pack(large, tmp_path / "base")
-    assert refusal(pack(large / "tmp", tmp_path / "small")).startswith("its data have ")
-    assert refusal(packed, level=6) == "its compression level is 3, its block size 131072"
-    assert refusal(packed, empty={b"tmp"}) == "it has files in /tmp that are not part of images"
-    assert refusal(packed, absent={b"data"}) == "it has files in /data that are not part of images"
-    for name in ("lz4", "lzo", "lzma"):
-        image = pack(large, tmp_path / name, compressor=("-comp", name))
-        assert refusal(image) == f"it is not compressed with zstd, xz or gzip (its compressor is {name})"
-
-
-def test_large_layer_is_not_spliced(large: Path, base: Path, tmp_path: Path) -> None:
-    """Full packing saves space."""
-    with open_reader(pack(large, tmp_path / "base")) as reader, open_reader(base) as layer_reader:
-        old, layer = Image(reader), Image(layer_reader)
-        with pytest.raises(SpliceError, match="the changes have "):
-            check_layer(old, layer)
-
-
-def test_garbage_is_packed_away(large: Path, tmp_path: Path) -> None:
-    """An image with much data that no file refers to is not spliced again."""
-    (large / "second").write_bytes(noise(11 * 1024**2, 2))
-    base = pack(large, tmp_path / "base")
-    layer, opaque, _ = changed(base, tmp_path, lambda root: (root / "second").unlink())
-    new = spliced(base, layer, tmp_path / "new", opaque)
-    assert "are no longer in use" in refusal(new)

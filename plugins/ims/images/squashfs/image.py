@@ -96,6 +96,8 @@ class Image:
             for _, below in self.names(inode) if entry.kind == FOLDER else ():
                 if below.place not in seen:
                     seen.add(below.place)
+                    if len(seen) > self.block.inodes:
+                        raise SpliceError(f"it has more than the {self.block.inodes} files that it says")
                     pending.append(below)
                 elif below.kind == FOLDER:
                     raise SpliceError("a folder has several names")

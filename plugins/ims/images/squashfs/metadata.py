@@ -14,6 +14,8 @@ _STORED = 0x8000
 """The bit of a header that says that the block is not compressed."""
 _CACHED = 256
 """How many uncompressed blocks of a table are kept."""
+_MAX_READ = 4 * 1024**3
+"""Bytes that are read from a table. A hostile one lets files share their inodes and names, to be read for days."""
 
 
 class Table:
@@ -25,6 +27,7 @@ class Table:
         self.starts = list(_block_starts(raw))
         self._numbers = {start: number for number, start in enumerate(self.starts)}
         self._cache = OrderedDict[int, bytes]()
+        self._budget = _MAX_READ
 
     def raw_block(self, number: int) -> bytes:
         """The bytes of a block with its header."""
@@ -35,6 +38,7 @@ class Table:
         """The content of a block. Raises SpliceError."""
         found = self._cache.get(number)
         if found is None:
+            self.spend(BLOCK)
             found = self._cache[number] = self.codec.unpack(self.raw_block(number))
             if len(self._cache) > _CACHED:
                 self._cache.popitem(last=False)
@@ -43,6 +47,12 @@ class Table:
     def read(self, start: int, offset: int, size: int) -> bytes:
         """The `size` bytes at `offset` of the block that begins at `start`, and after it. Raises SpliceError."""
         return Cursor(self, start, offset).take(size)
+
+    def spend(self, size: int) -> None:
+        """Counts what is read. Raises SpliceError if it is too much."""
+        self._budget -= size
+        if self._budget < 0:
+            raise SpliceError(f"more than {_MAX_READ} bytes of one of its tables would have to be read")
 
     def number_of(self, start: int) -> int:
         """The number of the block that begins at `start`. Raises SpliceError if there is none."""
@@ -66,6 +76,7 @@ class Cursor:
 
     def take_at_most(self, size: int) -> bytes:
         """The next bytes, or fewer at the end of the table. Raises SpliceError."""
+        self._table.spend(size)
         parts = list[bytes]()
         while size > 0 and self._number < len(self._table.starts):
             block = self._table.block(self._number)
