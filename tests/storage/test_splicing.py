@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import random
+import signal
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -13,11 +18,15 @@ import pytest
 from botocore.exceptions import ClientError
 
 from ims.errors import ImsError, MissingError, UnavailableError
+from ims.stack.environment import s3_environment
 from ims.storage.digests import Digests, digest, digest_file
 from ims.storage.objects import ObjectName, ObjectStore
 from ims.storage.splicing import MIN_KEPT, MIN_PART, Spliced, StoredSource, copy, spliced_chunks, upload_spliced
+from tests.ceph import CephGateway
 from tests.service import Service
 
+OUTAGE = 60
+"""Seconds."""
 HEAD = 96
 LARGE = 70 * 1024**2 + 12345
 """Bytes. The base is copied in two parts."""
@@ -213,6 +222,57 @@ def test_copy_fails(store: ObjectStore, name: ObjectName, tmp_path: Path, monkey
     monkeypatch.setattr(store.client, "upload_part_copy", fail)
     with pytest.raises(ImsError, match="S3 answers NotImplemented"):
         upload_spliced(store, spliced, name, {}, digests)
+    assert leftovers(store, name) == []
+
+
+def test_s3_is_away_in_the_copy(
+    store: ObjectStore, name: ObjectName, tmp_path: Path, gateway: CephGateway | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The copy goes on after an outage of one minute. The object is right."""
+    if gateway is None:
+        pytest.skip("needs make test-ceph")
+    spliced = prepare(store, name, tmp_path, LARGE, LARGE, 5000)
+    digests = expected(tmp_path, spliced)
+    original, back = store.client.upload_part_copy, threading.Timer(OUTAGE, gateway.start)
+
+    def cut(**arguments: Any) -> Any:
+        monkeypatch.undo()
+        gateway.stop()
+        back.start()
+        return original(**arguments)
+
+    monkeypatch.setattr(store.client, "upload_part_copy", cut)
+    upload_spliced(store, replace(spliced, etag=store.stat(spliced.base).etag), name, {}, digests)
+    back.join()
+    assert store.download(name, tmp_path / "down") == digests
+    assert leftovers(store, name) == [name.key]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+from ims.storage.digests import Digests
+from ims.storage.objects import ObjectName, ObjectStore
+from ims.storage.splicing import Spliced, upload_spliced
+
+store, (bucket, base, new, kept, path) = ObjectStore.from_environment(), sys.argv[1:]
+copy = store.client.upload_part_copy
+store.client.upload_part_copy = lambda **arguments: (copy(**arguments), os.kill(os.getpid(), signal.SIGKILL))
+spliced = Spliced(ObjectName(bucket, base), int(kept), Path(path), 96)
+upload_spliced(store, spliced, ObjectName(bucket, new), {}, Digests(0, "", ""))
+"""
+
+
+def test_process_is_killed_in_the_copy(store: ObjectStore, name: ObjectName, service: Service, tmp_path: Path) -> None:
+    """The task that closes a failed job, and the sweep, find what is left, and delete it."""
+    spliced = prepare(store, name, tmp_path, LARGE, LARGE, 5000)
+    arguments = [name.bucket, spliced.base.key, name.key, str(spliced.kept), str(spliced.path)]
+    environment = {**os.environ, **s3_environment(service.settings, service.credentials)}
+    done = subprocess.run([sys.executable, "-c", KILLED, *arguments], env=environment, check=False)
+    assert done.returncode == -signal.SIGKILL
+    (left,) = store.uploads(name.bucket, name.key)
+    assert store.parts_size(left) > 0
+    assert store.delete_prefix(name.bucket, name.key) == 1
     assert leftovers(store, name) == []
 
 
