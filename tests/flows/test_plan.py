@@ -82,6 +82,22 @@ def test_plan(service: Service, tmp_path: Path, manager: str) -> None:
         assert (silent["verdict"], "503" in silent["reason"]) == ("build", True)
 
 
+def test_plan_of_a_recipe_that_downloads(service: Service, tmp_path: Path) -> None:
+    """A script gets a file from the host of the repository. No index has it, so the recipe is always built."""
+    served = build_repository(tmp_path / "served", basic_packages())
+    (served / "more.txt").write_text("one")
+    folder = recipe_folder(tmp_path / "recipe", "dnf")
+    with RepositoryServer(served) as server:
+        (folder / "config.sh").write_text(f"#!/bin/bash\nset -e\nwget -O /etc/more {server.url}/more.txt\n")
+        recipe = service.push(folder, "sles15", REPOSITORY=server.url)
+        service.wait(service.create(recipe["id"])["id"])
+        (served / "more.txt").write_text("two")
+        found = plan(service, recipe)
+    reason = f"config.sh or images.sh contacted {server.url.removeprefix('http://')} in the last build"
+    assert (found["verdict"], found["reason"]) == ("build", f"it is unknown what changed: {reason}")
+    assert [item["opaque"] for item in found["inputs"] if item["opaque"]] == [reason]
+
+
 def test_plan_of_debian(service: Service, debian: DebianImage) -> None:
     """The packages that apt-get resolves are those that kiwi-ng installed, so the image is current."""
     found = plan(service, {"id": debian.record["source_recipe_id"]})

@@ -13,7 +13,7 @@ from ims.errors import PermanentError
 from ims.network.policy import RECIPE_HINT, Policy
 from ims.network.process import run_proxy
 from ims.network.proxy import Limits
-from ims.network.report import MAX_ENTRIES, Report
+from ims.network.report import MAX_BYTES, MAX_ENTRIES, Report
 from tests.network.serving import WebServer, allowing, proxy, web_server
 
 
@@ -150,8 +150,28 @@ def test_report_is_bounded() -> None:
     for number in range(MAX_ENTRIES + 1):
         report.refuse(f"{number}.example:80", "x" * 1000, is_forbidden=False)
         report.traffic(f"{number}.example:80")
+        report.contact("script", f"{number}.example:80")
     assert (len(report.refused), len(report.fetched), report.is_complete) == (MAX_ENTRIES, MAX_ENTRIES, False)
+    assert len(report.contacted["script"]) == MAX_ENTRIES
     assert Report.from_json(json.dumps(report.as_dict()).encode()) == report
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"fetched": {"a:80": {"requests": "many"}}},
+        {"fetched": ["a:80"]},
+        {"refused": {"a:80": ["reason"]}},
+        {"contacted": {"somebody": ["a:80"]}},
+        {"contacted": {"script": "a:80"}},
+        {"is_complete": "?"},
+        {"refused": {"a:80": "x" * MAX_BYTES}},
+    ],
+)
+def test_report_is_checked(changes: dict[str, object]) -> None:
+    """Strangers talk to the process that writes it."""
+    with pytest.raises(ValueError, match=r"validation error|too long"):
+        Report.from_json(json.dumps({**Report().as_dict(), **changes}).encode())
 
 
 def test_error_names_refused_hosts() -> None:
