@@ -60,9 +60,10 @@ class Workspace:
         """How much space the job asked for, in GiB. Absent if the workspace is a volume of a cluster."""
         return self.run / "space"
 
-    def requested_space(self) -> int | None:
-        """How much space the job asked for, in GiB; None if that is not known."""
-        return int(self.space.read_text()) if self.space.exists() else None
+    @property
+    def shell_requests(self) -> Path:
+        """The folder in which the runtime creates the markers of users of the API, and the shell answers."""
+        return self.run / "shell-requests"
 
     @property
     def notes(self) -> Path:

@@ -99,6 +99,25 @@ def test_service_opens_a_shell(offline: Offline) -> None:
     assert_problem(other, 422, "dag_run_id")
 
 
+def test_service_withdraws_a_request(offline: Offline) -> None:
+    """A shell that was not finished can be finished or given up later. What was given up stays so."""
+    path = f"/v3/jobs/{JOB}/shell"
+    offline.request(TASKS, "PUT", path, SHELL)
+
+    def ask(operation: str) -> Any:
+        return offline.request("user", "POST", path, {"operation": operation})
+
+    assert ask("complete").json()["operation"] == "complete"
+    assert ask("fail").status_code == 409
+    assert_problem(offline.request("user", "DELETE", f"{path}/operation"), 403, "operation")
+    for operation in ("complete", "fail"):
+        assert offline.request(TASKS, "DELETE", f"{path}/operation").status_code == 204
+        assert offline.request("user", "GET", path).json()["operation"] is None
+        assert ask(operation).json()["operation"] == operation
+    assert offline.request(TASKS, "DELETE", f"{path}/operation").status_code == 204
+    assert offline.request("user", "GET", path).json()["operation"] == "fail"
+
+
 def test_address_from_an_early_version_is_hidden(offline: Offline) -> None:
     """A shell whose address a user forged before an upgrade has none."""
     offline.request(TASKS, "PUT", f"/v3/jobs/{JOB}/shell", SHELL)

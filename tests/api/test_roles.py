@@ -41,6 +41,7 @@ TABLE: dict[str, dict[str, str]] = {
     "/jobs/{id}": KIND,
     "/jobs/{id}/logs/{step}": KIND,
     "/jobs/{id}/shell": {"GET": READ, "POST": WRITE, "PUT": SERVICE, "DELETE": SERVICE},
+    "/jobs/{id}/shell/operation": {"DELETE": SERVICE},
     "/maintenance": {"GET": READ, "POST": DELETE},
     "/nights": KIND,
     "/nights/repositories": KIND,

@@ -122,6 +122,14 @@ def test_waiting_for_repositories() -> None:
     assert reason(waiting, Airflow()) is None
 
 
+def test_shell_that_stays_open() -> None:
+    """A job whose shell was not finished says why."""
+    said = {"x/taskInstances/wait_for_completion/xcomEntries/waits_for": {"value": "the shell was not finished"}}
+    waiting = run_with("running", wait_for_completion="deferred")
+    assert reason(waiting, Airflow(**said)) == "wait_for_completion: the shell was not finished"
+    assert reason(waiting, Airflow()) is None
+
+
 def test_cancelled_by_our_api() -> None:
     """Cancelling leaves a line in the note of the run, which becomes the reason. What was in the note stays."""
     run = run_with("running", **CANCELLED)

@@ -177,15 +177,21 @@ def test_shell_on_a_terminal(cli: Cli, image: dict[str, Any], key: Key) -> None:
 
 
 def test_shell_with_another_key(cli: Cli, image: dict[str, Any], key: Key, tmp_path: Path) -> None:
-    """A login with another key fails, and the shell stays open until `fail` ends the job."""
+    """A login with another key fails, and the shell stays open until `fail` ends the job.
+
+    So it does if the image lacks the kernel of the job: `complete` says so.
+    """
     other = tmp_path / "other"
     subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", other], check=True)
-    job = customize(cli, image, key)
+    job = customize(cli, image, key, "--kernel-file-name", "bzImage")
     follower = cli.start("jobs", "follow", job["id"])
     done = cli.run("jobs", "shell", job["id"], "-i", other, "--", "true")
     assert done.returncode == 255
     assert "Permission denied" in done.stderr
     assert "-i" in done.stderr.splitlines()[-1]
+    refused = cli.refused("jobs", "complete", job["id"])
+    assert "The image has no /boot/bzImage." in refused
+    assert refused.endswith(f"The shell is open: ims jobs shell {job['id']}")
     cli.ok("jobs", "fail", job["id"])
     assert cli.refused("jobs", "complete", job["id"]).startswith("Conflict: ")
     _, output = follower.communicate(timeout=120)

@@ -29,7 +29,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> FakeService:
     monkeypatch.setattr("ims.cli.following.time.sleep", lambda _seconds: None)
     fake = FakeService()
     fake.answers[f"jobs/{JOB}"] = job("waiting_on_user")
-    fake.answers[f"jobs/{JOB}/shell"] = {}
+    fake.answers[f"jobs/{JOB}/shell"] = {"operation": "complete", "closed": "2026-11-01"}
     return fake
 
 
@@ -109,6 +109,27 @@ def test_operations(program: Program, fake: FakeService, words: tuple[str, ...],
     """Each command sends its operation to the shell."""
     assert program.run("jobs", *words).code == 0
     assert fake.sent("POST") == [body]
+
+
+def test_a_shell_that_refuses(program: Program, fake: FakeService) -> None:
+    """`complete` waits for the answer; the error is the reason of the job, and how to log in."""
+    answers = iter(["complete", "complete", None])
+    fake.answers[f"jobs/{JOB}/shell"] = lambda request: {
+        "operation": "complete" if request.method == "POST" else next(answers),
+        "closed": None,
+    }
+    states = iter(["fetching_image", "waiting_on_user"])
+    fake.answers[f"jobs/{JOB}"] = lambda _request: {**job(next(states)), "reason": "The image has no /boot/initrd"}
+    done = program.run("jobs", "complete", JOB)
+    assert (done.code, done.stdout) == (2, "")
+    assert f"The image has no /boot/initrd. The shell is open: ims jobs shell {JOB}" in done.stderr
+
+
+def test_a_shell_that_does_not_answer(program: Program, fake: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program does not wait forever."""
+    fake.answers[f"jobs/{JOB}/shell"] = {"operation": "complete", "closed": None}
+    monkeypatch.setattr("ims.cli.shells.ANSWER_SECONDS", 0.01)
+    assert program.run("jobs", "complete", JOB).stderr == f"To follow the job: ims jobs follow {JOB}\n"
 
 
 @pytest.fixture

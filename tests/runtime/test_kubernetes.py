@@ -14,7 +14,7 @@ import pytest
 from kubernetes.client import models as k8s
 from kubernetes.client.exceptions import ApiException
 
-from ims.errors import ImsError, MissingError
+from ims.errors import ImsError, MissingError, UnavailableError
 from ims.runtime.base import ShellAddress, ShellRequest
 from ims.runtime.kubernetes import runtime as runtime_module
 from ims.runtime.kubernetes import shells, workspaces
@@ -30,10 +30,19 @@ class FakeCluster:
     connect_get_namespaced_pod_exec = None
 
     def __init__(self) -> None:
+        self.commands: list[tuple[str, ...]] = []
+        self.printed = json.dumps(ANNOUNCED)
         self.objects: dict[tuple[str, str], Any] = {}
         self.pod_status = k8s.V1PodStatus(
             phase="Running", container_statuses=[status(k8s.V1ContainerState(), ready=True)]
         )
+
+    def run(self, _connect: Any, pod: str, _namespace: str, command: list[str], **_options: Any) -> Any:
+        """The answer of a command in a pod. Raises ApiException if there is none."""
+        if ("pod", pod) not in self.objects:
+            raise ApiException(status=500)
+        self.commands.append((pod, *command))
+        return SimpleNamespace(run_forever=lambda timeout: None, read_stdout=lambda: self.printed)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         verb, _, kind = name.partition("_namespaced_")
@@ -89,9 +98,8 @@ def ended(code: int, message: dict[str, str]) -> k8s.V1PodStatus:
 def cluster(monkeypatch: pytest.MonkeyPatch) -> FakeCluster:
     """The cluster that the runtime connects to. Its pods announce a shell, which answers at once."""
     fake = FakeCluster()
-    answer = SimpleNamespace(run_forever=lambda timeout: None, read_stdout=lambda: json.dumps(ANNOUNCED))
     monkeypatch.setattr(runtime_module, "core_api", lambda: fake)
-    monkeypatch.setattr(shells, "stream", lambda *_arguments, **_options: answer)
+    monkeypatch.setattr(shells, "stream", fake.run)
     monkeypatch.setattr(sshd, "await_answer", lambda *_arguments: None)
     for module, name in ((shells, "START_SECONDS"), (workspaces, "CLOSE_SECONDS")):
         monkeypatch.setattr(module, name, 0)
@@ -144,6 +152,26 @@ def test_outcome_is_the_result_of_the_step(cluster: FakeCluster, job: str, outco
     KubernetesRuntime().open_shell(request(job))
     cluster.objects["pod", f"shell-{job}"].status = ended(0, {"result": outcome})
     assert KubernetesRuntime().shell_outcome(job) == outcome
+
+
+def test_shell_is_asked_to_end(cluster: FakeCluster, job: str) -> None:
+    """By files in the workspace, which only its pod sees. Without a pod it cannot be asked."""
+    runtime, run = KubernetesRuntime(), f"/mnt/workspaces/{job}/run"
+    with pytest.raises(UnavailableError):
+        runtime.finish_shell(job)
+    runtime.open_shell(request(job))
+    cluster.commands.clear()
+    runtime.finish_shell(job)
+    cluster.printed = ""
+    assert runtime.shell_refusal(job) is None
+    cluster.printed = "the image has no kernel"
+    assert runtime.shell_refusal(job) == "the image has no kernel"
+    read = (f"shell-{job}", "cat", f"{run}/shell-requests/refusal")
+    assert cluster.commands == [
+        (f"shell-{job}", "rm", "-f", f"{run}/shell-requests/refusal"),
+        (f"shell-{job}", "touch", f"{run}/shell-requests/complete"),
+        *(read, read),
+    ]
 
 
 @pytest.mark.parametrize(

@@ -27,6 +27,7 @@ from ims.runtime.local.runtime import LocalRuntime
 from ims.runtime.local.services import service_name
 from ims.runtime.local.shells import START_SECONDS
 from ims.settings import Settings, settings
+from ims.shell.markers import REFUSAL
 from ims.stack import supervision
 from ims.workspace import Workspace
 from tests.flows.waiting import wait_for
@@ -87,6 +88,27 @@ def test_marker_ends_the_shell(
     wait_for(lambda: LocalRuntime().shell_outcome(workspace.name) == outcome, 5, pause=0.1)
     name = service_name("serve_shell", workspace.name)
     wait_for(lambda: supervisord.states(own)[name] == "EXITED", 5)
+
+
+def test_service_ends_the_shell(workspace: Path, tmp_path: Path) -> None:
+    """It is asked to end, and does if nothing is missing. A shell that is not open cannot be asked."""
+    with pytest.raises(UnavailableError, match="cannot be asked to end"):
+        LocalRuntime().finish_shell(workspace.name)
+    LocalRuntime().open_shell(request(workspace, pack(write_root(tmp_path / "root"), tmp_path / "rootfs")))
+    LocalRuntime().finish_shell(workspace.name)
+    wait_for(lambda: LocalRuntime().shell_outcome(workspace.name) == "complete", 5, pause=0.1)
+    assert LocalRuntime().shell_refusal(workspace.name) is None
+
+
+def test_refusal_is_that_of_the_last_request(workspace: Path) -> None:
+    """Another request removes the old answer."""
+    layout = Workspace(workspace)
+    layout.shell_requests.mkdir()
+    (layout.shell_requests / REFUSAL).write_text("the image has no kernel")
+    assert LocalRuntime().shell_refusal(workspace.name) == "the image has no kernel"
+    LocalRuntime().finish_shell(workspace.name)
+    assert LocalRuntime().shell_refusal(workspace.name) is None
+    assert [path.name for path in layout.shell_requests.iterdir()] == ["complete"]
 
 
 def test_marker_of_the_image_does_not_count(workspace: Path, tmp_path: Path) -> None:

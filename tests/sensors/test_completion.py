@@ -5,9 +5,12 @@ from __future__ import annotations
 import pytest
 from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
+from ims.errors import UnavailableError
+from ims.operators import shell
 from ims.sensors.completion import CompletionSensor
 from ims.triggers.completion import CompletionTrigger
-from tests.operators.fakes import RUN_ID, WORKSPACE_ID, make_context, xcoms
+from ims.workflows import WAITS_FOR
+from tests.operators.fakes import RUN_ID, WORKSPACE_ID, FakeApi, make_context, xcoms
 
 
 def sensor() -> CompletionSensor:
@@ -30,6 +33,20 @@ def test_shell_is_finished() -> None:
     context = make_context()
     sensor().resume(context, {"outcome": "complete"})
     assert not xcoms(context)
+
+
+@pytest.mark.parametrize("is_available", [True, False])
+def test_shell_stays_open(monkeypatch: pytest.MonkeyPatch, is_available: bool) -> None:
+    """The request is withdrawn, the reason is kept for the API, and the task waits on. An outage only delays that."""
+    path = f"jobs/{RUN_ID}/shell/operation"
+    api = FakeApi(**{path: None if is_available else UnavailableError("the API does not answer")})
+    monkeypatch.setattr(shell, "api_client", lambda: api)
+    context = make_context()
+    with pytest.raises(TaskDeferred) as deferred:
+        sensor().resume(context, {"refusal": "The image has no /boot/initrd"})
+    assert isinstance(deferred.value.trigger, CompletionTrigger)
+    assert xcoms(context) == {WAITS_FOR: "the shell was not finished. The image has no /boot/initrd"}
+    assert api.changes == ([("DELETE", path, None)] if is_available else [])
 
 
 OUTCOMES = {

@@ -22,6 +22,7 @@ import pytest
 
 from ims.errors import StepFailedError
 from ims.images.changes import Difference, compare
+from ims.runtime.local import shells
 from ims.runtime.local.process import StepProcess
 from ims.sandbox import seccomp, users
 from ims.sandbox.nat import NAME_SERVER
@@ -31,6 +32,7 @@ from ims.shell import cleanup
 from ims.steps.serve_shell import STEP
 from ims.workspace import Workspace
 from tests.flows.leftovers import loop_devices, mounts
+from tests.flows.waiting import wait_for
 from tests.ports import free_ports
 from tests.shell.small_image import pack, write_root
 
@@ -456,15 +458,24 @@ def await_line(shell: Shell, text: str) -> None:
 
 @pytest.mark.parametrize("jail", [True, False], ids=["jailed", "unjailed"])
 def test_missing_boot_files(key: Path, rootfs: Path, jail: bool) -> None:
-    """A login and the log name them, and the shell cannot be finished until they exist, so no work is lost."""
+    """A login and the log name them, and the shell cannot be finished until they exist, so no work is lost.
+
+    That holds for the marker and for a request of the API.
+    """
     served = Shell(key, rootfs, jail=jail, boot=("vmlinuz-6.12~rc6 $x", "initrd")).start()
     sentence = "The image has no /boot/vmlinuz-6.12~rc6 $x, /boot/initrd. The job needs them"
     await_line(served, sentence)
     assert sentence in served.ssh("", "-tt", given="exit\n").stdout
+    shells.finish_shell(served.job)
+    wait_for(lambda: (shells.shell_refusal(served.job) or "").startswith(sentence), 30)
     marker, folder = ("/tmp/complete" if jail else "/mnt/image/complete"), f"{served.image}/boot"
     served.says(f"mkdir {folder}; echo k > '{folder}/vmlinuz-6.12~rc6 $x'; touch {marker}")
     await_line(served, "The image has no /boot/initrd.")
-    served.says(f"test ! -e {marker}; echo i > {folder}/file; ln -s /boot/file {folder}/initrd; touch {marker}")
+    served.says(f"test ! -e {marker}; echo i > {folder}/file; ln -s /boot/file {folder}/initrd")
+    if jail:
+        served.says(f"touch {marker}")
+    else:
+        shells.finish_shell(served.job)
     served.thread.join(30)
     assert json.loads(served.workspace.result("shell").read_text()) == {"result": "complete"}
     served.remove()

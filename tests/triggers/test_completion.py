@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from ims.errors import UnavailableError
 from ims.triggers import completion
-from ims.triggers.completion import CompletionTrigger
+from ims.triggers.completion import ANSWER_SECONDS, CompletionTrigger
 
 
 class Service:
@@ -20,6 +23,9 @@ class Service:
         self.until = datetime.now(UTC) + timedelta(hours=1)
         self.operation: str | None = None
         self.outcome: str | None = None
+        self.refusal: str | None = None
+        self.requested = 0
+        self.on_request: Callable[[], None] = lambda: None
         self.logins = 0
         self.requests = 0
         self.is_available = True
@@ -41,6 +47,18 @@ class Service:
         self._answer()
         return self.outcome
 
+    def finish_shell(self, workspace_id: str) -> None:
+        """The shell is asked to end; what it does is up to the test."""
+        assert workspace_id == "w1"
+        self._answer()
+        self.requested += 1
+        self.on_request()
+
+    def shell_refusal(self, workspace_id: str) -> str | None:
+        """The answer of the shell."""
+        assert (workspace_id, self.requested > 0) == ("w1", True)
+        return self.refusal
+
     def _answer(self) -> None:
         if not self.is_available:
             raise UnavailableError("it does not answer")
@@ -53,6 +71,7 @@ def service(monkeypatch: pytest.MonkeyPatch) -> Service:
     monkeypatch.setattr(completion, "api_client", found.login)
     monkeypatch.setattr(completion, "runtime", lambda: found)
     monkeypatch.setattr(completion, "RUNTIME_POLL_SECONDS", 0.001)
+    monkeypatch.setattr(completion, "API_POLL_SECONDS", 0.01)
     return found
 
 
@@ -78,14 +97,67 @@ def wait(change: Any = None, after: int = 3) -> Any:
 def test_shell_ends(service: Service, outcome: str) -> None:
     """The user ends it; the runtime sees that first."""
     assert wait(lambda: setattr(service, "outcome", outcome)) == {"outcome": outcome}
-    assert service.requests == 1
+    assert service.requested == 0
 
 
-@pytest.mark.parametrize("operation", ["complete", "fail"])
-def test_user_finishes_through_the_api(service: Service, operation: str) -> None:
-    """The shell itself is still open."""
-    service.operation = operation
-    assert wait() == {"outcome": operation}
+def test_user_gives_up_through_the_api(service: Service) -> None:
+    """The shell itself is still open, and is not asked."""
+    service.operation = "fail"
+    assert wait() == {"outcome": "fail"}
+    assert service.requested == 0
+
+
+def test_user_finishes_through_the_api(service: Service) -> None:
+    """The shell is asked once, and ends as with the marker."""
+    service.operation = "complete"
+    assert wait(lambda: setattr(service, "outcome", "complete"), after=10) == {"outcome": "complete"}
+    assert service.requested == 1
+
+
+REFUSAL = "The image has no /boot/initrd"
+
+
+def test_shell_refuses(service: Service) -> None:
+    """It stays open, and the event says why. After that, the lease, giving up and finishing once more end it."""
+    service.operation, service.on_request = "complete", lambda: setattr(service, "refusal", REFUSAL)
+    assert wait() == {"refusal": REFUSAL}
+    service.operation, until = None, service.until
+    service.until = datetime.now(UTC) - timedelta(seconds=1)
+    assert wait() == {"outcome": "expired"}
+    service.operation, service.until = "fail", until
+    assert wait() == {"outcome": "fail"}
+    service.operation, service.refusal = "complete", None
+    service.on_request = lambda: setattr(service, "outcome", "complete")
+    assert wait() == {"outcome": "complete"}
+
+
+def test_old_refusal_does_not_count(service: Service) -> None:
+    """The shell refused the marker of its user before. Nobody waits for that answer."""
+    service.refusal = REFUSAL
+    assert wait(lambda: setattr(service, "outcome", "fail")) == {"outcome": "fail"}
+
+
+@pytest.mark.parametrize("is_available", [True, False])
+def test_shell_does_not_answer(service: Service, monkeypatch: pytest.MonkeyPatch, is_available: bool) -> None:
+    """After a while it is finished all the same: its job does not wait for the end of the lease."""
+    trigger = CompletionTrigger("j1", "w1")
+    service.operation, now = "complete", time.monotonic()
+    assert trigger._ask_api() is None
+    monkeypatch.setattr(service, "finish_shell", lambda _: service._answer())
+    monkeypatch.setattr(completion, "time", SimpleNamespace(monotonic=lambda: now + ANSWER_SECONDS + 1))
+    service.is_available = is_available
+    assert trigger._finish() == {"outcome": "complete"}
+
+
+def test_shell_cannot_be_asked_at_once(service: Service) -> None:
+    """The request is repeated: a shell that died starts again."""
+    service.operation = "complete"
+    trigger = CompletionTrigger("j1", "w1")
+    service.is_available = False
+    assert trigger._finish() is None
+    service.is_available = True
+    assert [trigger._finish(), trigger._finish()] == [None, None]
+    assert service.requested == 1
 
 
 def test_lease_has_ended(service: Service) -> None:
@@ -108,5 +180,5 @@ def test_one_login_for_many_requests(service: Service) -> None:
     service.is_available = False
     assert trigger._ask_api() is None
     service.is_available, service.until = True, datetime.now(UTC) - timedelta(seconds=1)
-    assert trigger._ask_api() == "expired"
+    assert trigger._ask_api() == {"outcome": "expired"}
     assert service.logins == 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,6 +18,9 @@ from ims.errors import PermanentError
 
 if TYPE_CHECKING:
     from ims.client import ImsClient
+
+ANSWER_SECONDS = 60
+"""How long to wait until a shell says whether it can be finished."""
 
 
 def add_verbs(app: typer.Typer) -> None:
@@ -47,7 +51,10 @@ def shell(
 
 
 def complete(identity: JobId) -> None:
-    """Finish the shell of a job. Its image root becomes the new image."""
+    """Finish the shell of a job. Its image root becomes the new image.
+
+    If the image lacks a file in /boot that the job needs, the shell stays open, and the error names the file.
+    """
     client = connect()
     _operate(client, JOBS.identify(client, identity), "complete")
 
@@ -99,5 +106,20 @@ def _after_shell(client: ImsClient, job_id: str) -> None:
 
 
 def _operate(client: ImsClient, job_id: str, operation: str) -> None:
+    """Finish or give up a shell. Raises PermanentError if it stays open."""
     client.create(f"jobs/{job_id}/shell", operation=operation)
+    if operation == "complete" and _stays_open(client, job_id):
+        job = next(job for job in polled(client, job_id) if job["status"] in ("waiting_on_user", "success", "error"))
+        raise PermanentError(str(job["reason"]), f"The shell is open: ims jobs shell {job_id}")
     say(f"To follow the job: ims jobs follow {job_id}")
+
+
+def _stays_open(client: ImsClient, job_id: str) -> bool:
+    """Wait until a shell that was finished closes. Returns whether it refused to; False if it does not answer soon."""
+    deadline = time.monotonic() + ANSWER_SECONDS
+    while time.monotonic() < deadline:
+        found = client.get(f"jobs/{job_id}/shell")
+        if found["operation"] is None or found["closed"] is not None:
+            return found["closed"] is None
+        time.sleep(1)
+    return False

@@ -101,3 +101,8 @@ class StopShellOperator(ImsOperator):
             api_client().delete(f"jobs/{job_id(str(context['run_id']))}/shell")
         except MissingError:
             self.log.info("there was no shell")
+
+
+def withdraw_request(context: Context) -> None:
+    """Record that the shell of a job was not finished, although a user of the API asked for it. Raises ImsError."""
+    api_client().delete(f"jobs/{job_id(str(context['run_id']))}/shell/operation")

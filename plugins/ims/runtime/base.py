@@ -90,6 +90,20 @@ class Runtime(Protocol):
         """Returns the result of the step `serve_shell`, or None while the shell is open."""
 
     @abstractmethod
+    def finish_shell(self, job_id: str) -> None:
+        """Ask the shell of a job to end as if its user had created the marker `complete`; it answers within seconds.
+
+        Then either `shell_outcome` or `shell_refusal` has the answer. Raises ImsError if the shell cannot be asked.
+        """
+
+    @abstractmethod
+    def shell_refusal(self, job_id: str) -> str | None:
+        """Returns why the shell stays open although `finish_shell` was called; None if it has not refused.
+
+        Raises ImsError if the shell cannot be asked.
+        """
+
+    @abstractmethod
     def leftovers(self, running_jobs: Callable[[], Collection[str]], hours: int) -> list[Finding]:
         """Returns what ended jobs left behind, and the parts of caches that exceed their limit.
 

@@ -6,8 +6,11 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-OUTCOMES = {"failed": "fail", "complete": "complete"}
+COMPLETE = "complete"
+OUTCOMES = {"failed": "fail", COMPLETE: "complete"}
 """The outcome of the shell by the name of the marker."""
+REFUSAL = "refusal"
+"""The file beside the markers of the runtime with the reason why the shell stays open."""
 
 
 def read_marker(folder: Path) -> str | None:

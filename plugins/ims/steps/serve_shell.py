@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import time
+from contextlib import suppress
 from pathlib import Path
 
 from pydantic import Field
@@ -19,7 +20,7 @@ from ims.sandbox.network import SandboxNetwork
 from ims.sandbox.overlay import Layers, mount_lower
 from ims.sandbox.shared import SharedBox
 from ims.shell import boot, host_mounts, sessions, sshd
-from ims.shell.markers import read_marker
+from ims.shell.markers import COMPLETE, REFUSAL, read_marker
 from ims.shell.network import session_network
 from ims.steps.step import Step, StepInput
 from ims.steps.views import view_of_sessions
@@ -36,8 +37,8 @@ class Input(StepInput):
     """`rootfs` is the squashfs of the image. Without it, the shell shows the image root of a failed build.
 
     The shell listens on `host` and `port`, and its prompt shows `name`. Sessions reach what `network` allows. The step
-    ends when the user creates a marker; the marker `complete` is removed again while a file of `boot` is missing in the
-    image's /boot.
+    ends when the user creates a marker, or the runtime does for a user of the API. The marker `complete` is removed
+    again while a file of `boot` is missing in the image's /boot.
     """
 
     rootfs: Path | None
@@ -58,7 +59,7 @@ def run(step: Input) -> str:
     continues with the same host key and the same changes. Raises ImsError.
     """
     workspace = step.workspace
-    for folder in (workspace.shell, workspace.run):
+    for folder in (workspace.shell, workspace.run, workspace.shell_requests):
         folder.mkdir(mode=0o700, exist_ok=True)
     workspace.shell_address.unlink(missing_ok=True)
     layers = _find_layers(step)
@@ -124,8 +125,7 @@ def _supervise(step: Input, server: int, box: SharedBox) -> str:
     """
     if step.boot:  # after the shell was announced: this takes as long as a login
         _warn(boot.missing(step.boot, jail=step.jail))
-    markers = step.workspace.markers(jail=step.jail)
-    while (outcome := read_marker(markers)) is None or _reopens(step, outcome):
+    while (outcome := _read_markers(step)) is None or _reopens(step, outcome):
         pid, status = os.waitpid(-1, os.WNOHANG)
         if pid == 0:
             time.sleep(POLL_SECONDS)
@@ -138,6 +138,11 @@ def _supervise(step: Input, server: int, box: SharedBox) -> str:
     return outcome
 
 
+def _read_markers(step: Input) -> str | None:
+    """The outcome that the user chose in the shell or through the API; None if there is no marker."""
+    return read_marker(step.workspace.markers(jail=step.jail)) or read_marker(step.workspace.shell_requests)
+
+
 def _reopens(step: Input, outcome: str) -> bool:
     """Whether the shell stays open although its user finished it: a file in /boot is missing, and the work is not lost.
 
@@ -146,7 +151,10 @@ def _reopens(step: Input, outcome: str) -> bool:
     if outcome != "complete" or not step.boot or not (absent := boot.missing(step.boot, jail=step.jail)):
         return False
     boot.missing(step.boot, jail=step.jail, reopen=True)
+    (step.workspace.shell_requests / COMPLETE).unlink(missing_ok=True)
     _warn(absent)
+    with suppress(OSError):  # a full disk must not end the sessions
+        write_atomically(step.workspace.shell_requests / REFUSAL, boot.warning(absent))
     return read_marker(step.workspace.markers(jail=step.jail)) != outcome
 
 

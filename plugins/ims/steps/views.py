@@ -63,5 +63,6 @@ def view_of_sessions(
 
 def limits(workspace: Workspace | None = None) -> Limits:
     """How much of the machine a box may use, which needs the rest. The job of a workspace may have asked for space."""
-    own, asked = settings(), workspace and workspace.requested_space()
+    own = settings()
+    asked = int(workspace.space.read_text()) if workspace is not None and workspace.space.exists() else None
     return Limits.of_machine(own.sandbox_processes, own.sandbox_memory_percent, asked or own.build_env_size)

@@ -82,7 +82,11 @@ def put_shell(identity: Id, body: ShellIn, shells: ShellsService) -> Shell:
 
 @router.post("/{id}/shell", dependencies=[may_write()], response_model=ShellOut)
 def operate_shell(identity: Id, body: ShellOperation, shells: ShellsService) -> Shell:
-    """Finish, give up or extend a shell. The first of finishing and giving up is final."""
+    """Finish, give up or extend a shell. The first of finishing and giving up is final.
+
+    If the image lacks a file in /boot that the job needs, the shell is not finished: within seconds, `operation` is
+    null again, and `reason` of the job names the file.
+    """
 
     def change(shell: Shell) -> None:
         if shell.closed is not None:
@@ -95,6 +99,21 @@ def operate_shell(identity: Id, body: ShellOperation, shells: ShellsService) -> 
             shell.operation = body.operation
 
     return shells.change(identity, change)
+
+
+@router.delete(
+    "/{id}/shell/operation",
+    status_code=204,
+    dependencies=only_service("operation", "finish the shell, or give it up, with POST"),
+)
+def refuse_operation(identity: Id, shells: ShellsService) -> None:
+    """Record that the shell was not finished and stays open."""
+
+    def change(shell: Shell) -> None:
+        if shell.operation == "complete":
+            shell.operation = None
+
+    shells.change(identity, change)
 
 
 @router.delete("/{id}/shell", status_code=204, dependencies=only_service("closed", "finish the shell with POST"))

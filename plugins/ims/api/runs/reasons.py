@@ -11,8 +11,16 @@ from ims.api.errors import AirflowError
 from ims.api.runs.airflow import AirflowApi
 from ims.api.runs.runs import Run
 from ims.settings import settings
-from ims.workflows import ENVIRONMENT_FAILED, FAILURE, WAIT_FOR_REPOSITORIES, WAITS_FOR, find_workflow
+from ims.workflows import (
+    ENVIRONMENT_FAILED,
+    FAILURE,
+    WAIT_FOR_COMPLETION,
+    WAIT_FOR_REPOSITORIES,
+    WAITS_FOR,
+    find_workflow,
+)
 
+_WAITING = (WAIT_FOR_REPOSITORIES, WAIT_FOR_COMPLETION)
 _CANCELLED = "cancelled"
 _NOTE_LENGTH = 1000  # Airflow's limit
 
@@ -28,7 +36,7 @@ async def cancel(airflow: AirflowApi, run: Run, cause: str) -> None:
 
 
 async def add_reason(airflow: AirflowApi, run: Run) -> None:
-    """Sets the reason of a job's run, whose steps are known, if it failed or waits for repositories."""
+    """Sets the reason of a job's run, whose steps are known, if it failed or waits for something that it has named."""
     run.reason = await _reason(airflow, run)
 
 
@@ -85,10 +93,10 @@ async def _reason(airflow: AirflowApi, run: Run) -> str | None:
 
 
 async def _waits_for(airflow: AirflowApi, run: Run) -> str | None:
-    """Returns what a running job waits for, or None if it does not wait for repositories."""
-    step = next((step for step in run.steps if step.name == WAIT_FOR_REPOSITORIES and step.state == "deferred"), None)
+    """Returns what a running job waits for, or None if it waits for nothing that it has named."""
+    step = next((step for step in run.steps if step.name in _WAITING and step.state == "deferred"), None)
     text = await xcom(airflow, run, step.name, WAITS_FOR) if step is not None else None
-    return f"{WAIT_FOR_REPOSITORIES}: {text}" if text else None
+    return f"{step.name}: {text}" if step is not None and text else None
 
 
 async def _logged(airflow: AirflowApi, run: Run) -> str | None:

@@ -40,6 +40,14 @@ class KubernetesRuntime(Runtime):
         """Returns the result of the shell's step, or None while its pod runs."""
         return self._shells.outcome(job_id)
 
+    def finish_shell(self, job_id: str) -> None:
+        """Ask the shell of a job to end."""
+        self._shells.finish(job_id)
+
+    def shell_refusal(self, job_id: str) -> str | None:
+        """Returns why the shell stays open, or None."""
+        return self._shells.refusal(job_id)
+
     def leftovers(self, running_jobs: Callable[[], Collection[str]], hours: int) -> list[Finding]:
         """Returns what ended jobs left in the namespace."""
         return self._workspaces.leftovers(running_jobs, hours)

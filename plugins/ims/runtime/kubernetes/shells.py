@@ -19,6 +19,7 @@ from ims.runtime.kubernetes.cluster import cluster_errors
 from ims.runtime.kubernetes.diagnosis import explain, outcome
 from ims.settings import settings
 from ims.shell import sshd
+from ims.shell.markers import COMPLETE, REFUSAL
 from ims.steps.step import load_step
 from ims.workspace import Workspace
 
@@ -44,7 +45,8 @@ class Shells:
             self._create(self._core.create_namespaced_pod, pods.shell_pod(load_step(SHELL_STEP), request))
             self._create(self._core.create_namespaced_service, pods.shell_service(request.job_id))
             self._await_ready(name)
-            announced = self._read_announcement(name, Workspace(request.workspace).shell_address)
+            found = self._run(request.job_id, "cat", str(Workspace(request.workspace).shell_address))
+            announced = ShellAddress.model_validate_json(found)  # with the address of the pod
             host, port = self._address(name)
         # Nodes learn of the service's pod a moment after the API server does; until then a login would hang.
         sshd.await_answer(host, port, SETTLE_SECONDS)
@@ -66,6 +68,19 @@ class Shells:
         with cluster_errors():
             pod = self._find_pod(shell_name(job_id))
         return None if pod is None or pod.status.phase != "Succeeded" else outcome(pod)[1].get("result")
+
+    def finish(self, job_id: str) -> None:
+        """Ask the step to end. Raises ImsError if its pod does not run."""
+        workspace = Workspace(Path(pods.workspace(job_id)))
+        with cluster_errors():
+            self._run(job_id, "rm", "-f", str(workspace.shell_requests / REFUSAL))
+            self._run(job_id, "touch", str(workspace.shell_requests / COMPLETE))
+
+    def refusal(self, job_id: str) -> str | None:
+        """Returns why the shell stays open although it was asked to end, or None if it has not refused."""
+        workspace = Workspace(Path(pods.workspace(job_id)))
+        with cluster_errors():
+            return self._run(job_id, "cat", str(workspace.shell_requests / REFUSAL)) or None
 
     def _create(self, create: Any, body: Any) -> None:
         """Create an object, unless an earlier try of the task has created it."""
@@ -105,18 +120,18 @@ class Shells:
                 raise ImsError(f"the shell did not open in {START_SECONDS} s: {why}")
             time.sleep(0.5)
 
-    def _read_announcement(self, name: str, path: Path) -> ShellAddress:
-        """Read what the step wrote about its shell. The address in it is that of the pod."""
+    def _run(self, job_id: str, *command: str) -> str:
+        """Run a command in the pod of a shell; returns what it printed, even if it failed."""
         answer = stream(
             self._core.connect_get_namespaced_pod_exec,
-            *(name, self._namespace),
-            command=["cat", str(path)],
+            *(shell_name(job_id), self._namespace),
+            command=list(command),
             container=pods.CONTAINER,
             stdout=True,
             _preload_content=False,
         )
         answer.run_forever(timeout=READ_SECONDS)
-        return ShellAddress.model_validate_json(answer.read_stdout())
+        return str(answer.read_stdout())
 
     def _address(self, name: str) -> tuple[str, int]:
         """Returns host and port at which users reach the shell. Raises ImsError if the service gets no address."""

@@ -33,6 +33,14 @@ class LocalRuntime(Runtime):
         """Returns the result of the shell's step, or None while the shell is open."""
         return shells.shell_outcome(job_id)
 
+    def finish_shell(self, job_id: str) -> None:
+        """Ask the shell of a job to end."""
+        shells.finish_shell(job_id)
+
+    def shell_refusal(self, job_id: str) -> str | None:
+        """Returns why the shell stays open, or None."""
+        return shells.shell_refusal(job_id)
+
     def leftovers(self, running_jobs: Callable[[], Collection[str]], hours: int) -> list[Finding]:
         """Returns what ended jobs left on this machine, and what exceeds the limit of the caches."""
         return sweeping.leftovers(running_jobs, hours)

@@ -13,6 +13,7 @@ from ims.runtime.local import services
 from ims.runtime.local.workspaces import workspace_of
 from ims.settings import settings
 from ims.shell import sshd
+from ims.shell.markers import COMPLETE, REFUSAL
 from ims.steps.step import load_step
 from ims.workspace import Workspace
 
@@ -47,6 +48,24 @@ def shell_outcome(job_id: str) -> str | None:
     """Returns the result of the step, or None if it runs or was never started."""
     outcome = services.outcome(SHELL_STEP, workspace_of(job_id))
     return None if outcome is None else outcome.get("result")
+
+
+def finish_shell(job_id: str) -> None:
+    """Ask the step to end. Raises UnavailableError if it cannot be asked."""
+    workspace = workspace_of(job_id)
+    try:
+        (workspace.shell_requests / REFUSAL).unlink(missing_ok=True)
+        (workspace.shell_requests / COMPLETE).touch()
+    except OSError as error:
+        raise UnavailableError(f"the shell of the job {job_id} cannot be asked to end: {error}") from None
+
+
+def shell_refusal(job_id: str) -> str | None:
+    """Returns why the shell stays open although it was asked to end, or None if it has not refused."""
+    try:
+        return (workspace_of(job_id).shell_requests / REFUSAL).read_text()
+    except FileNotFoundError:
+        return None
 
 
 def _await_address(workspace: Workspace) -> ShellAddress:
