@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import struct
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,61 +10,11 @@ import pytest
 from ims.images.squashfs.image import Image
 from ims.images.squashfs.inodes import FILE, Content
 from ims.images.squashfs.reading import open_reader
-from ims.images.squashfs.superblock import SIZE
+from tests.images.squashfs.large import GAP, add_to_small_tree, change_small_tree, moved_apart, write_small_tree
 from tests.images.squashfs.overlays import changed, check, mounted, pack, spliced
 from tests.images.squashfs.trees import noise
 
 pytestmark = pytest.mark.system
-
-GAP = 17 * 256 * 1024**2
-"""More than a position of 32 bits."""
-
-
-def moved_apart(base: Path, target: Path) -> Path:
-    """A squashfs with a hole of more than 4 GiB between its data and its tables; takes no space on the disk."""
-    content = base.read_bytes()
-    with open_reader(base) as reader:
-        block = Image(reader).block
-    names = ("inode_start", "folder_start", "fragment_start", "export_start", "id_start", "xattr_start", "bytes_used")
-    moved = replace(block, **{name: getattr(block, name) + GAP for name in names})
-    tables = bytearray(content[block.inode_start :])
-    shift_index(tables, block.fragment_start - block.inode_start, -(-block.fragments * 16 // 8192))
-    shift_index(tables, block.export_start - block.inode_start, -(-block.inodes * 8 // 8192))
-    shift_index(tables, block.id_start - block.inode_start, -(-block.ids * 4 // 8192))
-    xattrs = block.xattr_start - block.inode_start
-    (count,) = struct.unpack_from("<I", tables, xattrs + 8)
-    shift_index(tables, xattrs, 1)
-    shift_index(tables, xattrs + 16, -(-count * 16 // 8192))
-    with target.open("wb") as file:
-        file.write(moved.pack() + content[SIZE : block.inode_start])
-        file.seek(block.inode_start + GAP)
-        file.write(tables)
-    return target
-
-
-def shift_index(tables: bytearray, at: int, count: int) -> None:
-    """Move the positions in an index by the gap."""
-    layout = struct.Struct(f"<{count}Q")
-    layout.pack_into(tables, at, *(start + GAP for start in layout.unpack_from(tables, at)))
-
-
-def write_small_tree(root: Path) -> Path:
-    """Blocks, fragments, several names and attributes."""
-    (root / "etc").mkdir(parents=True)
-    for number in range(50):
-        (root / f"etc/file{number}").write_text(f"{number}\n" * 200)
-    (root / "large").write_bytes(noise(700_001))
-    (root / "etc/linked").hardlink_to(root / "large")
-    os.setxattr(root / "etc/file3", "user.note", b"x" * 100)
-    return root
-
-
-def change_small_tree(root: Path) -> None:
-    """New blocks and fragments, and a name that goes."""
-    (root / "etc/new").write_bytes(noise(400_000, 2))
-    (root / "etc/file7").write_text("changed")
-    os.setxattr(root / "etc/new", "user.note", b"new")
-    (root / "etc/linked").unlink()
 
 
 def test_image_of_more_than_4_gib(tmp_path: Path) -> None:
@@ -79,12 +27,6 @@ def test_image_of_more_than_4_gib(tmp_path: Path) -> None:
         current = spliced(current, layer, folder / "new", opaque)
         assert max(start_of_contents(current)) > GAP
         check(current, shown, folder)
-
-
-def add_to_small_tree(root: Path) -> None:
-    """A second layer."""
-    (root / "more").write_bytes(noise(300_000, 3))
-    (root / "etc/new").unlink()
 
 
 def start_of_contents(squashfs: Path) -> list[int]:
