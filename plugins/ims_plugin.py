@@ -36,8 +36,10 @@ def ims_trigger_guard(app: ASGIApp) -> ASGIApp:
 
 def ims_root_guard(app: ASGIApp) -> ASGIApp:
     """The middleware that keeps Airflow's page from programs that expect IMS at the root."""
+    from ims.api.http.refresh import skip_without_cookie
     from ims.api.http.root import RootGuard
 
+    skip_without_cookie()
     return RootGuard(app)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,11 +11,12 @@ import pytest
 from airflow.models.dag import DagModel
 from fastapi import HTTPException
 from fastapi.testclient import TestClient
+from starlette.types import Message, Receive, Scope, Send
 
 from ims.api.app import build_app
 from ims.api.http import auth, services
 from ims.api.http.auth import Caller, CallerCache
-from ims.api.http.body import MAX_BODY
+from ims.api.http.body import MAX_BODY, BodyMiddleware
 from ims.records.database import Database
 from ims.records.store import Records
 from tests.api.offline import User
@@ -98,6 +100,27 @@ def test_bodies(client: TestClient) -> None:
     assert client.post(IMAGES, content=b"x" * (MAX_BODY + 1), headers=bearer("admin")).status_code == 413
     assert client.post(IMAGES, content=b"x", headers=bearer("admin")).status_code == 415
     assert client.get("/v3/images?colour=red", headers=bearer("admin")).status_code == 400
+
+
+def test_body_is_read_only_if_there_is_one() -> None:
+    """A request without the headers of a body is passed on at once, with an empty body; others are read first."""
+    seen: list[object] = []
+
+    async def application(_scope: Scope, receive: Receive, _send: Send) -> None:
+        seen.append(await receive())
+
+    async def receive() -> Message:
+        seen.append("read")
+        return {"type": "http.request", "body": b"{}", "more_body": False}
+
+    async def send(_message: Message) -> None:
+        raise AssertionError
+
+    json = (b"content-type", b"application/json")
+    for headers in ([json], [json, (b"content-length", b"2")], [json, (b"transfer-encoding", b"chunked")]):
+        asyncio.run(BodyMiddleware(application)({"type": "http", "headers": headers}, receive, send))
+    body, empty = ({"type": "http.request", "body": data, "more_body": False} for data in (b"{}", b""))
+    assert seen == [empty, "read", body, "read", body]
 
 
 def test_cache_forgets() -> None:

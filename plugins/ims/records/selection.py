@@ -2,13 +2,31 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import JSON, ColumnElement, Select, and_, exists, false, func, literal, or_, select, tuple_
+from sqlalchemy import (
+    JSON,
+    ColumnElement,
+    Integer,
+    Select,
+    String,
+    Text,
+    and_,
+    bindparam,
+    exists,
+    false,
+    func,
+    literal,
+    or_,
+    select,
+    tuple_,
+)
 
-from ims.records.models import Image, ImagePackage, Record
+from ims.records.models import Image, ImagePackage, Record, UtcDateTime
 
 
 @dataclass(frozen=True)
@@ -42,29 +60,74 @@ class Selection:
 
     def query(self, kind: Any, dialect: str) -> Select[Any]:
         """The query for the selected records of `kind`."""
-        order = (kind.created.desc(), kind.id.desc()) if self.newest_first else (kind.created, kind.id)
-        return select(kind).where(*self._conditions(kind, dialect)).order_by(*order).limit(self.limit)
+        return statement(kind, dialect, self.shape()).params(self.values())
 
     def unknown(self, dialect: str) -> Select[int]:
         """The query for the number of images that may have the package: theirs are unknown, all other filters match."""
         others = replace(self, package=None, versions=None, after=None)
-        unknown = Image.package_count.is_(None)
-        return select(func.count()).select_from(Image).where(*others._conditions(Image, dialect), unknown)
+        conditions = _conditions(Image, dialect, others.shape())
+        unknown = select(func.count()).select_from(Image).where(*conditions, Image.package_count.is_(None))
+        return unknown.params(others.values())
 
-    def _conditions(self, kind: Any, dialect: str) -> list[ColumnElement[bool]]:
-        conditions = [kind.deleted.is_not(None) if self.deleted else kind.deleted.is_(None)]
-        for column in ("name", "arch"):
-            if (value := getattr(self, column)) is not None:
-                conditions.append(getattr(kind, column) == value)
-        if self.created_after is not None:
-            conditions.append(kind.created > self.created_after)
-        if self.created_before is not None:
-            conditions.append(kind.created < self.created_before)
+    def shape(self) -> Shape:
+        """What distinguishes the queries of selections, apart from their parameters."""
+        return Shape(self.deleted, self.newest_first, self.versions is not None, frozenset(self.values()))
+
+    def values(self) -> dict[str, Any]:
+        """The parameters of the query."""
+        found: dict[str, Any] = {name: getattr(self, name) for name in _PLAIN}
         if self.after is not None:
-            conditions.append(tuple_(kind.created, kind.id) > (self.after.created, self.after.id))
-        if self.package is not None:
-            conditions.append(_has_package(kind, self.package, self.versions, dialect))
-        return conditions + [_has_label(kind, key, value, dialect) for key, value in self.labels]
+            found |= {"position_created": self.after.created, "position_id": self.after.id}
+        for number, (key, value) in enumerate(self.labels):
+            found |= {f"key_{number}": key, f"value_{number}": value}
+        for number, (package_type, versions) in enumerate(self.versions or ()):
+            found |= {f"type_{number}": package_type, f"versions_{number}": list(versions)}
+        return {name: value for name, value in found.items() if value is not None}
+
+
+_PLAIN = ("name", "arch", "package", "created_after", "created_before", "limit")
+
+
+@dataclass(frozen=True)
+class Shape:
+    """The properties of a selection that decide the text of its query; `names` are those of its parameters.
+
+    To write the text takes SQLAlchemy longer than most queries take, so it is kept.
+    """
+
+    deleted: bool
+    newest_first: bool
+    has_versions: bool
+    names: frozenset[str]
+
+    def numbered(self, name: str) -> Sequence[int]:
+        """The numbers of the parameters `name_0`, `name_1` and so on."""
+        return range(sum(known.startswith(f"{name}_") for known in self.names))
+
+
+@lru_cache(maxsize=200)
+def statement(kind: Any, dialect: str, shape: Shape) -> Select[Any]:
+    """The query for the records of a kind, without its parameters."""
+    order = (kind.created.desc(), kind.id.desc()) if shape.newest_first else (kind.created, kind.id)
+    query = select(kind).where(*_conditions(kind, dialect, shape)).order_by(*order)
+    return query.limit(bindparam("limit", type_=Integer)) if "limit" in shape.names else query
+
+
+def _conditions(kind: Any, dialect: str, shape: Shape) -> list[ColumnElement[bool]]:
+    conditions = [kind.deleted.is_not(None) if shape.deleted else kind.deleted.is_(None)]
+    for name in ("name", "arch"):
+        if name in shape.names:
+            conditions.append(getattr(kind, name) == bindparam(name))
+    if "created_after" in shape.names:
+        conditions.append(kind.created > bindparam("created_after"))
+    if "created_before" in shape.names:
+        conditions.append(kind.created < bindparam("created_before"))
+    if "position_id" in shape.names:
+        place = tuple_(bindparam("position_created", type_=UtcDateTime), bindparam("position_id", type_=String))
+        conditions.append(tuple_(kind.created, kind.id) > place)
+    if "package" in shape.names:
+        conditions.append(_has_package(kind, shape, dialect))
+    return conditions + [_has_label(kind, number, dialect) for number in shape.numbered("key")]
 
 
 def position(record: Record) -> Position:
@@ -72,26 +135,27 @@ def position(record: Record) -> Position:
     return Position(record.created, record.id)
 
 
-def _has_label(kind: Any, key: str, value: str, dialect: str) -> ColumnElement[bool]:
+def _has_label(kind: Any, number: int, dialect: str) -> ColumnElement[bool]:
     each = func.json_each if dialect == "sqlite" else func.json_each_text
     entry = each(kind.labels).table_valued("key", "value")
+    key, value = bindparam(f"key_{number}", type_=Text), bindparam(f"value_{number}", type_=Text)
     return exists(select(literal(1)).where(entry.c.key == key, entry.c.value == value))
 
 
-def _has_package(
-    kind: Any, package: str, versions: tuple[tuple[str, tuple[str, ...]], ...] | None, dialect: str
-) -> ColumnElement[bool]:
+def _has_package(kind: Any, shape: Shape, dialect: str) -> ColumnElement[bool]:
     """A subquery for each image, so that a page costs the same whether many images have the package or few."""
-    installed = exists().where(ImagePackage.image_id == kind.id, ImagePackage.name == package)
-    if versions is None:
+    installed = exists().where(ImagePackage.image_id == kind.id, ImagePackage.name == bindparam("package"))
+    if not shape.has_versions:
         return installed
     # One JSON parameter: there may be more versions than a statement can have parameters.
     each = func.json_each if dialect == "sqlite" else func.json_array_elements_text
     matches = [
         and_(
-            ImagePackage.type == package_type,
-            ImagePackage.version.in_(select(each(literal(list(listed), JSON)).table_valued("value").c.value)),
+            ImagePackage.type == bindparam(f"type_{number}"),
+            ImagePackage.version.in_(
+                select(each(bindparam(f"versions_{number}", type_=JSON)).table_valued("value").c.value)
+            ),
         )
-        for package_type, listed in versions
+        for number in shape.numbered("type")
     ]
     return installed.where(or_(false(), *matches))

@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi.dependencies.models import Dependant
 from fastapi.dependencies.utils import get_flat_dependant
+from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -25,6 +26,10 @@ class BodyMiddleware:
         """Passes the request on or answers it."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        if "content-length" not in headers and "transfer-encoding" not in headers:  # HTTP has no body without them
+            await self.app(scope, replay(b"", receive), send)
             return
         try:
             body = await read_body(receive)
