@@ -73,6 +73,13 @@ class Settings(BaseModel):
     )
     host: str = Field("127.0.0.1", description="Address that the API, the UI and the embedded S3 listen on.")
     port: int = Field(8080, ge=1, le=65535, description="Port of the API and the Airflow UI.")
+    api_workers: int = Field(
+        1,
+        ge=1,
+        le=64,
+        description="Number of processes of the API server on one machine. Each can use one processor, and needs "
+        "about 0.3 GB of memory.",
+    )
     public_url: HttpUrl | None = Field(
         None, description="URL of the UI for people, if it is not `http://IMS_HOST:IMS_PORT`."
     )

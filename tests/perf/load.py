@@ -12,7 +12,6 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -26,6 +25,7 @@ from ims.records.models import Image, ImageObject
 from ims.settings import Settings, settings
 from ims.stack import lifecycle, postgres
 from tests.installation import installation
+from tests.perf.clients import Answer, Request, send_all
 from tests.perf.measure import table
 from tests.service import Service
 
@@ -37,8 +37,6 @@ DATABASES = ("SQLite", "PostgreSQL")
 FILES = ("manifest.yaml", "rootfs", "kernel", "initrd", "boot_parameters")
 
 CHANCE = random.Random(1)  # noqa: S311  (not used for secrets)
-
-Request = Callable[[httpx.Client], httpx.Response]
 
 
 def main() -> None:
@@ -134,19 +132,18 @@ def _image(number: int, identity: str, begin: datetime) -> dict[str, Any]:
 def _rows(service: Service, ids: list[str]) -> Iterator[list[str]]:
     marker = f"load-{uuid4().hex[:8]}"
     cursors = _cursors(service)
-    requests: dict[str, Request] = {
-        "GET a page of 100": lambda http: http.get(PATH, params={"limit": 100, "after": CHANCE.choice(cursors)}),
-        "GET one": lambda http: http.get(f"{PATH}/{CHANCE.choice(ids)}"),
-        "GET by name (20 of them)": lambda http: http.get(
-            PATH, params={"name": f"compute-{CHANCE.randrange(5000)}", "limit": 100}
-        ),
-        "POST": lambda http: http.post(PATH, json={"name": marker, "metadata": {"a": "b"}}),
+    requests: dict[str, Callable[[], Request]] = {
+        "GET a page of 100": lambda: Request(f"{PATH}?limit=100&after={CHANCE.choice(cursors)}"),
+        "GET one": lambda: Request(f"{PATH}/{CHANCE.choice(ids)}"),
+        "GET by name (20 of them)": lambda: Request(f"{PATH}?name=compute-{CHANCE.randrange(5000)}&limit=100"),
+        "POST": lambda: Request(PATH, "POST", {"name": marker, "metadata": {"a": "b"}}),
     }
     made = 0
     for name, request in requests.items():
-        done = _load(service, request)
+        headers = {"Authorization": service.http.headers["Authorization"]}
+        done = send_all(service.settings.airflow_url, headers, request, CLIENTS, MEASURED_SECONDS)
         if name == "POST":
-            made = sum(status == 201 for status, _ in done)
+            made = sum(answer.status == 201 for answer in done)
         yield [name, *_summary(done)]
     kept = len(service.http.get(PATH, params={"name": marker}).json())
     assert kept == made, f"{made} images were made, {kept} are there"
@@ -169,25 +166,9 @@ def _cursors(service: Service) -> list[str]:
     return found[:-1]
 
 
-def _load(service: Service, request: Request) -> list[tuple[int, float]]:
-    """Send requests from all clients; returns the status and the seconds of each request."""
-
-    def client(_number: int) -> list[tuple[int, float]]:
-        found = []
-        with httpx.Client(base_url=service.settings.airflow_url, headers=service.http.headers, timeout=60) as http:
-            while time.monotonic() < deadline:
-                begin = time.monotonic()
-                found.append((request(http).status_code, time.monotonic() - begin))
-        return found
-
-    deadline = time.monotonic() + MEASURED_SECONDS
-    with ThreadPoolExecutor(CLIENTS) as pool:
-        return [item for found in pool.map(client, range(CLIENTS)) for item in found]
-
-
-def _summary(done: list[tuple[int, float]]) -> list[str]:
-    took = sorted(seconds for _, seconds in done)
-    errors = sum(status >= 400 for status, _ in done)
+def _summary(done: list[Answer]) -> list[str]:
+    took = sorted(answer.seconds for answer in done)
+    errors = sum(answer.status >= 400 for answer in done)
     half, most = took[len(took) // 2], took[int(len(took) * 0.99)]
     return [f"{len(done) / MEASURED_SECONDS:.0f}", f"{1000 * half:.0f}", f"{1000 * most:.0f}", str(errors)]
 

@@ -93,7 +93,7 @@ def airflow_environment(settings: Settings, credentials: Credentials) -> dict[st
         "AIRFLOW__API__HOST": settings.host,
         "AIRFLOW__API__PORT": str(settings.port),
         "AIRFLOW__API__SECRET_KEY": credentials.api_secret_key,
-        "AIRFLOW__API__WORKERS": "1",
+        "AIRFLOW__API__WORKERS": str(settings.api_workers),
         "AIRFLOW__API_AUTH__JWT_SECRET": credentials.jwt_secret,
         "AIRFLOW__CORE__AUTH_MANAGER": (
             "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager"
