@@ -45,7 +45,7 @@ def test_request_without_cookie(client: TestClient) -> None:
 
 
 def test_request_with_cookie(client: TestClient) -> None:
-    """The middleware still checks the cookie, whatever token the request carries besides."""
+    """The middleware still checks the cookie, whatever token the request carries."""
     for headers in ({}, {"Authorization": "Bearer x"}):
         with pytest.raises(Refreshed, match="stale"):
             client.get("/", headers={"Cookie": "a=b; _token=stale", **headers})
