@@ -65,6 +65,7 @@ with DAG(
             "seconds": dag.param("lease"),
             "network": dag.param("network"),
             "build_env_size": dag.param("build_env_size"),
+            "pack_in_full": dag.param("pack_in_full"),
             **names,
         },
     )
@@ -94,7 +95,7 @@ with DAG(
         task_id="package_artifacts",
         long=True,
         arch=arch,
-        inputs={**workspace, **rootfs, "arch": arch, **names},
+        inputs={**workspace, **rootfs, "arch": arch, "pack_in_full": dag.param("pack_in_full"), **names},
     )
     publish_image(job, package, {"source_image_id": dag.param("artifact_id"), "changes": changes.output})
 

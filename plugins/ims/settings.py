@@ -235,8 +235,8 @@ class Settings(BaseModel):
     squashfs_splice: bool = Field(
         False,
         description="Whether the rootfs of a customized image continues that of the old image: only the changes are "
-        "packed and sent. What was removed or replaced can then be recovered from it; see docs/security.md. It has no "
-        "effect in pods.",
+        "packed and sent. What was removed or replaced can then be recovered from it, unless the job sets "
+        "`pack_in_full`; see docs/security.md.",
     )
     squashfs_processors: int = Field(0, ge=0, description="Number of processors that mksquashfs uses; 0 means all.")
     sandbox_memory_percent: int = Field(

@@ -176,7 +176,7 @@ def test_create_a_job(program: Program, fake: FakeService, tmp_path: Path) -> No
         *("--public-key-id", "me", "--enable-debug", "FALSE", "--build-env-size", "20", "--job-mem-size", "4"),
         *("--kernel-file-name", "k", "--initrd-file-name", "i", "--kernel-parameters-file-name", "p"),
         *("--require-dkms", "true", "--ssh-containers-name", "s", "--ssh-containers-jail", "True", "--lease", "60"),
-        *("--script", script, "--playbook", "s3://a/b", "--network", "none"),
+        *("--script", script, "--playbook", "s3://a/b", "--network", "none", "--pack-in-full"),
     )
     assert fake.sent("POST") == [
         {
@@ -194,6 +194,7 @@ def test_create_a_job(program: Program, fake: FakeService, tmp_path: Path) -> No
             "ssh_containers": [{"name": "s", "jail": True}],
             "lease": 60,
             "network": "none",
+            "pack_in_full": True,
             "script": "true\n",
             "playbook": "s3://a/b",
         }

@@ -37,6 +37,7 @@ from tests.images.squashfs.trees import (
     change_much,
     change_nothing,
     change_one,
+    noise,
     replace_folder,
     write_tree,
 )
@@ -92,7 +93,9 @@ def package(
     return run(rootfs, workspace, source)
 
 
-def run(rootfs: Path, workspace: Workspace, source: str | None = SOURCE) -> tuple[PackedArtifact, list[str]]:
+def run(
+    rootfs: Path, workspace: Workspace, source: str | None = SOURCE, **fields: bool
+) -> tuple[PackedArtifact, list[str]]:
     """Run the step; returns the rootfs and the log. The step leaves no other files than those that it returns."""
     workspace.notes.mkdir(exist_ok=True)
     if (files := rootfs.with_name(FILES)).exists():
@@ -102,6 +105,7 @@ def run(rootfs: Path, workspace: Workspace, source: str | None = SOURCE) -> tupl
     data = {
         **{"workspace": str(workspace.root), "rootfs": str(rootfs), "arch": "x86_64"},
         **{"kernel_file_name": None, "initrd_file_name": "initrd", "kernel_parameters_file_name": "x"},
+        **fields,
     }
     lines: list[str] = []
     result = StepProcess().run(STEP, data, "package", lines.append)
@@ -197,6 +201,19 @@ def remove_home(root: Path) -> None:
 def add_history(root: Path) -> None:
     """The check of images removes it again."""
     (root / "root/.bash_history").write_text("export PASSWORD=secret")
+
+
+def test_job_that_asks_for_full_packing(base: Path, workspace: Workspace, tmp_path: Path) -> None:
+    """The bytes of a removed file are not in the new rootfs. Otherwise they are, and the log says so."""
+    removed = noise(39 * 9000 + 1, 39)[:100]  # mksquashfs cannot compress it
+    artifact, lines = package(base, workspace, lambda root: (root / "usr/lib/x/f39").unlink())
+    assert artifact.base is not None
+    assert any("can be recovered, unless" in line for line in lines)
+    assert removed in whole(artifact, tmp_path / "new").read_bytes()
+    artifact, lines = run(base, workspace, pack_in_full=True)
+    assert (artifact.base, reasons(lines)) == (None, ["the job sets pack_in_full"])
+    assert not any("can be recovered, unless" in line for line in lines)
+    assert removed not in whole(artifact, tmp_path / "full").read_bytes()
 
 
 SECRETS = {

@@ -86,6 +86,9 @@ class JobOptions:
     network: Annotated[
         Network | None, typer.Option(help="What a shell or script of a customization may reach.", case_sensitive=False)
     ] = None
+    pack_in_full: Annotated[
+        bool, typer.Option("--pack-in-full", help="Keep removed files from being recovered from the new image.")
+    ] = False
     script: Annotated[typer.FileText | None, typer.Option(help="Script to run in the image instead of a shell.")] = None
     playbook: Annotated[
         str | None,
@@ -108,6 +111,7 @@ class JobOptions:
             force=self.force or None,
             profiles=profile_names(self.profiles),
             network=self.network,
+            pack_in_full=self.pack_in_full or None,
             script=self.script.read() if self.script is not None else None,
             playbook=self.playbook,
         )

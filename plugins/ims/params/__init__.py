@@ -207,6 +207,9 @@ class CustomizeParams(JobParams):
         False,
         "Show only the image, as the root. Otherwise the image is at /mnt/image/image-root, with tools around it.",
     )
+    pack_in_full: bool = _field(
+        "Image", "Pack in full", False, "Pack all of the rootfs, so that removed files cannot be recovered from it."
+    )
     network: Literal["open", "repositories", "none"] = _field(
         "Build",
         "Network",
@@ -233,7 +236,6 @@ class CustomizeParams(JobParams):
         pattern=r"^s3://[^/\x00]+/[^\x00]+$",
         max_length=1024,
     )
-
     playbook_sha256: str | None = _field(
         "Script",
         "SHA-256 of the playbook",

@@ -39,6 +39,7 @@ class Parameters(BaseModel):
     kernel_file_name: str | None
     initrd_file_name: str
     kernel_parameters_file_name: str
+    pack_in_full: bool = False
 
 
 class Customization(BaseModel):

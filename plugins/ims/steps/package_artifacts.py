@@ -42,6 +42,7 @@ log = logging.getLogger(__name__)
 
 DEFAULT_KERNEL = {"aarch64": "Image"}
 _IN_FULL = "the rootfs is packed in full, because that of the old image cannot be continued: %s"
+_CONTINUED = "%s has the first %d bytes of %s, and removed files can be recovered, unless a job sets pack_in_full"
 LITTLE = 32 * 1024**2
 """Bytes. To upload more, two tasks are faster than one, although each needs a second of its own."""
 SHOWN = 20
@@ -51,10 +52,12 @@ SHOWN = 20
 class Input(StepInput):
     """The names of files in the image's `/boot`, and its architecture.
 
-    `rootfs` is the squashfs of the image that was customized, or None if the image root was built.
+    `rootfs` is the squashfs of the image that was customized, or None if the image root was built. With `pack_in_full`,
+    the new one has none of its bytes.
     """
 
     rootfs: Path | None = None
+    pack_in_full: bool = False
     arch: str
     kernel_file_name: str | None
     initrd_file_name: str
@@ -109,8 +112,8 @@ def _packing(step: Input) -> Packing:
     if step.rootfs is None:
         return packing
     try:
-        if not settings().squashfs_splice:
-            raise SpliceError("IMS_SQUASHFS_SPLICE is off")
+        if step.pack_in_full or not settings().squashfs_splice:
+            raise SpliceError("the job sets pack_in_full" if step.pack_in_full else "IMS_SQUASHFS_SPLICE is off")
         if unpacks():
             raise SpliceError("it was not mounted (IMS_SQUASHFS)")
         opaque = opaque_folders(step.workspace.changes)
@@ -287,7 +290,7 @@ def _describe(path: Path, kind: str, base: Base | None = None) -> PackedArtifact
         digests = digest_file(path)
     else:
         digests = digest(spliced_chunks(base.path, base.continued_by(path)))
-        log.info("%s continues the first %d bytes of %s", path.name, base.kept, base.url)
+        log.info(_CONTINUED, path.name, base.kept, base.url)
     log.info("%s: %d bytes, sha256 %s", path.name, digests.size, digests.sha256)
     return PackedArtifact(name=path.name, type=kind, path=path, base=base, **asdict(digests))
 

@@ -47,6 +47,7 @@ class Input(StepInput):
     seconds: int = Field(ge=1)
     network: Access = "open"
     build_env_size: int | None = None
+    pack_in_full: bool = False
     kernel_file_name: str | None = None
     initrd_file_name: str = "initrd"
     kernel_parameters_file_name: str = "kernel-parameters"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from ims.errors import ImsError, PermanentError
 from ims.files import is_plain
@@ -12,7 +13,8 @@ from ims.steps.artifacts import Batch, PackedArtifact, Upload, UploadedArtifact
 from ims.steps.step import Step, StepInput
 from ims.storage.objects import ObjectName, ObjectStore, StoredObject
 from ims.storage.sessions import Grant, reading, writing
-from ims.storage.splicing import MIN_PART, Spliced, copy, spliced_chunks, upload_spliced
+from ims.storage.splicing import MIN_PART, copy, spliced_chunks, upload_spliced
+from ims.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
@@ -38,12 +40,12 @@ def run(step: Input) -> Upload:
         "x-shasta-ims-image-id": step.image_id,
         "x-shasta-ims-job-id": step.job_id,
     }
-    return Upload(artifacts=[_upload(store, item, step.image_id, labels) for item in step.each.artifacts])
+    return Upload(artifacts=[_upload(store, item, step, labels) for item in step.each.artifacts])
 
 
-def _upload(store: ObjectStore, artifact: PackedArtifact, image_id: str, labels: dict[str, str]) -> UploadedArtifact:
-    name = ObjectName(settings().images_bucket, f"{image_id}/{artifact.name}")
-    stored, copied = _store(store, artifact, name, labels)
+def _upload(store: ObjectStore, artifact: PackedArtifact, step: Input, labels: dict[str, str]) -> UploadedArtifact:
+    name = ObjectName(settings().images_bucket, f"{step.image_id}/{artifact.name}")
+    stored, copied = _store(store, artifact, name, labels, step.workspace)
     log.info("uploaded %s: %d bytes, %d of them copied by S3", name, stored.size, copied)
     return UploadedArtifact(
         type=artifact.type,
@@ -56,7 +58,7 @@ def _upload(store: ObjectStore, artifact: PackedArtifact, image_id: str, labels:
 
 
 def _store(
-    store: ObjectStore, artifact: PackedArtifact, name: ObjectName, labels: dict[str, str]
+    store: ObjectStore, artifact: PackedArtifact, name: ObjectName, labels: dict[str, str], workspace: Workspace
 ) -> tuple[StoredObject, int]:
     """Uploads an artifact. Returns it with the bytes that S3 copied, because it already has them."""
     try:
@@ -67,28 +69,14 @@ def _store(
             return stored, artifact.spliced.kept - MIN_PART
     except ImsError as error:
         log.warning("S3 cannot copy what it has of %s, so all of it is sent: %s", name, error)
-    return _send(store, artifact, name, labels), 0
-
-
-def _send(store: ObjectStore, artifact: PackedArtifact, name: ObjectName, labels: dict[str, str]) -> StoredObject:
-    if (spliced := artifact.spliced) is None:
-        return store.upload(artifact.path, name, labels, artifact.digests)
-    assert artifact.base is not None
-    path = _whole(artifact.base.path, spliced)
-    try:
-        return store.upload(path, name, labels, artifact.digests)
-    finally:
-        path.unlink()
-
-
-def _whole(base: Path, spliced: Spliced) -> Path:
-    """Writes the whole artifact to a file. Raises OSError or UnavailableError."""
-    path = spliced.path.with_name(f"{spliced.path.name}.whole")
-    path.unlink(missing_ok=True)
-    with path.open("xb") as file:
-        for chunk in spliced_chunks(base, spliced):
-            file.write(chunk)
-    return path
+    if artifact.spliced is None or artifact.base is None:
+        return store.upload(artifact.path, name, labels, artifact.digests), 0
+    # In a pod, only the workspace itself can be written.
+    with TemporaryDirectory(dir=workspace.root) as folder:
+        whole = Path(folder) / artifact.name
+        with whole.open("wb") as file:
+            file.writelines(spliced_chunks(artifact.base.path, artifact.spliced))
+        return store.upload(whole, name, labels, artifact.digests), 0
 
 
 def grants(step: Input, _store: ObjectStore) -> list[Grant]:

@@ -40,7 +40,8 @@ _SETTINGS = (
     *("recipes_bucket", "images_bucket", "recipe_max_mib", "recipe_max_files", "log_level"),
     *("allowed_networks", "ca_places"),
     *("sandbox_memory_percent", "sandbox_processes", "build_env_size", "disk_reserve_mib"),
-    *("squashfs", "squashfs_level", "squashfs_processors", "squashfs_memory_mib", "image_secrets"),
+    *("squashfs", "squashfs_level", "squashfs_splice", "squashfs_processors", "squashfs_memory_mib"),
+    "image_secrets",
 )
 
 _OPEN_WORKSPACE = 'chmod 1777 "$0" && if [ -e "$1" ]; then chmod 644 "$1"; fi'
