@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import shutil
 import tarfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -124,17 +125,24 @@ class Repositories:
 
     def folder(self, world: World) -> Path:
         """The folder to serve in a state."""
-        index = f"served-{world.tool.replace(' ', '-')}-{world.unrelated}"
-        served = self._folder / f"{index}-{world.published}"
+        index = self._index(world)
+        served = self._folder / f"served-{index.name}-{world.published}"
         if not served.exists():
-            pools = [self._basic, self._tools[world.tool], *([self._unrelated] if world.unrelated else [])]
-            (served / "main").mkdir(parents=True)
-            for path in (path for pool in pools for path in pool.rglob("*.rpm")):
-                os.link(path, served / "main" / path.name)
-            quietly(["createrepo_c", "--quiet", "--general-compress-type=gz", served / "main"])
+            shutil.copytree(index, served / "main", copy_function=os.link)
             (served / "main/published.txt").write_text(world.published)
             (served / "second").symlink_to(self._second)
         return served
+
+    def _index(self, world: World) -> Path:
+        """The repository `main` without the file that is no package."""
+        folder = self._folder / f"index-{world.tool.replace(' ', '-')}-{world.unrelated}"
+        if not folder.exists():
+            pools = [self._basic, self._tools[world.tool], *([self._unrelated] if world.unrelated else [])]
+            folder.mkdir()
+            for path in (path for pool in pools for path in pool.rglob("*.rpm")):
+                os.link(path, folder / path.name)
+            quietly(["createrepo_c", "--quiet", "--general-compress-type=gz", folder])
+        return folder
 
 
 def _tool(name: str) -> Package:
