@@ -71,10 +71,20 @@ def test_open_workspace() -> None:
         "job_id": RUN_ID,
         "image_name": "site-1",
         "path": "s3://recipes/r1.tar.gz",
+        "etag": None,
         "arch": "x86_64",
         "profiles": [],
         **boot_files.DEFAULTS,
     }
+
+
+@pytest.mark.usefixtures("runtime")
+@pytest.mark.parametrize(("maker", "etag"), [("j1", "e1"), (None, None)])
+def test_etag(api: FakeApi, maker: str | None, etag: str | None) -> None:
+    """That of an object that a job wrote is known; what the owner of another record says is not."""
+    link = {"type": "s3", "path": "s3://boot-images/i1/manifest.yaml", "etag": "e1"}
+    api.answers["recipes/r1"] = {**RECIPE, "link": link, "job_id": maker}
+    assert open_workspace()["etag"] == etag
 
 
 @pytest.mark.usefixtures("runtime")
