@@ -1,4 +1,7 @@
-"""Maintenance: expire images, purge tombstones and sweep what ended jobs left. The first tasks list what will go."""
+"""Maintenance: expire images, purge tombstones and sweep what ended jobs left. The first tasks list what will go.
+
+Meanwhile, another task reads the objects of images in S3, and marks the images with damaged ones.
+"""
 
 from airflow.sdk import DAG
 
@@ -6,6 +9,7 @@ from ims.operators.base import task_defaults
 from ims.operators.conditions import none_of
 from ims.operators.dag_arguments import RUN_TYPES, limit_tasks, params_of, run_limit, timetable
 from ims.operators.maintenance import CleanRecordsOperator, CleanWorkspacesOperator
+from ims.operators.scrub import ScrubImagesOperator
 from ims.settings import settings
 from ims.workflows import IMAGE_MAINTENANCE
 
@@ -30,6 +34,8 @@ with DAG(
     workspaces = CleanWorkspacesOperator(
         task_id="sweep_workspaces", list_only=False, run_if=none_of(dag.param("dry_run"))
     )
+
+    ScrubImagesOperator(task_id="scrub_images", run_if=none_of(dag.param("dry_run")))
 
     for sweep in (records, workspaces):
         lists >> sweep

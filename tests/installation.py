@@ -42,6 +42,7 @@ class Installation:
             "IMS_S3_PORT": str(s3_port),
             "IMS_S3_INTERNAL_PORT": str(internal_port),
             "IMS_REPOSITORY_POLL": "1",
+            "IMS_SCRUB_MIB": "1000",
             "IMS_NIGHTLY_SCHEDULE": "none",
             "IMS_NIGHTLY_PAUSE_AFTER": "2",
             "IMS_SANDBOX_PROCESSES": "1000",

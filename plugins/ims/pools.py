@@ -20,6 +20,7 @@ SHELLS = "shells"
 PLANS = "plans"
 TEARDOWNS = "teardowns"
 NIGHTLY = "nightly"
+SCRUBS = "scrubs"
 
 
 @dataclass(frozen=True)
@@ -48,6 +49,7 @@ def pools(own: Settings) -> tuple[Pool, ...]:
         Pool(SHELLS, tasks, "Fetching images and opening shells"),
         Pool(PLANS, 2, "Plans"),
         Pool(TEARDOWNS, 2, "Closing shells and workspaces, maintenance"),
+        Pool(SCRUBS, 1, "Reading the objects of images"),
         Pool(NIGHTLY, own.nightly_parallelism, "Builds of a night", include_deferred=True),
     )
 

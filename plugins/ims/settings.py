@@ -224,6 +224,12 @@ class Settings(BaseModel):
         description="Space that jobs leave free on the disk of the workspaces, in MiB; at most a twentieth of the disk."
         " If less is free, jobs end that take more than `build_env_size`.",
     )
+    disk_watermark_mib: int = Field(
+        5120,
+        ge=0,
+        description="Free space below which new jobs wait, in MiB, on the disks of the workspaces and of the embedded "
+        "S3; at most a tenth of a disk. 0: they never wait.",
+    )
     squashfs: Literal["kernel", "unpack"] = Field(
         "kernel",
         description="How steps read an image: the `kernel` mounts its squashfs, which takes no time; with `unpack`, it "
@@ -280,6 +286,12 @@ class Settings(BaseModel):
         20,
         ge=0,
         description="Size to which maintenance trims the caches of packages, package roots and images, in GiB.",
+    )
+    scrub_mib: int = Field(
+        20,
+        ge=0,
+        description="MiB per second at which maintenance reads the objects of images in S3, to find damaged ones; 0 "
+        "disables it.",
     )
     maintenance_schedule: str = Field(
         "0 4 * * *",
@@ -389,6 +401,11 @@ class Settings(BaseModel):
     def buckets(self) -> tuple[str, str]:
         """The buckets that links may name: that of recipes and that of images."""
         return self.recipes_bucket, self.images_bucket
+
+    @property
+    def disks(self) -> tuple[Path, ...]:
+        """The folders on this machine that jobs fill: those of the workspaces and of the embedded S3."""
+        return (self.workspaces,) if self.s3_endpoint_url is not None else (self.workspaces, self.home / "s3")
 
     @property
     def endpoint_url(self) -> str:

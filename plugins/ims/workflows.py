@@ -24,7 +24,7 @@ from ims.params import (
     NightParams,
     PlanParams,
 )
-from ims.pools import BUILDS, DEFAULT, NIGHTLY, PACKING, PLANS, SCRIPTS, SHELLS, TEARDOWNS
+from ims.pools import BUILDS, DEFAULT, NIGHTLY, PACKING, PLANS, SCRIPTS, SCRUBS, SHELLS, TEARDOWNS
 from ims.settings import Settings
 
 JobType = Literal["create", "customize"]
@@ -228,6 +228,7 @@ IMAGE_MAINTENANCE = Workflow(
         Task("list_workspaces", pool=TEARDOWNS, seconds=2 * _HOUR),
         Task("sweep_records", optional=True, pool=TEARDOWNS, seconds=4 * _HOUR),
         Task("sweep_workspaces", optional=True, pool=TEARDOWNS, seconds=4 * _HOUR),
+        Task("scrub_images", optional=True, pool=SCRUBS, seconds=5 * _HOUR),
     ),
 )
 

@@ -130,6 +130,14 @@ def test_shell_that_stays_open() -> None:
     assert reason(waiting, Airflow()) is None
 
 
+def test_waiting_for_space() -> None:
+    """A running job says which disk is almost full."""
+    said = {"x/taskInstances/open_workspace/xcomEntries/waits_for": {"value": "the disk of /w has 1 MiB free"}}
+    waiting = run_with("running", open_workspace="deferred")
+    assert reason(waiting, Airflow(**said)) == "open_workspace: the disk of /w has 1 MiB free"
+    assert waiting.status == "creating"
+
+
 def test_cancelled_by_our_api() -> None:
     """Cancelling leaves a line in the note of the run, which becomes the reason. What was in the note stays."""
     run = run_with("running", **CANCELLED)

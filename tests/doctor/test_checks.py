@@ -19,6 +19,7 @@ import httpx
 import pytest
 from pydantic import HttpUrl
 
+from ims.client import ImsClient
 from ims.doctor import checks, cluster, installation, machine, s3
 from ims.doctor.finding import Finding, ok
 from ims.errors import ConfigurationError
@@ -27,6 +28,7 @@ from ims.sandbox.limits import Limits
 from ims.sandbox.view import View
 from ims.settings import Settings, settings
 from ims.stack.certificates import make_ca
+from ims.stack.credentials import ensure_credentials
 from tests.ceph import CephGateway
 from tests.seaweedfs import running
 
@@ -132,6 +134,37 @@ def test_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(shutil, "disk_usage", lambda _, free=free: SimpleNamespace(free=free * 1024**3, total=0))
         own = Settings(home=tmp_path / "none", build_env_size=4, parallelism=4)
         assert installation.disk(own).status == status, free
+
+
+def test_disk_of_s3_is_almost_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """New jobs wait, and the finding names the disk."""
+    (tmp_path / "s3").mkdir()
+    monkeypatch.setattr(
+        shutil,
+        "disk_usage",
+        lambda path: SimpleNamespace(free=(1 if path == tmp_path / "s3" else 900) * 1024**3, total=1000 * 1024**3),
+    )
+    found = installation.disk(Settings(home=tmp_path))
+    expected = f"the disk of {tmp_path}/s3 has 1024 MiB free; new jobs wait until it has 5120"
+    assert (found.status, found.value) == ("missing", expected)
+    elsewhere = Settings(home=tmp_path, s3_endpoint_url=HttpUrl("https://s3.example"))
+    assert installation.disk(elsewhere).status == "ok"
+
+
+def test_damaged_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The finding names the first ones."""
+    own = Settings(home=tmp_path)
+    assert installation.images(own).status == "ok"
+    ensure_credentials(own)
+    assert installation.images(own).status == "warning"
+    known: list[dict[str, str]] = []
+    client = SimpleNamespace(get=lambda path, damaged: known)
+    monkeypatch.setattr(ImsClient, "login", lambda *_: client)
+    assert installation.images(own) == ok("none is known to be damaged")
+    known += [{"name": f"image-{number}", "id": str(number)} for number in range(5)]
+    found = installation.images(own)
+    assert found.status == "missing"
+    assert found.value == "objects are missing or damaged: image-0 (0), image-1 (1), image-2 (2) and 2 more"
 
 
 @pytest.mark.parametrize(("days", "status"), [(-1, "missing"), (0, "ok"), (3600, "warning"), (3660, "missing")])

@@ -179,7 +179,7 @@ def test_disk_full_in_the_shell(
 def test_disk_full_after_the_shell(
     service: Service, small: dict[str, Any], key: Key, leftovers: Leftovers, tmp_path: Path
 ) -> None:
-    """The job ends without another try, and the reason names the full disk."""
+    """The job ends without another try, and the reason names the full disk. A new job waits until there is space."""
     with small_disk(service, tmp_path) as disk:
         job = customize(service, small, key, jail=True, build_env_size=1)
         assert job["status"] == "waiting_on_user", job["reason"]
@@ -188,7 +188,16 @@ def test_disk_full_after_the_shell(
         ended = service.wait(job["id"])
         assert (ended["status"], ended["failed_step"]) == ("error", "list_changes")
         assert "No space left on device" in ended["reason"]
-    leftovers.assert_none(job["id"])
+        fields = {"artifact_id": small["id"], "public_key_id": key.identity, "image_root_archive_name": "later"}
+        script = {"script": "#!/bin/sh\n", "build_env_size": 1}
+        waiting = service.client.create("jobs", job_type="customize", **script, **fields)
+        reason = wait_for(lambda: service.client.get(f"jobs/{waiting['id']}")["reason"])
+        assert reason.startswith(f"open_workspace: the disk of {disk} has ")
+        (disk / "filler").unlink()
+        made = service.wait(waiting["id"])
+        assert made["status"] == "success", made["reason"]
+    assert ended["resultant_image_id"] is None
+    leftovers.assert_only_images([ended, made])
 
 
 def test_finished_three_times_at_once(service: Service, small: dict[str, Any], key: Key, leftovers: Leftovers) -> None:

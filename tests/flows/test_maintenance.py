@@ -13,12 +13,13 @@ from ims import supervisord
 from ims.errors import MissingError
 from ims.records.database import Database
 from ims.records.models import Recipe
+from ims.storage.manifest import KERNEL, Artifact, Link, write_manifest
 from ims.storage.objects import ObjectName
 from tests.flows.waiting import wait_for
 from tests.service import Service
 
 RUNS = "/api/v2/dags/image_maintenance/dagRuns"
-SWEEPS = ("sweep_records", "sweep_workspaces")
+SWEEPS = ("sweep_records", "sweep_workspaces", "scrub_images")
 
 
 def run(service: Service, **conf: Any) -> dict[str, str]:
@@ -34,6 +35,21 @@ def run(service: Service, **conf: Any) -> dict[str, str]:
         result = service.http.get(f"{path}/taskInstances/{name}/xcomEntries/return_value").json()["value"]
         states[name] = str(result)
     return states
+
+
+def upload(service: Service) -> ObjectName:
+    """Upload a file of an image."""
+    name = ObjectName(service.settings.images_bucket, f"{uuid4()}/kernel")
+    service.store.write_bytes(name, b"kernel")
+    return name
+
+
+def image_with(service: Service, kernel: ObjectName) -> dict[str, Any]:
+    """Register an image with one file."""
+    manifest = ObjectName(kernel.bucket, kernel.key.replace("kernel", "manifest.yaml"))
+    text = write_manifest([Artifact(type=KERNEL, link=Link(path=str(kernel)))])
+    link = {"type": "s3", "path": str(manifest), "etag": service.store.write_bytes(manifest, text.encode())}
+    return dict(service.client.create("images", name="of-maintenance", link=link))
 
 
 def start_shell(service: Service) -> str:
@@ -57,12 +73,14 @@ def test_maintenance(service: Service) -> None:
     with database.session() as session:
         session.get_one(Recipe, recipe).deleted = datetime.now(UTC) - timedelta(days=8)
     database.engine.dispose()
+    damaged, whole = image_with(service, kernel := upload(service)), image_with(service, upload(service))
+    service.store.delete(kernel)
     workspace, shell = service.workspace(str(uuid4())), start_shell(service)
     workspace.mkdir(parents=True)
     os.utime(workspace, (time.time() - 2 * 86400,) * 2)
 
     states = run(service, dry_run=True)
-    assert [states[name] for name in SWEEPS] == ["skipped", "skipped"]
+    assert [states[name] for name in SWEEPS] == ["skipped"] * 3
     assert recipe in states["list_records"]
     assert workspace.name in states["list_workspaces"]
     assert shell in states["list_workspaces"]
@@ -70,7 +88,11 @@ def test_maintenance(service: Service) -> None:
     assert workspace.exists()
     assert supervisord.states(service.settings)[f"serve_shell-{shell}"] in ("STARTING", "RUNNING")
 
-    assert [run(service)[name] for name in SWEEPS] == ["success", "success"]
+    assert [run(service)[name] for name in SWEEPS] == ["success"] * 3
+    assert damaged["id"] in [image["id"] for image in service.client.get("images", damaged=True)]
+    assert service.client.get(f"images/{damaged['id']}")["damage"] == f"{kernel} does not exist in S3"
+    assert service.client.get(f"images/{whole['id']}")["damage"] is None
+    assert service.client.get(f"images/{whole['id']}")["scrubbed"] is not None
     assert service.http.get(f"/apis/ims/v3/deleted/recipes/{recipe}").status_code == 404
     assert not workspace.exists()
     assert f"serve_shell-{shell}" not in supervisord.states(service.settings)

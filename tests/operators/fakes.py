@@ -114,8 +114,13 @@ class FakeRuntime:
 
     def __init__(self, failure: ImsError | None = None, found: list[Finding] | None = None) -> None:
         self.failure = failure
+        self.shortages: list[str] = []
         self.found = found or []
         self.calls: list[tuple[Any, ...]] = []
+
+    def shortage(self) -> str | None:
+        """The next of the reasons to wait that the test prepared, or None."""
+        return self.shortages.pop(0) if self.shortages else None
 
     def open_workspace(self, job_id: str, size_gib: int) -> Path:
         """A workspace that does not exist."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from airflow.sdk.exceptions import AirflowFailException
+from airflow.sdk.exceptions import AirflowFailException, TaskDeferred
 
 from ims.operators import job
 from ims.operators.job import (
@@ -19,7 +19,8 @@ from ims.params import boot_files
 from ims.settings import settings
 from ims.storage import manifest
 from ims.storage.manifest import read_manifest
-from tests.operators.fakes import RUN_ID, WORKSPACE_ID, FakeApi, FakeRuntime, FakeStore, make_context
+from ims.triggers.space import SpaceTrigger
+from tests.operators.fakes import RUN_ID, WORKSPACE_ID, FakeApi, FakeRuntime, FakeStore, make_context, xcoms
 
 RECIPE = {
     "id": "r1",
@@ -109,6 +110,23 @@ def test_boot_files(api: FakeApi) -> None:
 def test_each_try_has_its_own_image_id() -> None:
     """Two tries never write the same objects."""
     assert open_workspace()["image_id"] != open_workspace()["image_id"]
+
+
+@pytest.mark.usefixtures("api")
+def test_new_job_waits_for_space(runtime: FakeRuntime) -> None:
+    """It says so and makes nothing, and waits again if other jobs took the space. Then it goes on."""
+    task = OpenWorkspaceOperator(task_id="open_workspace", kind="recipes", artifact_id="r1", size_gib=None)
+    context = make_context(image_root_archive_name="site-1")
+    runtime.shortages = ["the disk of /a is full", "the disk of /b is full"]
+    with pytest.raises(TaskDeferred) as deferred:
+        task.execute(context)
+    assert isinstance(deferred.value.trigger, SpaceTrigger)
+    assert xcoms(context) == {"waits_for": "the disk of /a is full"}
+    with pytest.raises(TaskDeferred):
+        task.resume_execution(deferred.value.method_name, {"event": {}}, context)
+    assert xcoms(context) == {"waits_for": "the disk of /b is full"}
+    assert not runtime.calls
+    assert task.resume_execution(deferred.value.method_name, {"event": {}}, context)["job_id"] == RUN_ID
 
 
 @pytest.mark.usefixtures("api")

@@ -21,7 +21,14 @@ def images(records: Records) -> list[Image]:
     """Six images, two at each of three times."""
     names = ("a", "b", "a", "b", "a", "a")
     made = [
-        Image(id=f"{number}", name=name, created=BEGIN + timedelta(hours=number // 2), arch=arch, labels=labels)
+        Image(
+            id=f"{number}",
+            name=name,
+            created=BEGIN + timedelta(hours=number // 2),
+            arch=arch,
+            labels=labels,
+            damage="gone" if number == 3 else None,
+        )
         for number, (name, arch, labels) in enumerate(
             zip(names, ["x86_64", "aarch64"] * 3, [{}, LABELS, {"owner": "bob"}, {}, {"ada": "owner"}, {}], strict=True)
         )
@@ -43,6 +50,7 @@ SELECTIONS: dict[str, tuple[dict[str, Any], str]] = {
     "labels of two images": ({"labels": (("owner", "ada"), ("ada", "owner"))}, ""),
     "label with another value": ({"labels": (("owner", "ad"),)}, ""),
     "deleted": ({"deleted": True}, ""),
+    "damaged": ({"damaged": True}, "3"),
 }
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import shutil
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import nullcontext
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -27,6 +29,31 @@ def small(tmp_path: Path) -> Iterator[Path]:
         folder = place / "job"
         folder.mkdir()
         yield folder
+
+
+@pytest.mark.parametrize(
+    ("watermark", "reason"),
+    [
+        (0, None),
+        (3, None),
+        (4, "the disk of {folder}/none has 3 MiB free; new jobs wait until it has 4"),
+        (5120, "the disk of {folder}/none has 3 MiB free; new jobs wait until it has 5"),
+    ],
+)
+def test_watermark(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    configure: Callable[..., None],
+    watermark: int,
+    reason: str | None,
+) -> None:
+    """The first disk with less space counts, also before its folder exists. A tenth of a disk is enough."""
+    configure(disk_watermark_mib=watermark)
+    usage = {tmp_path: (500 * MIB, 500 * MIB), tmp_path / "full": (50 * MIB, 3 * MIB)}
+    (tmp_path / "full").mkdir()
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(total=usage[path][0], free=usage[path][1]))
+    found = disk.shortage([tmp_path, tmp_path / "full" / "none"])
+    assert found == (reason and reason.format(folder=tmp_path / "full"))
 
 
 def fill(folder: Path) -> None:

@@ -56,6 +56,9 @@ class Filter:
         str | None,
         typer.Option(help="List only images with a lower version of the package, in the order of rpm or dpkg."),
     ] = None
+    damaged: Annotated[
+        bool | None, typer.Option("--damaged", help="List only images with missing or damaged objects in S3.")
+    ] = None
 
 
 @app.command("list")

@@ -35,6 +35,7 @@ CHECKS = (
     Check("disk", installation.disk, "local"),
     Check("CA certificate", installation.ca_certificate),
     Check("API", installation.api, "local"),
+    Check("images", installation.images, "local"),
     Check("S3", s3.reachable),
     Check("S3 rights", s3.rights),
     Check("S3 rights of steps", s3.rights_of_steps),

@@ -7,13 +7,18 @@ from datetime import UTC, datetime
 import httpx
 from cryptography import x509
 
+from ims.client import ImsClient
 from ims.doctor.finding import Finding, missing, ok, warning
-from ims.sandbox.disk import available
+from ims.errors import UnavailableError
+from ims.sandbox.disk import available, shortage
 from ims.settings import Settings
+from ims.stack.credentials import find_credentials
 
 GIB = 1024**3
 CA_WARNING_DAYS = 90
 API_SECONDS = 10
+NAMED = 3
+"""How many damaged images a finding names."""
 TEMPORARY = ("/tmp", "/var/tmp")  # noqa: S108
 
 
@@ -30,7 +35,9 @@ def home(settings: Settings) -> Finding:
 
 
 def disk(settings: Settings) -> Finding:
-    """Whether there is space for a job, beside what jobs leave free."""
+    """Whether there is space for a job, beside what jobs leave free, and whether new jobs wait for more."""
+    if (waits := shortage(settings.disks)) is not None:
+        return missing(waits, "Free some space: ims maintenance")
     folder = settings.workspaces
     while not folder.exists():
         folder = folder.parent
@@ -55,6 +62,24 @@ def ca_certificate(settings: Settings) -> Finding:
     except ValueError as error:
         return missing(f"{path} is no certificate: {error}", "IMS_CA_CERTIFICATE must name a file in the PEM format")
     return validity(certificate, datetime.now(UTC))
+
+
+def images(settings: Settings) -> Finding:
+    """Whether maintenance found images with missing or damaged objects."""
+    credentials = find_credentials(settings)
+    if credentials is None:
+        return ok("none yet")
+    try:
+        client = ImsClient.login(settings.airflow_url, settings.admin_user, credentials.admin_password)
+        found = client.get("images", damaged=True)
+    except UnavailableError:
+        return warning("not checked: the API does not answer", "Start the service: make up")
+    if not found:
+        return ok("none is known to be damaged")
+    names = ", ".join(f"{image['name']} ({image['id']})" for image in found[:NAMED])
+    more = f" and {len(found) - NAMED} more" if len(found) > NAMED else ""
+    hint = "Build them again, or restore their objects in S3; ims images list --damaged -o yaml shows which"
+    return missing(f"objects are missing or damaged: {names}{more}", hint)
 
 
 def validity(certificate: x509.Certificate, now: datetime) -> Finding:

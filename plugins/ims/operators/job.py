@@ -18,6 +18,8 @@ from ims.settings import settings
 from ims.steps.artifacts import Upload
 from ims.storage.manifest import CUSTOMIZATION, MANIFEST_NAME, write_manifest
 from ims.storage.objects import ObjectName
+from ims.triggers.space import SpaceTrigger
+from ims.workflows import WAITS_FOR
 
 
 class OpenWorkspaceOperator(ImsOperator):
@@ -39,7 +41,19 @@ class OpenWorkspaceOperator(ImsOperator):
         self.size_gib = size_gib
 
     def perform(self, context: Context) -> dict[str, Any]:
-        """Returns the results. Each try gets an image id of its own, so no two tries write the same objects."""
+        """Wait in the triggerer while a disk is almost full. Then open the workspace, and return the results."""
+        if (shortage := runtime().shortage()) is not None:
+            self.log.warning("%s", shortage)
+            context["ti"].xcom_push(WAITS_FOR, shortage)
+            self.defer(trigger=SpaceTrigger(), method_name="resume")
+        return self._open(context)
+
+    def resume(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
+        """Continue when there is space, or wait again if other jobs took it."""
+        return self.perform(context)
+
+    def _open(self, context: Context) -> dict[str, Any]:
+        """Open the workspace. Each try gets an image id of its own, so no two tries write the same objects."""
         job = job_id(str(context["run_id"]))
         record = api_client().record(self.kind, self.artifact_id)
         if record["link"] is None:

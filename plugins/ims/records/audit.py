@@ -26,8 +26,8 @@ actor: ContextVar[str] = ContextVar("actor", default="")
 KINDS: dict[type[Base], str] = {Recipe: "recipe", Image: "image", PublicKey: "public key", Shell: "shell"}
 """The tables whose changes are logged, and the names of their rows. Jobs and nights are logged with `AuditLog.add`."""
 
-_UNLOGGED = {"link_path", "changes", "checked"}
-"""`link_path` repeats the link, `changes` may be large and never changes, and plans set `checked` every night."""
+_UNLOGGED = {"link_path", "changes", "checked", "scrubbed"}
+"""`link_path` repeats the link, `changes` may be large and never changes, plans and maintenance set the others."""
 
 
 @dataclass(frozen=True)

@@ -132,6 +132,9 @@ class Image(Linked, Record):
     nightly_failures: Mapped[int] = mapped_column(default=0, server_default="0")
     kernels: Mapped[list[str] | None] = mapped_column(JSON(none_as_null=True), default=None)
     package_count: Mapped[int | None] = mapped_column(default=None)
+    # When maintenance last read all objects in S3, and what was wrong with them.
+    scrubbed: Mapped[datetime | None] = mapped_column(UtcDateTime, default=None)
+    damage: Mapped[str | None] = mapped_column(Text, default=None)
     packages: Mapped[list[ImagePackage]] = relationship(cascade="all, delete-orphan", passive_deletes=True)
     objects: Mapped[list[ImageObject]] = relationship(cascade="all, delete-orphan", passive_deletes=True)
 

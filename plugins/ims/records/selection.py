@@ -42,8 +42,8 @@ class Selection:
     """Selects the records that match every filter that is not None, oldest first; tombstones only if `deleted`.
 
     `created_after` and `created_before` are exclusive. `labels` are entries in the metadata of an image. `package` is
-    the name of an installed package, `versions` maps package types to the versions to match. `after` and `limit`
-    select a page.
+    the name of an installed package, `versions` maps package types to the versions to match. `damaged` selects images
+    with objects that are damaged. `after` and `limit` select a page.
     """
 
     deleted: bool = False
@@ -57,6 +57,7 @@ class Selection:
     after: Position | None = None
     limit: int | None = None
     newest_first: bool = False
+    damaged: bool = False
 
     def query(self, kind: Any, dialect: str) -> Select[Any]:
         """The query for the selected records of `kind`."""
@@ -71,7 +72,7 @@ class Selection:
 
     def shape(self) -> Shape:
         """What distinguishes the queries of selections, apart from their parameters."""
-        return Shape(self.deleted, self.newest_first, self.versions is not None, frozenset(self.values()))
+        return Shape(self.deleted, self.newest_first, self.damaged, self.versions is not None, frozenset(self.values()))
 
     def values(self) -> dict[str, Any]:
         """The parameters of the query."""
@@ -97,6 +98,7 @@ class Shape:
 
     deleted: bool
     newest_first: bool
+    damaged: bool
     has_versions: bool
     names: frozenset[str]
 
@@ -125,6 +127,8 @@ def _conditions(kind: Any, dialect: str, shape: Shape) -> list[ColumnElement[boo
     if "position_id" in shape.names:
         place = tuple_(bindparam("position_created", type_=UtcDateTime), bindparam("position_id", type_=String))
         conditions.append(tuple_(kind.created, kind.id) > place)
+    if shape.damaged:
+        conditions.append(kind.damage.is_not(None))
     if "package" in shape.names:
         conditions.append(_has_package(kind, shape, dialect))
     return conditions + [_has_label(kind, number, dialect) for number in shape.numbered("key")]

@@ -64,6 +64,10 @@ class Runtime(Protocol):
     """
 
     @abstractmethod
+    def shortage(self) -> str | None:
+        """Returns why new jobs must wait, for example for space on a disk, or None."""
+
+    @abstractmethod
     def open_workspace(self, job_id: str, size_gib: int) -> Path:
         """Create an empty workspace; returns the path at which the steps of the job see it.
 

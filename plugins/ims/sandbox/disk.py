@@ -33,6 +33,8 @@ _LARGEST_RESERVE = 20
 """The reserve is at most a twentieth of the disk."""
 _BYTES_PER_FILE = 16384
 """Each file counts as at least this many bytes: ext4 has room for one file in as many."""
+_LARGEST_WATERMARK = 10
+"""The watermark is at most a tenth of the disk."""
 _MIB = 1024**2
 _GIB = 1024**3
 
@@ -50,6 +52,18 @@ def available(folder: Path) -> int:
     """How many bytes jobs may still write to the disk of a folder."""
     usage = shutil.disk_usage(folder)
     return max(0, usage.free - reserve(usage.total))
+
+
+def shortage(folders: Sequence[Path]) -> str | None:
+    """Which disk of these folders has so little space that new jobs must wait (IMS_DISK_WATERMARK_MIB), or None."""
+    for folder in folders:
+        usage = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.is_dir()))
+        needed = min(settings().disk_watermark_mib * _MIB, usage.total // _LARGEST_WATERMARK)
+        if usage.free < needed:
+            return (
+                f"the disk of {folder} has {usage.free // _MIB} MiB free; new jobs wait until it has {needed // _MIB}"
+            )
+    return None
 
 
 @contextmanager

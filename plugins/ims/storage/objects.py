@@ -174,7 +174,7 @@ class ObjectStore:
         start = _usable_size(partial_file, stored.size)
         found = self._append(name, partial_file, start, stored.size, on_progress)
         try:
-            found.check(name, stored.size, _checksums(stored, md5))
+            found.check(name, stored.size, checksums(stored, md5))
         except InputError:
             partial_file.unlink()
             if not start:
@@ -288,7 +288,7 @@ def _at_most(chunks: Iterator[bytes], size: int, name: ObjectName) -> Iterator[b
         yield chunk
 
 
-def _checksums(stored: StoredObject, md5: str) -> list[tuple[str, str]]:
+def checksums(stored: StoredObject, md5: str) -> list[tuple[str, str]]:
     """The checksums that S3 has of an object, and `md5`. An ETag is an MD5 only if it looks like one."""
     etag = stored.etag if _MD5_ETAG.fullmatch(stored.etag) else ""
     metadata = stored.metadata

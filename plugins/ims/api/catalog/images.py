@@ -38,6 +38,7 @@ router = APIRouter()
 Selected = Annotated[Selection, Depends(by_packages)]
 
 
+MAX_DAMAGE = 16 * 1024
 MAX_LABELS, MAX_LABELS_SIZE = 1000, 256 * 1024
 
 
@@ -64,6 +65,7 @@ Labels = Annotated[dict[Key, Text], BeforeValidator(_pairs), AfterValidator(chec
 Kernels = Annotated[list[Annotated[Text, Field(max_length=255)]], Field(max_length=100)]
 PackageCount = Annotated[int, Field(ge=0, le=1_000_000)]
 FailedNights = Annotated[int, Field(ge=0, le=1_000_000)]
+Damage = Annotated[Text, Field(max_length=MAX_DAMAGE)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
@@ -71,7 +73,7 @@ class ImageIn(RequestBody):
     """A new image. Its link names the manifest; `job_id` is the job that built it.
 
     Only the service sets `job_id`, the sources, `changes`, `checked`, `kernels`, `package_count`,
-    `customization_digest` and `nightly_failures`.
+    `customization_digest`, `nightly_failures`, `scrubbed` and `damage`.
     """
 
     name: ImageName
@@ -89,6 +91,8 @@ class ImageIn(RequestBody):
     package_count: Annotated[PackageCount | None, SERVICE] = None
     customization_digest: Annotated[Digest | None, SERVICE] = None
     nightly_failures: Annotated[FailedNights, SERVICE] = 0
+    scrubbed: Annotated[Moment | None, SERVICE] = None
+    damage: Annotated[Damage | None, SERVICE] = None
 
 
 class MetadataChange(RequestBody):
@@ -107,7 +111,10 @@ class MetadataChange(RequestBody):
 
 
 class ImagePatch(PatchBody):
-    """The fields of an image that can be changed. Setting `nightly` resets the count of failed nights."""
+    """The fields of an image that can be changed. Setting `nightly` resets the count of failed nights.
+
+    An empty `damage` means that all objects are whole.
+    """
 
     name: ImageName | None = None
     link: ArtifactLink | None = None
@@ -117,6 +124,8 @@ class ImagePatch(PatchBody):
     nightly: bool | None = None
     checked: Annotated[Moment | None, SERVICE] = None
     nightly_failures: Annotated[FailedNights | None, SERVICE] = None
+    scrubbed: Annotated[Moment | None, SERVICE] = None
+    damage: Annotated[Damage | None, SERVICE] = None
 
 
 class ImageOut(RecordOut):
@@ -138,6 +147,8 @@ class ImageOut(RecordOut):
     )
     nightly: bool = Field(description="Whether nights repeat the customization.")
     nightly_failures: int
+    scrubbed: datetime | None = Field(description="When maintenance last read all objects of the image in S3.")
+    damage: str | None = Field(description="Which objects are missing or damaged, as far as maintenance found it.")
 
 
 class DeletedImageOut(ImageOut):
@@ -195,6 +206,7 @@ def update_image(identity: Id, body: ImagePatch, records: RecordsService, store:
             _link(image, body.link, linked)
         for field, value in body.model_dump(exclude={"link", "metadata"}, exclude_none=True).items():
             setattr(image, field, value)
+        image.damage = image.damage or None
         if body.metadata is not None:
             image.labels = _changed(image.labels, body.metadata)
 
@@ -219,6 +231,7 @@ def _check_nightly(nightly: bool, customization_digest: str | None) -> None:
 
 def _link(image: Image, link: ArtifactLink, linked: Linked) -> None:
     set_link(image, link)
+    image.scrubbed = image.damage = None
     image.objects = [ImageObject(path=path) for path in sorted(linked.objects)]
     if linked.inventory is not None:
         packages = linked.inventory.packages

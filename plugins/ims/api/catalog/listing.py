@@ -71,8 +71,10 @@ async def by_packages(
     package_below: Annotated[
         Name | None, Query(description="the package is older than this version, as rpm or dpkg compares versions")
     ] = None,
+    damaged: Annotated[bool, Query(description="whether maintenance found damaged objects in S3")] = False,
 ) -> Selection:
     """Filters of images."""
+    base = replace(base, damaged=damaged)
     if package_below is None:
         return replace(base, package=package)
     if package is None:

@@ -119,7 +119,7 @@ class JobOut(BaseModel):
         description="The place in the queue of jobs of the same type, if the job waits; 1 starts next.",
     )
     failed_step: str | None
-    reason: str | None = Field(description="Why the job failed, or which repositories it waits for.")
+    reason: str | None = Field(description="Why the job failed, or which repositories or disk space it waits for.")
     log_url: str
     dag_id: str
     dag_run_id: str

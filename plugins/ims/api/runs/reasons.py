@@ -14,13 +14,14 @@ from ims.settings import settings
 from ims.workflows import (
     ENVIRONMENT_FAILED,
     FAILURE,
+    OPEN_WORKSPACE,
     WAIT_FOR_COMPLETION,
     WAIT_FOR_REPOSITORIES,
     WAITS_FOR,
     find_workflow,
 )
 
-_WAITING = (WAIT_FOR_REPOSITORIES, WAIT_FOR_COMPLETION)
+_WAITING = (OPEN_WORKSPACE, WAIT_FOR_REPOSITORIES, WAIT_FOR_COMPLETION)
 _CANCELLED = "cancelled"
 _NOTE_LENGTH = 1000  # Airflow's limit
 

@@ -20,6 +20,9 @@ class KubernetesRuntime(Runtime):
         self._workspaces = Workspaces(core)
         self._shells = Shells(core)
 
+    def shortage(self) -> None:
+        """Jobs never wait: each has a volume of its own, and pods that the cluster has no room for wait there."""
+
     def open_workspace(self, job_id: str, size_gib: int) -> Path:
         """Create an empty volume for a job."""
         return self._workspaces.open(job_id, size_gib)

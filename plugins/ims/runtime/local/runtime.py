@@ -8,10 +8,16 @@ from pathlib import Path
 from ims.cleaning import Finding
 from ims.runtime.base import Runtime, ShellAddress, ShellRequest
 from ims.runtime.local import shells, sweeping, workspaces
+from ims.sandbox import disk
+from ims.settings import settings
 
 
 class LocalRuntime(Runtime):
     """Runs jobs on this machine; `ims.runtime.local.process` runs their steps."""
+
+    def shortage(self) -> str | None:
+        """Returns which disk is almost full, or None."""
+        return disk.shortage(settings().disks)
 
     def open_workspace(self, job_id: str, size_gib: int) -> Path:
         """Create an empty folder for a job. Raises ConfigurationError if fewer than `size_gib` GiB are free."""
