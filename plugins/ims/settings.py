@@ -276,6 +276,13 @@ class Settings(BaseModel):
     audit_days: int = Field(
         365, ge=0, le=36500, description="Days until an entry of the audit log is removed; 0 keeps all entries."
     )
+    log_days: int = Field(
+        90,
+        ge=0,
+        le=36500,
+        description="Days until maintenance removes the logs of the tasks of a run; 0 keeps all logs. On Kubernetes, "
+        "set a lifecycle rule for their bucket instead.",
+    )
     orphan_hours: int = Field(
         24,
         ge=1,

@@ -45,6 +45,8 @@ DEFAULTS: dict[str, Any] = {
     "customization_digest": None,
     "nightly": False,
     "nightly_failures": 0,
+    "scrubbed": None,
+    "damage": None,
 }
 MISSING = f"s3://{BUCKET}/{uuid4()}/manifest.yaml"
 
@@ -195,11 +197,17 @@ def test_every_field(api: httpx.Client, tasks: httpx.Client, stored: str) -> Non
         "customization_digest": "0" * 64,
         "nightly": True,
         "nightly_failures": 1,
+        "scrubbed": "2026-11-01T02:00:00Z",
+        "damage": "s3://boot-images/1/rootfs does not exist in S3",
     }
     image = make(tasks, **given)
     assert_new(image, given)
     assert get(api, image) == {**given, "id": image["id"], "created": image["created"]}
     assert patch(api, image, nightly=False).json()["nightly"] is False  # nights of other tests leave it out
+    assert image["id"] in [found["id"] for found in api.get(IMAGES, params={"damaged": True}).json()]
+    assert patch(api, image, damage="").status_code == 403
+    assert patch(tasks, image, damage="").json()["damage"] is None
+    assert image["id"] not in [found["id"] for found in api.get(IMAGES, params={"damaged": True}).json()]
 
 
 def test_metadata_of_the_cli(api: httpx.Client) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from ims import cache as kept
 from ims.cleaning import remove_all
+from ims.jobs import workspace_id
 from ims.runtime.choice import runtime
 from ims.runtime.local import caches
 from ims.runtime.local.runtime import LocalRuntime
@@ -52,6 +53,30 @@ def workspace(days: float) -> Path:
     folder = LocalRuntime().open_workspace(str(uuid4()), 0)
     (folder / "rootfs").write_bytes(os.urandom(MIB))
     return aged(folder, days)
+
+
+def task_log(run_id: str, days: float) -> Path:
+    """The log of a task that was last written so many days ago."""
+    path = settings().home / "logs" / "tasks" / "dag_id=create_image" / f"run_id={run_id}" / "task_id=x" / "1.log"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch()
+    for item in (path, path.parent, path.parent.parent):
+        aged(item, days)
+    return path
+
+
+def test_old_logs(configure: Callable[..., None]) -> None:
+    """Those of runs that have not ended stay, whatever their age."""
+    old, new, running = (task_log(str(uuid4()), days) for days in (9, 7, 9))
+    run_id = running.parents[1].name.partition("=")[2]
+    configure(log_days=8)
+    found = runtime().leftovers(lambda: [workspace_id("create_image", run_id)], 24)
+    removed, failed = remove_all(found)
+    assert [(item.kind, item.name) for item in removed] == [("logs", f"dag_id=create_image/{old.parents[1].name}")]
+    assert not failed
+    assert [path.exists() for path in (old, new, running)] == [False, True, True]
+    configure(log_days=0)
+    assert not runtime().leftovers(list, 24)
 
 
 def cached(name: str, days: float) -> Path:

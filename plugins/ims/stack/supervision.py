@@ -63,7 +63,7 @@ def write_configuration(settings: Settings) -> Path:
     run, logs = settings.home / "run", settings.home / "logs"
     sections = [
         f"[unix_http_server]\nfile={run}/supervisor.sock\nchmod=0700",
-        f"[supervisord]\nuser=root\nlogfile={logs}/supervisord.log\npidfile={run}/supervisord.pid\nchildlogdir={logs}",
+        f"[supervisord]\nuser=root\nlogfile={logs}/supervisord.log\nlogfile_maxbytes=20MB\nlogfile_backups=2\npidfile={run}/supervisord.pid\nchildlogdir={logs}",
         "[rpcinterface:supervisor]\nsupervisor.rpcinterface_factory = supervisor.rpcinterface:make_main_rpcinterface",
         f"[supervisorctl]\nserverurl=unix://{run}/supervisor.sock",
         f"[include]\nfiles={supervisord.services_folder(settings)}/*.conf",

@@ -1,4 +1,4 @@
-"""What a clean-up removes from this machine: what ended jobs left behind, and what exceeds the limit of the caches."""
+"""What a clean-up removes from this machine: left-overs of ended jobs, old logs, and the surplus of the caches."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from ims import cache
 from ims.cleaning import Finding
 from ims.runtime.base import SHELL_STEP
-from ims.runtime.local import caches, services, workspaces
+from ims.runtime.local import caches, services, task_logs, workspaces
 from ims.settings import settings
 from ims.workspace import Workspace
 
@@ -33,6 +33,7 @@ def leftovers(running_jobs: Callable[[], Collection[str]], hours: int) -> list[F
             for path, used in fetched.items()
             if path.stem not in jobs and used < until
         ),
+        *task_logs.expired(jobs),
         *caches.excess(settings().cache_gib * 1024**3),
     ]
 
