@@ -13,7 +13,7 @@ from ims import supervisord
 from ims.errors import MissingError
 from ims.records.database import Database
 from ims.records.models import Recipe
-from ims.storage.manifest import KERNEL, Artifact, Link, write_manifest
+from ims.storage.manifest import ROOTFS, Artifact, Link, write_manifest
 from ims.storage.objects import ObjectName
 from tests.flows.waiting import wait_for
 from tests.service import Service
@@ -38,16 +38,16 @@ def run(service: Service, **conf: Any) -> dict[str, str]:
 
 
 def upload(service: Service) -> ObjectName:
-    """Upload a file of an image."""
-    name = ObjectName(service.settings.images_bucket, f"{uuid4()}/kernel")
-    service.store.write_bytes(name, b"kernel")
+    """Upload a rootfs."""
+    name = ObjectName(service.settings.images_bucket, f"{uuid4()}/rootfs")
+    service.store.write_bytes(name, b"rootfs")
     return name
 
 
-def image_with(service: Service, kernel: ObjectName) -> dict[str, Any]:
+def image_with(service: Service, rootfs: ObjectName) -> dict[str, Any]:
     """Register an image with one file."""
-    manifest = ObjectName(kernel.bucket, kernel.key.replace("kernel", "manifest.yaml"))
-    text = write_manifest([Artifact(type=KERNEL, link=Link(path=str(kernel)))])
+    manifest = ObjectName(rootfs.bucket, rootfs.key.replace("rootfs", "manifest.yaml"))
+    text = write_manifest([Artifact(type=ROOTFS, link=Link(path=str(rootfs)))])
     link = {"type": "s3", "path": str(manifest), "etag": service.store.write_bytes(manifest, text.encode())}
     return dict(service.client.create("images", name="of-maintenance", link=link))
 
@@ -73,8 +73,8 @@ def test_maintenance(service: Service) -> None:
     with database.session() as session:
         session.get_one(Recipe, recipe).deleted = datetime.now(UTC) - timedelta(days=8)
     database.engine.dispose()
-    damaged, whole = image_with(service, kernel := upload(service)), image_with(service, upload(service))
-    service.store.delete(kernel)
+    damaged, whole = image_with(service, rootfs := upload(service)), image_with(service, upload(service))
+    service.store.delete(rootfs)
     workspace, shell = service.workspace(str(uuid4())), start_shell(service)
     workspace.mkdir(parents=True)
     os.utime(workspace, (time.time() - 2 * 86400,) * 2)
@@ -90,7 +90,7 @@ def test_maintenance(service: Service) -> None:
 
     assert [run(service)[name] for name in SWEEPS] == ["success"] * 3
     assert damaged["id"] in [image["id"] for image in service.client.get("images", damaged=True)]
-    assert service.client.get(f"images/{damaged['id']}")["damage"] == f"{kernel} does not exist in S3"
+    assert service.client.get(f"images/{damaged['id']}")["damage"] == f"{rootfs} does not exist in S3"
     assert service.client.get(f"images/{whole['id']}")["damage"] is None
     assert service.client.get(f"images/{whole['id']}")["scrubbed"] is not None
     assert service.http.get(f"/apis/ims/v3/deleted/recipes/{recipe}").status_code == 404
