@@ -9,7 +9,7 @@ WORKERS := --dist loadscope --no-loadscope-reorder
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo up down env check test fuzz test-ceph test-kubernetes node test-node containers bench docs
+.PHONY: help setup setup-test demo up down install uninstall env check test fuzz test-ceph test-kubernetes node test-node containers bench docs
 
 help: ## show this list
 	@sed -nE 's/^([a-z-]+):.*## (.*)/  make \1|\2/p' $(MAKEFILE_LIST) | column -t -s '|'
@@ -28,6 +28,12 @@ up: setup ## start S3 and Airflow; returns when a job can run
 
 down: setup ## stop everything; data stay
 	@$(PYTHON) -m ims.stack down
+
+install: setup ## let systemd run the service, now and after each boot
+	@$(PYTHON) -m ims.stack install
+
+uninstall: ## stop the service and remove its systemd units; data stay
+	@$(PYTHON) -m ims.stack uninstall
 
 env: setup ## print shell exports for the running stack: eval "$$(make -s env)"
 	@$(PYTHON) -m ims.stack env

@@ -1,4 +1,4 @@
-"""The commands behind `make up`, `make down` and `make env`."""
+"""The commands behind `make up`, `make down`, `make env`, `make install` and `make uninstall`."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ import shlex
 import typer
 
 from ims.client import ImsClient
+from ims.errors import ConfigurationError
 from ims.settings import settings
-from ims.stack import lifecycle
+from ims.stack import lifecycle, units
 from ims.stack.console import say, show_login
 from ims.stack.credentials import ensure_credentials
 from ims.stack.environment import s3_environment
@@ -25,8 +26,47 @@ def up() -> None:
 @app.command()
 def down() -> None:
     """Stop everything; the data stay."""
+    if units.is_installed():
+        raise ConfigurationError("systemd runs the service", f"Run systemctl stop {units.TARGET}")
     lifecycle.down(settings())
     say("stopped")
+
+
+@app.command()
+def install() -> None:
+    """Let systemd run the service, now and after each boot; return when a job can run."""
+    show_login(units.install(settings()))
+
+
+@app.command()
+def uninstall() -> None:
+    """Stop the service and remove its units; the data stay."""
+    units.uninstall()
+    say("removed the units; the data stay")
+
+
+@app.command(hidden=True)
+def prepare() -> None:
+    """Prepare the start of the programs: for systemd."""
+    units.prepare(settings())
+
+
+@app.command(hidden=True)
+def migrate() -> None:
+    """Migrate Airflow's database: for systemd."""
+    units.migrate(settings())
+
+
+@app.command(hidden=True)
+def run(name: str) -> None:
+    """Become a program of the stack: for systemd."""
+    units.run(settings(), name)
+
+
+@app.command(hidden=True)
+def ready() -> None:
+    """Return when a job can run: for systemd."""
+    lifecycle.await_all(settings(), ensure_credentials(settings()), say)
 
 
 @app.command()

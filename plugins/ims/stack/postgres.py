@@ -55,6 +55,14 @@ def command(settings: Settings) -> tuple[str, ...]:
     return (str(_programs(settings) / "postgres"), "-D", str(data_folder(settings)), *arguments)
 
 
+def become_user() -> None:
+    """Give up the rights of root: PostgreSQL refuses to run with them."""
+    owner = pwd.getpwnam(USER)
+    os.setgroups([])
+    os.setgid(owner.pw_gid)
+    os.setuid(owner.pw_uid)
+
+
 def prepare(settings: Settings) -> None:
     """Install the server where its user can read it, and create the database, unless that is done.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -58,8 +58,12 @@ def programs(settings: Settings) -> list[Program]:
     return found
 
 
-def write_configuration(settings: Settings) -> Path:
-    """Write the configuration of supervisord and return its path. Secrets are not in it, but in the environment."""
+def write_configuration(settings: Settings, parts: Sequence[Program] | None = None) -> Path:
+    """Write the configuration of supervisord and return its path. Secrets are not in it, but in the environment.
+
+    Without `parts`, supervisord runs all programs of the stack.
+    """
+    parts = programs(settings) if parts is None else parts
     run, logs = settings.home / "run", settings.home / "logs"
     sections = [
         f"[unix_http_server]\nfile={run}/supervisor.sock\nchmod=0700",
@@ -73,9 +77,9 @@ def write_configuration(settings: Settings) -> Path:
         f"redirect_stderr=true\nstdout_logfile={logs}/{program.name}.log\nstdout_logfile_maxbytes=20MB\n"
         f"stdout_logfile_backups=2\nstopasgroup=true\nkillasgroup=true\nstopwaitsecs={STOP_SECONDS}\n"
         "autorestart=true\nstartretries=3\n" + "\n".join(program.options)
-        for program in programs(settings)
+        for program in parts
     ]
-    names = " ".join(program.name for program in programs(settings))
+    names = " ".join(program.name for program in parts)
     sections.append(
         f"[eventlistener:revival]\ncommand={BIN / 'python'} -m ims.stack.revival {names}\nevents={revival.EVENT}\n"
         f"directory={settings.home}\nstderr_logfile={logs}/revival.log\nstderr_logfile_maxbytes=1MB\nautorestart=true"

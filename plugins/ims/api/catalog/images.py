@@ -204,6 +204,7 @@ def update_image(identity: Id, body: ImagePatch, records: RecordsService, store:
             image.nightly_failures = 0
         if body.link is not None and linked is not None:
             _link(image, body.link, linked)
+            image.scrubbed = image.damage = None
         for field, value in body.model_dump(exclude={"link", "metadata"}, exclude_none=True).items():
             setattr(image, field, value)
         image.damage = image.damage or None
@@ -231,7 +232,6 @@ def _check_nightly(nightly: bool, customization_digest: str | None) -> None:
 
 def _link(image: Image, link: ArtifactLink, linked: Linked) -> None:
     set_link(image, link)
-    image.scrubbed = image.damage = None
     image.objects = [ImageObject(path=path) for path in sorted(linked.objects)]
     if linked.inventory is not None:
         packages = linked.inventory.packages
