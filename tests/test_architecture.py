@@ -62,7 +62,7 @@ MAY_IMPORT: dict[str, set[str]] = {
         *("settings", "shell", "steps", "supervisord", "workspace"),
     },
     "backup": {"files", "records", "removal", "settings", "stack", "storage", "supervisord"},
-    "doctor": {"runtime", "sandbox", "settings", "stack", "storage"},
+    "doctor": {"client", "runtime", "sandbox", "settings", "stack", "storage"},
     "cli": {"backup", "client", "doctor", "files", "masking", "recipes", "settings", "steps", "storage"},
     "demo": {"cli", "client", "files", "recipes", "settings", "stack", "storage"},
     "connections": {"client", "settings", "storage"},
