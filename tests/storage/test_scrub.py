@@ -99,7 +99,7 @@ def test_replaced_object(image: Image) -> None:
 
 
 def test_missing_objects(image: Image) -> None:
-    """Each is named. Without the manifest, nobody knows the others."""
+    """Each is named. Without the manifest, the others are unknown."""
     image.store.delete(image.rootfs)
     assert image.damage() == [f"{image.rootfs} does not exist in S3"]
     image.store.delete(MANIFEST)
