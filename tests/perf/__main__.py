@@ -1,6 +1,6 @@
 """`make bench`: prints the results of all benchmarks as Markdown.
 
-`python -m tests.perf flows|changes|incremental|steps|box|load` runs one benchmark.
+`python -m tests.perf flows|changes|incremental|steps|box|splicing|load` runs one benchmark.
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ from tests.perf.changes import changes_table
 from tests.perf.customize import one_file_table, prompt_table
 from tests.perf.incremental import incremental_table
 from tests.perf.measure import Cost, measured, table
+from tests.perf.splicing import splicing_table
 from tests.perf.steps import steps_table
 from tests.service import Service
 
@@ -105,12 +106,20 @@ def steps() -> None:
         print(steps_table(service, installation().home / "repository"), flush=True)
 
 
+def splicing() -> None:
+    """Measure how a large image is spliced, without a stack."""
+    folder = installation().home / "splicing"
+    folder.mkdir()
+    print(splicing_table(folder), flush=True)
+
+
 PARTS: dict[str, Callable[[], None]] = {
     "flows": flows,
     "changes": changes,
     "incremental": incremental,
     "steps": steps,
     "box": box.box,
+    "splicing": splicing,
     "load": load.main,
 }
 

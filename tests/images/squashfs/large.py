@@ -22,18 +22,17 @@ def moved_apart(base: Path, target: Path, gap: int = GAP) -> Path:
     with open_reader(base) as reader:
         block = Image(reader).block
     names = ("inode_start", "folder_start", "fragment_start", "export_start", "id_start", "xattr_start", "bytes_used")
-    moved = replace(block, **{name: getattr(block, name) + gap for name in names})
+    starts = {name: getattr(block, name) - block.inode_start for name in names if getattr(block, name) != NO_TABLE}
+    moved = replace(block, **{name: start + block.inode_start + gap for name, start in starts.items()})
     tables = bytearray(content[block.inode_start :])
-    shift_index(tables, block.fragment_start - block.inode_start, -(-block.fragments * 16 // 8192), gap)
-    if block.export_start == NO_TABLE:
-        moved = replace(moved, export_start=NO_TABLE)
-    else:
-        shift_index(tables, block.export_start - block.inode_start, -(-block.inodes * 8 // 8192), gap)
-    shift_index(tables, block.id_start - block.inode_start, -(-block.ids * 4 // 8192), gap)
-    xattrs = block.xattr_start - block.inode_start
-    (count,) = struct.unpack_from("<I", tables, xattrs + 8)
-    shift_index(tables, xattrs, 1, gap)
-    shift_index(tables, xattrs + 16, -(-count * 16 // 8192), gap)
+    shift_index(tables, starts["fragment_start"], -(-block.fragments * 16 // 8192), gap)
+    shift_index(tables, starts["id_start"], -(-block.ids * 4 // 8192), gap)
+    if "export_start" in starts:
+        shift_index(tables, starts["export_start"], -(-block.inodes * 8 // 8192), gap)
+    if (xattrs := starts.get("xattr_start")) is not None:
+        (count,) = struct.unpack_from("<I", tables, xattrs + 8)
+        shift_index(tables, xattrs, 1, gap)
+        shift_index(tables, xattrs + 16, -(-count * 16 // 8192), gap)
     with target.open("wb") as file:
         file.write(moved.pack() + content[SIZE : block.inode_start])
         file.seek(block.inode_start + gap)
