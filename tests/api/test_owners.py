@@ -23,7 +23,7 @@ OWNED: dict[type[BaseModel], set[str]] = {
     RecipePatch: {"nightly_failures"},
     ImageIn: {
         *("job_id", "source_image_id", "source_recipe_id", "changes", "checked", "kernels", "package_count"),
-        *("customization_digest", "nightly_failures", "scrubbed", "damage"),
+        *("size", "customization_digest", "nightly_failures", "scrubbed", "damage"),
     },
     ImagePatch: {"checked", "nightly_failures", "scrubbed", "damage"},
     PublicKeyIn: set(),

@@ -45,6 +45,7 @@ FORGED: dict[str, Any] = {
     "checked": "9999-12-31T23:59:59Z",
     "kernels": ["6.1"],
     "package_count": 1,
+    "size": 1,
 }
 
 

@@ -17,7 +17,9 @@ def fake() -> FakeService:
     fake = FakeService()
     recipe, gone = fake.add("recipes", "sles"), fake.add("deleted/recipes", "old")
     for name, source in (("site", recipe), ("former", gone), ("lost", "0c7d1a52-gone"), ("registered", None)):
-        fake.add("images", name, source_recipe_id=source, package_count=167, pinned=name == "site", kernels=["6.4.0"])
+        pinned = name == "site"
+        fields = {"size": 25 * 2**19 if pinned else None, "pinned": pinned, "kernels": ["6.4.0"]}
+        fake.add("images", name, source_recipe_id=source, package_count=167, **fields)
     fake.add(
         "jobs", "x", status="error", reason="build_image: no space left", started_by="ada", image_root_archive_name="x"
     )
@@ -33,9 +35,9 @@ def program(fake: FakeService, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
 def test_images(program: Program, fake: FakeService) -> None:
     """The table names the recipe, even a deleted one, and shows what is pinned; programs get what the API returned."""
     head, *rows = program.run("images", "list").stdout.splitlines()
-    assert head.split() == ["ID", "NAME", "CREATED", "RECIPE", "PACKAGES", "PINNED"]
+    assert head.split() == ["ID", "NAME", "CREATED", "RECIPE", "SIZE", "PACKAGES", "PINNED"]
     assert [row.split()[4:] for row in rows] == [
-        ["sles", "167", "yes"],
+        ["sles", "12.5", "MiB", "167", "yes"],
         ["old", "167"],
         ["0c7d1a52-gone", "167"],
         ["167"],
@@ -46,8 +48,8 @@ def test_images(program: Program, fake: FakeService) -> None:
 def test_wide(program: Program) -> None:
     """There are more columns."""
     head, first, *_ = program.run("images", "list", "-o", "wide").stdout.splitlines()
-    assert head.split()[6:8] == ["ARCH", "KERNELS"]
-    assert first.split()[7:9] == ["x86_64", "6.4.0"]
+    assert head.split()[7:9] == ["ARCH", "KERNELS"]
+    assert first.split()[9:11] == ["x86_64", "6.4.0"]
     head, first = program.run("-o", "wide", "jobs", "list").stdout.splitlines()
     assert first.split()[-1] == "ada"
 

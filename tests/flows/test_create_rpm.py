@@ -30,6 +30,7 @@ def check_image(service: Service, job_id: str, folder: Path, site_ca: PrivateCA)
     assert image["name"] == job["image_root_archive_name"]
     files = fetch(service, image, folder)
     assert set(files) >= {"rootfs", "kernel", "initrd", "sbom.cdx.json", "files.jsonl.gz"}
+    assert image["size"] == sum(path.stat().st_size for path in files.values())
     assert image["package_count"] >= 5  # the four of the recipe, and the site CA
     assert image["kernels"] == [KERNEL_VERSION]
     root = unpack(files["rootfs"], folder / "root")

@@ -235,6 +235,7 @@ def test_save_image_record(api: FakeApi) -> None:
                 "arch": "x86_64",
                 "link": {"type": "s3", "path": "s3://boot-images/i1/manifest.yaml", "etag": "etag-1"},
                 "job_id": RUN_ID,
+                "size": 1,
                 "customization_digest": "1" * 64,
                 "source_recipe_id": "r1",
             },

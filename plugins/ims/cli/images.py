@@ -77,8 +77,9 @@ def _with_recipes(client: ImsClient, images: list[dict[str, Any]]) -> Iterator[d
     names = {recipe["id"]: recipe["name"] for kind in kinds for recipe in client.get(kind)}
     for image in images:
         recipe = image.get("source_recipe_id")
-        pinned = "yes" if image.get("pinned") else None
-        yield {**image, "recipe": names.get(recipe, recipe), "packages": image.get("package_count"), "pinned": pinned}
+        shown = {"recipe": names.get(recipe, recipe), "packages": image.get("package_count")}
+        size, pinned = image.get("size"), "yes" if image.get("pinned") else None
+        yield {**image, **shown, "size": f"{size / 2**20:.1f} MiB" if size is not None else None, "pinned": pinned}
 
 
 @app.command()

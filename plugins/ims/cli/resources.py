@@ -85,7 +85,7 @@ RECIPES = Resource(
 IMAGES = Resource(
     "images",
     "image",
-    ("id", "name", "created", "recipe", "packages", "pinned"),
+    ("id", "name", "created", "recipe", "size", "packages", "pinned"),
     ("arch", "kernels", "job_id", "source_image_id", "nightly", "metadata"),
 )
 PUBLIC_KEYS = Resource("public-keys", "public key", ("id", "name", "created"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import uuid
+from collections.abc import Iterator
 from typing import Any, Literal
 
 from airflow.sdk import Context
@@ -15,7 +16,7 @@ from ims.operators.base import ImsOperator, workspace_of
 from ims.params import boot_files
 from ims.runtime.choice import runtime
 from ims.settings import settings
-from ims.steps.artifacts import Upload
+from ims.steps.artifacts import Upload, UploadedArtifact
 from ims.storage.manifest import CUSTOMIZATION, MANIFEST_NAME, write_manifest
 from ims.storage.objects import ObjectName
 from ims.triggers.space import SpaceTrigger
@@ -180,6 +181,7 @@ class SaveImageRecordOperator(ImsOperator):
             "arch": self.arch,
             "link": {"type": "s3", **self.manifest},
             "job_id": job_id(str(context["run_id"])),
+            "size": sum(artifact.size for artifact in self._artifacts()),
             "customization_digest": self._customization_digest(),
             **self.origin,
         }
@@ -189,6 +191,8 @@ class SaveImageRecordOperator(ImsOperator):
 
     def _customization_digest(self) -> str | None:
         """The SHA-256 of the build inputs, if a script or a playbook made the image."""
-        uploads = (Upload.model_validate(upload) for upload in self.uploads)
-        artifacts = (artifact for upload in uploads for artifact in upload.artifacts)
-        return next((artifact.sha256 for artifact in artifacts if artifact.type == CUSTOMIZATION), None)
+        return next((artifact.sha256 for artifact in self._artifacts() if artifact.type == CUSTOMIZATION), None)
+
+    def _artifacts(self) -> Iterator[UploadedArtifact]:
+        for upload in self.uploads:
+            yield from Upload.model_validate(upload).artifacts

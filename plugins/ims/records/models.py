@@ -6,7 +6,7 @@ import uuid
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
-from sqlalchemy import JSON, DateTime, ForeignKey, Index, String, Text, false, text
+from sqlalchemy import JSON, BigInteger, DateTime, ForeignKey, Index, String, Text, false, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
 from sqlalchemy.types import TypeDecorator
 
@@ -135,6 +135,8 @@ class Image(Linked, Record):
     # When maintenance last read all objects in S3, and what was wrong with them.
     scrubbed: Mapped[datetime | None] = mapped_column(UtcDateTime, default=None)
     damage: Mapped[str | None] = mapped_column(Text, default=None)
+    # The bytes of its artifacts.
+    size: Mapped[int | None] = mapped_column(BigInteger, default=None)
     packages: Mapped[list[ImagePackage]] = relationship(cascade="all, delete-orphan", passive_deletes=True)
     objects: Mapped[list[ImageObject]] = relationship(cascade="all, delete-orphan", passive_deletes=True)
 

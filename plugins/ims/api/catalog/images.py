@@ -64,6 +64,7 @@ Labels = Annotated[dict[Key, Text], BeforeValidator(_pairs), AfterValidator(chec
 
 Kernels = Annotated[list[Annotated[Text, Field(max_length=255)]], Field(max_length=100)]
 PackageCount = Annotated[int, Field(ge=0, le=1_000_000)]
+Size = Annotated[int, Field(ge=0, lt=2**63)]
 FailedNights = Annotated[int, Field(ge=0, le=1_000_000)]
 Damage = Annotated[Text, Field(max_length=MAX_DAMAGE)]
 Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -72,7 +73,7 @@ Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 class ImageIn(RequestBody):
     """A new image. Its link names the manifest; `job_id` is the job that built it.
 
-    Only the service sets `job_id`, the sources, `changes`, `checked`, `kernels`, `package_count`,
+    Only the service sets `job_id`, the sources, `changes`, `checked`, `kernels`, `package_count`, `size`,
     `customization_digest`, `nightly_failures`, `scrubbed` and `damage`.
     """
 
@@ -89,6 +90,7 @@ class ImageIn(RequestBody):
     checked: Annotated[Moment | None, SERVICE] = None
     kernels: Annotated[Kernels | None, SERVICE] = None
     package_count: Annotated[PackageCount | None, SERVICE] = None
+    size: Annotated[Size | None, SERVICE] = None
     customization_digest: Annotated[Digest | None, SERVICE] = None
     nightly_failures: Annotated[FailedNights, SERVICE] = 0
     scrubbed: Annotated[Moment | None, SERVICE] = None
@@ -142,6 +144,7 @@ class ImageOut(RecordOut):
     pinned: bool
     kernels: list[str] | None
     package_count: int | None
+    size: int | None = Field(description="The bytes of all artifacts. null: not known.")
     customization_digest: str | None = Field(
         description="SHA-256 of customization.json, if a script or a playbook made the image."
     )
