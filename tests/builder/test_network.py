@@ -71,7 +71,11 @@ def gone() -> WebServer:
         return server
 
 
-@pytest.mark.parametrize("url", ["http://169.254.1.1/", "http://nothing.invalid/", gone().url])
+@pytest.mark.parametrize(
+    "url",
+    ["http://169.254.1.1/", "http://nothing.invalid/", gone().url],
+    ids=["address", "name", "port"],
+)
 def test_a_host_that_does_not_answer_is_not_observed_either(workspace: Workspace, url: str) -> None:
     """It may answer in the next build, so the script would do something else."""
     networks = () if "169.254" in url else ("127.0.0.0/8",)

@@ -37,7 +37,7 @@ def test_image_of_a_job() -> None:
     assert (origin().etag, origin().files) == ("etag-rootfs", ARTIFACTS[2])
 
 
-@pytest.mark.parametrize("etag", [None, "0" * 32, f"{ETAG}-1", ""])
+@pytest.mark.parametrize("etag", [None, "0" * 32, f"{ETAG}-1", ""], ids=["none", "other", "in parts", "empty"])
 def test_other_images(etag: str | None) -> None:
     """What their owners wrote is not believed; neither is a manifest that was replaced after a job wrote it."""
     assert origin(etag=etag) == Origin(rootfs="s3://boot-images/old/rootfs")
