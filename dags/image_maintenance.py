@@ -35,7 +35,8 @@ with DAG(
         task_id="sweep_workspaces", list_only=False, run_if=none_of(dag.param("dry_run"))
     )
 
-    ScrubImagesOperator(task_id="scrub_images", run_if=none_of(dag.param("dry_run")))
+    # No other try: it would begin with what took too long. The next run goes on.
+    ScrubImagesOperator(task_id="scrub_images", retries=0, run_if=none_of(dag.param("dry_run")))
 
     for sweep in (records, workspaces):
         lists >> sweep

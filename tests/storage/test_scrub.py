@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import io
 import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
+from boto3.s3.transfer import TransferConfig
+from botocore.stub import Stubber
 
-from ims.errors import UnavailableError
+from ims.errors import ConfigurationError, InputError, UnavailableError
 from ims.storage import scrub
 from ims.storage.digests import digest_file
-from ims.storage.manifest import Artifact, Link, write_manifest
-from ims.storage.objects import ObjectName, ObjectStore
-from ims.storage.scrub import Pace, damaged_objects
+from ims.storage.manifest import MAX_BYTES, Artifact, Link, write_manifest
+from ims.storage.objects import ObjectName, ObjectStore, StoredObject
+from ims.storage.scrub import OutOfTimeError, Pace, check_buckets, damaged_objects
 from tests.seaweedfs import EmbeddedS3, running
 
 pytestmark = pytest.mark.system
@@ -40,7 +43,18 @@ class Image:
 
     def damage(self, rate: int = 1 << 40) -> list[str]:
         """What is wrong with the objects."""
-        return damaged_objects(self.store, MANIFEST, BUCKETS, Pace(rate))
+        return damaged_objects(self.store, str(MANIFEST), BUCKETS, Pace(rate, 3600))
+
+    def read(self, link: str, buckets: tuple[str, ...] = BUCKETS) -> list[str]:
+        """What is wrong with the image of a link, if these are the buckets of the settings."""
+        return damaged_objects(self.store, link, buckets, Pace(1 << 40, 3600))
+
+    def rewrite_in_parts(self, content: bytes) -> None:
+        """Write the rootfs again, in parts and without checksums."""
+        config = TransferConfig(multipart_threshold=1, multipart_chunksize=5 << 20)
+        data = io.BytesIO(content)
+        self.store.client.upload_fileobj(data, self.rootfs.bucket, self.rootfs.key, Config=config)
+        assert "-" in self.store.stat(self.rootfs).etag
 
 
 @pytest.fixture
@@ -113,8 +127,92 @@ def test_manifest_of_an_attacker(image: Image) -> None:
     assert image.damage() == ["s3://other/key is in the bucket other"]
 
 
+def test_stored_links_that_break_the_rules(image: Image) -> None:
+    """They are damage of the image that has them."""
+    assert image.read("s3:/boot-images") == ["'s3:/boot-images' is not the address of an S3 object"]
+    image.store.write_bytes(MANIFEST, b"x" * (MAX_BYTES + 1))
+    assert image.damage() == [f"{MANIFEST} is larger than {MAX_BYTES} bytes"]
+
+
 def test_s3_is_away(image: Image) -> None:
     """Then nothing is known about the objects."""
     store = ObjectStore.connect("http://127.0.0.1:9", "a", "b", attempts=1)
     with pytest.raises(UnavailableError):
-        damaged_objects(store, MANIFEST, BUCKETS, Pace(1 << 40))
+        damaged_objects(store, str(MANIFEST), BUCKETS, Pace(1 << 40, 3600))
+
+
+def test_wrong_credentials(image: Image) -> None:
+    """S3 refuses all requests, which says nothing about the objects."""
+    wrong = ObjectStore.connect(image.s3.settings.endpoint_url, "wrong", "wrong", attempts=1)
+    with pytest.raises(ConfigurationError, match="S3 refuses access"):
+        damaged_objects(wrong, str(MANIFEST), BUCKETS, Pace(1 << 40, 3600))
+    with pytest.raises(ConfigurationError, match="S3 refuses access to the bucket boot-images"):
+        check_buckets(wrong, ["boot-images"])
+
+
+def test_wrong_bucket(image: Image) -> None:
+    """A bucket of the settings that does not exist, or another than that of the image, is no damage of the image."""
+    check_buckets(image.store, ["boot-images"])
+    with pytest.raises(ConfigurationError, match="the bucket none does not exist in S3"):
+        image.read("s3://none/1/manifest.yaml", buckets=("ims", "none"))
+    with pytest.raises(ConfigurationError, match=r"manifest\.yaml is not in the bucket ims or none"):
+        image.read(str(MANIFEST), buckets=("ims", "none"))
+
+
+def test_object_in_other_parts(image: Image) -> None:
+    """A copy of the same content may have another ETag, which says nothing: the content counts."""
+    image.rewrite_in_parts(CONTENT)
+    assert image.damage() == []
+    image.rewrite_in_parts(CONTENT[:-1] + b"!")
+    (found,) = image.damage()
+    assert found.startswith(f"{image.rootfs} is damaged: its md5 is ")
+
+
+def test_too_little_time(image: Image) -> None:
+    """An image that is too large for the rate is not begun, and reading ends when its time is over."""
+    with pytest.raises(OutOfTimeError, match=r"at IMS_SCRUB_MIB=1 takes .* Set IMS_SCRUB_MIB to more than 2\.4"):
+        damaged_objects(image.store, str(MANIFEST), BUCKETS, Pace(1 << 20, 1))
+    pace = Pace(1 << 20, 1)
+    with pytest.raises(OutOfTimeError, match="reading it took longer than 1 s"):
+        list(pace.slow([b"x" * (1 << 19), b"x" * (1 << 20)]))
+
+
+def test_bare_400() -> None:
+    """S3 refuses every request: nothing is known about the objects."""
+    store = ObjectStore.connect("http://127.0.0.1:9", "a", "b", attempts=1)
+    answers = Stubber(store.client)
+    for request in ("head_object", "head_bucket"):
+        answers.add_client_error(request, "400", http_status_code=400)
+    with answers, pytest.raises(InputError, match=r"address the bucket boot-images \(400\)"):
+        damaged_objects(store, str(MANIFEST), BUCKETS, Pace(1, 1))
+
+
+@dataclass
+class Unreadable:
+    """A store that knows every object, and answers with an error when one is read."""
+
+    exists: bool = True
+    tries: int = 0
+
+    def stat(self, name: ObjectName) -> StoredObject:
+        """An object. Raises UnavailableError: S3 is away."""
+        if not self.exists:
+            raise UnavailableError(f"S3 cannot be reached for {name}")
+        return StoredObject(6, "etag", {})
+
+    def read_bytes(self, name: ObjectName, _limit: int) -> bytes:
+        """Raises UnavailableError."""
+        self.tries += 1
+        if self.tries == 2 and name.bucket == "ims":
+            self.exists = False
+        raise UnavailableError(f"S3 answers 500 for {name}")
+
+
+def test_unreadable_manifest(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is damage if S3 knows the manifest and never gives it, but not if S3 goes away meanwhile."""
+    monkeypatch.setattr(scrub, "PAUSE_SECONDS", 0)
+    store: Any = Unreadable()
+    assert damaged_objects(store, str(MANIFEST), BUCKETS, Pace(1, 1)) == [f"S3 answers 500 for {MANIFEST}"]
+    assert store.tries == scrub.TRIES
+    with pytest.raises(UnavailableError, match="S3 cannot be reached"):
+        damaged_objects(cast("Any", Unreadable()), "s3://ims/manifest.yaml", BUCKETS, Pace(1, 1))

@@ -10,14 +10,15 @@ from typing import Any
 from airflow.sdk import Context
 
 from ims.connections import api_client, object_store
-from ims.errors import MissingError
+from ims.errors import ImsError, MissingError, UnavailableError
 from ims.operators.base import ImsOperator
 from ims.settings import settings
-from ims.storage.objects import ObjectName
-from ims.storage.scrub import Pace, damaged_objects
+from ims.storage.scrub import OutOfTimeError, Pace, check_buckets, damaged_objects
 
 RUN_SECONDS = 4 * 3600
 """After this time, the task ends. The next maintenance goes on with the images that were not read for longest."""
+IMAGE_SECONDS = RUN_SECONDS / 2
+"""Reading an image ends after this time, so that others are read as well."""
 AGE = timedelta(days=7)
 """An image without damage is not read again before."""
 MAX_DAMAGE = 16000
@@ -29,26 +30,49 @@ class ScrubImagesOperator(ImsOperator):
     """Reads the objects of images in S3, and marks the images with missing or damaged ones. It deletes nothing."""
 
     def perform(self, context: Context) -> dict[str, Any]:
-        """Returns how many images were read, and the ids of the damaged ones."""
+        """Returns how many images were read, and the ids of the damaged ones.
+
+        Raises UnavailableError at the end, with the names, if nothing is known about some images; any ImsError at once
+        if S3 does not answer or does not give access to the buckets of the settings.
+        """
         rate = settings().scrub_mib * _MIB
         if not rate:
             self.log.info("IMS_SCRUB_MIB is 0: nothing is read")
             return {"read": 0, "damaged": []}
-        client, pace = api_client(), Pace(rate)
-        end, read, damaged = time.monotonic() + RUN_SECONDS, 0, []
+        client, store, buckets = api_client(), object_store(), settings().buckets
+        end, found, failed = time.monotonic() + RUN_SECONDS, {}, []
         for image in due(client.get("images"), datetime.now(UTC)):
-            if time.monotonic() > end:
+            seconds = min(IMAGE_SECONDS, end - time.monotonic())
+            if seconds <= 0:
                 self.log.info("time is over; the next run goes on with %s", image["id"])
                 break
-            found = damaged_objects(object_store(), ObjectName.parse(image["link"]["path"]), settings().buckets, pace)
-            if not _report(client, image, found):
-                continue
-            read += 1
-            for sentence in found:
-                self.log.error("image %s (%s): %s", image["name"], image["id"], sentence)
-            damaged += [image["id"]] if found else []
-        self.log.info("read %d images, %d are damaged", read, len(damaged))
-        return {"read": read, "damaged": damaged}
+            try:
+                damage = damaged_objects(store, image["link"]["path"], buckets, Pace(rate, seconds))
+            except OutOfTimeError as error:
+                self._log_skipped(image, error, seconds)
+            except ImsError as error:
+                check_buckets(store, buckets)  # if S3 or the settings are to blame, the others would fail as well
+                self.log.error("image %s (%s) was not checked: %s", image["name"], image["id"], error)
+                failed.append(f"{image['name']} ({image['id']}): {error.reason}")
+            else:
+                if _report(client, image, damage):
+                    found[image["id"]] = damage
+                    self._log_damage(image, damage)
+        damaged = [image_id for image_id, damage in found.items() if damage]
+        self.log.info("read %d images, %d are damaged", len(found), len(damaged))
+        if failed:
+            raise UnavailableError(f"{len(failed)} images were not checked: {'; '.join(failed)}"[:MAX_DAMAGE])
+        return {"read": len(found), "damaged": damaged}
+
+    def _log_skipped(self, image: dict[str, Any], error: OutOfTimeError, seconds: float) -> None:
+        if seconds < IMAGE_SECONDS:
+            self.log.info("too little time is left for image %s (%s): a later run reads it", image["name"], image["id"])
+        else:
+            self.log.warning("image %s (%s) was not checked: %s", image["name"], image["id"], error)
+
+    def _log_damage(self, image: dict[str, Any], damage: Iterable[str]) -> None:
+        for sentence in damage:
+            self.log.error("image %s (%s): %s", image["name"], image["id"], sentence)
 
 
 def due(images: Iterable[dict[str, Any]], now: datetime) -> list[dict[str, Any]]:
