@@ -90,11 +90,15 @@ def test_no_systemd(own: Settings, monkeypatch: pytest.MonkeyPatch, tmp_path: Pa
 
 @pytest.mark.system
 def test_systemd_accepts_the_units(own: Settings, tmp_path: Path) -> None:
-    """It knows every option."""
+    """It knows every option. What it says about other units of the machine does not count."""
     folder = tmp_path / "units"
     folder.mkdir()
     for name, text in units.units(own).items():
         (folder / name).write_text(text)
     verify = ["systemd-analyze", "verify", "--recursive-errors=no", *map(str, sorted(folder.iterdir()))]
     done = subprocess.run(verify, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (0, "")
+    names = [path.name for path in folder.iterdir()]
+    assert (done.returncode, [line for line in done.stderr.splitlines() if any(map(line.__contains__, names))]) == (
+        0,
+        [],
+    )
