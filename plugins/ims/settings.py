@@ -228,7 +228,7 @@ class Settings(BaseModel):
         5120,
         ge=0,
         description="Free space below which new jobs wait, in MiB, on the disks of the workspaces and of the embedded "
-        "S3; at most a tenth of a disk. 0: they never wait.",
+        "S3; at most a tenth of a disk. They fail after a day. 0: they never wait.",
     )
     squashfs: Literal["kernel", "unpack"] = Field(
         "kernel",
@@ -292,7 +292,8 @@ class Settings(BaseModel):
     cache_gib: int = Field(
         20,
         ge=0,
-        description="Size to which maintenance trims the caches of packages, package roots and images, in GiB.",
+        description="Size to which maintenance trims the caches of packages, package roots and images, in GiB; to less "
+        "if their disk has less free space than IMS_DISK_WATERMARK_MIB.",
     )
     scrub_mib: int = Field(
         20,

@@ -20,6 +20,7 @@ from ims.settings import settings
 from ims.storage import manifest
 from ims.storage.manifest import read_manifest
 from ims.triggers.space import SpaceTrigger
+from ims.workflows import ENVIRONMENT_FAILED
 from tests.operators.fakes import RUN_ID, WORKSPACE_ID, FakeApi, FakeRuntime, FakeStore, make_context, xcoms
 
 RECIPE = {
@@ -122,11 +123,27 @@ def test_new_job_waits_for_space(runtime: FakeRuntime) -> None:
         task.execute(context)
     assert isinstance(deferred.value.trigger, SpaceTrigger)
     assert xcoms(context) == {"waits_for": "the disk of /a is full"}
-    with pytest.raises(TaskDeferred):
-        task.resume_execution(deferred.value.method_name, {"event": {}}, context)
+    event = {"event": {"until": deferred.value.trigger.until}}
+    with pytest.raises(TaskDeferred) as again:
+        task.resume_execution(deferred.value.method_name, event, context)
+    assert again.value.trigger.serialize() == deferred.value.trigger.serialize()
     assert xcoms(context) == {"waits_for": "the disk of /b is full"}
     assert not runtime.calls
-    assert task.resume_execution(deferred.value.method_name, {"event": {}}, context)["job_id"] == RUN_ID
+    assert task.resume_execution(deferred.value.method_name, event, context)["job_id"] == RUN_ID
+
+
+@pytest.mark.usefixtures("api")
+def test_wait_for_space_ends(runtime: FakeRuntime, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a day, the job fails because of its environment. The reason names the disk and the setting."""
+    monkeypatch.setattr(job, "SPACE_SECONDS", 0)
+    task = OpenWorkspaceOperator(task_id="open_workspace", kind="recipes", artifact_id="r1", size_gib=None)
+    context = make_context(image_root_archive_name="site-1")
+    runtime.shortages = ["the disk of /a has 1 MiB free; new jobs wait until it has 2"]
+    reason = r"the disk of /a has 1 MiB free; .* until it has 2, and the job waited .* IMS_DISK_WATERMARK_MIB"
+    with pytest.raises(AirflowFailException, match=reason):
+        task.execute(context)
+    assert xcoms(context)[ENVIRONMENT_FAILED]
+    assert not runtime.calls
 
 
 @pytest.mark.usefixtures("api")

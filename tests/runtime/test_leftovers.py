@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
@@ -213,6 +215,18 @@ def test_caches_are_limited(folders: list[Path]) -> None:
     for item in caches.excess(0):
         assert item.remove()
     assert not any(path.exists() for path in made)
+
+
+def test_full_disk_limits_the_caches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """While new jobs wait for space, as much is removed as the disk lacks, also of caches below their limit."""
+    for number, name in enumerate(("packages/a", "roots/b", "images/c")):
+        cached(name, 9 - number)
+    free = shutil.disk_usage(cache())
+    needed = settings().disk_watermark_mib * MIB
+    full = SimpleNamespace(total=100 * needed, free=needed - 3 * MIB // 2)
+    for usage, expected in ((full, ["packages/a", "roots/b"]), (SimpleNamespace(total=free.total, free=needed), [])):
+        monkeypatch.setattr(shutil, "disk_usage", lambda _path, usage=usage: usage)
+        assert [item.name for item in runtime().leftovers(set, 24)] == expected
 
 
 def test_use_makes_an_entry_young(folders: list[Path]) -> None:

@@ -54,6 +54,7 @@ def test_watermark(
     monkeypatch.setattr(shutil, "disk_usage", lambda path: SimpleNamespace(total=usage[path][0], free=usage[path][1]))
     found = disk.shortage([tmp_path, tmp_path / "full" / "none"])
     assert found == (reason and reason.format(folder=tmp_path / "full"))
+    assert disk.lacking(tmp_path / "full" / "none") == (min(watermark, 5) - 3) * MIB * bool(reason)
 
 
 def fill(folder: Path) -> None:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import time
 import uuid
 from collections.abc import Iterator
-from typing import Any, Literal
+from typing import Any, Literal, Never
 
 from airflow.sdk import Context
 
 from ims.connections import api_client, object_store
-from ims.errors import InputError, MissingError, PermanentError
+from ims.errors import ConfigurationError, InputError, MissingError, PermanentError
 from ims.jobs import job_id
 from ims.lineage import lineage_id
 from ims.operators.base import ImsOperator, workspace_of
@@ -21,6 +22,9 @@ from ims.storage.manifest import CUSTOMIZATION, MANIFEST_NAME, write_manifest
 from ims.storage.objects import ObjectName
 from ims.triggers.space import SpaceTrigger
 from ims.workflows import WAITS_FOR
+
+SPACE_SECONDS = 24 * 3600
+"""How long a new job waits for space. In this time, the maintenance runs once and removes what it can."""
 
 
 class OpenWorkspaceOperator(ImsOperator):
@@ -43,15 +47,26 @@ class OpenWorkspaceOperator(ImsOperator):
 
     def perform(self, context: Context) -> dict[str, Any]:
         """Wait in the triggerer while a disk is almost full. Then open the workspace, and return the results."""
-        if (shortage := runtime().shortage()) is not None:
-            self.log.warning("%s", shortage)
-            context["ti"].xcom_push(WAITS_FOR, shortage)
-            self.defer(trigger=SpaceTrigger(), method_name="resume")
-        return self._open(context)
+        return self.resume(context, {"until": time.time() + SPACE_SECONDS})
 
     def resume(self, context: Context, event: dict[str, Any]) -> dict[str, Any]:
-        """Continue when there is space, or wait again if other jobs took it."""
-        return self.perform(context)
+        """Continue when there is space, or wait again if other jobs took it.
+
+        Raises ConfigurationError if the job has waited too long.
+        """
+        if (shortage := runtime().shortage()) is not None:
+            self._wait(context, shortage, event["until"])
+        return self._open(context)
+
+    def _wait(self, context: Context, shortage: str, until: float) -> Never:
+        if time.time() >= until:
+            raise ConfigurationError(
+                f"{shortage}, and the job waited {SPACE_SECONDS // 3600} hours for that",
+                "Make room on the disk, or set IMS_DISK_WATERMARK_MIB, then start again",
+            )
+        self.log.warning("%s", shortage)
+        context["ti"].xcom_push(WAITS_FOR, shortage)
+        self.defer(trigger=SpaceTrigger(until), method_name="resume")
 
     def _open(self, context: Context) -> dict[str, Any]:
         """Open the workspace. Each try gets an image id of its own, so no two tries write the same objects."""

@@ -57,13 +57,22 @@ def available(folder: Path) -> int:
 def shortage(folders: Sequence[Path]) -> str | None:
     """Which disk of these folders has so little space that new jobs must wait (IMS_DISK_WATERMARK_MIB), or None."""
     for folder in folders:
-        usage = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.is_dir()))
-        needed = min(settings().disk_watermark_mib * _MIB, usage.total // _LARGEST_WATERMARK)
-        if usage.free < needed:
-            return (
-                f"the disk of {folder} has {usage.free // _MIB} MiB free; new jobs wait until it has {needed // _MIB}"
-            )
+        free, needed = _watermark(folder)
+        if free < needed:
+            return f"the disk of {folder} has {free // _MIB} MiB free; new jobs wait until it has {needed // _MIB}"
     return None
+
+
+def lacking(folder: Path) -> int:
+    """How many bytes the disk of a folder lacks until new jobs need not wait for it; 0 if they need not."""
+    free, needed = _watermark(folder)
+    return max(0, needed - free)
+
+
+def _watermark(folder: Path) -> tuple[int, int]:
+    """The free bytes of the disk of a folder, which may not exist yet, and how many new jobs require."""
+    usage = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.is_dir()))
+    return usage.free, min(settings().disk_watermark_mib * _MIB, usage.total // _LARGEST_WATERMARK)
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """The caches of this machine. Together they have a size limit: what was used longest ago is removed first.
 
+While new jobs wait for space on the disk of the caches, as much as the disk lacks is removed, too.
+
 An entry that is in use is never removed: a build locks the folders that it uses, a workspace claims its files.
 """
 
@@ -34,10 +36,13 @@ class Entry:
     lock: Path | None = None
 
 
-def excess(limit: int) -> list[Finding]:
-    """Returns the entries to remove so that all caches together have at most `limit` bytes."""
+def excess(limit: int, lacking: int = 0) -> list[Finding]:
+    """Returns the entries to remove.
+
+    Afterwards, all caches together have at most `limit` bytes, and their disk has `lacking` more free bytes than now.
+    """
     found = sorted(entries(), key=lambda entry: entry.last_used)
-    surplus = sum(entry.size for entry in found) - limit
+    surplus = max(sum(entry.size for entry in found) - limit, lacking)
     removable = []
     for entry in found:
         if surplus <= 0:

@@ -11,6 +11,7 @@ from ims import cache
 from ims.cleaning import Finding
 from ims.runtime.base import SHELL_STEP
 from ims.runtime.local import caches, services, task_logs, workspaces
+from ims.sandbox import disk
 from ims.settings import settings
 from ims.workspace import Workspace
 
@@ -34,7 +35,7 @@ def leftovers(running_jobs: Callable[[], Collection[str]], hours: int) -> list[F
             if path.stem not in jobs and used < until
         ),
         *task_logs.expired(jobs),
-        *caches.excess(settings().cache_gib * 1024**3),
+        *caches.excess(settings().cache_gib * 1024**3, disk.lacking(settings().home / "cache")),
     ]
 
 
