@@ -177,14 +177,29 @@ def test_too_little_time(image: Image) -> None:
         list(pace.slow([b"x" * (1 << 19), b"x" * (1 << 20)]))
 
 
-def test_bare_400() -> None:
-    """S3 refuses every request: nothing is known about the objects."""
+@pytest.fixture
+def refusing() -> Iterator[tuple[ObjectStore, Stubber]]:
+    """An S3 that refuses the first request, for the properties of an object, without a reason; its other answers."""
     store = ObjectStore.connect("http://127.0.0.1:9", "a", "b", attempts=1)
-    answers = Stubber(store.client)
-    for request in ("head_object", "head_bucket"):
-        answers.add_client_error(request, "400", http_status_code=400)
-    with answers, pytest.raises(InputError, match=r"address the bucket boot-images \(400\)"):
+    with Stubber(store.client) as answers:
+        answers.add_client_error("head_object", "400", http_status_code=400)
+        yield store, answers
+
+
+def test_refused_requests(refusing: tuple[ObjectStore, Stubber]) -> None:
+    """If S3 refuses every request, nothing is known about the objects."""
+    store, answers = refusing
+    answers.add_client_error("head_bucket", "400", http_status_code=400)
+    with pytest.raises(InputError, match=r"address the bucket boot-images \(400\)"):
         damaged_objects(store, str(MANIFEST), BUCKETS, Pace(1, 1))
+
+
+def test_refused_key(refusing: tuple[ObjectStore, Stubber]) -> None:
+    """If S3 refuses a single key, which users write in manifests, the image is damaged."""
+    store, answers = refusing
+    answers.add_response("head_bucket", {})
+    found = damaged_objects(store, str(MANIFEST), BUCKETS, Pace(1, 1))
+    assert found == [f"S3 does not accept the address {MANIFEST} (400)"]
 
 
 @dataclass
