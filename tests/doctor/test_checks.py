@@ -145,7 +145,7 @@ def test_disk_of_s3_is_almost_full(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         lambda path: SimpleNamespace(free=(1 if path == tmp_path / "s3" else 900) * 1024**3, total=1000 * 1024**3),
     )
     found = installation.disk(Settings(home=tmp_path))
-    expected = f"the disk of {tmp_path}/s3 has 1024 MiB free; new jobs wait until it has 5120"
+    expected = f"the disk of {tmp_path}/s3 has 1024 MiB free; new jobs wait until it has 5120 MiB"
     assert (found.status, found.value) == ("missing", expected)
     elsewhere = Settings(home=tmp_path, s3_endpoint_url=HttpUrl("https://s3.example"))
     assert installation.disk(elsewhere).status == "ok"

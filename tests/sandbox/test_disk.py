@@ -36,8 +36,8 @@ def small(tmp_path: Path) -> Iterator[Path]:
     [
         (0, None),
         (3, None),
-        (4, "the disk of {folder}/none has 3 MiB free; new jobs wait until it has 4"),
-        (5120, "the disk of {folder}/none has 3 MiB free; new jobs wait until it has 5"),
+        (4, "the disk of {folder}/none has 3 MiB free; new jobs wait until it has 4 MiB"),
+        (5120, "the disk of {folder}/none has 3 MiB free; new jobs wait until it has 5 MiB"),
     ],
 )
 def test_watermark(

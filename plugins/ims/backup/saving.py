@@ -21,6 +21,7 @@ from ims.settings import Settings
 from ims.stack import postgres
 from ims.stack.environment import object_store
 from ims.stack.lifecycle import Say
+from ims.stack.starting import start_command
 from ims.storage.objects import ObjectName
 
 
@@ -33,7 +34,8 @@ def back_up(settings: Settings, target: Path, say: Say) -> Objects:
     if os.geteuid() != 0:
         raise ConfigurationError("the state of the service belongs to root", "Run it again as root")
     if not supervisord.is_running(settings):
-        raise ConfigurationError("the service does not run, so its databases cannot be read", "Start it: make up")
+        problem = "the service does not run, so its databases cannot be read"
+        raise ConfigurationError(problem, f"Start it: {start_command()}")
     if target.exists():
         raise InputError(f"{target} exists", "Choose another name; a backup never replaces another one")
     created = datetime.now(UTC)

@@ -167,7 +167,7 @@ def restore(
         return
     restored = restoring.restore(settings(), source, say)
     say(f"restored the backup of {restored.created:%Y-%m-%d %H:%M} UTC, version {restored.version}")
-    say(f"Next: put the objects back into S3, run make up, then ims restore --check {source}")
+    say(f"Next: put the objects back into S3, run make up or make install, then ims restore --check {source}")
 
 
 def main() -> int:

@@ -13,6 +13,7 @@ from ims.errors import UnavailableError
 from ims.sandbox.disk import available, shortage
 from ims.settings import Settings
 from ims.stack.credentials import find_credentials
+from ims.stack.starting import see_logs, start_command
 
 GIB = 1024**3
 CA_WARNING_DAYS = 90
@@ -55,7 +56,7 @@ def ca_certificate(settings: Settings) -> Finding:
     path = settings.ca_certificate_path
     if not path.exists():
         if settings.ca_certificate is None:
-            return warning("there is none yet", "make up creates one")
+            return warning("there is none yet", "The service creates one when it starts")
         return missing(f"{path} does not exist", "Correct IMS_CA_CERTIFICATE")
     try:
         certificate = x509.load_pem_x509_certificate(path.read_bytes())
@@ -73,7 +74,7 @@ def images(settings: Settings) -> Finding:
         client = ImsClient.login(settings.airflow_url, settings.admin_user, credentials.admin_password)
         found = client.get("images", damaged=True)
     except UnavailableError:
-        return warning("not checked: the API does not answer", "Start the service: make up")
+        return warning("not checked: the API does not answer", f"Start the service: {start_command()}")
     if not found:
         return ok("none is known to be damaged")
     names = ", ".join(f"{image['name']} ({image['id']})" for image in found[:NAMED])
@@ -101,7 +102,7 @@ def api(settings: Settings) -> Finding:
     try:
         answer = httpx.get(url, timeout=API_SECONDS)
     except httpx.HTTPError:
-        return warning(f"nothing answers at {settings.airflow_url}", "Start the service: make up")
+        return warning(f"nothing answers at {settings.airflow_url}", f"Start the service: {start_command()}")
     if answer.status_code != httpx.codes.OK:
-        return missing(f"{url} answers {answer.status_code}", f"See the logs in {settings.home}/logs")
+        return missing(f"{url} answers {answer.status_code}", see_logs(settings))
     return ok(settings.airflow_url)

@@ -15,6 +15,7 @@ from ims.errors import ConfigurationError, ImsError
 from ims.settings import Settings
 from ims.stack import seaweedfs
 from ims.stack.environment import object_store, service_keys
+from ims.stack.starting import restart_command, start_command
 from ims.storage.objects import ObjectName, ObjectStore
 from ims.storage.sessions import session_credentials, token_client, writing
 
@@ -131,7 +132,7 @@ def internal_ports(settings: Settings) -> Finding:
         return UNKNOWN
     if answer.text == seaweedfs.EXPECTS_TLS:
         return ok("closed")
-    return missing("open for every program of this machine", "Restart the service: make down up")
+    return missing("open for every program of this machine", f"Restart the service: {restart_command()}")
 
 
 def clock(settings: Settings) -> Finding:
@@ -148,7 +149,8 @@ def clock(settings: Settings) -> Finding:
 
 def _silent(settings: Settings) -> Finding:
     if settings.s3_endpoint_url is None:
-        return warning(f"the embedded S3 does not answer at {settings.endpoint_url}", "Start the service: make up")
+        problem = f"the embedded S3 does not answer at {settings.endpoint_url}"
+        return warning(problem, f"Start the service: {start_command()}")
     return missing(f"nothing answers at {settings.endpoint_url}", "Check IMS_S3_ENDPOINT_URL and AWS_CA_BUNDLE")
 
 

@@ -59,7 +59,8 @@ def shortage(folders: Sequence[Path]) -> str | None:
     for folder in folders:
         free, needed = _watermark(folder)
         if free < needed:
-            return f"the disk of {folder} has {free // _MIB} MiB free; new jobs wait until it has {needed // _MIB}"
+            found = f"the disk of {folder} has {free // _MIB} MiB free"
+            return f"{found}; new jobs wait until it has {needed // _MIB} MiB"
     return None
 
 

@@ -13,6 +13,7 @@ from ims.stack import lifecycle, units
 from ims.stack.console import say, show_login
 from ims.stack.credentials import ensure_credentials
 from ims.stack.environment import s3_environment
+from ims.stack.starting import TARGET, uses_systemd
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
 
@@ -26,8 +27,8 @@ def up() -> None:
 @app.command()
 def down() -> None:
     """Stop everything; the data stay."""
-    if units.is_installed():
-        raise ConfigurationError("systemd runs the service", f"Run systemctl stop {units.TARGET}")
+    if uses_systemd():
+        raise ConfigurationError("systemd runs the service", f"Run systemctl stop {TARGET}")
     lifecycle.down(settings())
     say("stopped")
 
@@ -47,25 +48,25 @@ def uninstall() -> None:
 
 @app.command(hidden=True)
 def prepare() -> None:
-    """Prepare the start of the programs: for systemd."""
+    """Prepare the start of the programs. A unit of systemd runs this."""
     units.prepare(settings())
 
 
 @app.command(hidden=True)
 def migrate() -> None:
-    """Migrate Airflow's database: for systemd."""
+    """Migrate Airflow's database. A unit of systemd runs this."""
     units.migrate(settings())
 
 
 @app.command(hidden=True)
 def run(name: str) -> None:
-    """Become a program of the stack: for systemd."""
+    """Replace this process with a program of the stack. The units of systemd run this."""
     units.run(settings(), name)
 
 
 @app.command(hidden=True)
 def ready() -> None:
-    """Return when a job can run: for systemd."""
+    """Return when a job can run. A unit of systemd runs this."""
     lifecycle.await_all(settings(), ensure_credentials(settings()), say)
 
 

@@ -17,7 +17,7 @@ from ims.errors import ConfigurationError, ImsError, UnavailableError
 from ims.pools import DEFAULT, Pool, pools
 from ims.removal import remove
 from ims.settings import Settings
-from ims.stack import postgres, seaweedfs, supervision
+from ims.stack import postgres, seaweedfs, starting, supervision
 from ims.stack.credentials import Credentials, ensure_ca, ensure_credentials, write_password_file
 from ims.stack.environment import process_environment
 from ims.storage.objects import ObjectName, ObjectStore
@@ -184,7 +184,7 @@ def wait(settings: Settings, what: str, ready: Callable[[], bool]) -> None:
         if dead or now > begin + START_SECONDS:
             raise UnavailableError(
                 f"{what} did not start" + (f": {', '.join(dead)} ended" if dead else f" in {START_SECONDS} s"),
-                f"See the logs in {settings.home}/logs",
+                starting.see_logs(settings),
             )
         time.sleep(0.2)
 

@@ -1,7 +1,6 @@
-"""systemd runs the stack of one machine: a unit for each process, so that nothing supervises them but process 1.
+"""systemd runs the stack of one machine: each process has a unit, so that only process 1 supervises it.
 
-What is started by hand with `make up` is supervised by supervisord instead. Here, supervisord runs only the shells of
-jobs.
+After `make up`, supervisord supervises all processes. Here, it runs only the shells of jobs.
 """
 
 from __future__ import annotations
@@ -20,14 +19,13 @@ from ims.settings import Settings
 from ims.stack import lifecycle, postgres, seaweedfs, supervision
 from ims.stack.credentials import Credentials, ensure_credentials
 from ims.stack.environment import INHERITED, process_environment
+from ims.stack.starting import FOLDER, TARGET, uses_systemd
 from ims.workflows import check_limits
 
-FOLDER = Path("/etc/systemd/system")
 RUNNING = Path("/run/systemd/system")
 """It exists if systemd is process 1."""
 VARIABLES = Path("/etc/ims/environment")
 """The settings of the units: the IMS_*, AWS_* and inherited variables of the shell that installed them."""
-TARGET = "ims.target"
 SHELLS = "shells"
 ONESHOTS = {"prepare": (), "migrate": ("prepare", "postgres")}
 """What must have run before the programs, and what before that."""
@@ -119,11 +117,11 @@ def install(settings: Settings) -> Credentials:
     Raises ConfigurationError if this user is not root, if systemd does not run, or if `make up` started the stack.
     """
     if os.geteuid() != 0:
-        raise ConfigurationError("systemd takes units from root only", "Run it again as root")
+        raise ConfigurationError("only root can install units of systemd", "Run it again as root")
     if not RUNNING.is_dir():
-        raise ConfigurationError("systemd does not run on this machine", "Use make up")
-    if supervisord.is_running(settings) and not is_installed():
-        raise ConfigurationError("the service runs already", "Run make down first")
+        raise ConfigurationError("systemd does not run on this machine", "Start the service with make up")
+    if supervisord.is_running(settings) and not uses_systemd():
+        raise ConfigurationError("make up has started the service", "Run make down first")
     VARIABLES.parent.mkdir(exist_ok=True)
     write_private(VARIABLES, variables(settings, os.environ))
     for name, text in units(settings).items():
@@ -147,7 +145,7 @@ def variables(settings: Settings, environment: Mapping[str, str]) -> str:
 def uninstall() -> None:
     """Stop and remove the units. The data and the settings stay."""
     found = sorted(path.name for path in FOLDER.glob("ims-*.service"))
-    if is_installed():
+    if uses_systemd():
         _systemctl("disable", "--now", TARGET)
         _systemctl("stop", *found)
     for name in (*found, TARGET):
@@ -186,14 +184,9 @@ def run(settings: Settings, name: str) -> None:
     else:
         programs = [program for program in supervision.programs(settings) if program.name == name]
     if not programs:
-        raise ConfigurationError(f"there is no program {name}", "See the units of systemd that make install writes")
+        raise ConfigurationError(f"there is no program {name}", f"See the units ims-*.service in {FOLDER}")
     command = programs[0].command
     os.chdir(programs[0].directory)
     if name == "postgres":
         postgres.become_user()
     os.execve(command[0], command, environment)  # noqa: S606
-
-
-def is_installed() -> bool:
-    """Whether systemd runs the stack."""
-    return (FOLDER / TARGET).exists()
