@@ -187,7 +187,7 @@ class Settings(BaseModel):
     )
     ca_certificate: Path | None = Field(
         None,
-        description="Root CA certificate of the site (PEM), installed in every image. If empty, `make up` creates one.",
+        description="Root CA certificate of the site (PEM), installed in every image. If empty, the service makes one.",
     )
     ca_places: str = Field(
         "",
@@ -228,7 +228,7 @@ class Settings(BaseModel):
         5120,
         ge=0,
         description="Free space below which new jobs wait, in MiB, on the disks of the workspaces and of the embedded "
-        "S3; at most a tenth of a disk. They fail after a day. 0: they never wait.",
+        "S3; at most a tenth of a disk. They fail after a day. 0: they never wait. It has no effect on Kubernetes.",
     )
     squashfs: Literal["kernel", "unpack"] = Field(
         "kernel",
@@ -242,7 +242,8 @@ class Settings(BaseModel):
         False,
         description="Whether the rootfs of a customized image continues that of the old image: only the changes are "
         "packed and sent. What was removed or replaced can then be recovered from it, unless the job sets "
-        "`pack_in_full`; see docs/security.md.",
+        "`pack_in_full`; see [Security](security.md#what-is-not-protected). It has no effect if `IMS_SQUASHFS` is "
+        "`unpack`.",
     )
     squashfs_processors: int = Field(0, ge=0, description="Number of processors that mksquashfs uses; 0 means all.")
     sandbox_memory_percent: int = Field(
@@ -489,8 +490,10 @@ def documentation() -> str:
     return f"""\
 # Settings
 
-Every setting is an environment variable. Processes read it when they start: run `make down`, set
-the variable, then run `make up`. `make docs` generates this page from `plugins/ims/settings.py`.
+Every setting is an environment variable. Processes read it when they start. Run `make down`, set the
+variable, then run `make up`. If systemd runs the service, set the variable and run `make install`,
+as [Install](install.md#run-it-with-systemd) says. On Kubernetes, set it in
+`deploy/helm/values.yaml`. `make docs` generates this page from `plugins/ims/settings.py`.
 
 {table}
 """

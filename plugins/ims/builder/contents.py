@@ -36,7 +36,7 @@ def _derive(old: Path, layer: Layer, target: Path) -> bool:
     try:
         derive_files(old, layer, target, KIWI_FILES)
     except ImsError as error:
-        log.info("the list of files is computed: %s", error)
+        log.info("the list of files is not derived from that of the old image, but computed: %s", error)
         return False
     log.info("the list of files is that of the old image with the changes")
     return True

@@ -1,8 +1,8 @@
 """kiwi-ng with another address of the proxy for the script post_bootstrap.sh.
 
-`python -P kiwi_program.py URL ARGUMENTS…`, where URL is that of the proxy for the script. It runs between two calls of
-the package manager, in one run of kiwi. By the address, the proxy tells what the script downloads from packages. The
-path of this project is not known here: scripts would inherit it.
+`python -P kiwi_program.py URL ARGUMENTS…`, where URL is that of the proxy for the script. kiwi runs the script between
+two calls of the package manager. The address lets the proxy distinguish what the script downloads from packages. This
+program imports nothing of the project: scripts would inherit a path on which Python finds it.
 """
 
 from __future__ import annotations

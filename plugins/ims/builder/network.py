@@ -26,9 +26,10 @@ _UNOBSERVED: dict[Phase, dict[Sender, str]] = {
 
 
 class NetworkUse(BaseModel):
-    """`hosts` are the HOST:PORT that a build reached, `downloads` are phrases for what plans do not observe of that.
+    """`hosts` are the HOST:PORT that a build reached.
 
-    None: it is unknown.
+    `downloads` has a phrase for each program and host, if plans do not observe what the program downloads. None means
+    unknown.
     """
 
     hosts: tuple[str, ...] | None = None
@@ -58,7 +59,7 @@ def network_use(workspace: Workspace) -> NetworkUse:
 
 
 def _downloads(report: Report, phase: Phase) -> Iterator[str]:
-    """One phrase for each host that programs contacted which plans do not observe, also if it did not answer."""
+    """A phrase for each host that scripts or unknown programs contacted, even if it did not answer."""
     found = {
         f"{name} contacted {host} in the last build"
         for sender, name in _UNOBSERVED[phase].items()

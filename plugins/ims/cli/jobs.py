@@ -87,7 +87,7 @@ class JobOptions:
         Network | None, typer.Option(help="What a shell or script of a customization may reach.", case_sensitive=False)
     ] = None
     pack_in_full: Annotated[
-        bool, typer.Option("--pack-in-full", help="Keep removed files from being recovered from the new image.")
+        bool, typer.Option("--pack-in-full", help="Pack the whole rootfs, so that removed files cannot be recovered.")
     ] = False
     script: Annotated[typer.FileText | None, typer.Option(help="Script to run in the image instead of a shell.")] = None
     playbook: Annotated[

@@ -20,7 +20,7 @@ RUN_SECONDS = 4 * 3600
 IMAGE_SECONDS = RUN_SECONDS / 2
 """Reading an image ends after this time, so that others are read as well."""
 AGE = timedelta(days=7)
-"""An image without damage is not read again before."""
+"""An image without damage is read again after this time."""
 MAX_DAMAGE = 16000
 """The maximum length of what the record of an image says about its objects."""
 _MIB = 1024**2
@@ -44,7 +44,7 @@ class ScrubImagesOperator(ImsOperator):
         for image in due(client.get("images"), datetime.now(UTC)):
             seconds = min(IMAGE_SECONDS, end - time.monotonic())
             if seconds <= 0:
-                self.log.info("time is over; the next run goes on with %s", image["id"])
+                self.log.info("%d s have passed: the next run goes on with image %s", RUN_SECONDS, image["id"])
                 break
             try:
                 damage = damaged_objects(store, image["link"]["path"], buckets, Pace(rate, seconds))

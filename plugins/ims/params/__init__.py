@@ -208,7 +208,7 @@ class CustomizeParams(JobParams):
         "Show only the image, as the root. Otherwise the image is at /mnt/image/image-root, with tools around it.",
     )
     pack_in_full: bool = _field(
-        "Image", "Pack in full", False, "Pack all of the rootfs, so that removed files cannot be recovered from it."
+        "Image", "Pack in full", False, "Pack the whole rootfs, so that removed files cannot be recovered from it."
     )
     network: Literal["open", "repositories", "none"] = _field(
         "Build",

@@ -1,4 +1,4 @@
-"""Reads the columns of records without making objects of them: for the requests that a service answers most.
+"""Reads the columns of records without making objects of them: for the requests that are most frequent.
 
 SQLite's driver gives up Python's interpreter lock for each row, and a busy service gets it back late. So SQLite returns
 all rows as one text in JSON.

@@ -28,7 +28,7 @@ VARIABLES = Path("/etc/ims/environment")
 """The settings of the units: the IMS_*, AWS_* and inherited variables of the shell that installed them."""
 SHELLS = "shells"
 ONESHOTS = {"prepare": (), "migrate": ("prepare", "postgres")}
-"""What must have run before the programs, and what before that."""
+"""The units that run once before the programs, each with the units that must run before it."""
 _AIRFLOW = ("api-server", "scheduler", "dag-processor", "triggerer", "gateway")
 
 _UNIT = """\

@@ -59,14 +59,14 @@ def note(store: ObjectStore, origin: Origin, workspace: Workspace) -> None:
         try:
             _fetch(store, origin.files, workspace.old_files)
         except ImsError as error:
-            log.warning("the list of files will be computed: %s", error)
+            log.warning("the list of files of the old image cannot be used, so a new one will be computed: %s", error)
 
 
 def _fetch(store: ObjectStore, files: Artifact, target: Path) -> None:
     digests = store.download(ObjectName.parse(files.link.path), target, limit=MAX_LIST)
     if digests.md5 != files.md5:
         target.unlink()
-        raise ImsError(f"{files.link.path} was replaced", "Use another image")
+        raise ImsError(f"{files.link.path} was replaced: its MD5 is {digests.md5}, its manifest says {files.md5}")
 
 
 def read(workspace: Workspace) -> Origin:

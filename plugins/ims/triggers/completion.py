@@ -90,7 +90,9 @@ class CompletionTrigger(BaseTrigger):
         now = time.monotonic()
         self._finish_until = self._finish_until or now + ANSWER_SECONDS
         if now > self._finish_until:
-            self.log.warning("the shell did not say in %d s whether it can be finished", ANSWER_SECONDS)
+            self.log.warning(
+                "the shell did not say in %d s whether it can be finished; the job goes on", ANSWER_SECONDS
+            )
             return {"outcome": "complete"}
         if not self._is_asked:
             try:

@@ -48,7 +48,7 @@ def test_images_that_are_not_spliced(large: Path, tmp_path: Path) -> None:
     """The error says why."""
     packed = pack(large, tmp_path / "base")
     assert refusal(pack(large / "tmp", tmp_path / "small")).startswith("its data have ")
-    assert refusal(packed, level=6) == "its compression level is 3, its block size 131072"
+    assert refusal(packed, level=6) == "its compression level is 3, its block size 131072, not 6 and 131072"
     assert refusal(packed, empty={b"tmp"}) == "it has files in /tmp that are not part of images"
     assert refusal(packed, absent={b"data"}) == "it has files in /data that are not part of images"
     for name in ("lz4", "lzo", "lzma"):

@@ -27,7 +27,7 @@ def _link(link: dict[str, str]) -> dict[str, str]:
 
 
 _CONVERSIONS: dict[str, Callable[[Any], Any]] = {"created": written, "link": _link, "changes": Changes.model_validate}
-"""Functions for the fields whose values are not written as they are stored, unless they are None."""
+"""Functions that convert the values of fields whose JSON differs from what is stored. They are not called for None."""
 
 
 class Documents:

@@ -144,14 +144,14 @@ class ImageOut(RecordOut):
     pinned: bool
     kernels: list[str] | None
     package_count: int | None
-    size: int | None = Field(description="The bytes of all artifacts. null: not known.")
+    size: int | None = Field(description="Number of bytes of all artifacts; null if it is not known.")
     customization_digest: str | None = Field(
         description="SHA-256 of customization.json, if a script or a playbook made the image."
     )
     nightly: bool = Field(description="Whether nights repeat the customization.")
     nightly_failures: int
     scrubbed: datetime | None = Field(description="When maintenance last read all objects of the image in S3.")
-    damage: str | None = Field(description="Which objects are missing or damaged, as far as maintenance found it.")
+    damage: str | None = Field(description="Which objects are missing or damaged, if maintenance found any.")
 
 
 class DeletedImageOut(ImageOut):

@@ -71,7 +71,9 @@ async def by_packages(
     package_below: Annotated[
         Name | None, Query(description="the package is older than this version, as rpm or dpkg compares versions")
     ] = None,
-    damaged: Annotated[bool, Query(description="whether maintenance found damaged objects in S3")] = False,
+    damaged: Annotated[
+        bool, Query(description="only images of which maintenance found objects in S3 to be missing or damaged")
+    ] = False,
 ) -> Selection:
     """Filters of images."""
     base = replace(base, damaged=damaged)

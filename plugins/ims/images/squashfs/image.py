@@ -23,7 +23,7 @@ _UNCOMPRESSED = 0x1000000
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Folder:
-    """A folder with its name and the folder that contains it, which only the root has not."""
+    """A folder with its name and the folder that contains it. The root has neither."""
 
     entry: Entry
     name: bytes = b""

@@ -27,12 +27,12 @@ def check_size(base: Reader) -> None:
 def check_base(base: Image, level: int, block_size: int, empty: Collection[bytes], absent: Collection[bytes]) -> None:
     """Reads all metadata of an image. Raises SpliceError if it is damaged, or should not or cannot be spliced.
 
-    `level` and `block_size` are those of full packing, which an image with another compression than zstd need not have:
-    it is continued as it is. `empty` and `absent` name folders and files at the top that full
-    packing leaves out.
+    `level` and `block_size` are those of full packing. An image compressed with zstd must have them; another one
+    is continued as it is. `empty` and `absent` name folders and files at the top that full packing leaves out.
     """
     if isinstance(base.codec, Zstd) and (base.codec.level, base.block.block_size) != (level, block_size):
-        raise SpliceError(f"its compression level is {base.codec.level}, its block size {base.block.block_size}")
+        found = f"its compression level is {base.codec.level}, its block size {base.block.block_size}"
+        raise SpliceError(f"{found}, not {level} and {block_size}")
     if base.block.inode_start < MIN_KEPT:
         raise SpliceError(f"its data have {base.block.inode_start} bytes, fewer than {MIN_KEPT}")
     if any(name.startswith(b"trusted.") for names in base.xattrs.sets() for name, _ in names):
