@@ -77,8 +77,8 @@ class Settings(BaseModel):
         1,
         ge=1,
         le=64,
-        description="Number of processes of the API server on one machine. Each can use one processor, and needs "
-        "about 0.3 GB of memory.",
+        description="Number of processes of the API server on one machine. Each can use one processor, needs "
+        "about 0.3 GB of memory, and keeps up to 15 connections to the database of records.",
     )
     public_url: HttpUrl | None = Field(
         None, description="URL of the UI for people, if it is not `http://IMS_HOST:IMS_PORT`."

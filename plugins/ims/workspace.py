@@ -155,7 +155,7 @@ class Workspace:
     @property
     def package_mismatch(self) -> Path:
         """Why the installed packages are not those that `resolve_packages` predicted. Absent if they are."""
-        return self.root / "package-mismatch.txt"
+        return self.notes / "package-mismatch.txt"
 
     @property
     def network_use(self) -> Path:
@@ -198,7 +198,7 @@ class Workspace:
         Programs of the recipe could write to it. Other recipes may use the package root that the next try makes.
         """
         folders = (self.image_root, self.package_cache, self.replaced_files, self.kiwi_temporary, self.kiwi_home)
-        return (*folders, self.kiwi_config, self.kiwi_log, self.packed_root, self.package_mismatch)
+        return (*folders, self.kiwi_config, self.kiwi_log, self.packed_root)
 
     # Written by fetch_image.
 

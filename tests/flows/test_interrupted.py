@@ -170,4 +170,4 @@ def test_restart_of_the_stack(
     assert ended["status"] == "success", ended["reason"]
     step = next(step for step in ended["steps"] if step["name"] == "build_image")
     assert step["try_number"] == 2
-    assert datetime.fromisoformat(step["started"]) - killed < timedelta(seconds=30)
+    assert datetime.fromisoformat(step["started"]) - killed < timedelta(minutes=2)  # Airflow alone: five minutes

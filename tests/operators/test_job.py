@@ -81,11 +81,13 @@ def test_open_workspace() -> None:
 
 
 @pytest.mark.usefixtures("runtime")
-@pytest.mark.parametrize(("maker", "etag"), [("j1", "e1"), (None, None)])
-def test_etag(api: FakeApi, maker: str | None, etag: str | None) -> None:
-    """That of an object that a job wrote is known; what the owner of another record says is not."""
+@pytest.mark.parametrize(
+    ("maker", "damage", "etag"), [("j1", None, "e1"), (None, None, None), ("j1", "initrd is gone", None)]
+)
+def test_etag(api: FakeApi, maker: str | None, damage: str | None, etag: str | None) -> None:
+    """That of an object that a job wrote is known, unless it is damaged. What others say of theirs is not."""
     link = {"type": "s3", "path": "s3://boot-images/i1/manifest.yaml", "etag": "e1"}
-    api.answers["recipes/r1"] = {**RECIPE, "link": link, "job_id": maker}
+    api.answers["recipes/r1"] = {**RECIPE, "link": link, "job_id": maker, "damage": damage}
     assert open_workspace()["etag"] == etag
 
 

@@ -32,6 +32,7 @@ class FakeCluster:
     def __init__(self) -> None:
         self.commands: list[tuple[str, ...]] = []
         self.printed = json.dumps(ANNOUNCED)
+        self.code: int | None = 0
         self.objects: dict[tuple[str, str], Any] = {}
         self.pod_status = k8s.V1PodStatus(
             phase="Running", container_statuses=[status(k8s.V1ContainerState(), ready=True)]
@@ -42,7 +43,7 @@ class FakeCluster:
         if ("pod", pod) not in self.objects:
             raise ApiException(status=500)
         self.commands.append((pod, *command))
-        return SimpleNamespace(run_forever=lambda timeout: None, read_stdout=lambda: self.printed)
+        return SimpleNamespace(run_forever=lambda timeout: None, read_stdout=lambda: self.printed, returncode=self.code)
 
     def __getattr__(self, name: str) -> Callable[..., Any]:
         verb, _, kind = name.partition("_namespaced_")
@@ -172,6 +173,10 @@ def test_shell_is_asked_to_end(cluster: FakeCluster, job: str) -> None:
         (f"shell-{job}", "touch", f"{run}/shell-requests/complete"),
         *(read, read),
     ]
+    for code in (1, None):
+        cluster.code = code
+        with pytest.raises(UnavailableError, match=f"the shell of the job {job} cannot be asked to end: rm failed"):
+            runtime.finish_shell(job)
 
 
 @pytest.mark.parametrize(

@@ -42,7 +42,7 @@ def _call(
     return call(function, work, replace(view, readable=(*view.readable, PROJECT)), network, **options)
 
 
-def install_packages(work: Work) -> bool:
+def install_packages(work: Work) -> str | None:
     """In the sandbox."""
     _set_clock(work)
     return build_image.install_packages(work)

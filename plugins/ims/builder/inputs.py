@@ -47,23 +47,21 @@ def certificate_digest(certificate: Path, places: Sequence[str]) -> str:
     return hashlib.sha256("\0".join((digest, *places)).encode()).hexdigest() if places else digest
 
 
-def check_installed(workspace: Workspace) -> bool:
-    """Whether the packages in the new package root are those that were predicted. Notes a mismatch in the workspace.
+def check_installed(workspace: Workspace) -> str | None:
+    """Returns why the packages in the new package root are not those that were predicted, or None if they are.
 
     They differ if scripts install packages, or if the package manager decides differently than the solver. Then the
     prediction says nothing about the next build either.
     """
     inputs = _predicted(workspace)
     if inputs is None or inputs.packages is None:
-        return False
+        return "no packages were predicted"
     try:
         predicted, found = _count_predicted(inputs), _count_installed(workspace.image_root)
     except UnreadableError as error:
-        workspace.package_mismatch.write_text(_explain_unknown(error))
-        return False
-    if mismatch := sorted([*(found - predicted), *(predicted - found)]):
-        workspace.package_mismatch.write_text(_explain(mismatch))
-    return not mismatch
+        return _explain_unknown(error)
+    mismatch = sorted([*(found - predicted), *(predicted - found)])
+    return _explain(mismatch) if mismatch else None
 
 
 def final_inputs(workspace: Workspace) -> BuildInputs | None:

@@ -78,8 +78,8 @@ def discard(workspace: Workspace) -> None:
         remove(workspace.image_root_changes)
 
 
-def pack(workspace: Workspace) -> bool:
-    """Pack a package root for `save`; returns False, and logs the reason, if that fails."""
+def pack(workspace: Workspace) -> None:
+    """Pack a package root for `save`. If that fails, logs the reason and leaves no file."""
     target = workspace.packed_root
     target.unlink(missing_ok=True)
     options = ("-quiet", "-no-progress", "-comp", "zstd", "-Xcompression-level", "1")
@@ -89,7 +89,7 @@ def pack(workspace: Workspace) -> bool:
     if done.returncode != 0:
         output = (done.stderr or done.stdout).strip()[-500:]
         log.warning(_NOT_KEPT, f"mksquashfs ended with exit code {done.returncode}: {output}")
-    return done.returncode == 0
+        target.unlink(missing_ok=True)
 
 
 def save(lineage: str, key: str, workspace: Workspace) -> None:

@@ -109,8 +109,10 @@ def _operate(client: ImsClient, job_id: str, operation: str) -> None:
     """Finish or give up a shell. Raises PermanentError if it stays open."""
     client.create(f"jobs/{job_id}/shell", operation=operation)
     if operation == "complete" and _stays_open(client, job_id):
-        job = next(job for job in polled(client, job_id) if job["status"] in ("waiting_on_user", "success", "error"))
-        raise PermanentError(str(job["reason"]), f"The shell is open: ims jobs shell {job_id}")
+        # The reason is there as soon as the job waits again.
+        job = next(job for job in polled(client, job_id) if job["reason"] or job["status"] in ("success", "error"))
+        if job["reason"]:
+            raise PermanentError(job["reason"], f"The shell is open: ims jobs shell {job_id}")
     say(f"To follow the job: ims jobs follow {job_id}")
 
 

@@ -21,6 +21,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 @app.command()
 def up() -> None:
     """Start S3 and Airflow; return when a job can run."""
+    if units.is_installed():
+        raise ConfigurationError("systemd runs the service", f"Run systemctl start {units.TARGET}")
     show_login(lifecycle.up(settings(), say))
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from ims.builder import host, inputs, kiwi, package_root
 from ims.builder.network import build_network, network_use
 from ims.builder.package_cache import package_cache
+from ims.files import write_atomically
 from ims.images import reproducible
 from ims.images.tree import VOLATILE
 from ims.network.policy import Policy
@@ -36,6 +37,8 @@ log = logging.getLogger(__name__)
 
 SPLIT_SECONDS = 300
 """How long it may take to write the descriptions."""
+MAX_REASON = 1000
+"""Characters of the reason that other packages are installed than predicted."""
 
 
 class Input(StepInput):
@@ -61,7 +64,8 @@ def run(step: Input) -> str:
     workspace = step.workspace
     for path in workspace.left_by_build():
         remove(path)
-    workspace.network_use.unlink(missing_ok=True)
+    for note in (workspace.network_use, workspace.package_mismatch):
+        note.unlink(missing_ok=True)
     policy = RenderedRecipe.load(workspace.recipe_summary).network.policy()
     # Before any program of the recipe runs: it could put something else in the place of the descriptions.
     call(split_recipe, step, view_of(workspace), seconds=SPLIT_SECONDS)
@@ -103,15 +107,18 @@ def prepare_root(work: Work, policy: Policy) -> None:
         if not work.force and package_root.restore(key, workspace):
             return
     with build_network(workspace, policy, "packages") as network:
-        is_packed = call(install_packages, work, _view(work), network)
+        mismatch = call(install_packages, work, _view(work), network)
+    if mismatch is not None:
+        write_atomically(workspace.package_mismatch, mismatch[:MAX_REASON])
     # Later, programs of this recipe could change the package root, and other recipes have the same key. What it was
     # made of is not known if more was downloaded than packages.
-    if is_packed and key is not None and not network_use(workspace).downloads:
+    is_kept = mismatch is None and workspace.packed_root.exists() and not network_use(workspace).downloads
+    if is_kept and key is not None:
         package_root.save(work.lineage, key, workspace)
 
 
-def install_packages(work: Work) -> bool:
-    """Make a package root; in the sandbox. Returns whether it was packed: whether it has the predicted packages."""
+def install_packages(work: Work) -> str | None:
+    """Make a package root; in the sandbox. Packs it if it has the predicted packages; otherwise returns why not."""
     workspace, packages = work.workspace, work.packages_folder
     host.prepare(work.package_manager)
     package = f"file://{work.ca_package}"
@@ -120,7 +127,9 @@ def install_packages(work: Work) -> bool:
         package = str(shutil.copy(work.ca_package, packages))
     kiwi.install_packages(workspace, packages, package)
     normalize(work)
-    return inputs.check_installed(workspace) and package_root.pack(workspace)
+    if (mismatch := inputs.check_installed(workspace)) is None:
+        package_root.pack(workspace)
+    return mismatch
 
 
 def finish_root(work: Work, network: SandboxNetwork) -> None:

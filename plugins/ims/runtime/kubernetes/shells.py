@@ -11,7 +11,7 @@ from kubernetes.client import models as k8s
 from kubernetes.client.exceptions import ApiException
 from kubernetes.stream import stream
 
-from ims.errors import PERMANENT_EXIT_CODES, ImsError, InputError, MissingError
+from ims.errors import PERMANENT_EXIT_CODES, ImsError, InputError, MissingError, UnavailableError
 from ims.jobs import shell_name
 from ims.runtime.base import SHELL_STEP, ShellAddress, ShellRequest
 from ims.runtime.kubernetes import pods
@@ -25,7 +25,7 @@ from ims.workspace import Workspace
 
 START_SECONDS = 300
 SETTLE_SECONDS = 5
-READ_SECONDS = 30
+READ_SECONDS = 10
 
 
 class Shells:
@@ -73,8 +73,10 @@ class Shells:
         """Ask the step to end. Raises ImsError if its pod does not run."""
         workspace = Workspace(Path(pods.workspace(job_id)))
         with cluster_errors():
-            self._run(job_id, "rm", "-f", str(workspace.shell_requests / REFUSAL))
-            self._run(job_id, "touch", str(workspace.shell_requests / COMPLETE))
+            refusal, request = (str(workspace.shell_requests / name) for name in (REFUSAL, COMPLETE))
+            for command in (("rm", "-f", refusal), ("touch", request)):
+                if self._exec(job_id, *command).returncode != 0:  # None if it takes too long
+                    raise UnavailableError(f"the shell of the job {job_id} cannot be asked to end: {command[0]} failed")
 
     def refusal(self, job_id: str) -> str | None:
         """Returns why the shell stays open although it was asked to end, or None if it has not refused."""
@@ -122,6 +124,10 @@ class Shells:
 
     def _run(self, job_id: str, *command: str) -> str:
         """Run a command in the pod of a shell; returns what it printed, even if it failed."""
+        return str(self._exec(job_id, *command).read_stdout())
+
+    def _exec(self, job_id: str, *command: str) -> Any:
+        """Run a command in the pod of a shell, for at most READ_SECONDS; returns the connection."""
         answer = stream(
             self._core.connect_get_namespaced_pod_exec,
             *(shell_name(job_id), self._namespace),
@@ -131,7 +137,7 @@ class Shells:
             _preload_content=False,
         )
         answer.run_forever(timeout=READ_SECONDS)
-        return str(answer.read_stdout())
+        return answer
 
     def _address(self, name: str) -> tuple[str, int]:
         """Returns host and port at which users reach the shell. Raises ImsError if the service gets no address."""
