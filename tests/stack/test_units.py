@@ -72,6 +72,24 @@ def test_variables(own: Settings) -> None:
     assert not any(secret in text for text in units.units(own).values() for secret in secrets)
 
 
+def test_variables_of_clients(own: Settings) -> None:
+    """What `make env` exports is not kept; the keys of an own S3 are, and values with quotes and line breaks."""
+    given = {"IMS_TOKEN": "secret", "IMS_URL": "http://x", "AWS_ACCESS_KEY_ID": "k", "IMS_TEXT": "a\n'b\" c"}
+    text = "'a\n'\"'\"'b\" c'"
+    assert units.variables(own, given) == f"IMS_HOME={own.home}\nIMS_TEXT={text}\n"
+    other = Settings(home=own.home, s3_endpoint_url=HttpUrl("https://s3.example"))
+    assert "AWS_ACCESS_KEY_ID=k\n" in units.variables(other, given)
+
+
+def test_saved_variables(own: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are read as they were written; before the first installation, there are none."""
+    monkeypatch.setattr(units, "VARIABLES", tmp_path / "environment")
+    assert units.saved_variables() == {}
+    given = {"IMS_TEXT": "a\n'b\" c=d", "IMS_HOME": str(own.home)}
+    units.VARIABLES.write_text(units.variables(own, given))
+    assert units.saved_variables() == given
+
+
 def test_unknown_program(own: Settings) -> None:
     """It is named."""
     with pytest.raises(ConfigurationError, match="there is no program nothing"):

@@ -19,7 +19,7 @@ from ims.errors import PermanentError
 if TYPE_CHECKING:
     from ims.client import ImsClient
 
-ANSWER_SECONDS = 60
+ANSWER_SECONDS = 100
 """How long to wait until a shell says whether it can be finished."""
 
 

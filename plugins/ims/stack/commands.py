@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shlex
 
 import typer
@@ -21,8 +22,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_
 @app.command()
 def up() -> None:
     """Start S3 and Airflow; return when a job can run."""
-    if units.is_installed():
-        raise ConfigurationError("systemd runs the service", f"Run systemctl start {units.TARGET}")
+    if uses_systemd():
+        raise ConfigurationError("systemd runs the service", f"Run systemctl start {TARGET}")
     show_login(lifecycle.up(settings(), say))
 
 
@@ -38,6 +39,8 @@ def down() -> None:
 @app.command()
 def install() -> None:
     """Let systemd run the service, now and after each boot; return when a job can run."""
+    os.environ |= {**units.saved_variables(), **os.environ}
+    settings.cache_clear()
     show_login(units.install(settings()))
 
 

@@ -25,7 +25,8 @@ from ims.workflows import check_limits
 RUNNING = Path("/run/systemd/system")
 """It exists if systemd is process 1."""
 VARIABLES = Path("/etc/ims/environment")
-"""The settings of the units: the IMS_*, AWS_* and inherited variables of the shell that installed them."""
+"""The settings of the units: the IMS_*, AWS_* and inherited variables of the shells that installed them."""
+_OF_CLIENTS = {"IMS_URL", "IMS_TOKEN"}
 SHELLS = "shells"
 ONESHOTS = {"prepare": (), "migrate": ("prepare", "postgres")}
 """The units that run once before the programs, each with the units that must run before it."""
@@ -116,15 +117,17 @@ def install(settings: Settings) -> Credentials:
 
     Raises ConfigurationError if this user is not root, if systemd does not run, or if `make up` started the stack.
     """
-    if os.geteuid() != 0:
-        raise ConfigurationError("only root can install units of systemd", "Run it again as root")
-    if not RUNNING.is_dir():
-        raise ConfigurationError("systemd does not run on this machine", "Start the service with make up")
+    _check_systemd()
     if supervisord.is_running(settings) and not uses_systemd():
         raise ConfigurationError("make up has started the service", "Run make down first")
     VARIABLES.parent.mkdir(exist_ok=True)
     write_private(VARIABLES, variables(settings, os.environ))
-    for name, text in units(settings).items():
+    needed = units(settings)
+    if former := _installed() - set(needed):
+        _systemctl("stop", *former)
+    for name in former:
+        (FOLDER / name).unlink()
+    for name, text in needed.items():
         (FOLDER / name).write_text(text)
     _systemctl("daemon-reload")
     _systemctl("enable", TARGET)
@@ -134,23 +137,45 @@ def install(settings: Settings) -> Credentials:
 
 
 def variables(settings: Settings, environment: Mapping[str, str]) -> str:
-    """The settings as an environment file."""
-    kept = {
-        name: value for name, value in environment.items() if name.startswith(("IMS_", "AWS_")) or name in INHERITED
-    }
-    lines = {**kept, "IMS_HOME": str(settings.home)}.items()
-    return "".join(f"{name}={shlex.quote(value)}\n" for name, value in sorted(lines) if "\n" not in value)
+    """The settings as an environment file: what `make env` exports for clients is not among them."""
+    prefixes = ("IMS_",) if settings.s3_endpoint_url is None else ("IMS_", "AWS_")
+    kept = {name: value for name, value in environment.items() if name.startswith(prefixes) or name in INHERITED}
+    lines = {**kept, "IMS_HOME": str(settings.home)}
+    return "".join(f"{name}={shlex.quote(lines[name])}\n" for name in sorted(set(lines) - _OF_CLIENTS))
+
+
+def saved_variables() -> dict[str, str]:
+    """The settings of the units that are installed."""
+    if not VARIABLES.exists():
+        return {}
+    return dict(line.split("=", 1) for line in shlex.split(VARIABLES.read_text()) if "=" in line)
 
 
 def uninstall() -> None:
-    """Stop and remove the units. The data and the settings stay."""
-    found = sorted(path.name for path in FOLDER.glob("ims-*.service"))
+    """Stop and remove the units. The data and the settings stay.
+
+    Raises ConfigurationError if this user is not root, or if systemd does not run.
+    """
+    _check_systemd()
+    found = sorted(_installed())
     if uses_systemd():
         _systemctl("disable", "--now", TARGET)
         _systemctl("stop", *found)
     for name in (*found, TARGET):
         (FOLDER / name).unlink(missing_ok=True)
     _systemctl("daemon-reload")
+
+
+def _installed() -> set[str]:
+    """The services that are installed."""
+    return {path.name for path in FOLDER.glob("ims-*.service")}
+
+
+def _check_systemd() -> None:
+    if os.geteuid() != 0:
+        raise ConfigurationError("only root can change units of systemd", "Run it again as root")
+    if not RUNNING.is_dir():
+        raise ConfigurationError("systemd does not run on this machine", "Use make up and make down")
 
 
 def _systemctl(*arguments: str) -> None:

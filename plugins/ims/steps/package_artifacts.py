@@ -116,6 +116,8 @@ def _packing(step: Input) -> Packing:
             raise SpliceError("the job sets pack_in_full" if step.pack_in_full else "IMS_SQUASHFS_SPLICE is off")
         if unpacks():
             raise SpliceError("it was not mounted (IMS_SQUASHFS)")
+        if not packing.origin.rootfs:
+            raise SpliceError("an earlier version fetched the old image")
         opaque = opaque_folders(step.workspace.changes)
         is_complete = not has_changed_links(step.workspace.changes)
         return packing.model_copy(update={"opaque": opaque, "is_complete": is_complete})
