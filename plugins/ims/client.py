@@ -116,11 +116,8 @@ class ImsClient:
 
     def _unavailable(self, error: httpx.TransportError) -> UnavailableError:
         unknown_ca = "CERTIFICATE_VERIFY_FAILED" in str(error)
-        hint = (
-            "Set IMS_CA_CERTIFICATE to its CA certificate"
-            if unknown_ca
-            else "Check its address, and whether the service runs there"
-        )
+        start = "Check its address, or start the service there: make up, or systemctl start ims.target"
+        hint = "Set IMS_CA_CERTIFICATE to its CA certificate" if unknown_ca else start
         return UnavailableError(f"the service at {self.http.base_url} does not answer: {error}", hint)
 
 
