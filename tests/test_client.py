@@ -161,7 +161,10 @@ def failing(message: str) -> Answer:
 
 @pytest.mark.parametrize(
     ("message", "hint"),
-    [("refused", "make up, or systemctl start ims.target"), ("[SSL: CERTIFICATE_VERIFY_FAILED]", "Set IMS_CA_CERTIFICATE")],
+    [
+        ("refused", "make up, or systemctl start ims.target"),
+        ("[SSL: CERTIFICATE_VERIFY_FAILED]", "Set IMS_CA_CERTIFICATE"),
+    ],
 )
 def test_no_connection(client: Make, message: str, hint: str) -> None:
     """The hint depends on whether the certificate is the problem."""

@@ -128,7 +128,7 @@ def test_tables_in_a_pipe_are_whole(program: Program, fake: FakeService, monkeyp
     monkeypatch.setenv("COLUMNS", "40")
     identity = fake.add("images", name)
     head, *lines = program.run("images", "list", "--name", name).stdout.splitlines()
-    assert head.split() == ["ID", "NAME", "CREATED", "RECIPE", "PACKAGES", "PINNED"]
+    assert head.split() == ["ID", "NAME", "CREATED", "RECIPE", "SIZE", "PACKAGES", "PINNED"]
     assert [line.split()[:2] for line in lines] == [[identity, name]]
     assert lines[0].isprintable()
 
