@@ -22,7 +22,7 @@ from tests.attacks.test_logins import PRIVATE
 from tests.attacks.traces import Traces, Watch
 from tests.flows.conftest import RECIPES
 from tests.flows.rpm_repository import RepositoryServer
-from tests.flows.shells import Key, ssh
+from tests.flows.shells import Key, make_key, ssh
 from tests.service import Service
 
 USER = "planted-user"
@@ -107,9 +107,7 @@ def customize(service: Service, image_id: str, script: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def planted(
-    service: Service, repository: Path, key: Key, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Planted]:
+def planted(service: Service, repository: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Planted]:
     """Jobs of every kind with the secrets: a build, a customization, a plan, and builds that fail."""
     password, token, text = f"planted-{uuid4().hex}+&x", f'{uuid4().hex}"<&', f"text{uuid4().hex}"
     secrets, folder = Traces(service, password, token), tmp_path_factory.mktemp("recipes")
@@ -124,7 +122,7 @@ def planted(
         found.jobs["customize"] = customize(service, job["resultant_image_id"], STEAL.format(text=text))
         found.plan = service.client.call("POST", f"recipes/{recipe}/plan")
         failing = push(service, folder / "failing", server.url, text, "echo '{{ TOKEN }}' >&2; exit 7\n")
-        found.jobs["failing"] = debug(service, failing, key, found)
+        found.jobs["failing"] = debug(service, failing, make_key(service, folder), found)
     yield found
     forget(service)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from ims.errors import MissingError
 from tests.flows.debian import DebianImage, build
 from tests.flows.leftovers import Leftovers
 from tests.flows.pods import Cluster
@@ -53,26 +54,63 @@ def leftovers(service: Service) -> Leftovers:
     return Leftovers(service)
 
 
+class Kept:
+    """Records that the tests of a worker share. Tests of the API delete all records; then they are made again."""
+
+    def __init__(self, service: Service) -> None:
+        self._service = service
+        self._found: dict[str, Any] = {}
+        self._paths: dict[str, str] = {}
+
+    def get(self, name: str, path: Callable[[Any], str], make: Callable[[], Any]) -> Any:
+        """What `make` returns. `path` is the one that the API has of its record."""
+        try:
+            self._service.client.get(self._paths[name])
+        except (KeyError, MissingError):
+            self._found[name] = make()
+            self._paths[name] = path(self._found[name])
+        return self._found[name]
+
+
 @pytest.fixture(scope="session")
-def image(service: Service, repository: Path) -> dict[str, Any]:
+def kept_records(service: Service) -> Kept:
+    """The records that tests share."""
+    return Kept(service)
+
+
+@pytest.fixture
+def image(service: Service, repository: Path, kept_records: Kept) -> dict[str, Any]:
     """An image to customize."""
-    with RepositoryServer(repository) as server:
-        recipe = service.push(RECIPES / "zypper", "sles15", REPOSITORY=server.url)
-        job = service.wait(service.create(recipe["id"])["id"])
-    assert job["status"] == "success", job["reason"]
-    return dict(service.client.get(f"images/{job['resultant_image_id']}"))
+
+    def make() -> dict[str, Any]:
+        with RepositoryServer(repository) as server:
+            recipe = service.push(RECIPES / "zypper", "sles15", REPOSITORY=server.url)
+            job = service.wait(service.create(recipe["id"])["id"])
+        assert job["status"] == "success", job["reason"]
+        return dict(service.client.get(f"images/{job['resultant_image_id']}"))
+
+    return dict(kept_records.get("image", lambda image: f"images/{image['id']}", make))
 
 
-@pytest.fixture(scope="session")
-def key(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Key:
+@pytest.fixture
+def key(service: Service, kept_records: Kept, tmp_path_factory: pytest.TempPathFactory) -> Key:
     """The key of a user."""
-    return make_key(service, tmp_path_factory.mktemp("key"))
+
+    def make() -> Key:
+        return make_key(service, tmp_path_factory.mktemp("key"))
+
+    found: Key = kept_records.get("key", lambda key: f"public-keys/{key.identity}", make)
+    return found
 
 
-@pytest.fixture(scope="session")
-def small(service: Service, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+@pytest.fixture
+def small(service: Service, kept_records: Kept, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """An image of 2 MB to customize, which needs no build."""
-    return small_image(service, tmp_path_factory.mktemp("small"))
+
+    def make() -> dict[str, Any]:
+        return small_image(service, tmp_path_factory.mktemp("small"))
+
+    return dict(kept_records.get("small", lambda image: f"images/{image['id']}", make))
 
 
 @pytest.fixture(scope="session")
