@@ -46,7 +46,7 @@ class Installation:
             "IMS_NIGHTLY_SCHEDULE": "none",
             "IMS_NIGHTLY_PAUSE_AFTER": "2",
             "IMS_SANDBOX_PROCESSES": "1000",
-            "IMS_DISK_WATERMARK_MIB": "0",
+            "IMS_DISK_WATERMARK_MIB": "256",
             "IMS_CA_CERTIFICATE": str(self.site_ca.certificate),
             "IMS_ALLOWED_NETWORKS": allowed_networks(),
         }

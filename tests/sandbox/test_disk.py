@@ -137,6 +137,21 @@ def test_job_that_fills_the_disk_ends(small: Path, attack: Callable[[Path], None
 
 
 @pytest.mark.system
+@pytest.mark.parametrize("attack", [fill, make_files])
+def test_job_that_fills_the_disk_fails_before_the_watch_looks(
+    small: Path, attack: Callable[[Path], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The full disk is the reason, not the error that it caused."""
+    monkeypatch.setattr(disk, "POLL_SECONDS", 60)
+    with (  # noqa: PT012
+        pytest.raises(PermanentError, match=f"the disk of {small} is almost full"),
+        disk.limit([small], 16 * MIB, lambda: None),
+    ):
+        attack(small)
+        raise ImsError("it could not write")
+
+
+@pytest.mark.system
 @pytest.mark.parametrize("space", [SIZE, None])
 def test_job_within_its_space_goes_on(small: Path, space: int | None, looks: Looks) -> None:
     """Another one fills the disk, or there is no limit."""

@@ -107,12 +107,17 @@ class _Watch:
         self.error: DiskFullError | None = None
 
     def run(self) -> None:
-        """Look at the disk. After a measurement, rest unless the disk becomes fuller."""
-        rested, measured = 0.0, 1.0
-        while not self.error and not self.is_over.wait(POLL_SECONDS):
+        """Look at the disk. After a measurement, rest unless the disk becomes fuller.
+
+        The last look comes when the job is over: it may have failed because of the disk.
+        """
+        rested, measured, is_over = 0.0, 1.0, False
+        while not self.error and not is_over:
+            is_over = self.is_over.wait(POLL_SECONDS)
             try:
                 left = _left(self.folders[0])
-                if left >= 1 or (time.monotonic() < rested and left > measured - _FULLER):
+                rests = not is_over and time.monotonic() < rested and left > measured - _FULLER
+                if left >= 1 or rests:
                     continue
                 started, measured = time.monotonic(), left
                 self._measure(left)
