@@ -8,7 +8,7 @@ import platform
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -136,8 +136,11 @@ def test_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         assert installation.disk(own).status == status, free
 
 
-def test_disk_of_s3_is_almost_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_disk_of_s3_is_almost_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, configure: Callable[..., None]
+) -> None:
     """New jobs wait, and the finding names the disk."""
+    configure(disk_watermark_mib=5120)
     (tmp_path / "s3").mkdir()
     monkeypatch.setattr(
         shutil,
@@ -153,7 +156,7 @@ def test_disk_of_s3_is_almost_full(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 def test_damaged_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The finding names the first ones."""
-    own = Settings(home=tmp_path)
+    own = Settings(home=tmp_path, port=1)
     assert installation.images(own).status == "ok"
     ensure_credentials(own)
     assert installation.images(own).status == "warning"

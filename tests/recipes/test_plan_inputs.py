@@ -35,7 +35,7 @@ def test_every_input_is_listed() -> None:
     assert found["packages"].observed == f"sha256:{BEFORE.packages_digest}"
     assert changed(found) == []
     listed = {name.split(":")[0].replace("repository", "repositories") for name in found}
-    assert set(BuildInputs.model_fields) - listed == {"unknown", "opaque", "hosts"}
+    assert set(BuildInputs.model_fields) - listed == {"unknown", "opaque", "hosts", "downloads"}
 
 
 @pytest.mark.parametrize("field", [*OTHERS, "files"])

@@ -137,25 +137,16 @@ def test_old_refusal_does_not_count(service: Service) -> None:
     assert wait(lambda: setattr(service, "outcome", "fail")) == {"outcome": "fail"}
 
 
-@pytest.mark.parametrize(
-    ("is_asked", "event"), [(True, {"refusal": completion.NO_ANSWER}), (False, {"outcome": "complete"})]
-)
-def test_shell_does_not_answer(
-    service: Service, monkeypatch: pytest.MonkeyPatch, is_asked: bool, event: dict[str, str]
-) -> None:
-    """A shell that was asked stays open, since its work may be incomplete. One that cannot be asked has ended."""
+@pytest.mark.parametrize("is_available", [True, False])
+def test_shell_does_not_answer(service: Service, monkeypatch: pytest.MonkeyPatch, is_available: bool) -> None:
+    """After a while it is finished all the same: its job does not wait for the end of the lease."""
     trigger = CompletionTrigger("j1", "w1")
     service.operation, now = "complete", time.monotonic()
-    if not is_asked:
-        monkeypatch.setattr(service, "finish_shell", unavailable)
     assert trigger._ask_api() is None
+    monkeypatch.setattr(service, "finish_shell", lambda _: service._answer())
     monkeypatch.setattr(completion, "time", SimpleNamespace(monotonic=lambda: now + ANSWER_SECONDS + 1))
-    assert trigger._finish() == event
-
-
-def unavailable(_workspace_id: str) -> None:
-    """The pod does not run."""
-    raise UnavailableError("it does not answer")
+    service.is_available = is_available
+    assert trigger._finish() == {"outcome": "complete"}
 
 
 def test_shell_cannot_be_asked_at_once(service: Service) -> None:
