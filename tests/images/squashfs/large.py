@@ -58,7 +58,7 @@ def write_small_tree(root: Path) -> Path:
 
 
 def change_small_tree(root: Path) -> None:
-    """New blocks and fragments, and a name that goes."""
+    """New blocks and fragments, and a removed name."""
     (root / "etc/new").write_bytes(noise(400_000, 2))
     (root / "etc/file7").write_text("changed")
     os.setxattr(root / "etc/new", "user.note", b"new")

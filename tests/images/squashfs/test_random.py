@@ -148,7 +148,7 @@ PROGRAMS = st.lists(st.tuples(st.sampled_from(range(len(ACTIONS))), PATHS, PATHS
 @settings(max_examples=examples(8), deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(PROGRAMS, min_size=1, max_size=3), st.sampled_from([(), ("-no-fragments", "-noI")]))
 def test_random_programs(programs: list[list[tuple[int, str, str]]], options: tuple[str, ...]) -> None:
-    """What programs do to an image and to those that are made of it is what the kernel showed."""
+    """Images that are spliced several times have the content that the kernel showed."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         write_linked_tree(folder / "tree")

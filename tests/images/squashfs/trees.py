@@ -243,7 +243,7 @@ def keep_one_name(root: Path) -> None:
 
 
 def remove_all_names(root: Path) -> None:
-    """Nothing of the file is left, in folders that stay and in one that goes."""
+    """All names of the file are removed, one of them together with its folder."""
     (root / "etc/l4").unlink()
     shutil.rmtree(root / "links")
 
