@@ -118,7 +118,7 @@ def _end_with(worker: int) -> None:
 
 
 class _Unread(nullcontext):  # type: ignore[type-arg]
-    """Where Airflow counts what workers have not taken yet, under a lock. This executor needs neither."""
+    """Replaces the counter of waiting tasks, which Airflow protects with a lock. This executor does not use it."""
 
     value = 0
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from ims.records.models import Image
-from ims.records.selection import Selection, position
+from ims.records.selection import Position, Selection
 from ims.records.store import Records
 
 BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
@@ -67,6 +67,11 @@ def test_selection(records: Records, name: str) -> None:
 def test_label_with_special_characters(records: Records, key: str) -> None:
     """A key is a parameter of the query, never part of its text."""
     assert [image.id for image in records.list(Image, Selection(labels=((key, LABELS[key]),)))] == ["1"]
+
+
+def position(record: Image) -> Position:
+    """The position of a record in its list."""
+    return Position(record.created, record.id)
 
 
 @pytest.mark.parametrize("size", [1, 2, 3, 6, 7])

@@ -300,7 +300,7 @@ WRONG_BASES: dict[str, dict[str, Any]] = {
     "more than there is": {"kept": 2 * MIN_KEPT},
     "less than S3 can copy": {"kept": MIN_KEPT - 1},
     "another head": {"head": HEAD + 1},
-    "an ETag that nobody noted": {"etag": "0" * 32},
+    "an ETag that is not the recorded one": {"etag": "0" * 32},
 }
 
 

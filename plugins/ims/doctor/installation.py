@@ -10,7 +10,7 @@ from cryptography import x509
 from ims.client import ImsClient
 from ims.doctor.finding import Finding, missing, ok, warning
 from ims.errors import UnavailableError
-from ims.sandbox.disk import available, shortage
+from ims.sandbox.disk import available, existing, shortage
 from ims.settings import Settings
 from ims.stack.credentials import find_credentials
 from ims.stack.starting import see_logs, start_command
@@ -39,9 +39,7 @@ def disk(settings: Settings) -> Finding:
     """Whether there is space for a job, beside what jobs leave free, and whether new jobs wait for more."""
     if (waits := shortage(settings.disks)) is not None:
         return missing(waits, "Free some space: ims maintenance")
-    folder = settings.workspaces
-    while not folder.exists():
-        folder = folder.parent
+    folder = existing(settings.workspaces)
     free = available(folder) / GIB
     value = f"{free:.1f} GiB free for jobs in {folder}"
     if free < settings.build_env_size:

@@ -84,7 +84,7 @@ class OpenWorkspaceOperator(ImsOperator):
             "image_id": str(uuid.uuid4()),
             "image_name": context["params"]["image_root_archive_name"],
             "path": record["link"]["path"],
-            # Only the service sets `job_id`, and nobody changes a link. A damaged image must not be copied unread.
+            # Only the service sets `job_id`, and links never change. Damaged objects must not be copied unread.
             "etag": record["link"]["etag"] if record.get("job_id") and not record.get("damage") else None,
             "arch": record["arch"],
             "lineage": lineage_id(record["name"], record["arch"]),

@@ -26,7 +26,7 @@ from sqlalchemy import (
     tuple_,
 )
 
-from ims.records.models import Image, ImagePackage, Record, UtcDateTime
+from ims.records.models import Image, ImagePackage, UtcDateTime
 
 
 @dataclass(frozen=True)
@@ -132,11 +132,6 @@ def _conditions(kind: Any, dialect: str, shape: Shape) -> list[ColumnElement[boo
     if "package" in shape.names:
         conditions.append(_has_package(kind, shape, dialect))
     return conditions + [_has_label(kind, number, dialect) for number in shape.numbered("key")]
-
-
-def position(record: Record) -> Position:
-    """The position of a record in its list."""
-    return Position(record.created, record.id)
 
 
 def _has_label(kind: Any, number: int, dialect: str) -> ColumnElement[bool]:

@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from ims.errors import InputError, MissingError
 from ims.lineage import lineage_of
-from ims.records.audit import log_statement
+from ims.records.audit import KINDS, log_statement
 from ims.records.database import Database, lock_links
 from ims.records.holds import UNUSED
 from ims.records.lineage import newest_of_lineages, recipe_ids_of_lineage
@@ -20,8 +20,6 @@ from ims.records.models import AnyRecord, Image, ImageObject, ImagePackage, Publ
 from ims.records.objects import exclusive_paths
 from ims.records.rows import Rows, missing
 from ims.records.selection import Selection
-
-NAMES: dict[type, str] = {PublicKey: "public key", Recipe: "recipe", Image: "image"}
 
 
 class LinkTakenError(InputError):
@@ -195,7 +193,7 @@ class Records:
                 log_statement(session, kind, "undelete", *tombstones)
                 session.execute(update(kind).where(*tombstones).values(deleted=None))
         except IntegrityError:
-            raise LinkTakenError(f"two {NAMES[kind]}s would link the same object", "Undelete them one by one") from None
+            raise LinkTakenError(f"two {KINDS[kind]}s would link the same object", "Undelete them one by one") from None
 
     def begin_purge(self, kind: type[RecordType], identity: str, objects: set[str]) -> Sequence[str]:
         """Mark a tombstone as being purged; returns which of `objects` to remove, because no other record needs them.
@@ -235,7 +233,7 @@ def _delete(record: AnyRecord) -> None:
 
 def _undelete(record: AnyRecord) -> None:
     if record.purging:
-        raise PurgingError(f"the {NAMES[type(record)]} {record.id} is being purged", "Delete it to finish the purge")
+        raise PurgingError(f"the {KINDS[type(record)]} {record.id} is being purged", "Delete it to finish the purge")
     record.deleted = None
 
 

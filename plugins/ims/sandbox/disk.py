@@ -54,6 +54,11 @@ def available(folder: Path) -> int:
     return max(0, usage.free - reserve(usage.total))
 
 
+def existing(folder: Path) -> Path:
+    """The folder or, if it does not exist yet, the nearest one above it that does."""
+    return next(path for path in (folder, *folder.parents) if path.is_dir())
+
+
 def shortage(folders: Sequence[Path]) -> str | None:
     """Which disk of these folders has so little space that new jobs must wait (IMS_DISK_WATERMARK_MIB), or None."""
     for folder in folders:
@@ -72,7 +77,7 @@ def lacking(folder: Path) -> int:
 
 def _watermark(folder: Path) -> tuple[int, int]:
     """The free bytes of the disk of a folder, which may not exist yet, and how many new jobs require."""
-    usage = shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.is_dir()))
+    usage = shutil.disk_usage(existing(folder))
     return usage.free, min(settings().disk_watermark_mib * _MIB, usage.total // _LARGEST_WATERMARK)
 
 

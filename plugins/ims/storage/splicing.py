@@ -107,20 +107,26 @@ def upload_spliced(
                 upload.abort()
             raise
     try:
-        _verify(store, spliced, name, before, expected)
-        return store.stat(name)
+        return _verified(store, spliced, name, before, expected)
     except BaseException:
         store.delete(name)
         raise
 
 
-def _verify(store: ObjectStore, spliced: Spliced, name: ObjectName, before: StoredObject, expected: Digests) -> None:
-    """Raises UnavailableError unless an object has the expected content. Not all stores check CopySourceIfMatch."""
-    is_same = store.stat(spliced.base).etag == before.etag and store.stat(name).size == expected.size
+def _verified(
+    store: ObjectStore, spliced: Spliced, name: ObjectName, before: StoredObject, expected: Digests
+) -> StoredObject:
+    """Returns an object. Raises UnavailableError unless it has the expected content.
+
+    Not all stores check CopySourceIfMatch.
+    """
+    stored = store.stat(name)
+    is_same = store.stat(spliced.base).etag == before.etag and stored.size == expected.size
     if is_same and before.etag != spliced.etag:
         is_same = digest_sha256(store.read(name)) == expected.sha256
     if not is_same:
         raise UnavailableError(f"the content of {name} in S3 is not that of the new image: {spliced.base} was replaced")
+    return stored
 
 
 class _Upload:

@@ -58,13 +58,17 @@ class CompletionTrigger(BaseTrigger):
                 return
             await asyncio.sleep(RUNTIME_POLL_SECONDS)
 
+    def _connect(self) -> Runtime:
+        """The runtime, with the connection of the first call."""
+        self._runtime = self._runtime or runtime()
+        return self._runtime
+
     def _ask_runtime(self) -> dict[str, str] | None:
         """The event if the shell has ended or has refused to; None if it is open or the runtime does not answer."""
         try:
-            self._runtime = self._runtime or runtime()
-            if outcome := self._runtime.shell_outcome(self.workspace_id):
+            if outcome := self._connect().shell_outcome(self.workspace_id):
                 return {"outcome": outcome}
-            refusal = self._runtime.shell_refusal(self.workspace_id) if self._is_asked else None
+            refusal = self._connect().shell_refusal(self.workspace_id) if self._is_asked else None
         except ImsError as error:
             self.log.warning("%s", error)
             return None
@@ -96,7 +100,7 @@ class CompletionTrigger(BaseTrigger):
             return {"outcome": "complete"}
         if not self._is_asked:
             try:
-                runtime().finish_shell(self.workspace_id)
+                self._connect().finish_shell(self.workspace_id)
                 self._is_asked = True
             except ImsError as error:
                 self.log.warning("%s", error)

@@ -22,10 +22,11 @@ from ims.api.runs.lists import visible_jobs
 from ims.api.runs.night_views import DescribeNightService
 from ims.api.runs.nights import newest as newest_nights
 from ims.api.runs.runs import Run
+from ims.records.audit import KINDS
 from ims.records.models import Image, PublicKey, Recipe, Shell
 from ims.records.selection import Selection
 from ims.records.shells import Shells
-from ims.records.store import NAMES, Records
+from ims.records.store import Records
 from ims.settings import settings
 from ims.ui.templating import templates
 from ims.workflows import CREATE_IMAGE, CUSTOMIZE_IMAGE
@@ -84,5 +85,5 @@ def _open_shell(records: Records, shell: Shell, run: Run | None) -> OpenShell:
         return OpenShell(shell, f"job {shell.job_id}", "", None)
     kind = ARTIFACTS[run.job_type]
     source = records.find(kind, str(run.conf.get("artifact_id")))
-    origin = f"{NAMES[kind]} {source.name if source else 'unknown'}"
+    origin = f"{KINDS[kind]} {source.name if source else 'unknown'}"
     return OpenShell(shell, run.job.image_root_archive_name, origin, settings().run_url(run.dag_id, run.run_id))

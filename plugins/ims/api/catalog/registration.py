@@ -6,8 +6,9 @@ from collections.abc import Callable
 
 from ims.api.errors import ConflictError
 from ims.errors import MissingError
+from ims.records.audit import KINDS
 from ims.records.models import RecordType
-from ims.records.store import NAMES, IdTakenError, Records
+from ims.records.store import IdTakenError, Records
 
 
 def register(
@@ -34,5 +35,5 @@ def register(
                 raise
             known = found
     if not is_same(known):
-        raise ConflictError(f"there is another {NAMES[kind]} with the id {identity}")
+        raise ConflictError(f"there is another {KINDS[kind]} with the id {identity}")
     return known

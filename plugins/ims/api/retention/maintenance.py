@@ -22,12 +22,12 @@ from ims.api.runs.every_run import images_in_progress, unfinished_runs
 from ims.cleaning import NAMED_FINDINGS, Finding, remove_all, summary
 from ims.errors import ImsError, MissingError
 from ims.jobs import workspace_id
+from ims.records.audit import KINDS
 from ims.records.holds import Holds
 from ims.records.lineage import replay_sources
 from ims.records.models import AnyRecord, Image, PublicKey, Recipe, RecordType
 from ims.records.retention import Rules, expired_images, expired_tombstones
 from ims.records.selection import Selection
-from ims.records.store import NAMES
 from ims.settings import settings
 from ims.storage.objects import ObjectName, UnfinishedUpload
 
@@ -122,7 +122,7 @@ class Maintenance:
         records: Iterable[AnyRecord] = [*recipes, *images, *keys]
         for record in expired_tombstones(records, holds, now, rules):
             remove = partial(self._purge.purge_tombstone, record)
-            yield Finding(f"deleted {NAMES[type(record)]}s", record.id, self._size_of(record, sizes), remove)
+            yield Finding(f"deleted {KINDS[type(record)]}s", record.id, self._size_of(record, sizes), remove)
 
     def _old_audit_entries(self, now: datetime) -> Iterator[Finding]:
         oldest = now - timedelta(days=settings().audit_days)

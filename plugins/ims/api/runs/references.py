@@ -10,9 +10,10 @@ from pydantic import BaseModel
 
 from ims.api.errors import FieldError
 from ims.params import CreateParams, CustomizeParams, NightParams, PlanParams
+from ims.records.audit import KINDS
 from ims.records.models import Image, PublicKey, Recipe, RecordType
 from ims.records.selection import Selection
-from ims.records.store import NAMES, Records
+from ims.records.store import Records
 
 MIN_PREFIX = 4
 SHOWN = 5
@@ -81,10 +82,10 @@ def _id(field: str, text: str, kind: type[RecordType], records: Records) -> str:
     prefix = text.lower()
     found = records.ids_with_prefix(kind, prefix, SHOWN + 1) if _PREFIX.fullmatch(prefix) else []
     if not found:
-        raise FieldError.of(field, f"no {NAMES[kind]} has the id or name {text}")
+        raise FieldError.of(field, f"no {KINDS[kind]} has the id or name {text}")
     if len(found) > 1:
         more = ", …" if len(found) > SHOWN else ""
         raise FieldError.of(
-            field, f"the ids of several {NAMES[kind]}s begin with {text}: {', '.join(found[:SHOWN])}{more}"
+            field, f"the ids of several {KINDS[kind]}s begin with {text}: {', '.join(found[:SHOWN])}{more}"
         )
     return found[0]

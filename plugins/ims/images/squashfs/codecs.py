@@ -12,8 +12,9 @@ from ims.images.squashfs.superblock import HAS_OPTIONS, SIZE, Reader, SpliceErro
 
 BLOCK = 8192
 """Bytes of a metadata block that is not compressed."""
-_HEADER = struct.Struct("<H")
-_STORED = 0x8000
+HEADER = struct.Struct("<H")
+"""Of a metadata block: the size of what follows, and STORED."""
+STORED = 0x8000
 """The bit of a header that says that the block is not compressed."""
 _LEVEL = struct.Struct("<I")
 _GZIP = struct.Struct("<IHH")
@@ -52,13 +53,13 @@ class Codec(ABC):
         """A metadata block with its header."""
         packed = self.compress(data)
         if len(packed) < len(data):
-            return _HEADER.pack(len(packed)) + packed
-        return _HEADER.pack(len(data) | _STORED) + data
+            return HEADER.pack(len(packed)) + packed
+        return HEADER.pack(len(data) | STORED) + data
 
     def unpack(self, block: bytes) -> bytes:
         """The content of a metadata block. Raises SpliceError if it is damaged or has more than 8 KiB."""
-        data = block[_HEADER.size :]
-        found = data if _HEADER.unpack_from(block)[0] & _STORED else self.decompress(data)
+        data = block[HEADER.size :]
+        found = data if HEADER.unpack_from(block)[0] & STORED else self.decompress(data)
         if len(found) > BLOCK:
             raise SpliceError("a metadata block has more than 8 KiB")
         return found
@@ -172,15 +173,15 @@ def read_codec(reader: Reader, block: Superblock) -> tuple[Codec, int]:
         name = _OTHERS.get(block.compressor, f"number {block.compressor}")
         raise SpliceError(f"it is not compressed with zstd, xz or gzip (its compressor is {name})")
     options = _read_options(reader) if block.flags & HAS_OPTIONS else b""
-    start = SIZE + _HEADER.size + len(options) if block.flags & HAS_OPTIONS else SIZE
+    start = SIZE + HEADER.size + len(options) if block.flags & HAS_OPTIONS else SIZE
     return _CODECS[block.compressor](options, block.block_size), start
 
 
 def _read_options(reader: Reader) -> bytes:
-    (header,) = _HEADER.unpack(reader.read(SIZE, _HEADER.size))
-    if not header & _STORED or header & ~_STORED > _GZIP.size:
+    (header,) = HEADER.unpack(reader.read(SIZE, HEADER.size))
+    if not header & STORED or header & ~STORED > _GZIP.size:
         raise SpliceError("the options of its compressor are damaged")
-    return reader.read(SIZE + _HEADER.size, header & ~_STORED)
+    return reader.read(SIZE + HEADER.size, header & ~STORED)
 
 
 def _unpack(layout: struct.Struct, options: bytes) -> tuple[int, ...]:

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import struct
 from collections import OrderedDict
 from collections.abc import Iterator
 
-from ims.images.squashfs.codecs import BLOCK, Codec
+from ims.images.squashfs.codecs import BLOCK, HEADER, STORED, Codec
 from ims.images.squashfs.superblock import SpliceError
 
-_HEADER = struct.Struct("<H")
-_STORED = 0x8000
-"""The bit of a header that says that the block is not compressed."""
 _CACHED = 256
 """How many uncompressed blocks of a table are kept."""
 _MAX_READ = 4 * 1024**3
@@ -92,12 +88,12 @@ def _block_starts(raw: bytes) -> Iterator[int]:
     position = 0
     while position < len(raw):
         yield position
-        if position + _HEADER.size > len(raw):
+        if position + HEADER.size > len(raw):
             break
-        size = _HEADER.unpack_from(raw, position)[0] & ~_STORED
+        size = HEADER.unpack_from(raw, position)[0] & ~STORED
         if not 0 < size <= BLOCK:
             raise SpliceError(f"a metadata block has {size} bytes")
-        position += _HEADER.size + size
+        position += HEADER.size + size
     if position != len(raw):
         raise SpliceError("the last metadata block of a table is truncated")
 

@@ -27,8 +27,9 @@ def check_size(base: Reader) -> None:
 def check_base(base: Image, level: int, block_size: int, empty: Collection[bytes], absent: Collection[bytes]) -> None:
     """Reads all metadata of an image. Raises SpliceError if it is damaged, or should not or cannot be spliced.
 
-    `level` and `block_size` are those of full packing. An image compressed with zstd must have them; another one
-    is continued as it is. `empty` and `absent` name folders and files at the top that full packing leaves out.
+    `level` and `block_size` are those of full packing. An image compressed with zstd must have them; images with
+    another compressor keep theirs. Full packing leaves out the content of the top-level folders `empty`, and the
+    top-level files `absent`.
     """
     if isinstance(base.codec, Zstd) and (base.codec.level, base.block.block_size) != (level, block_size):
         found = f"its compression level is {base.codec.level}, its block size {base.block.block_size}"
