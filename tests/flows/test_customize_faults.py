@@ -186,7 +186,9 @@ def test_disk_full_after_the_shell(
         fill(disk)
         service.client.create(f"jobs/{job['id']}/shell", operation="complete")
         ended = service.wait(job["id"])
-        assert (ended["status"], ended["failed_step"]) == ("error", "list_changes")
+        # The end of the shell frees a few blocks, so the short list of changes may still fit on the disk.
+        assert ended["status"] == "error"
+        assert ended["failed_step"] in ("list_changes", "package_artifacts"), ended["reason"]
         assert "No space left on device" in ended["reason"]
         fields = {"artifact_id": small["id"], "public_key_id": key.identity, "image_root_archive_name": "later"}
         script = {"script": "#!/bin/sh\n", "build_env_size": 1}
