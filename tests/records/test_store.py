@@ -14,11 +14,12 @@ from typing import Any
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
-from sqlalchemy import create_engine, inspect, text
+from alembic.script import ScriptDirectory
+from sqlalchemy import Engine, create_engine, inspect, text
 from sqlalchemy.orm import Session
 
-from ims.errors import MissingError, UnavailableError
-from ims.records.database import Database, migrate
+from ims.errors import ConfigurationError, MissingError, UnavailableError
+from ims.records.database import MIGRATIONS, Database, downgrade, migrate
 from ims.records.models import Image, PublicKey, Recipe, Record, RecordType
 from ims.records.rows import columns
 from ims.records.selection import Selection
@@ -299,6 +300,53 @@ def test_failed_migration_is_rolled_back(url: str) -> None:
         Database(url)
     assert inspect(engine).get_table_names() == ["images"]
     engine.dispose()
+
+
+def schema(engine: Engine) -> dict[str, Any]:
+    """The columns and indexes of all tables."""
+    found = inspect(engine)
+    return {
+        table: {
+            "columns": {
+                (column["name"], str(column["type"]), column["nullable"]) for column in found.get_columns(table)
+            },
+            "indexes": {(index["name"], tuple(index["column_names"])) for index in found.get_indexes(table)},
+        }
+        for table in found.get_table_names()
+        if table != "alembic_version"
+    }
+
+
+def test_every_migration_back(url: str) -> None:
+    """Each migration back leads to the schema before, keeps the records, and can be repeated forward."""
+    database = Database(url)
+    revisions = ScriptDirectory(str(MIGRATIONS)).walk_revisions()
+    known = [revision.revision for revision in revisions][::-1]
+    records = Records(database)
+    kept = records.add(recipe(path="s3://ims/x")), records.add(Image(name="image", labels={"a": "b"}))
+    schemas = {}
+    for revision in known[::-1]:
+        downgrade(url, revision)
+        schemas[revision] = schema(database.engine)
+    with database.engine.connect() as connection:
+        for query, record in zip(("SELECT id FROM recipes", "SELECT id FROM images"), kept, strict=True):
+            assert connection.execute(text(query)).scalars().all() == [record.id]
+    downgrade(url, "base")
+    assert schema(database.engine) == {}
+    for revision in known:
+        migrate(database.engine, revision)
+        assert schema(database.engine) == schemas[revision], revision
+    database.engine.dispose()
+
+
+def test_later_version(url: str) -> None:
+    """A database that a later version migrated is refused, with what to do."""
+    database = Database(url)
+    with database.session() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    database.engine.dispose()
+    with pytest.raises(ConfigurationError, match="a later version of the service has changed the database of records"):
+        Database(url)
 
 
 def test_newest_images(records: Records) -> None:

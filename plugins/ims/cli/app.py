@@ -170,6 +170,23 @@ def restore(
     say(f"Next: put the objects back into S3, run make up or make install, then ims restore --check {source}")
 
 
+@app.command()
+def downgrade(
+    version: Annotated[str, typer.Argument(help="The earlier version, for example 0.4.0.")],
+    _format: FormatOption = None,
+) -> None:
+    """Change the database of records so that an earlier version of the service can use it.
+
+    Write a backup first: what the earlier version does not store is lost. Run it as root on the machine of the service,
+    with the current version and while the service is stopped. Then start the earlier version.
+    """
+    from ims.backup import versions  # takes a second to import
+    from ims.settings import settings
+
+    versions.downgrade(settings(), version)
+    say(f"the records are those of version {version}: check out that version, and start it")
+
+
 def main() -> int:
     """Run a command; returns the exit code. Prints an error as one line that says what to do next."""
     try:

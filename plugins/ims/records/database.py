@@ -10,15 +10,17 @@ from typing import Any
 
 from alembic import command
 from alembic.config import Config
+from alembic.util import CommandError
 from pydantic_core import from_json
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
-from ims.errors import UnavailableError
+from ims.errors import ConfigurationError, UnavailableError
 from ims.records.audit import LoggedSession
 
+MIGRATIONS = Path(__file__).with_name("migrations")
 _MIGRATION_LOCK = 0x696D73  # "ims"
 _LINKS_LOCK = _MIGRATION_LOCK + 1
 CONNECTIONS = 15
@@ -76,15 +78,43 @@ def lock_links(session: Session) -> None:
         session.execute(text(f"SELECT pg_advisory_xact_lock({_LINKS_LOCK})"))
 
 
-def migrate(engine: Engine) -> None:
-    """Migrate the schema to the newest revision. If several processes call this at once, one does the work."""
+def migrate(engine: Engine, revision: str = "head") -> None:
+    """Migrate the schema to a revision, by default the newest.
+
+    If several processes call this at once, one does the work. Raises ConfigurationError if a later version of the
+    service has migrated the schema.
+    """
+    with _migrations(engine) as config:
+        try:
+            command.upgrade(config, revision)
+        except CommandError as error:
+            raise ConfigurationError(
+                f"a later version of the service has changed the database of records: {error}",
+                "Install that version, or let it run ims downgrade",
+            ) from None
+
+
+def downgrade(url: str, revision: str) -> None:
+    """Migrate the schema back to a revision. What that revision does not store is lost.
+
+    Raises UnavailableError if the database does not answer.
+    """
+    engine = _engine(url)
+    with _database_errors(), _migrations(engine) as config:
+        command.downgrade(config, revision)
+    engine.dispose()
+
+
+@contextmanager
+def _migrations(engine: Engine) -> Iterator[Config]:
+    """The configuration of Alembic with a connection, in one transaction."""
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
+    config.set_main_option("script_location", str(MIGRATIONS))
     with engine.begin() as connection:
         if engine.dialect.name == "postgresql":
             connection.execute(text(f"SELECT pg_advisory_xact_lock({_MIGRATION_LOCK})"))
         config.attributes["connection"] = connection
-        command.upgrade(config, "head")
+        yield config
 
 
 def _engine(url: str) -> Engine:

@@ -50,3 +50,9 @@ def upgrade() -> None:
             sqlite_where=living,
             postgresql_where=living,
         )
+
+
+def downgrade() -> None:
+    """Drop the tables."""
+    for table in ("images", "recipes", "public_keys"):
+        op.drop_table(table)

@@ -24,3 +24,8 @@ def upgrade() -> None:
         sa.Column("operation", sa.String(16), nullable=True),
         sa.Column("closed", UtcDateTime(), nullable=True),
     )
+
+
+def downgrade() -> None:
+    """Drop the table."""
+    op.drop_table("shells")

@@ -21,3 +21,14 @@ def upgrade() -> None:
         sa.Column("path", sa.Text(), primary_key=True),
     )
     op.create_index("ix_image_objects_path", "image_objects", ["path"])
+
+
+def downgrade() -> None:
+    """Drop the columns, the table of image objects and the indexes."""
+    op.drop_table("image_objects")
+    for table in ("recipes", "images"):
+        op.drop_index(f"{table}_any_link_path", table)
+    for table in ("public_keys", "recipes", "images"):
+        op.drop_index(f"{table}_name", table)
+        op.drop_index(f"{table}_created", table)
+        op.drop_column(table, "purging")

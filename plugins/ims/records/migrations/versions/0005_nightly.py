@@ -28,3 +28,13 @@ def upgrade() -> None:
         sa.Column("license", sa.Text(), nullable=False),
     )
     op.create_index("ix_image_packages_name", "image_packages", ["name"])
+
+
+def downgrade() -> None:
+    """Drop the columns and the table of packages."""
+    op.drop_table("image_packages")
+    op.drop_index("ix_images_source_recipe_id", "images")
+    for column in ("package_count", "kernels", "pinned", "checked", "source_recipe_id"):
+        op.drop_column("images", column)
+    for column in ("nightly_failures", "nightly"):
+        op.drop_column("recipes", column)

@@ -10,3 +10,8 @@ down_revision = "0005"
 def upgrade() -> None:
     """Add the column."""
     op.add_column("recipes", sa.Column("profiles", sa.JSON(), nullable=False, server_default="[]"))
+
+
+def downgrade() -> None:
+    """Drop the column."""
+    op.drop_column("recipes", "profiles")

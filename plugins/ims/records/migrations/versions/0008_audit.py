@@ -25,3 +25,8 @@ def upgrade() -> None:
     )
     op.create_index("audit_created", "audit", ["created"])
     op.create_index("audit_record", "audit", ["record_id", "id"])
+
+
+def downgrade() -> None:
+    """Drop the table."""
+    op.drop_table("audit")

@@ -11,3 +11,9 @@ def upgrade() -> None:
     """Add the columns."""
     op.add_column("images", sa.Column("scrubbed", sa.DateTime(timezone=True), nullable=True))
     op.add_column("images", sa.Column("damage", sa.Text(), nullable=True))
+
+
+def downgrade() -> None:
+    """Drop the columns."""
+    op.drop_column("images", "damage")
+    op.drop_column("images", "scrubbed")
