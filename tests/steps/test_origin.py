@@ -11,6 +11,7 @@ import pytest
 from ims.errors import MissingError
 from ims.steps.artifacts import Base, PackedArtifact
 from ims.steps.origin import Origin, note, origin_of, read, reuse
+from ims.storage.delta import Delta, DeltaBase, Range
 from ims.storage.digests import Digests
 from ims.storage.manifest import FILES, INITRD, KERNEL, ROOTFS, Artifact, Link, read_manifest, write_manifest
 from ims.storage.objects import ObjectStore
@@ -40,8 +41,8 @@ def test_image_of_a_job() -> None:
 @pytest.mark.parametrize("etag", [None, "0" * 32, f"{ETAG}-1", ""], ids=["none", "other", "in parts", "empty"])
 def test_other_images(etag: str | None) -> None:
     """What their owners wrote is not believed; neither is a manifest that was replaced after a job wrote it."""
-    assert origin(etag=etag) == Origin(rootfs="s3://boot-images/old/rootfs")
-    assert (origin(etag=etag).etag, origin(etag=etag).files) == (None, None)
+    assert origin(etag=etag) == Origin(rootfs="s3://boot-images/old/rootfs", md5="1" * 32)
+    assert (origin(etag=etag).etag, origin(etag=etag).files, origin(etag=etag).delta) == (None, None, None)
 
 
 def packed(kind: str, md5: str) -> PackedArtifact:
@@ -49,15 +50,44 @@ def packed(kind: str, md5: str) -> PackedArtifact:
     return PackedArtifact(name="x", type=kind, path=Path("x"), size=1, md5=md5, sha256="4" * 64)
 
 
-def test_reuse() -> None:
+def continued(folder: Path) -> PackedArtifact:
+    """A rootfs that has 30 bytes of an old one of 100 bytes."""
+    (folder / "old").write_bytes(b"x" * 100)
+    new = packed(ROOTFS, "6" * 32)
+    new.base = Base(url="s3://boot-images/old/rootfs", path=folder / "old", kept=40, head=10, etag="etag-rootfs")
+    return new.model_copy(update={"size": 70})
+
+
+def test_reuse(tmp_path: Path) -> None:
     """S3 copies what did not change, and the rest of what has a base is no copy."""
-    found = [packed(KERNEL, "2" * 32), packed(INITRD, "5" * 32), packed(ROOTFS, "1" * 32)]
-    found[2].base = Base(url="s3://boot-images/old/rootfs", path=Path("x"), kept=1, head=0)
+    rootfs = continued(tmp_path).model_copy(update={"md5": "1" * 32})
+    found = [packed(KERNEL, "2" * 32), packed(INITRD, "5" * 32), rootfs]
     reuse(found, origin())
     assert [item.original and item.original.url for item in found] == ["s3://boot-images/old/kernel", None, None]
-    assert [item.sent_size for item in found] == [0, 1, 0]
+    assert [item.sent_size for item in found] == [0, 1, 40]
     reuse(found[1:], Origin())
     assert found[1].original is None
+
+
+def test_delta(tmp_path: Path) -> None:
+    """The manifest says which bytes are those of the old rootfs, and which of them are those of older ones."""
+    kernel, new = packed(KERNEL, "2" * 32), continued(tmp_path)
+    reuse([kernel, new], origin())
+    kept = Range(offset=10, length=30, source_offset=10)
+    base = DeltaBase(path="s3://boot-images/old/rootfs", etag="etag-rootfs", md5="1" * 32, size=100, ranges=[kept])
+    assert (kernel.delta, new.delta) == (None, Delta(size=70, bases=[base]))
+    older = base.model_copy(update={"md5": "7" * 32, "ranges": [Range(offset=0, length=20, source_offset=50)]})
+    known = ARTIFACTS[0].model_copy(update={"delta": Delta(size=100, bases=[older])})
+    reuse([new], Origin(rootfs="s3://boot-images/old/rootfs", md5="1" * 32, artifacts=[known]))
+    assert new.delta is not None
+    assert [item.ranges for item in new.delta.bases] == [[kept], [Range(offset=10, length=10, source_offset=60)]]
+
+
+def test_delta_without_a_checksum(tmp_path: Path) -> None:
+    """A base that cannot be verified is not named."""
+    new = continued(tmp_path)
+    reuse([new], Origin(rootfs="s3://boot-images/old/rootfs"))
+    assert new.delta is None
 
 
 class Store:

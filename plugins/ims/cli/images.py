@@ -175,18 +175,30 @@ def pull(
     folder: Annotated[
         Path, typer.Argument(metavar="DIR", help="The target folder. It is created if necessary.", show_default=False)
     ],
+    base: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="OTHER",
+            help="A folder with another image that was pulled before: download only what that image lacks.",
+            show_default=False,
+        ),
+    ] = None,
 ) -> None:
     """Download an image: rootfs, kernel, initrd and manifest. Verify each file by its checksum.
 
     An interrupted download continues where it stopped. A file gets its final name only after it is complete and
     verified.
+
+    With --base, the bytes that both images have are copied from the folder OTHER, which may also be DIR. The manifests
+    say which bytes these are if one image was made from the other, or both from a third one. If OTHER cannot be used,
+    the rootfs is downloaded in full and a note says why.
     """
     from ims.cli import s3
     from ims.cli.pulling import pull as pull_image
 
     client = connect()
     image = _linked(client, identity)
-    pull_image(s3.store(client), image["link"]["path"], folder)
+    pull_image(s3.store(client), image["link"]["path"], folder, base)
 
 
 @app.command()

@@ -7,9 +7,10 @@ import re
 import shlex
 import shutil
 import stat
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path, PurePosixPath
+from functools import partial
+from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
@@ -18,10 +19,12 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 
 from ims.cli.output import clean, say
 from ims.errors import InputError, PermanentError
+from ims.files import replacing
 from ims.recipes.overlay import ATTRIBUTES
 from ims.recipes.unpacking import extract
 from ims.storage.digests import digest_file
-from ims.storage.manifest import CAPTURE, MAX_BYTES, Artifact, Manifest, read_manifest
+from ims.storage.folder import LocalBase, LocalImage, file_name, files_of
+from ims.storage.manifest import CAPTURE, MAX_BYTES, ROOTFS, Artifact, read_manifest
 from ims.storage.objects import ObjectName, ObjectStore
 
 SCRIPT = "customize.sh"
@@ -36,57 +39,55 @@ MAX_SCRIPT = 8192
 _PLAIN_NAME = re.compile(r"\w[\w.+-]*")
 
 
-def pull(store: ObjectStore, link: str, folder: Path) -> None:
+def pull(store: ObjectStore, link: str, folder: Path, base: Path | None = None) -> None:
     """Download the files that the manifest at `link` lists, and the manifest last.
 
-    Raises ImsError if S3 or the manifest is at fault, and OSError if the folder cannot be written.
+    What the folder `base` has of another image is not downloaded.
+    Raises ImsError if S3 or a manifest is at fault, and OSError if the folder cannot be written.
     """
+    local = LocalImage(base) if base is not None else None
     name = ObjectName.parse(link)
     body = store.read_bytes(name, limit=MAX_BYTES)
-    files = _files(read_manifest(body, name), _file_name(name))
+    files = files_of(read_manifest(body, name), file_name(name))
     folder.mkdir(parents=True, exist_ok=True)
     for file, artifact in files.items():
-        _fetch(store, artifact, folder / file)
-    (folder / _file_name(name)).write_bytes(body)
+        _fetch(store, artifact, folder / file, local)
+    with replacing(folder / file_name(name)) as manifest:
+        manifest.write_bytes(body)
 
 
-def _files(manifest: Manifest, manifest_name: str) -> dict[str, Artifact]:
-    """Return the artifacts by file name. Raises InputError if two of them have the same file name."""
-    files: dict[str, Artifact] = {}
-    for artifact in manifest.artifacts:
-        name = _file_name(ObjectName.parse(artifact.link.path))
-        if name in (*files, manifest_name):
-            raise InputError(f"the manifest has two files with the name {name}", "Store them under different names")
-        files[name] = artifact
-    return files
-
-
-def _file_name(name: ObjectName) -> str:
-    last = PurePosixPath(name.key).name
-    if last in ("", "..") or not last.isprintable():
-        raise InputError(f"{name} does not end with a file name", "Store the artifact under another name")
-    return last
-
-
-def _fetch(store: ObjectStore, artifact: Artifact, path: Path) -> None:
+def _fetch(store: ObjectStore, artifact: Artifact, path: Path, local: LocalImage | None) -> None:
     name = ObjectName.parse(artifact.link.path)
-    if path.exists() and digest_file(path).md5 == artifact.md5:
+    if path.exists() and digest_file(path).md5 == artifact.md5.lower():
         print(f"{clean(str(path))} already exists, verified")
         return
-    with _bar(path.name, store.stat(name).size) as bar:
-        size = 0
+    size = store.stat(name).size
+    try:
+        if local is not None and (base := local.base_of(artifact, size)) is not None:
+            _fetch_rest(store, artifact, path, size, base)
+            return
+        reason = f"{artifact.link.path} shares no bytes with the files of the base, as far as the manifests say"
+    except InputError as error:
+        reason = error.reason
+    if local is not None and artifact.type == ROOTFS:
+        say(f"{path} is downloaded in full: {reason}")
+    with _bar(path.name, size) as seen:
+        store.resume(name, path, artifact.md5, seen)
+    print(f"{clean(str(path))} {size} bytes, verified")
 
-        def seen(count: int) -> None:
-            nonlocal size
-            size += count
-            bar.update(bar.task_ids[0], completed=size)
 
-        found = store.resume(name, path, artifact.md5, seen)
-    print(f"{clean(str(path))} {found.size} bytes, verified")
+def _fetch_rest(store: ObjectStore, artifact: Artifact, path: Path, size: int, base: LocalBase) -> None:
+    """Download what a local file has not. Raises InputError if that does not give the artifact."""
+    fetched: list[int] = []
+    name = ObjectName.parse(artifact.link.path)
+    with _bar(path.name, size) as seen:
+        store.resume(name, path, artifact.md5, seen, base.reader(store, name, size, fetched.append))
+    print(f"{clean(str(path))} {size} bytes, {sum(fetched)} of them downloaded, verified")
 
 
 @contextmanager
-def _bar(title: str, total: int) -> Iterator[Progress]:
+def _bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Show a bar, and yield what moves it on by a number of bytes."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),
@@ -96,8 +97,8 @@ def _bar(title: str, total: int) -> Iterator[Progress]:
     )
     console = Console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        progress.add_task(title, total=total)
-        yield progress
+        task = progress.add_task(title, total=total)
+        yield partial(progress.advance, task)
 
 
 def target_folder(image: dict[str, Any], given: Path | None) -> Path:

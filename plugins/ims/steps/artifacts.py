@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from ims.storage.delta import Delta
 from ims.storage.digests import Digests
 from ims.storage.manifest import Artifact, Link
 from ims.storage.objects import ObjectName
@@ -40,7 +41,7 @@ class PackedArtifact(BaseModel):
     """A file in the workspace that becomes an object in S3. `type` is the media type in the manifest.
 
     With `base`, the file has only the head of the artifact and what follows the base. Size and checksums are those of
-    the whole artifact. An artifact with an `original` need not be sent.
+    the whole artifact. An artifact with an `original` need not be sent. `delta` is for the manifest.
     """
 
     name: str
@@ -51,6 +52,7 @@ class PackedArtifact(BaseModel):
     sha256: str
     base: Base | None = None
     original: Original | None = None
+    delta: Delta | None = None
 
     @property
     def stored_size(self) -> int:
@@ -95,11 +97,12 @@ class UploadedArtifact(BaseModel):
     size: int
     md5: str
     sha256: str
+    delta: Delta | None = None
 
     @property
     def in_manifest(self) -> Artifact:
         """The entry of this artifact in the manifest."""
-        return Artifact(type=self.type, md5=self.md5, link=Link(path=self.path, etag=self.etag))
+        return Artifact(type=self.type, md5=self.md5, link=Link(path=self.path, etag=self.etag), delta=self.delta)
 
 
 class Upload(BaseModel):

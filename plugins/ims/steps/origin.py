@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable
+from collections.abc import Collection
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -12,6 +12,7 @@ from pydantic import BaseModel
 from ims.errors import ImsError
 from ims.settings import settings
 from ims.steps.artifacts import Original, PackedArtifact
+from ims.storage.delta import Delta, DeltaBase, Range, with_ancestors
 from ims.storage.manifest import FILES, ROOTFS, Artifact, Manifest
 from ims.storage.objects import ObjectName, ObjectStore
 from ims.workspace import Workspace
@@ -23,23 +24,37 @@ MAX_LIST = 512 * 1024**2
 
 
 class Origin(BaseModel):
-    """The address of the rootfs of an image, and its artifacts if a job of this service made it.
+    """The address and the MD5 of the rootfs of an image, and its artifacts if a job of this service made it.
 
-    The records of other images, and their lists of files, say what their owners wrote.
+    The records of other images, and their lists of files, say what their owners wrote. The MD5 was compared with the
+    rootfs; it is empty if the manifest has none.
     """
 
     rootfs: str = ""
+    md5: str = ""
     artifacts: list[Artifact] = []
 
     @property
     def etag(self) -> str | None:
         """The ETag that the rootfs has if S3 has the content that was fetched; None if that is unknown."""
-        return next((item.link.etag for item in self.artifacts if item.type == ROOTFS), "") or None
+        return (self._rootfs.link.etag or None) if self._rootfs is not None else None
+
+    @property
+    def delta(self) -> Delta | None:
+        """Which objects have bytes of the rootfs."""
+        return self._rootfs.delta if self._rootfs is not None else None
 
     @property
     def files(self) -> Artifact | None:
         """The list of its files."""
-        return next((item for item in self.artifacts if item.type == FILES), None)
+        return self._of_type(FILES)
+
+    @property
+    def _rootfs(self) -> Artifact | None:
+        return self._of_type(ROOTFS)
+
+    def _of_type(self, kind: str) -> Artifact | None:
+        return next((item for item in self.artifacts if item.type == kind), None)
 
 
 def origin_of(rootfs: Artifact, data: bytes, manifest: Manifest, etag: str | None) -> Origin:
@@ -48,7 +63,7 @@ def origin_of(rootfs: Artifact, data: bytes, manifest: Manifest, etag: str | Non
     S3 makes the ETag of a small object from its content. If it does not match, somebody else may have replaced it.
     """
     is_ours = etag is not None and hashlib.md5(data, usedforsecurity=False).hexdigest() == etag
-    return Origin(rootfs=rootfs.link.path, artifacts=manifest.artifacts if is_ours else [])
+    return Origin(rootfs=rootfs.link.path, md5=rootfs.md5.lower(), artifacts=manifest.artifacts if is_ours else [])
 
 
 def note(store: ObjectStore, origin: Origin, workspace: Workspace) -> None:
@@ -74,9 +89,21 @@ def read(workspace: Workspace) -> Origin:
     return Origin.model_validate_json(workspace.origin.read_bytes()) if workspace.origin.exists() else Origin()
 
 
-def reuse(artifacts: Iterable[PackedArtifact], origin: Origin) -> None:
-    """Have S3 copy the artifacts that are also artifacts of the origin."""
+def reuse(artifacts: Collection[PackedArtifact], origin: Origin) -> None:
+    """Have S3 copy the artifacts that are also artifacts of the origin, and note what others have of it."""
     known = {item.md5: item.link for item in origin.artifacts if item.md5 and item.link.etag}
     for artifact in artifacts:
         if artifact.base is None and (link := known.get(artifact.md5)) is not None:
             artifact.original = Original(url=link.path, etag=link.etag)
+    _describe_deltas(artifacts, origin)
+
+
+def _describe_deltas(artifacts: Collection[PackedArtifact], origin: Origin) -> None:
+    """Note for the manifest which bytes of the artifacts are those of their bases."""
+    for artifact in artifacts:
+        if (base := artifact.base) is not None and origin.md5:
+            kept = Range(offset=base.head, length=base.kept - base.head, source_offset=base.head)
+            source = DeltaBase(
+                path=base.url, etag=base.etag or "", md5=origin.md5, size=base.path.stat().st_size, ranges=[kept]
+            )
+            artifact.delta = with_ancestors(artifact.size, source, origin.delta)

@@ -135,7 +135,7 @@ def check_result(artifacts: list[PackedArtifact], packing: Packing) -> None:
     for artifact in artifacts:
         path = workspace.artifacts / artifact.name
         is_known = _media_types(workspace).get(path) == artifact.type and artifact.path == path
-        is_known = is_known and _has_right_base(artifact, packing) and artifact.original is None
+        is_known = is_known and _has_right_base(artifact, packing) and not (artifact.original or artifact.delta)
         if not is_known or not is_plain(path) or path.stat().st_size != artifact.stored_size:
             raise PermanentError(f"the sandbox returned an artifact that it did not make: {artifact.path}")
 

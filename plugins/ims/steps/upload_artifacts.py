@@ -54,6 +54,7 @@ def _upload(store: ObjectStore, artifact: PackedArtifact, step: Input, labels: d
         size=artifact.size,
         md5=artifact.md5,
         sha256=artifact.sha256,
+        delta=artifact.delta,
     )
 
 

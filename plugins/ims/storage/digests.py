@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator
+import os
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 
 from ims.errors import InputError, UnavailableError
@@ -52,6 +54,22 @@ def digest(chunks: Iterable[bytes]) -> Digests:
             size += len(chunk)
             done.result()
     return Digests(size, md5.hexdigest(), sha256.hexdigest())
+
+
+def append(path: Path, rest: Iterable[bytes], on_progress: Callable[[int], object]) -> Digests:
+    """Appends the rest of an object to a file that has what comes before; returns the digests of all."""
+    with path.open("ab") as file:
+        chunks = chain(read_chunks(path), _tee(rest, file.write))
+        found = digest(_tee(chunks, lambda chunk: on_progress(len(chunk))))
+        file.flush()
+        os.fsync(file.fileno())
+    return found
+
+
+def _tee(chunks: Iterable[bytes], write: Callable[[bytes], object]) -> Iterator[bytes]:
+    for chunk in chunks:
+        write(chunk)
+        yield chunk
 
 
 def digest_sha256(chunks: Iterable[bytes]) -> str:

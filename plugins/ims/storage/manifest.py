@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator, Field, ValidationError
 
 from ims.documents import DocumentError, load_yaml
 from ims.errors import InputError
+from ims.storage.delta import Delta
 from ims.storage.objects import ObjectName
 
 MANIFEST_NAME = "manifest.yaml"
@@ -68,11 +69,12 @@ class Link(BaseModel):
 
 
 class Artifact(BaseModel):
-    """A file of an image."""
+    """A file of an image. `delta` is our own field: which of its bytes other objects have, too."""
 
     type: _Text
     md5: _Checksum = ""
     link: Link
+    delta: Delta | None = None
 
 
 class Manifest(BaseModel):
@@ -120,4 +122,4 @@ def _load(data: bytes, name: object) -> Any:
 
 def write_manifest(artifacts: Iterable[Artifact]) -> str:
     """The manifest of an image as JSON."""
-    return Manifest(version="1.0", artifacts=list(artifacts)).model_dump_json()
+    return Manifest(version="1.0", artifacts=list(artifacts)).model_dump_json(exclude_none=True)

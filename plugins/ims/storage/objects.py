@@ -11,13 +11,12 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ims.errors import InputError, UnavailableError
 from ims.storage.clients import client_config
-from ims.storage.digests import CHUNK, Digests, digest, digest_file, digest_sha256, read_chunks
+from ims.storage.digests import CHUNK, Digests, append, digest_file, digest_sha256
 from ims.storage.errors import storage_errors
 
 if TYPE_CHECKING:
@@ -28,6 +27,8 @@ _PARTS_AT_A_TIME = 4
 """They were as fast as curl against Ceph. More parts only cost memory."""
 _URL = re.compile(r"s3://(?P<bucket>[a-z0-9][a-z0-9.-]{1,61}[a-z0-9])/(?P<key>.+)", re.DOTALL)
 _MD5_ETAG = re.compile(r"[0-9a-f]{32}")
+Reader = Callable[[int], Iterator[bytes]]
+"""Yields the content of an object from a given byte on."""
 
 
 @dataclass(frozen=True)
@@ -127,12 +128,12 @@ class ObjectStore:
             head = self._client.head_object(Bucket=name.bucket, Key=name.key)
         return StoredObject(head["ContentLength"], head["ETag"].strip('"'), head["Metadata"])
 
-    def read(self, name: ObjectName, start: int = 0) -> Iterator[bytes]:
-        """Yields the content of an object from the byte `start` on, in chunks."""
+    def read(self, name: ObjectName, start: int = 0, end: int | None = None) -> Iterator[bytes]:
+        """Yields the content of an object from the byte `start` on, in chunks; if `end` is given, only to there."""
         with storage_errors(str(name)):
             get = partial(self._client.get_object, Bucket=name.bucket, Key=name.key)
             # S3 rejects a range of an empty object.
-            answer = get(Range=f"bytes={start}-") if start else get()
+            answer = get(Range=f"bytes={start}-{'' if end is None else end - 1}") if start or end else get()
             yield from answer["Body"].iter_chunks(CHUNK)
 
     def read_bytes(self, name: ObjectName, limit: int) -> bytes:
@@ -163,16 +164,22 @@ class ObjectStore:
             partial_of(path).unlink(missing_ok=True)
 
     def resume(
-        self, name: ObjectName, path: Path, md5: str = "", on_progress: Callable[[int], object] = lambda size: None
+        self,
+        name: ObjectName,
+        path: Path,
+        md5: str = "",
+        on_progress: Callable[[int], object] = lambda size: None,
+        read: Reader | None = None,
     ) -> Digests:
         """Like `download`, but if it is interrupted, the `.partial` file stays and the next call continues from it.
 
-        The content must also match `md5`, if given. `on_progress` is called with the size of each chunk.
-        """
+        The content must also match `md5`, if given. `on_progress` is called with the size of each chunk. `read` is used
+        instead of S3."""
         stored = self.stat(name)
         partial_file = partial_of(path)
         start = _usable_size(partial_file, stored.size)
-        found = self._append(name, partial_file, start, stored.size, on_progress)
+        rest = (read or partial(self.read, name))(start) if start < stored.size else iter(())
+        found = append(partial_file, _at_most(rest, stored.size - start, name), on_progress)
         try:
             found.check(name, stored.size, checksums(stored, md5))
         except InputError:
@@ -180,20 +187,8 @@ class ObjectStore:
             if not start:
                 raise
             # The first part may come from an object that was replaced since.
-            return self.resume(name, path, md5, on_progress)
+            return self.resume(name, path, md5, on_progress, read)
         partial_file.rename(path)
-        return found
-
-    def _append(
-        self, name: ObjectName, path: Path, start: int, size: int, on_progress: Callable[[int], object]
-    ) -> Digests:
-        """Appends an object from `start` on to a file that has what comes before; returns the digests of all."""
-        with path.open("ab") as file:
-            rest = _at_most(self.read(name, start), size - start, name) if start < size else iter(())
-            chunks = chain(read_chunks(path), _tee(rest, file.write))
-            found = digest(_tee(chunks, lambda chunk: on_progress(len(chunk))))
-            file.flush()
-            os.fsync(file.fileno())
         return found
 
     def upload(
@@ -271,12 +266,6 @@ def _usable_size(path: Path, size: int) -> int:
         path.unlink()
         return 0
     return found
-
-
-def _tee(chunks: Iterator[bytes], write: Callable[[bytes], object]) -> Iterator[bytes]:
-    for chunk in chunks:
-        write(chunk)
-        yield chunk
 
 
 def _at_most(chunks: Iterator[bytes], size: int, name: ObjectName) -> Iterator[bytes]:
