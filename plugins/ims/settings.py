@@ -239,7 +239,7 @@ class Settings(BaseModel):
         6, ge=1, le=22, description="zstd compression level of the rootfs. Lower is faster, higher is smaller."
     )
     squashfs_splice: bool = Field(
-        False,
+        True,
         description="Whether the rootfs of a customized image continues that of the old image: only the changes are "
         "packed and sent. What was removed or replaced can then be recovered from it, unless the job sets "
         "`pack_in_full`; see [Security](security.md#what-is-not-protected). It has no effect if `IMS_SQUASHFS` is "

@@ -11,7 +11,7 @@ import pytest
 from ims import masking
 from ims.builder import image_secrets
 from ims.errors import InputError
-from ims.images.credentials import known_credentials
+from ims.images.credentials import known_credentials, password_hashes, private_keys
 from ims.masking import Secrets
 from ims.workspace import Workspace
 
@@ -126,3 +126,19 @@ def test_secret_of_the_recipe(workspace: Workspace, form: int, configure: Callab
         image_secrets.check(workspace, is_built=True)
     configure(image_secrets="keep")
     image_secrets.check(workspace, is_built=True)
+
+
+def test_private_keys(tmp_path: Path) -> None:
+    """Keys in their usual places, but no public ones."""
+    names = ["etc/krb5.keytab", "etc/munge/munge.key", "etc/ssl/private/node.pem", "home/ada/.ssh/id_ed25519"]
+    for name in (*names, "home/ada/.ssh/id_ed25519.pub", "home/ada/.ssh/known_hosts", "etc/krb5.conf"):
+        write(tmp_path, name)
+    assert [item.name for item in private_keys(tmp_path)] == [f"/{name}" for name in names]
+    assert not known_credentials(tmp_path)
+
+
+def test_password_hashes(tmp_path: Path) -> None:
+    """Those of locked accounts, too; accounts without a password have none."""
+    write(tmp_path, "etc/shadow", "root:$y$a:1::\nada:!$6$b:1::\nbin:*:1::\nsync:!:1::\nnew:!!:1::\nopen::1::\n")
+    write(tmp_path, "etc/gshadow", "wheel:!::ada\nlab:$6$c::\n")
+    assert password_hashes(tmp_path) == {b"$y$a": "/etc/shadow", b"$6$b": "/etc/shadow", b"$6$c": "/etc/gshadow"}

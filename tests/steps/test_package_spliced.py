@@ -58,8 +58,10 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     write_tree(root)
     for name in ("boot", "proc", "root", "run", "sys", "tmp", "etc/ssh"):
         (root / name).mkdir()
-    for name in ("boot/vmlinuz", "boot/initrd", "root/.netrc", "etc/ssh/ssh_host_rsa_key"):
+    (root / "etc/munge").mkdir()
+    for name in ("boot/vmlinuz", "boot/initrd", "root/.netrc", "etc/ssh/ssh_host_rsa_key", "etc/munge/munge.key"):
         (root / name).write_text(f"this is {name}")
+    (root / "etc/shadow").write_text("root:$y$old:1::::::\nbin:*:1::::::\n")
     (root / "usr/lib/large").write_bytes(random.randbytes(9 * 1024**2))  # noqa: S311  (no secret)
     make_rootfs(root, folder / "rootfs")
     with mounted(folder / "rootfs", folder / "mounted") as image:
@@ -198,6 +200,21 @@ def remove_home(root: Path) -> None:
     shutil.rmtree(root / "root")
 
 
+def remove_munge_key(root: Path) -> None:
+    """A key that images may have on purpose."""
+    (root / "etc/munge/munge.key").unlink()
+
+
+def change_password(root: Path) -> None:
+    """Its hash."""
+    (root / "etc/shadow").write_text("root:$y$new:1::::::\nbin:*:1::::::\n")
+
+
+def add_user(root: Path) -> None:
+    """As many packages do: no hash is lost."""
+    (root / "etc/shadow").write_text("root:$y$old:1::::::\nmunge:!:1::::::\n")
+
+
 def add_history(root: Path) -> None:
     """The check of images removes it again."""
     (root / "root/.bash_history").write_text("export PASSWORD=secret")
@@ -220,6 +237,8 @@ SECRETS = {
     remove_login: "/root/.netrc (a login) was removed or changed",
     replace_key: "/etc/ssh/ssh_host_rsa_key (a private host key of SSH) was removed or changed",
     remove_home: "/root/.netrc (a login) was removed or changed",
+    remove_munge_key: "/etc/munge/munge.key (a key of munge) was removed or changed",
+    change_password: "/etc/shadow (the hash of a password) was removed or changed",
     add_history: "secrets were removed",
 }
 
@@ -234,6 +253,12 @@ def test_secrets_are_not_in_the_old_data(
     artifact, lines = package(base, workspace, change)
     assert artifact.base is None
     assert reasons(lines) == [f"{reason}, and could be recovered from it"]
+
+
+def test_a_new_user_hides_no_secret(base: Path, workspace: Workspace) -> None:
+    """The rootfs is continued although a file with hashes of passwords has changed."""
+    artifact, lines = package(base, workspace, add_user)
+    assert artifact.base is not None, reasons(lines)
 
 
 def test_from_s3_to_s3(base: Path, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

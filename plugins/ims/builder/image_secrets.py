@@ -11,7 +11,14 @@ from pathlib import Path
 from ims import masking
 from ims.builder.squashfs import KIWI_FILES
 from ims.errors import InputError
-from ims.images.credentials import HOST_KEY, Credential, files_with, known_credentials
+from ims.images.credentials import (
+    HOST_KEY,
+    Credential,
+    files_with,
+    known_credentials,
+    password_hashes,
+    private_keys,
+)
 from ims.images.root import resolve_inside
 from ims.recipes.overlay import OVERLAY
 from ims.settings import settings
@@ -49,7 +56,10 @@ def check(workspace: Workspace, *, is_built: bool) -> bool:
 
 def removed_secrets(base: Path, root: Path) -> list[str]:
     """The secrets of the image `base` that a customized image `root` has no longer: they were removed or changed."""
-    return [str(item) for item in known_credentials(base) if not _is_unchanged(item.path, base, root)]
+    files = [*known_credentials(base), *private_keys(base)]
+    hashes, left = password_hashes(base), password_hashes(root)
+    found = [str(item) for item in files if not _is_unchanged(item.path, base, root)]
+    return found + [f"{name} (the hash of a password)" for text, name in hashes.items() if text not in left]
 
 
 def _is_unchanged(path: Path, base: Path, root: Path) -> bool:

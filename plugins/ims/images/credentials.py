@@ -82,13 +82,38 @@ _HOME_PLACES = (
     _Place(".config/containers", r"auth\.json", "a login of a registry"),
     _Place(".kube", "config", "a login of a cluster"),
 )
+# Images may have these on purpose. But who removes one does not want it to be found in the bytes of the image.
+_KEY_PLACES = (
+    _Place("etc", r"krb5\.keytab", "a keytab of Kerberos"),
+    _Place("etc/munge", r".*\.key", "a key of munge"),
+    _Place("etc/pki/tls/private", ".*", "a private key of TLS"),
+    _Place("etc/slurm", r".*\.key|slurmdbd\.conf", "a secret of Slurm"),
+    _Place("etc/ssl/private", ".*", "a private key of TLS"),
+    _Place("etc/wireguard", r".*\.(conf|key)", "a private key of WireGuard"),
+)
+_HOME_KEY_PLACES = (_Place(".ssh", r"id_.*(?<!\.pub)", "a private key of SSH"),)
+_PASSWORDS = ("etc/shadow", "etc/shadow-", "etc/gshadow", "etc/gshadow-")
+_HASH = re.compile(rb"^[^:\n]+:!*([^:!*\n][^:\n]*):", re.MULTILINE)
 
 
 def known_credentials(root: Path) -> list[Credential]:
     """The files of an image root in which programs keep secrets, sorted by name."""
-    homes = ["root", *(f"home/{path.name}" for path in _entries(root, "home"))]
-    places = [*_PLACES, *(_below(home, place) for home in homes for place in _HOME_PLACES)]
-    return sorted((item for place in places for item in _in_place(root, place)), key=lambda item: item.name)
+    return _find(root, _PLACES, _HOME_PLACES)
+
+
+def private_keys(root: Path) -> list[Credential]:
+    """The files of an image root with keys that an image may contain on purpose, sorted by name."""
+    return _find(root, _KEY_PLACES, _HOME_KEY_PLACES)
+
+
+def password_hashes(root: Path) -> dict[bytes, str]:
+    """The hashes of passwords in an image root, with the path of a file that contains them."""
+    found = dict[bytes, str]()
+    for name in _PASSWORDS:
+        path = resolve_inside(root, name)
+        if path is not None and path.is_file() and path.stat().st_size <= MAX_TEXT:
+            found |= dict.fromkeys(_HASH.findall(path.read_bytes()), f"/{name}")
+    return found
 
 
 def files_with(root: Path, texts: Collection[bytes], excluded: Collection[str]) -> Iterator[str]:
@@ -96,6 +121,12 @@ def files_with(root: Path, texts: Collection[bytes], excluded: Collection[str]) 
     for path in walk(root, excluded, volatile=False):
         if stat.S_ISREG(path.lstat().st_mode) and _contains(path, texts):
             yield _name(root, path)
+
+
+def _find(root: Path, places: Iterable[_Place], home_places: Collection[_Place]) -> list[Credential]:
+    homes = ["root", *(f"home/{path.name}" for path in _entries(root, "home"))]
+    everywhere = [*places, *(_below(home, place) for home in homes for place in home_places)]
+    return sorted((item for place in everywhere for item in _in_place(root, place)), key=lambda item: item.name)
 
 
 def _below(home: str, place: _Place) -> _Place:
