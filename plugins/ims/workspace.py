@@ -32,6 +32,12 @@ class Workspace:
                 f"{linked[0]} in the workspace of the job is a link", "A script of the recipe or the image made it"
             )
 
+    def open_to_all(self) -> None:
+        """Let steps that run as another user write to the workspace, and read the secrets that they hide in logs."""
+        self.root.chmod(0o1777)
+        if self.secrets.exists():
+            self.secrets.chmod(0o644)
+
     # Written by the runtime.
 
     @property
@@ -270,11 +276,6 @@ class Workspace:
     def shell_address(self) -> Path:
         """Where the shell listens and how to log in, as JSON. Exists if the shell accepts connections."""
         return self.run / "shell-address.json"
-
-    @property
-    def pod_shell_result(self) -> Path:
-        """The result of the step `serve_shell` in a pod."""
-        return self.root / "serve_shell.json"
 
     def markers(self, *, jail: bool) -> Path:
         """The folder in which the user of a shell creates the markers, as seen while the image is not mounted."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from jinja2 import Template
 
 from ims.pools import DEFAULT, pools
 from ims.settings import settings
+from ims.steps.step import load_step
 from ims.workflows import DAG_IDS, JOB_DAG_IDS, JOB_WORKFLOWS, NIGHTLY_IMAGES, WORKFLOWS, Workflow
 
 DAGS = Path(__file__).parents[2] / "dags"
@@ -156,3 +158,18 @@ def test_end_of_a_job(parsed: str, workflow: Workflow) -> None:
     last = tasks["close_workspace"]
     assert last["is_teardown"]
     assert last["on_failure_fail_dagrun"]
+
+
+@pytest.mark.parametrize("workflow", WORKFLOWS, ids=lambda workflow: workflow.dag_id)
+def test_who_opens_a_workspace(parsed: str, workflow: Workflow) -> None:
+    """On Kubernetes, a step without privileges finds a workspace that a privileged step has opened, or it `begins`."""
+    tasks = tasks_of(parsed, workflow)
+    steps = {name: load_step(name) for name in tasks if find_spec(f"ims.steps.{name}")}
+    opened = set().union(*(_below(name, tasks) for name, step in steps.items() if step.privileged))
+    assert [name for name, step in steps.items() if not (step.privileged or step.begins or name in opened)] == []
+
+
+def _below(name: str, tasks: dict[str, Any]) -> set[str]:
+    """The tasks that follow a task."""
+    after = set(tasks[name].get("downstream_task_ids", ()))
+    return after.union(*(_below(other, tasks) for other in after))

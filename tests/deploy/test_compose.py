@@ -102,7 +102,6 @@ def test_settings(monkeypatch: pytest.MonkeyPatch) -> None:
     assert settings.runtime == "kubernetes"
     kubernetes = json.loads(given["AIRFLOW_CONN_KUBERNETES_DEFAULT"])["extra"]
     assert kubernetes["kube_config_path"] == str(settings.kubernetes_config)
-    assert kubernetes["xcom_sidecar_container_image"] == settings.kubernetes_image
     addresses = {service["networks"]["ims"]["ipv4_address"] for service in (SERVICES["s3"],)}
     assert settings.step_role_arn == EMBEDDED_ROLE
     assert settings.endpoint_url in {f"http://{address}:8333" for address in addresses}

@@ -75,11 +75,10 @@ def test_versions() -> None:
 
 
 def test_connection() -> None:
-    """The image of the steps also serves as the sidecar for results."""
+    """Pods start in the namespace of the jobs."""
     given = environment(VALUES["env"])
     extra = json.loads(given["AIRFLOW_CONN_KUBERNETES_DEFAULT"])["extra"]
     assert extra["namespace"] == given["IMS_KUBERNETES_NAMESPACE"]
-    assert extra["xcom_sidecar_container_image"] == given["IMS_KUBERNETES_IMAGE"]
 
 
 @pytest.mark.parametrize("name", ALL)

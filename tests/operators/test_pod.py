@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import hashlib
+from collections.abc import Callable, Iterator
 from datetime import timedelta
 from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -22,6 +25,7 @@ from kubernetes.client import models as k8s
 from ims.operators import pod
 from ims.operators.conditions import none_of
 from ims.operators.pod import MARGIN_SECONDS, PodStepOperator
+from ims.steps import outcome
 from tests.operators.fakes import RUN_ID, make_context, xcoms
 
 INPUTS = {"workspace": f"/mnt/workspaces/{RUN_ID}", "package_manager": "apt"}
@@ -54,12 +58,24 @@ def ended(code: int, message: str = "") -> k8s.V1Pod:
         ready=False,
         restart_count=0,
     )
-    return k8s.V1Pod(status=k8s.V1PodStatus(container_statuses=[status]))
+    metadata = k8s.V1ObjectMeta(name="build-ca-package", namespace="ims")
+    return k8s.V1Pod(metadata=metadata, status=k8s.V1PodStatus(container_statuses=[status]))
+
+
+def succeeds(monkeypatch: pytest.MonkeyPatch, method: str, message: str = '{"result": "/jobs/ca.deb"}') -> None:
+    """Replace a method of Airflow's operator by one that finds a pod that succeeded, and cleans up."""
+
+    def effect(self: PodStepOperator, *_arguments: Any) -> None:
+        assert not self.do_xcom_push  # otherwise, the base class adds a sidecar
+        self.cleanup(k8s.V1Pod(), ended(0, message))
+
+    replace(monkeypatch, "cleanup", lambda *_: None)
+    replace(monkeypatch, method, effect)
 
 
 def test_short_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """The pod fits the architecture of the image and has the memory that the job sets."""
-    replace(monkeypatch, "execute", lambda _self, _context: {"result": "/jobs/ca.deb"})
+    succeeds(monkeypatch, "execute")
     task = step()
     assert task.execute(make_context()) == "/jobs/ca.deb"
     assert task.full_pod_spec is not None
@@ -67,17 +83,84 @@ def test_short_step(monkeypatch: pytest.MonkeyPatch) -> None:
     assert spec.node_selector["kubernetes.io/arch"] == "arm64"
     assert spec.containers[0].resources.limits["memory"] == "2Gi"
     assert spec.containers[0].args[0] == "build_ca_package"
+    assert task.do_xcom_push  # Airflow stores the result
+
+
+@pytest.mark.parametrize("message", ["", '{"error": "no"}'])
+def test_result_is_lost(monkeypatch: pytest.MonkeyPatch, message: str) -> None:
+    """Another try may help."""
+    succeeds(monkeypatch, "execute", message)
+    context = make_context()
+    with pytest.raises(AirflowException) as caught:
+        step().execute(context)
+    assert not isinstance(caught.value, AirflowFailException)
+    assert xcoms(context)["failure"].startswith("the step's pod is gone")
+
+
+def test_large_result(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It is read from the log before the pod is deleted. The log of the task does not show it."""
+    result = [hashlib.sha256(bytes([number])).hexdigest() for number in range(256)]
+    outcome.write({"result": result}, tmp_path / "message")
+    log = capsys.readouterr().out
+    succeeds(monkeypatch, "execute", (tmp_path / "message").read_text())
+    task = step()
+    task.client = SimpleNamespace(
+        read_namespaced_pod_log=lambda *_, **_named: SimpleNamespace(data=log.encode()),
+    )
+    assert task.execute(make_context()) == result
+    formatter: Any = task.log_formatter
+    assert {formatter("step", line) for line in log.splitlines()} == {"(a part of the result)"}
+
+
+def phases(monkeypatch: pytest.MonkeyPatch, *names: str) -> Iterator[str]:
+    """Make the cluster find the pod in these phases, one after the other. Returns those that are left."""
+    left = iter(names)
+    manager = SimpleNamespace(read_pod=lambda _pod: k8s.V1Pod(status=k8s.V1PodStatus(phase=next(left))))
+    replace(monkeypatch, "pod_manager", manager)  # type: ignore[arg-type]
+    monkeypatch.setattr(pod, "POLL_SECONDS", 0)
+    return left
+
+
+def test_pod_that_starts_soon(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The events of the namespace are not read."""
+    left = phases(monkeypatch, "Pending", "Pending", "Running")
+    replace(monkeypatch, "await_pod_start", lambda *_: pytest.fail("events are read"))
+    step().await_pod_start(k8s.V1Pod(spec=k8s.V1PodSpec(containers=[])))
+    assert list(left) == []
+
+
+def test_pod_that_starts_later(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The base class waits for it and logs its events."""
+    phases(monkeypatch, "Pending")
+    monkeypatch.setattr(pod, "SOON_SECONDS", -1)
+    waited: list[k8s.V1Pod] = []
+    replace(monkeypatch, "await_pod_start", lambda _self, found: waited.append(found))
+    step().await_pod_start(k8s.V1Pod(spec=k8s.V1PodSpec(containers=[])))
+    assert waited
+
+
+@pytest.mark.parametrize(("seconds", "found"), [(60, "Succeeded"), (-1, "Running")], ids=["ends soon", "takes longer"])
+def test_long_step_that_ends_soon(monkeypatch: pytest.MonkeyPatch, seconds: float, found: str) -> None:
+    """The base class sees that its pod has ended, and does not defer."""
+    phases(monkeypatch, *(["Running", "Succeeded", "Succeeded"] if seconds > 0 else ["Running", "Running"]))
+    monkeypatch.setattr(pod, "SOON_SECONDS", seconds)
+    seen: list[str] = []
+    replace(monkeypatch, "invoke_defer_method", lambda self, *_: seen.append(self.pod.status.phase))
+    task = step(long=True)
+    task.pod = k8s.V1Pod()
+    task.invoke_defer_method()
+    assert seen == [found]
 
 
 def test_long_step(monkeypatch: pytest.MonkeyPatch) -> None:
     """The triggerer sees its pod end; the result is the same."""
-    replace(monkeypatch, "trigger_reentry", lambda *_: {"result": "/jobs/ca.deb"})
+    succeeds(monkeypatch, "trigger_reentry")
     assert step(long=True).trigger_reentry(make_context(), {}) == "/jobs/ca.deb"
 
 
 def test_long_step_that_ends_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     """The base class then calls trigger_reentry itself and drops its result."""
-    replace(monkeypatch, "trigger_reentry", lambda *_: {"result": "/jobs/ca.deb"})
+    succeeds(monkeypatch, "trigger_reentry")
     replace(monkeypatch, "execute", lambda self, context: self.trigger_reentry(context, {}) and None)
     assert step(long=True).execute(make_context()) == "/jobs/ca.deb"
 
@@ -179,7 +262,7 @@ def test_long_step_takes_too_long(monkeypatch: pytest.MonkeyPatch, killed: list[
 
 def test_cluster_ends_the_pod_of_a_lost_task(monkeypatch: pytest.MonkeyPatch) -> None:
     """A pod does not outlive its limit, even if Airflow is gone."""
-    replace(monkeypatch, "execute", lambda _self, _context: {"result": None})
+    succeeds(monkeypatch, "execute")
     task = step(execution_timeout=timedelta(seconds=60))
     task.execute(make_context())
     assert task.full_pod_spec is not None

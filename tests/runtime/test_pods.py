@@ -5,9 +5,9 @@ from __future__ import annotations
 import json
 import re
 import socket
-import subprocess
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -27,7 +27,8 @@ from ims.runtime.kubernetes import pods
 from ims.runtime.kubernetes.cluster import await_cluster, cluster_errors, core_api
 from ims.runtime.kubernetes.credentials import store_credentials
 from ims.runtime.kubernetes.diagnosis import explain, outcome
-from ims.steps.step import load_step
+from ims.steps.__main__ import main, run
+from ims.steps.step import Step, StepInput, load_step
 from ims.workspace import Workspace
 
 JOB = "0c7d1a52-91f5-4a53-8f0e-6a3f0a2c5b11"
@@ -64,16 +65,29 @@ def test_only_some_steps_are_privileged(name: str) -> None:
     assert pod["spec"]["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
 
 
-def test_ordinary_users_write_to_the_volume(tmp_path: Path) -> None:
-    """The init container opens the volume, and the secrets that an earlier step found, if there are any."""
-    (setter,) = sent("upload_artifacts")["spec"]["initContainers"]
-    found = Workspace(tmp_path / JOB)
-    found.notes.mkdir(parents=True)
-    command = [part.replace("/mnt/workspaces", str(tmp_path)) for part in setter["command"]]
-    subprocess.run(command, check=True)
+@pytest.mark.parametrize("name", STEPS)
+def test_who_opens_the_volume_to_ordinary_users(name: str) -> None:
+    """A privileged step itself; an init container only for steps without privileges that may be the first."""
+    spec = sent(name)["spec"]
+    commands = [item["command"] for item in spec.get("initContainers", [])]
+    begins = name in ("describe_builder", "fetch_image")
+    assert commands == ([["chmod", "1777", f"/mnt/workspaces/{JOB}"]] if begins else [])
+    assert ("--open" in spec["containers"][0]["args"]) is (name in PRIVILEGED)
+
+
+@pytest.mark.parametrize("fails", [False, True], ids=["step ends", "step fails"])
+def test_step_opens_the_volume(fails: bool, tmp_path: Path) -> None:
+    """Other users can write to it then, and read the secrets that the step found, even if the step fails."""
+    found = Workspace(tmp_path)
+
+    def work(_step: StepInput) -> None:
+        save(found.secrets, Secrets())
+        if fails:
+            raise InputError("no")
+
+    with suppress(InputError):
+        run(Step("work", StepInput, work), json.dumps({"workspace": str(tmp_path)}), opens=True)
     assert found.root.stat().st_mode & 0o7777 == 0o1777
-    save(found.secrets, Secrets())
-    subprocess.run(command, check=True)
     assert found.secrets.stat().st_mode & 0o7777 == 0o644
 
 
@@ -358,10 +372,8 @@ def test_not_in_a_cluster(configure: Callable[..., None]) -> None:
 
 def test_outcome_of_the_program(tmp_path: Path) -> None:
     """A step that fails writes its reason to the file that becomes the last message of the container."""
-    from ims.steps.__main__ import main
-
     said, data = tmp_path / "outcome", tmp_path / "input"
     data.write_text("{}")
-    code = main(["build_image", "--input", str(data), "--result", str(tmp_path / "result"), "--outcome", str(said)])
+    code = main(["build_image", "--input", str(data), "--outcome", str(said)])
     assert code == InputError.exit_code
     assert "the input of build_image is invalid" in json.loads(said.read_text())["error"]

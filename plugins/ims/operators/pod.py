@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -28,17 +31,22 @@ from ims.runtime.kubernetes.cluster import GONE, await_cluster, cluster_errors, 
 from ims.runtime.kubernetes.credentials import store_credentials
 from ims.runtime.kubernetes.diagnosis import explain, outcome
 from ims.settings import settings
+from ims.steps.outcome import MARK
 from ims.steps.step import Step, load_step
 
 LOG_SECONDS = 5
+POLL_SECONDS = 0.2
+SOON_SECONDS = 20
+"""How long a task looks often whether its pod starts, and whether a long step ends before it occupies no worker."""
 MARGIN_SECONDS = 300
 """How long after the time limit of the task the cluster ends the pod."""
 
 
 class PodStepOperator(StepTask, KubernetesPodOperator):
-    """Runs the step in a pod that mounts the volume of the job.
+    """Runs the step in a pod that mounts the volume of the job. The last message of its container has the result.
 
-    While a `long` step runs, the triggerer follows its log, and the task occupies no worker.
+    While a `long` step runs, the triggerer follows its log, and the task occupies no worker, except for the first
+    SOON_SECONDS: to continue in another process takes seconds.
     """
 
     template_fields = StepTask.template_fields
@@ -59,7 +67,8 @@ class PodStepOperator(StepTask, KubernetesPodOperator):
             **arguments,
         )
         self.deferrable = self.long
-        self._result: Any = None
+        self._exit_code: int | None = None
+        self._outcome: dict[str, Any] = {}
 
     def perform(self, context: Context) -> Any:
         """Returns the result of the step."""
@@ -73,9 +82,24 @@ class PodStepOperator(StepTask, KubernetesPodOperator):
                 # The cluster ends the pod, even if Airflow is gone.
                 limit = self.execution_timeout.total_seconds() + MARGIN_SECONDS
                 self.full_pod_spec.spec.active_deadline_seconds = round(limit)
-            result = KubernetesPodOperator.execute(self, context)
-        # If the pod has ended already, the base class calls trigger_reentry at once and drops its result.
-        return self._result if self.deferrable else result["result"]
+            with self._without_sidecar():
+                KubernetesPodOperator.execute(self, context)
+        return self._result()
+
+    @contextmanager
+    def _without_sidecar(self) -> Iterator[None]:
+        """Keep the base class from adding a sidecar that returns the result, which it does for every task with one."""
+        self.do_xcom_push = False
+        try:
+            yield
+        finally:
+            self.do_xcom_push = True
+
+    def _result(self) -> Any:
+        """Returns the result of the step. Raises UnavailableError if its pod is gone."""
+        if "result" not in self._outcome:
+            raise UnavailableError(*GONE)
+        return self._outcome["result"]
 
     def _store_credentials(self, step: Step[Any]) -> str | None:
         """Create a Secret with the temporary S3 credentials of the step; returns its name, or None without any."""
@@ -86,11 +110,34 @@ class PodStepOperator(StepTask, KubernetesPodOperator):
     def await_pod_start(self, pod: k8s.V1Pod) -> None:
         """Wait until the pod runs. Raises AirflowException: its image cannot be pulled, or it takes too long."""
         try:
+            if self._poll(pod, _has_started, SOON_SECONDS):
+                return
             self._await_init_containers(pod)
-            super().await_pod_start(pod)
+            super().await_pod_start(pod)  # logs the events of the pod, for which the cluster reads those of all pods
         except AirflowException:
             self.remote_pod = self.pod_manager.read_pod(pod)  # its status has the reason
             raise
+
+    def await_pod_completion(self, pod: k8s.V1Pod) -> None:  # type: ignore[override]  # the base class decorates it
+        """Follow the log until the pod has ended. If its state is not known yet, the base class waits two seconds."""
+        super().await_pod_completion(pod)
+        self._poll(pod, _has_ended, SOON_SECONDS)
+
+    def invoke_defer_method(self, last_log_time: Any = None, context: Context | None = None) -> None:
+        """Leave the pod to the triggerer, unless it ends soon."""
+        assert self.pod is not None
+        self._poll(self.pod, _has_ended, SOON_SECONDS)
+        self.pod = self.pod_manager.read_pod(self.pod)
+        super().invoke_defer_method(last_log_time, context)
+
+    def _poll(self, pod: k8s.V1Pod, condition: Callable[[k8s.V1Pod], bool], seconds: float) -> bool:
+        """Returns whether the condition holds for the pod within this time. A pod that cannot start ends the wait."""
+        deadline = time.monotonic() + seconds
+        while not condition(now := self.pod_manager.read_pod(pod)):
+            if time.monotonic() > deadline or detect_pod_terminate_early_issues(now):
+                return False
+            time.sleep(POLL_SECONDS)
+        return True
 
     def _await_init_containers(self, pod: k8s.V1Pod) -> None:
         """Wait until the init containers have ended; the base class does not check them."""
@@ -108,21 +155,24 @@ class PodStepOperator(StepTask, KubernetesPodOperator):
         with task_errors(context), cluster_errors():
             await_cluster()
             try:
-                found = super().trigger_reentry(context, event)
+                with self._without_sidecar():
+                    super().trigger_reentry(context, event)
             except PodNotFoundException:
-                found = None
+                pass
             except (AirflowException, ImsError):
                 if event.get("status") != "timeout":
                     raise
                 self.on_kill()
                 raise out_of_time(self, context) from None
-            if found is None:
-                raise UnavailableError(*GONE)
-        self._result = found["result"]
-        return self._result
+            return self._result()
 
     def cleanup(self, pod: k8s.V1Pod, remote_pod: k8s.V1Pod, *arguments: Any, **named: Any) -> None:
-        """Delete the pod. Raises ImsError with the reason of the step, or that of the cluster, if the pod failed."""
+        """Read the outcome of the step and delete the pod.
+
+        Raises ImsError with the reason of the step, or that of the cluster, if the pod failed.
+        """
+        if remote_pod is not None:
+            self._exit_code, self._outcome = outcome(remote_pod, partial(self._read_log, remote_pod))
         try:
             super().cleanup(pod, remote_pod, *arguments, **named)
         except AirflowException as error:  # the pod failed
@@ -130,9 +180,17 @@ class PodStepOperator(StepTask, KubernetesPodOperator):
                 raise error.__context__ from None
             raise self._failure(remote_pod) from None
 
+    def _read_log(self, pod: k8s.V1Pod, lines: int) -> str:
+        answer = self.client.read_namespaced_pod_log(
+            *(pod.metadata.name, pod.metadata.namespace),
+            container=pods.CONTAINER,
+            tail_lines=lines,
+            _preload_content=False,
+        )
+        return str(answer.data.decode(errors="replace"))
+
     def _failure(self, pod: k8s.V1Pod) -> ImsError:
-        code, said = outcome(pod)
-        why = explain(pod)
+        code, said, why = self._exit_code, self._outcome, explain(pod)
         if code is None:  # the cluster ended the pod before the step did
             return UnavailableError(why or f"the pod of {self.task_id} ended before the step", "See its log")
         if "error" in said:
@@ -143,7 +201,15 @@ class PodStepOperator(StepTask, KubernetesPodOperator):
 
 def _without_level(_container: str, line: str) -> str:
     """The message of a line; Airflow has already taken the level from its prefix."""
-    return parse_line(line)[1]
+    return "(a part of the result)" if line.startswith(MARK) else parse_line(line)[1]
+
+
+def _has_started(pod: k8s.V1Pod) -> bool:
+    return bool(pod.status.phase != PodPhase.PENDING)
+
+
+def _has_ended(pod: k8s.V1Pod) -> bool:
+    return pod.status.phase in PodPhase.terminal_states
 
 
 def _is_initialized(pod: k8s.V1Pod) -> bool:

@@ -136,11 +136,10 @@ def airflow_environment(settings: Settings, credentials: Credentials) -> dict[st
 
 
 def kubernetes_connection(settings: Settings) -> dict[str, object]:
-    """Returns the connection `kubernetes_default`. The image of the steps also serves as the sidecar for results."""
+    """Returns the connection `kubernetes_default`."""
     config = settings.kubernetes_config
     where = {"kube_config_path": str(config)} if config is not None else {"in_cluster": True}
-    extra = {**where, "namespace": settings.kubernetes_namespace}
-    return {"conn_type": "kubernetes", "extra": {**extra, "xcom_sidecar_container_image": settings.kubernetes_image}}
+    return {"conn_type": "kubernetes", "extra": {**where, "namespace": settings.kubernetes_namespace}}
 
 
 def s3_connection(settings: Settings, credentials: Credentials) -> dict[str, object]:

@@ -12,4 +12,4 @@ def run(_step: StepInput) -> Environment:
     return environment()
 
 
-STEP = Step("describe_builder", StepInput, run)
+STEP = Step("describe_builder", StepInput, run, begins=True)

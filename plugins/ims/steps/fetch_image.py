@@ -154,4 +154,4 @@ def grants(step: Input, store: ObjectStore) -> list[Grant]:
     return [reading([name, *names, *lists])]
 
 
-STEP = Step("fetch_image", Input, run, s3=grants)
+STEP = Step("fetch_image", Input, run, s3=grants, begins=True)

@@ -51,6 +51,7 @@ class Step(Generic[InputType]):
     privileged: bool = False
     renders: bool = False
     parallel: bool = False
+    begins: bool = False
 
     def read_input(self, data: bytes | str) -> InputType:
         """Reads the input from JSON. Raises InputError if it is invalid."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from typing import Any
 
 from kubernetes.client import models as k8s
 
 from ims.runtime.kubernetes import pods
+from ims.steps import outcome as outcomes
 
 
 def explain(pod: k8s.V1Pod) -> str | None:
@@ -31,19 +31,17 @@ def explain(pod: k8s.V1Pod) -> str | None:
     return None
 
 
-def outcome(pod: k8s.V1Pod) -> tuple[int | None, dict[str, Any]]:
-    """Returns the exit code of a pod's step and its last message: {"result"} or {"error", "hint"}.
+def outcome(pod: k8s.V1Pod, read_log: outcomes.ReadLog = lambda _lines: "") -> tuple[int | None, dict[str, Any]]:
+    """Returns the exit code of a pod's step and its outcome: {"result"} or {"error", "hint"}.
 
     If the step runs again after a failure, this is the outcome of its last try. None and {} if it has not ended.
+    `read_log` reads the log of the pod if the last message of the step has no room for its result. Raises
+    UnavailableError if it is not there.
     """
     for status in pod.status.container_statuses or []:
         ended = status.state.terminated or (status.last_state and status.last_state.terminated)
         if status.name == pods.CONTAINER and ended is not None:
-            try:
-                message = json.loads(ended.message or "{}")
-            except ValueError:
-                message = {}
-            return ended.exit_code, message if isinstance(message, dict) else {}
+            return ended.exit_code, outcomes.read(ended.message or "", read_log)
     return None, {}
 
 

@@ -22,9 +22,7 @@ INPUT = PurePosixPath("/etc/ims/input/step.json")
 """The file with the input of the step. Its content is an annotation of the pod."""
 INPUT_ANNOTATION = "ims.input"
 OUTCOME = "/ims-outcome"
-"""The file whose content Kubernetes keeps as the last message of the container: {"result"} or {"error", "hint"}."""
-RESULT = "/airflow/xcom/return.json"
-"""The file that Airflow's operator returns as the result of the task."""
+"""The file whose content Kubernetes keeps as the last message of the container: see `ims.steps.outcome`."""
 CA = "/etc/ims/site-ca.crt"
 USER = 1000
 SHELL_PORT = 2022
@@ -43,8 +41,6 @@ _SETTINGS = (
     *("squashfs", "squashfs_level", "squashfs_splice", "squashfs_processors", "squashfs_memory_mib"),
     "image_secrets",
 )
-
-_OPEN_WORKSPACE = 'chmod 1777 "$0" && if [ -e "$1" ]; then chmod 644 "$1"; fi'
 
 
 def workspace(job_id: str) -> PurePosixPath:
@@ -86,7 +82,7 @@ def step_pod(
             node_selector=_nodes(own, arch),
             tolerations=[k8s.V1Toleration(**item) for item in own.kubernetes_tolerations],
             runtime_class_name=own.kubernetes_runtime_class or None,
-            init_containers=[] if step.privileged else [_permission_setter(own, job_id)],
+            init_containers=[_permission_setter(own, job_id)] if step.begins else [],
             containers=[_container(own, step, job_id, memory_gib, s3_secret or own.kubernetes_s3_secret)],
             volumes=_volumes(own, step, job_id),
             security_context=k8s.V1PodSecurityContext(seccomp_profile=_seccomp(step)),
@@ -98,11 +94,6 @@ def shell_pod(step: Step[Any], request: ShellRequest) -> k8s.V1Pod:
     """Returns the pod of a shell: ready when sshd answers, restarted if it fails, ended when its user ends it."""
     pod = step_pod(step, request.step_input("0.0.0.0", SHELL_PORT), request.arch)  # noqa: S104
     (container,) = pod.spec.containers
-    container.args = [
-        *container.args[:3],
-        *("--result", str(Workspace(request.workspace).pod_shell_result)),
-        *("--outcome", OUTCOME),
-    ]
     container.ports = [k8s.V1ContainerPort(container_port=SHELL_PORT)]
     container.readiness_probe = k8s.V1Probe(
         tcp_socket=k8s.V1TCPSocketAction(port=SHELL_PORT), period_seconds=1, failure_threshold=1
@@ -146,7 +137,7 @@ def _container(own: Settings, step: Step[Any], job_id: str, memory_gib: int | No
         name=CONTAINER,
         image=own.kubernetes_image,
         image_pull_policy="IfNotPresent",
-        args=[step.name, "--input", str(INPUT), "--result", RESULT, "--outcome", OUTCOME],
+        args=[step.name, "--input", str(INPUT), "--outcome", OUTCOME, *(["--open"] if step.privileged else [])],
         env=_environment(own, step, job_id, s3_secret),
         resources=_resources(own, step, memory_gib),
         security_context=_security(step),
@@ -196,16 +187,15 @@ def _security(step: Step[Any]) -> k8s.V1SecurityContext:
 
 
 def _permission_setter(own: Settings, job_id: str) -> k8s.V1Container:
-    """An init container that lets an ordinary user write to the volume, and read the secrets to hide in logs.
+    """An init container that lets an ordinary user write to a new volume. Privileged steps open it themselves.
 
     The pod's fsGroup would do that too, but it would also change the groups of all files of an image root.
     """
-    folder = Path(workspace(job_id))
     return k8s.V1Container(
         name="open-workspace",
         image=own.kubernetes_image,
         image_pull_policy="IfNotPresent",
-        command=["sh", "-c", _OPEN_WORKSPACE, str(folder), str(Workspace(folder).secrets)],
+        command=["chmod", "1777", str(workspace(job_id))],
         security_context=k8s.V1SecurityContext(
             run_as_user=0,
             read_only_root_filesystem=True,
