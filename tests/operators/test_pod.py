@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
-from airflow.providers.cncf.kubernetes.utils.pod_manager import PodNotFoundException
+from airflow.providers.cncf.kubernetes.utils.pod_manager import PodManager, PodNotFoundException
 from airflow.sdk import Context
 from airflow.sdk.exceptions import (
     AirflowException,
@@ -116,9 +116,20 @@ def phases(monkeypatch: pytest.MonkeyPatch, *names: str) -> Iterator[str]:
     """Make the cluster find the pod in these phases, one after the other. Returns those that are left."""
     left = iter(names)
     manager = SimpleNamespace(read_pod=lambda _pod: k8s.V1Pod(status=k8s.V1PodStatus(phase=next(left))))
-    replace(monkeypatch, "pod_manager", manager)  # type: ignore[arg-type]
+    monkeypatch.setattr(PodStepOperator, "pod_manager", manager)
     monkeypatch.setattr(pod, "POLL_SECONDS", 0)
     return left
+
+
+@pytest.mark.parametrize(("seconds", "runs"), [(60, False), (-1, True)], ids=["ends", "runs on"])
+def test_log_ends_before_its_container(monkeypatch: pytest.MonkeyPatch, seconds: float, runs: bool) -> None:
+    """The cluster learns of the end a moment later; the log is not read again until then."""
+    found = iter([True, True, False])
+    monkeypatch.setattr(PodManager, "container_is_running", lambda *_: next(found))
+    monkeypatch.setattr(pod, "STATUS_SECONDS", seconds)
+    monkeypatch.setattr(pod, "POLL_SECONDS", 0)
+    core: Any = None
+    assert pod.PatientPodManager(core).container_is_running(k8s.V1Pod(), "step") is runs
 
 
 def test_pod_that_starts_soon(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from functools import partial
+from functools import cached_property, partial
 from pathlib import PurePosixPath
 from typing import Any
 
 from airflow.providers.cncf.kubernetes.kubernetes_helper_functions import PodLaunchFailedException
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.providers.cncf.kubernetes.utils.pod_manager import (
+    PodManager,
     PodNotFoundException,
     PodPhase,
     detect_pod_terminate_early_issues,
@@ -36,10 +37,23 @@ from ims.steps.step import Step, load_step
 
 LOG_SECONDS = 5
 POLL_SECONDS = 0.2
+STATUS_SECONDS = 3
+"""How long after the end of its log the cluster may take to learn that a container has ended."""
 SOON_SECONDS = 20
 """How long a task looks often whether its pod starts, and whether a long step ends before it occupies no worker."""
 MARGIN_SECONDS = 300
 """How long after the time limit of the task the cluster ends the pod."""
+
+
+class PatientPodManager(PodManager):
+    """Gives the cluster a moment to learn that a container has ended. Otherwise, the log is read twice."""
+
+    def container_is_running(self, pod: k8s.V1Pod, container_name: str) -> bool:
+        """Whether a container, of which the log has ended, runs on."""
+        deadline = time.monotonic() + STATUS_SECONDS
+        while (is_running := super().container_is_running(pod, container_name)) and time.monotonic() < deadline:
+            time.sleep(POLL_SECONDS)
+        return bool(is_running)
 
 
 class PodStepOperator(StepTask, KubernetesPodOperator):
@@ -69,6 +83,11 @@ class PodStepOperator(StepTask, KubernetesPodOperator):
         self.deferrable = self.long
         self._exit_code: int | None = None
         self._outcome: dict[str, Any] = {}
+
+    @cached_property
+    def pod_manager(self) -> PodManager:
+        """What reads the log and the state of the pod."""
+        return PatientPodManager(kube_client=self.client, callbacks=self.callbacks)
 
     def perform(self, context: Context) -> Any:
         """Returns the result of the step."""
