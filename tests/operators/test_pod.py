@@ -25,6 +25,7 @@ from kubernetes.client import models as k8s
 from ims.operators import pod
 from ims.operators.conditions import none_of
 from ims.operators.pod import MARGIN_SECONDS, PodStepOperator
+from ims.runtime.kubernetes import pods
 from ims.steps import outcome
 from tests.operators.fakes import RUN_ID, make_context, xcoms
 
@@ -130,6 +131,32 @@ def test_log_ends_before_its_container(monkeypatch: pytest.MonkeyPatch, seconds:
     monkeypatch.setattr(pod, "POLL_SECONDS", 0)
     core: Any = None
     assert pod.PatientPodManager(core).container_is_running(k8s.V1Pod(), "step") is runs
+
+
+@pytest.mark.parametrize(
+    ("tries", "phase", "data", "reused"),
+    [
+        (2, "Succeeded", "{}", True),
+        (2, "Succeeded", '{"other": 1}', False),
+        (2, "Running", "{}", False),
+        (1, "Succeeded", "{}", False),
+    ],
+    ids=["has the result", "has other input", "runs: the base class continues with it", "first try"],
+)
+def test_pod_of_a_killed_worker(
+    monkeypatch: pytest.MonkeyPatch, tries: int, phase: str, data: str, reused: bool
+) -> None:
+    """The next try takes the result of a pod that has succeeded meanwhile, and does not run the step again."""
+
+    def made(data: str, phase: str) -> k8s.V1Pod:
+        metadata = k8s.V1ObjectMeta(name="x", namespace="ims", annotations={pods.INPUT_ANNOTATION: data})
+        return k8s.V1Pod(metadata=metadata, status=k8s.V1PodStatus(phase=phase))
+
+    found, new = made(data, phase), made("{}", "Pending")
+    replace(monkeypatch, "find_pod", lambda *_: found)
+    replace(monkeypatch, "get_or_create_pod", lambda *_: new)
+    context: Any = {"ti": SimpleNamespace(try_number=tries)}
+    assert step().get_or_create_pod(new, context) is (found if reused else new)
 
 
 def test_pod_that_starts_soon(monkeypatch: pytest.MonkeyPatch) -> None:

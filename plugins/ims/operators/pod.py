@@ -126,6 +126,17 @@ class PodStepOperator(StepTask, KubernetesPodOperator):
         job_id = PurePosixPath(self.data["workspace"]).name
         return store_credentials(core_api(), job_id, step.name, given) if given else None
 
+    def get_or_create_pod(self, pod_request_obj: k8s.V1Pod, context: Context) -> k8s.V1Pod:
+        """Create the pod, or return that of an earlier try whose worker was lost.
+
+        The base class creates another pod if the first one has succeeded meanwhile, since its sidecar would be gone.
+        """
+        if context["ti"].try_number > 1:
+            earlier = self.find_pod(pod_request_obj.metadata.namespace, context)
+            if earlier is not None and _has_result(earlier, pod_request_obj):
+                return earlier
+        return super().get_or_create_pod(pod_request_obj, context)
+
     def await_pod_start(self, pod: k8s.V1Pod) -> None:
         """Wait until the pod runs. Raises AirflowException: its image cannot be pulled, or it takes too long."""
         try:
@@ -221,6 +232,12 @@ class PodStepOperator(StepTask, KubernetesPodOperator):
 def _without_level(_container: str, line: str) -> str:
     """The message of a line; Airflow has already taken the level from its prefix."""
     return "(a part of the result)" if line.startswith(MARK) else parse_line(line)[1]
+
+
+def _has_result(earlier: k8s.V1Pod, wanted: k8s.V1Pod) -> bool:
+    """Whether a pod has run the step that is wanted, on the same input, and succeeded."""
+    ran, runs = (pod.metadata.annotations.get(pods.INPUT_ANNOTATION) for pod in (earlier, wanted))
+    return bool(earlier.status.phase == PodPhase.SUCCEEDED and ran == runs)
 
 
 def _has_started(pod: k8s.V1Pod) -> bool:
