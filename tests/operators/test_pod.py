@@ -11,6 +11,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.providers.cncf.kubernetes.kubernetes_helper_functions import KubernetesApiException
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.providers.cncf.kubernetes.utils.pod_manager import PodManager, PodNotFoundException
 from airflow.sdk import Context
@@ -131,6 +132,21 @@ def test_log_ends_before_its_container(monkeypatch: pytest.MonkeyPatch, seconds:
     monkeypatch.setattr(pod, "POLL_SECONDS", 0)
     core: Any = None
     assert pod.PatientPodManager(core).container_is_running(k8s.V1Pod(), "step") is runs
+
+
+def test_cluster_is_away_while_a_long_step_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The task is left to the triggerer, which waits longer for an answer."""
+
+    def read_pod(_pod: k8s.V1Pod) -> Any:
+        raise KubernetesApiException("no answer")
+
+    monkeypatch.setattr(PodStepOperator, "pod_manager", SimpleNamespace(read_pod=read_pod))
+    deferred: list[bool] = []
+    replace(monkeypatch, "invoke_defer_method", lambda *_: deferred.append(True))
+    task = step(long=True)
+    task.pod = k8s.V1Pod()
+    task.invoke_defer_method()
+    assert deferred
 
 
 @pytest.mark.parametrize(

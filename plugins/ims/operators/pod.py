@@ -9,7 +9,10 @@ from functools import cached_property, partial
 from pathlib import PurePosixPath
 from typing import Any
 
-from airflow.providers.cncf.kubernetes.kubernetes_helper_functions import PodLaunchFailedException
+from airflow.providers.cncf.kubernetes.kubernetes_helper_functions import (
+    KubernetesApiException,
+    PodLaunchFailedException,
+)
 from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.providers.cncf.kubernetes.utils.pod_manager import (
     PodManager,
@@ -20,6 +23,8 @@ from airflow.providers.cncf.kubernetes.utils.pod_manager import (
 from airflow.sdk import Context
 from airflow.sdk.exceptions import AirflowException, AirflowTaskTimeout
 from kubernetes.client import models as k8s
+from kubernetes.client.exceptions import ApiException
+from urllib3.exceptions import HTTPError
 
 from ims.errors import ImsError, StepFailedError, UnavailableError
 from ims.logs import parse_line
@@ -156,8 +161,11 @@ class PodStepOperator(StepTask, KubernetesPodOperator):
     def invoke_defer_method(self, last_log_time: Any = None, context: Context | None = None) -> None:
         """Leave the pod to the triggerer, unless it ends soon."""
         assert self.pod is not None
-        self._poll(self.pod, _has_ended, SOON_SECONDS)
-        self.pod = self.pod_manager.read_pod(self.pod)
+        try:
+            self._poll(self.pod, _has_ended, SOON_SECONDS)
+            self.pod = self.pod_manager.read_pod(self.pod)
+        except (ApiException, HTTPError, KubernetesApiException) as error:
+            self.log.warning("the triggerer waits for the pod: %s", error)
         super().invoke_defer_method(last_log_time, context)
 
     def _poll(self, pod: k8s.V1Pod, condition: Callable[[k8s.V1Pod], bool], seconds: float) -> bool:
