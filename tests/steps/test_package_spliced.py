@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from ims.builder.squashfs import KIWI_FILES, make_rootfs
+from ims.cli.pulling import pull
 from ims.images.files import LIST as FILES
 from ims.images.files import write_files
 from ims.runtime.local.process import StepProcess
@@ -261,8 +263,17 @@ def test_a_new_user_hides_no_secret(base: Path, workspace: Workspace) -> None:
     assert artifact.base is not None, reasons(lines)
 
 
-def test_from_s3_to_s3(base: Path, workspace: Workspace, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The image is fetched, changed, packed and uploaded. S3 then has the rootfs that its digests describe."""
+def test_from_s3_to_s3(
+    base: Path,
+    workspace: Workspace,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The image is fetched, changed, packed and uploaded. S3 then has the rootfs that its digests describe.
+
+    A node with the old image downloads less than one percent of it.
+    """
     bucket = settings().images_bucket
     (tmp_path / "s3").mkdir()
     with running(tmp_path / "s3") as s3:
@@ -279,5 +290,13 @@ def test_from_s3_to_s3(base: Path, workspace: Workspace, tmp_path: Path, monkeyp
         monkeypatch.setattr(s3.store, "upload", None)
         (uploaded,) = upload_artifacts.run(upload_artifacts.Input(workspace=workspace.root, **step)).artifacts
         digests = s3.store.download(ObjectName(bucket, "new/rootfs"), tmp_path / "new")
+        made = ObjectName(bucket, "new/manifest.yaml")
+        s3.store.write_bytes(made, write_manifest([uploaded.in_manifest]).encode())
+        pull(s3.store, str(address), tmp_path / "node")
+        pull(s3.store, str(made), tmp_path / "node", tmp_path / "node")
     assert digests == Digests(uploaded.size, uploaded.md5, uploaded.sha256)
     assert (tmp_path / "new").read_bytes() == whole(artifact, tmp_path / "expected").read_bytes()
+    assert (tmp_path / "node" / "rootfs").read_bytes() == (tmp_path / "new").read_bytes()
+    downloaded = re.search(r"(\d+) of them downloaded, verified", capsys.readouterr().out)
+    assert downloaded is not None
+    assert int(downloaded[1]) < uploaded.size / 100

@@ -24,6 +24,8 @@ MAX_LINE = 64 * 1024  # path and target have up to 4096 bytes each; a byte takes
 MAX_BYTES = 2 * 1024**3  # of the unpacked list
 MAX_FILES = 2_000_000  # the API reads 100,000 lines in a second, and a list of a few MB can unpack to 100 million
 _CHUNK = 1024 * 1024
+_LINES_A_BLOCK = 512
+"""On average."""
 
 _TYPES = {
     stat.S_IFREG: "file",
@@ -59,10 +61,15 @@ def write_files(root: Path, target: Path, excluded: Collection[str]) -> None:
 
 
 def write_lines(lines: Iterable[bytes], target: Path) -> None:
-    """Write a compressed list. Equal lines give equal bytes."""
+    """Write a compressed list. Equal lines give equal bytes.
+
+    The compression begins anew behind some lines, so that lists with few other lines have most bytes in common.
+    """
     with target.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed:
         for line in lines:
             packed.write(line + b"\n")
+            if zlib.crc32(line) % _LINES_A_BLOCK == 0:
+                packed.flush(zlib.Z_FULL_FLUSH)
 
 
 def new_buffer() -> memoryview:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Collection
+from collections.abc import Iterable
 from pathlib import Path
 
 from pydantic import BaseModel
@@ -12,7 +12,7 @@ from pydantic import BaseModel
 from ims.errors import ImsError
 from ims.settings import settings
 from ims.steps.artifacts import Original, PackedArtifact
-from ims.storage.delta import Delta, DeltaBase, Range, with_ancestors
+from ims.storage.delta import Delta
 from ims.storage.manifest import FILES, ROOTFS, Artifact, Manifest
 from ims.storage.objects import ObjectName, ObjectStore
 from ims.workspace import Workspace
@@ -89,21 +89,9 @@ def read(workspace: Workspace) -> Origin:
     return Origin.model_validate_json(workspace.origin.read_bytes()) if workspace.origin.exists() else Origin()
 
 
-def reuse(artifacts: Collection[PackedArtifact], origin: Origin) -> None:
-    """Have S3 copy the artifacts that are also artifacts of the origin, and note what others have of it."""
+def reuse(artifacts: Iterable[PackedArtifact], origin: Origin) -> None:
+    """Have S3 copy the artifacts that are also artifacts of the origin."""
     known = {item.md5: item.link for item in origin.artifacts if item.md5 and item.link.etag}
     for artifact in artifacts:
         if artifact.base is None and (link := known.get(artifact.md5)) is not None:
             artifact.original = Original(url=link.path, etag=link.etag)
-    _describe_deltas(artifacts, origin)
-
-
-def _describe_deltas(artifacts: Collection[PackedArtifact], origin: Origin) -> None:
-    """Note for the manifest which bytes of the artifacts are those of their bases."""
-    for artifact in artifacts:
-        if (base := artifact.base) is not None and origin.md5:
-            kept = Range(offset=base.head, length=base.kept - base.head, source_offset=base.head)
-            source = DeltaBase(
-                path=base.url, etag=base.etag or "", md5=origin.md5, size=base.path.stat().st_size, ranges=[kept]
-            )
-            artifact.delta = with_ancestors(artifact.size, source, origin.delta)

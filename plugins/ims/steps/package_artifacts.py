@@ -30,7 +30,8 @@ from ims.sandbox.call import call
 from ims.sandbox.overlay import Layers, mount_lower, unpacks
 from ims.settings import settings
 from ims.steps.artifacts import Base, Batch, PackedArtifact
-from ims.steps.origin import Origin, read, reuse
+from ims.steps.deltas import use_origin
+from ims.steps.origin import Origin, read
 from ims.steps.step import Step, StepInput
 from ims.steps.views import view_of
 from ims.storage import manifest
@@ -92,7 +93,7 @@ def run(step: Input) -> list[Batch]:
     readable = [packing.rootfs] if packing.rootfs is not None and packing.opaque is not None else []
     artifacts = call(pack, packing, view_of(step.workspace, readable=readable, image=image, everyone=True))
     check_result(artifacts, packing)
-    reuse(artifacts, packing.origin)
+    use_origin(artifacts, packing.origin, step.workspace.old_files)
     if step.rootfs is not None:
         warn_of_lost_attributes(step.workspace)
         artifacts.extend(kept_inputs(step.workspace))
@@ -177,10 +178,8 @@ def warn_of_lost_attributes(workspace: Workspace) -> None:
     """Log which files of an image that was customized lose attributes with the prefix `trusted.`."""
     files = list(files_with_trusted_attributes(workspace.base, workspace.changed_files))
     if files:
-        shown = ", ".join(files[:SHOWN])
-        log.warning(
-            "a sandbox cannot pack attributes with the prefix trusted: %d files lose theirs: %s", len(files), shown
-        )
+        text = "a sandbox cannot pack attributes with the prefix trusted: %d files lose theirs: %s"
+        log.warning(text, len(files), ", ".join(files[:SHOWN]))
 
 
 def trust_site_ca(step: Input) -> None:
