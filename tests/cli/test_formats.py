@@ -45,6 +45,28 @@ def test_images(program: Program, fake: FakeService) -> None:
     assert program.json("images", "list") == fake.records["images"]
 
 
+def test_versions_of_a_package(program: Program, fake: FakeService, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The table shows which versions the images contain. Programs get what the API returned."""
+    for number, identity in enumerate(fake.ids("images")):
+        versions = ["3.0.1", "3.0.2"] if number == 0 else ["3.0.3"]
+        found = [{"name": "openssl", "version": version} for version in versions] + [{"name": "bash", "version": "5"}]
+        fake.answers[f"images/{identity}/packages"] = found
+    for words in (("--package-below", "openssl=3.1"), ("--package", "openssl", "--package-below", "openssl=3.1")):
+        head, *rows = program.run("images", "list", *words).stdout.splitlines()
+        assert fake.requests[0].url.params["package"] == "openssl"
+        assert fake.requests[0].url.params["package_below"] == "3.1"
+        assert head.split()[-1] == "FOUND"
+        assert [row.partition("167")[2].replace("yes", "").strip() for row in rows] == ["3.0.1, 3.0.2", *["3.0.3"] * 3]
+        fake.requests.clear()
+    assert program.json("images", "list", "--package", "openssl") == fake.records["images"]
+    monkeypatch.setattr("ims.cli.images.MAX_LOOKUPS", 1)
+    done = program.run("images", "list", "--package", "openssl")
+    assert (done.stdout.count("3.0.1"), done.stdout.count("3.0.3")) == (1, 0)
+    assert "the first 1 images" in done.stderr
+    refused = program.refused("images", "list", "--package", "bash", "--package-below", "openssl=3.1")
+    assert refused == "--package names bash, --package-below openssl. Name one package"
+
+
 def test_wide(program: Program) -> None:
     """There are more columns."""
     head, first, *_ = program.run("images", "list", "-o", "wide").stdout.splitlines()

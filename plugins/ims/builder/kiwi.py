@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from ims.builder import logins
+from ims.builder.package_count import PackageCount
 from ims.builder.rpm_database import single_database
 from ims.errors import PermanentError
 from ims.images.root import resolve_inside
@@ -104,7 +105,7 @@ def _prepare(
     if release := (read_xml(description).findtext("preferences/release-version") or "").strip():
         variables["ZYPP_REPO_RELEASEVER"] = release  # kiwi passes $releasever to dnf only
     try:
-        code, last = run_logged(command, variables, copy=workspace.kiwi_log, parse=kiwi_log.LineParser())
+        code, last = run_logged(command, variables, copy=workspace.kiwi_log, parse=PackageCount(kiwi_log.LineParser()))
     finally:
         logins.remove_from_cache(package_cache)
         logins.remove_from_root(workspace.image_root, workspace.kiwi_home)

@@ -35,6 +35,9 @@ if TYPE_CHECKING:
 app = group("images", "Manage images, which nodes boot.")
 add_verbs(app, IMAGES)
 
+MAX_LOOKUPS = 200
+"""Images of which a list shows the version of a package."""
+
 MetadataKey = Annotated[str | None, typer.Option(help="Name of a label.")]
 MetadataValue = Annotated[str | None, typer.Option(help="Value of the label.")]
 
@@ -54,7 +57,10 @@ class Filter:
     package: Annotated[str | None, typer.Option(help="List only images that contain this package.")] = None
     package_below: Annotated[
         str | None,
-        typer.Option(help="List only images with a lower version of the package, in the order of rpm or dpkg."),
+        typer.Option(
+            metavar="[NAME=]VERSION",
+            help="List only images with a lower version of the package, in the order of rpm or dpkg.",
+        ),
     ] = None
     damaged: Annotated[
         bool | None, typer.Option("--damaged", help="List only images with missing or damaged objects in S3.")
@@ -64,11 +70,39 @@ class Filter:
 @app.command("list")
 @with_groups
 def list_images(chosen: Filter, name: OnlyName = None, _format: FormatOption = None) -> None:
-    """List all images."""
-    client = connect()
-    images, unknown = client.query_packages(IMAGES.path, **given(name=name, **asdict(chosen)))
+    """List all images.
+
+    With --package, the table also shows which versions of the package the images contain.
+    """
+    client, filters = connect(), _filters(chosen)
+    images, unknown = client.query_packages(IMAGES.path, **given(name=name, **filters))
     _say_unknown(unknown)
-    show_list(list(_with_recipes(client, images)) if for_people() else images, IMAGES.columns, IMAGES.wide)
+    columns, package = IMAGES.columns, filters["package"]
+    if for_people():
+        images = list(_with_recipes(client, images))
+        if package is not None:
+            images, columns = list(_with_versions(client, images, package)), (*columns, "found")
+    show_list(images, columns, IMAGES.wide)
+
+
+def _filters(chosen: Filter) -> dict[str, Any]:
+    """Return the filters of the API. Raises InputError if the options name two packages."""
+    name, equals, version = (chosen.package_below or "").partition("=")
+    if not equals:
+        return asdict(chosen)
+    if chosen.package not in (None, name):
+        raise InputError(f"--package names {chosen.package}, --package-below {name}", "Name one package")
+    return {**asdict(chosen), "package": name, "package_below": version}
+
+
+def _with_versions(client: ImsClient, images: list[dict[str, Any]], package: str) -> Iterator[dict[str, Any]]:
+    """Yield images with the versions of a package that they contain, which takes a request for each image."""
+    for image in images[:MAX_LOOKUPS]:
+        found, _ = client.query_packages(f"{IMAGES.path}/{image['id']}/packages")
+        yield {**image, "found": ", ".join(item["version"] for item in found if item["name"] == package)}
+    if len(images) > MAX_LOOKUPS:
+        say(f"the versions are those of the first {MAX_LOOKUPS} images: use more filters to see others")
+    yield from images[MAX_LOOKUPS:]
 
 
 def _with_recipes(client: ImsClient, images: list[dict[str, Any]]) -> Iterator[dict[str, Any]]:
