@@ -78,7 +78,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     },
     "dags": {"operators", "params", "sensors", "settings", "workflows"},
     "executor": {"sandbox"},
-    "scheduler": {"storage"},
+    "scheduler": {"runtime", "storage"},
     "ui": {"api", "records", "settings", "workflows"},
     "ims_plugin": {"api", "ui"},
 }

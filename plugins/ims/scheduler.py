@@ -11,6 +11,8 @@ import sys
 from airflow.__main__ import main
 from airflow.dag_processing.dagbag import DagBag
 
+from ims.runtime.local import fork_server
+from ims.runtime.local.process import step_environment
 from ims.storage import clients
 
 
@@ -24,6 +26,7 @@ def preload() -> None:
 
 
 if __name__ == "__main__":
+    fork_server.start(step_environment())
     preload()
     sys.argv = ["airflow", "scheduler", "-s"]
     main()

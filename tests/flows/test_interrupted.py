@@ -21,8 +21,6 @@ from tests.flows.rpm_repository import RepositoryServer
 from tests.flows.waiting import wait_for
 from tests.service import Service
 
-STEP = b"ims.runtime.local.entrypoint\0build_image"
-
 
 def push(service: Service, url: str, folder: Path, script: str) -> dict[str, Any]:
     """Push the zypper recipe of the tests with another config.sh; returns the record."""
@@ -68,14 +66,12 @@ def parent(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
 
 
-def task_process(job_id: str) -> int:
+def task_process(service: Service, job: dict[str, Any]) -> int:
     """Return the process of the task that builds the image of a job. Its parent is a worker of the scheduler."""
-    launcher = next(
-        int(path.parent.name)
-        for path in Path("/proc").glob("[0-9]*/cmdline")
-        if (command := path.read_bytes()).startswith(b"unshare") and STEP in command and job_id.encode() in command
-    )
-    return parent(launcher)
+    path = f"/api/v2/dags/{job['dag_id']}/dagRuns/{job['dag_run_id']}/taskInstances/build_image"
+    title = f"airflow worker -- {service.http.get(path).json()['id']}".encode()
+    commands = {int(path.parent.name): path for path in Path("/proc").glob("[0-9]*/cmdline")}
+    return next(pid for pid, path in commands.items() if path.exists() and path.read_bytes().rstrip(b"\0 ") == title)
 
 
 def test_task_killed_and_s3_away(
@@ -89,7 +85,7 @@ def test_task_killed_and_s3_away(
     recipe = push(service, http_server.url, tmp_path / "recipe", "sleep 5")
     job = service.create(recipe["id"])
     wait_for(lambda: builds(service))
-    os.kill(task_process(job["id"]), signal.SIGKILL)
+    os.kill(task_process(service, job), signal.SIGKILL)
     wait_for(lambda: not builds(service), 3)
     wait_for(lambda: builds(service))
     supervisord.control(service.settings, "stop", "s3")
@@ -161,7 +157,7 @@ def test_restart_of_the_stack(
     assert service.store.stat(ObjectName.parse(small["link"]["path"])).size > 0
     build = service.create(recipe["id"])
     wait_for(lambda: builds(service))
-    worker = parent(task_process(build["id"]))
+    worker = parent(task_process(service, build))
     for pid in (worker, *idle_workers(of=parent(worker))):
         os.kill(pid, signal.SIGKILL)
     killed = datetime.now(UTC)

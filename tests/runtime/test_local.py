@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import subprocess
 import sys
 import textwrap
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,9 +17,10 @@ from typing import Any
 import pytest
 
 from ims.errors import ConfigurationError, StepFailedError
-from ims.runtime.local import process
+from ims.runtime.local import fork_server, process
 from ims.runtime.local.process import StepProcess
 from ims.runtime.local.runtime import LocalRuntime
+from ims.sandbox.forking import Channel
 from ims.settings import Settings, settings
 from ims.steps.step import Step, StepInput
 from tests.flows.leftovers import loop_devices
@@ -88,19 +90,57 @@ class Probe:
         return thread
 
 
-@pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, configure: Callable[..., None]) -> Settings:
-    """An installation for one test, whose Python processes find the probe among the steps."""
-    steps, python = tmp_path / "steps", tmp_path / "python"
-    steps.mkdir()
-    (steps / "probe.py").write_text(PROBE)
-    (steps / "sitecustomize.py").write_text(f"import ims.steps\nims.steps.__path__.append({str(steps)!r})\n")
-    path = f"{steps}:{Path(process.__file__).parents[3]}"
+@pytest.fixture(scope="module")
+def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Python whose programs find the probe among the steps."""
+    folder = tmp_path_factory.mktemp("python")
+    (folder / "probe.py").write_text(PROBE)
+    (folder / "sitecustomize.py").write_text(f"import ims.steps\nims.steps.__path__.append({str(folder)!r})\n")
+    path, python = f"{folder}:{Path(process.__file__).parents[3]}", folder / "python"
     python.write_text(f'#!/bin/sh\nPYTHONPATH="{path}" exec "{sys.executable}" "$@"\n')
     python.chmod(0o755)
+    return python
+
+
+@dataclass
+class Server:
+    """A fork server and the way to it."""
+
+    program: subprocess.Popen[bytes]
+    channel: Channel
+
+
+@pytest.fixture(scope="module")
+def server(python: Path) -> Iterator[Server]:
+    """A fork server for all tests."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sys, "executable", str(python))
+        patch.setattr(fork_server, "channel", None)
+        program = fork_server.start(process.step_environment())
+        assert fork_server.channel is not None
+        found = Server(program, fork_server.channel)
+    yield found
+    found.channel.requests.close()
+    assert program.wait(20) == 0, "the server ends with its last client"
+
+
+@pytest.fixture(params=["program", "fork"])
+def own(
+    python: Path,
+    server: Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    configure: Callable[..., None],
+    request: pytest.FixtureRequest,
+) -> Settings:
+    """An installation for one test. Its steps are new programs, or forks of a server."""
     monkeypatch.setattr(sys, "executable", str(python))
+    monkeypatch.setattr(fork_server, "channel", server.channel if request.param == "fork" else None)
     configure(home=tmp_path / "home")
     return settings()
+
+
+forked = pytest.mark.parametrize("own", ["fork"], indirect=True)
 
 
 @pytest.fixture
@@ -344,6 +384,73 @@ StepProcess().run(load_step("probe"), data, "probe-0", lambda line: print(line, 
         process.send_signal(signal.SIGKILL)
         process.wait()
         assert_nothing_left(probe)
+
+
+# Forks of the server
+
+
+def is_in_memory(text: bytes, pid: int) -> bool:
+    """Whether a text is in the memory that a process can write."""
+    with Path(f"/proc/{pid}/mem").open("rb", buffering=0) as file:
+        for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            place, rights, *_ = line.split()
+            if rights.startswith("rw"):
+                begin, end = (int(number, 16) for number in place.split("-"))
+                file.seek(begin)
+                if text in file.read(end - begin):
+                    return True
+    return False
+
+
+@forked
+def test_server_learns_no_secret(probe: Probe, server: Server) -> None:
+    """Each later step is a copy of its memory."""
+    secret = "sesame-" + "x" * 40
+    found = probe.run("result = os.environ['AWS_SECRET_ACCESS_KEY']", {"AWS_SECRET_ACCESS_KEY": secret})
+    assert found == secret
+    assert is_in_memory(JOB.encode(), server.program.pid), "the title of a request is no secret"
+    assert not is_in_memory(secret.encode(), server.program.pid)
+    assert probe.run("result = os.environ.get('AWS_SECRET_ACCESS_KEY')") is None
+
+
+@forked
+def test_fork_has_no_further_descriptors(probe: Probe) -> None:
+    """With the socket of the server or of its task, a step could start or end others."""
+    code = """
+        paths = [Path('/proc/self/fd', name) for name in os.listdir('/proc/self/fd')]
+        result = {path.name: os.readlink(path) for path in paths if os.path.lexists(path)}
+    """
+    seen = probe.run(code)
+    kinds = {name: target.partition(":")[0] for name, target in seen.items()}
+    assert kinds.pop("0") == "/dev/null"
+    assert kinds.pop("1") == kinds.pop("2") == "pipe"
+    assert list(kinds.values()) == [str(probe.workspace)], "the lock of the workspace"
+
+
+@forked
+def test_nothing_is_left_when_a_forked_worker_is_killed(probe: Probe) -> None:
+    """A worker and the tasks that it forks share the server; a step ends with its task."""
+    pid = os.fork()
+    if pid == 0:
+        try:
+            probe.run(WAITING)
+        finally:
+            os._exit(1)
+    wait_until(lambda: bool(processes(SLEEP)))
+    assert processes(SLEEP) != []
+    os.kill(pid, signal.SIGKILL)
+    os.waitpid(pid, 0)
+    assert_nothing_left(probe)
+
+
+@forked
+def test_step_starts_without_the_server(probe: Probe, monkeypatch: pytest.MonkeyPatch) -> None:
+    """If the server was killed, or ends before it has forked, steps are new programs."""
+    made = Channel()
+    monkeypatch.setattr(fork_server, "channel", made)
+    threading.Timer(0.5, made.server.close).start()
+    assert probe.run("result = 1") == 1
+    assert probe.run("result = 2") == 2
 
 
 # Workspaces

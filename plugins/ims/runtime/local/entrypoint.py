@@ -32,6 +32,11 @@ def hide(own: Settings, workspace: Path) -> None:
         mount("--bind", "/dev/null", database)
 
 
-if __name__ == "__main__":
+def run(arguments: list[str] | None = None) -> int:
+    """Run the step that the arguments name, by default those of the command line; returns its exit code."""
     hide(settings(), Path.cwd())
-    sys.exit(main())
+    return main(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(run())

@@ -8,6 +8,7 @@ workspace of the job.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -21,10 +22,14 @@ from typing import Any
 from ims.errors import StepFailedError
 from ims.logs import parse_line
 from ims.programs import LINE_LENGTH
+from ims.runtime.local import fork_server
 from ims.sandbox import namespaces
+from ims.sandbox.forking import Forked, sealed
 from ims.settings import Settings
 from ims.steps.step import Step
 from ims.workspace import Workspace
+
+log = logging.getLogger(__name__)
 
 ENTRYPOINT = "ims.runtime.local.entrypoint"
 _INHERITED = ("PATH", "HOME", "LANG", "TZ", "http_proxy", "https_proxy", "no_proxy", "AWS_CA_BUNDLE")
@@ -37,7 +42,7 @@ class StepProcess:
     """Runs one step at a time: `run` waits until it ends, `kill` ends it from a signal handler or another thread."""
 
     def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
+        self._process: subprocess.Popen[bytes] | Forked | None = None
         self._is_killed = False
 
     def run(
@@ -76,7 +81,7 @@ class StepProcess:
         """End the running step and all its processes, if there are any."""
         if self._process is not None and self._process.poll() is None:
             self._is_killed = True
-            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.kill()
             threading.Thread(target=self._process.wait, daemon=True).start()
 
 
@@ -86,16 +91,16 @@ def step_command(step: Step[Any], result: Path) -> list[str]:
     The step reads its input from standard input: see `input_descriptor`.
     """
     # -P: scripts of a recipe write to the workspace, so Python must not search it for modules.
-    return [*namespaces.STEP, sys.executable, "-P", "-m", ENTRYPOINT, step.name, "--result", str(result)]
+    return [*namespaces.STEP, sys.executable, "-P", "-m", ENTRYPOINT, *_arguments(step, result)]
+
+
+def _arguments(step: Step[Any], result: Path) -> list[str]:
+    return [step.name, "--result", str(result)]
 
 
 def input_descriptor(data: dict[str, Any]) -> int:
-    """Returns a descriptor from which a step reads its input. No other process can open it, and no file has it."""
-    descriptor = os.memfd_create("step-input")
-    with os.fdopen(os.dup(descriptor), "wb") as file:
-        file.write(json.dumps(data).encode())
-    os.lseek(descriptor, 0, os.SEEK_SET)
-    return descriptor
+    """Returns a descriptor from which a step reads its input."""
+    return sealed(json.dumps(data))
 
 
 def step_environment(credentials: Mapping[str, str] | None = None) -> dict[str, str]:
@@ -121,9 +126,15 @@ def end_recorded(pid_file: Path) -> None:
             os.close(descriptor)
 
 
-def _start(step: Step[Any], data: dict[str, Any], result: Path, environment: dict[str, str]) -> subprocess.Popen[bytes]:
+def _start(
+    step: Step[Any], data: dict[str, Any], result: Path, environment: dict[str, str]
+) -> subprocess.Popen[bytes] | Forked:
+    """Start a step as a fork of the server or, if there is none, as a new program."""
     descriptor = input_descriptor(data)
     try:
+        return fork_server.fork(ENTRYPOINT, _arguments(step, result), descriptor, environment, data["workspace"])
+    except OSError as error:
+        log.debug("the step is started as a new program: %s", error)
         return subprocess.Popen(
             step_command(step, result),
             stdin=descriptor,
