@@ -60,6 +60,10 @@ class MemoryAirflow(AirflowApi):
         """What the jobs recorded when they began."""
         return {run.job_id: self.archs[run.job_id] for run in runs if run.job_id in self.archs}
 
+    async def may_read_results(self, dag_id: str) -> bool:
+        """XComs do not exist."""
+        return False
+
     async def find(self, path: str, **_arguments: Any) -> Any | None:
         """Returns a run, or None; XComs do not exist."""
         return self.runs.get(path)

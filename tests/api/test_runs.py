@@ -12,6 +12,8 @@ import pytest
 
 from ims.api.errors import AirflowError
 from ims.api.runs.airflow import is_internal
+from ims.api.runs.every_run import Result
+from ims.api.runs.lists import add_steps
 from ims.api.runs.night_views import DescribeNight
 from ims.api.runs.reasons import add_reason, cancel
 from ims.api.runs.runs import Run, new_run, ordered, run_of
@@ -30,6 +32,11 @@ class Airflow:
         self.answers = answers
         self.requests: list[str] = []
         self.sent: list[Any] = []
+        self.shows_results = False
+
+    async def may_read_results(self, _dag_id: str) -> bool:
+        """Whether the caller may read XComs."""
+        return self.shows_results
 
     async def call(self, method: str, path: str, **arguments: Any) -> Any:
         """The answer for a path."""
@@ -89,6 +96,22 @@ CANCELLED = {**FAILED, "package_artifacts": "skipped", "save_image_record": "ski
 def xcom(value: str) -> dict[str, Any]:
     """The answer for the reason that `build_image` left."""
     return {"x/taskInstances/build_image/xcomEntries/failure": {"value": value}}
+
+
+@pytest.mark.parametrize("shows_results", [True, False])
+def test_reasons_of_a_list(monkeypatch: pytest.MonkeyPatch, shows_results: bool) -> None:
+    """One query finds the reasons of all failed runs, if the caller may read results. Otherwise Airflow decides."""
+    runs = [run_of(described_run(name, "failed")) for name in ("x", "y")]
+    tasks = [described_task(task.id, FAILED.get(task.id), run.run_id) for run in runs for task in CREATE_IMAGE.tasks]
+    airflow = Airflow(**{"dags/~/dagRuns/~/taskInstances/list": tasks}, **xcom("disk"))
+    airflow.shows_results = shows_results
+    found = {Result(CREATE_IMAGE.dag_id, run.run_id, "build_image"): "disk" for run in runs}
+    monkeypatch.setattr("ims.api.runs.lists.recorded_failures", lambda asked: found if asked == runs else {})
+    asyncio.run(add_steps(airflow, runs))  # type: ignore[arg-type]
+    asked = [request for request in airflow.requests if "xcomEntries" in request]
+    assert runs[0].reason == "build_image: disk"
+    assert (runs[1].reason == "build_image: disk") == shows_results
+    assert len(asked) == (0 if shows_results else 2)
 
 
 def test_new_run() -> None:

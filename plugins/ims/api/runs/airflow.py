@@ -11,10 +11,12 @@ from http import HTTPStatus
 from typing import Annotated, Any
 
 import httpx
+from airflow.api_fastapi.auth.managers.models.resource_details import DagAccessEntity
 from fastapi import Depends, Request
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ims.api.errors import AirflowError
+from ims.api.http.auth import Permission
 from ims.api.http.streaming import StreamingTransport
 
 PAGE = 100
@@ -42,6 +44,7 @@ class AirflowApi:
     def __init__(self, request: Request) -> None:
         from airflow.api_fastapi.app import cached_app  # the app imports this module while it is loading
 
+        self._state = request.state
         app = _internal(cached_app())
         headers = {name: request.headers[name] for name in _CREDENTIALS if name in request.headers}
         url = str(request.base_url.replace(path="/api/v2/"))
@@ -49,6 +52,10 @@ class AirflowApi:
         options: Any = {"base_url": url, "headers": headers, "trust_env": False}
         self._client = httpx.AsyncClient(transport=httpx.ASGITransport(app=app), **options)
         self._reader = httpx.AsyncClient(transport=StreamingTransport(app), **options)
+
+    async def may_read_results(self, dag_id: str) -> bool:
+        """Returns whether Airflow would show the caller the results of the tasks of a workflow."""
+        return bool(await self._state.caller.has(Permission("GET", DagAccessEntity.XCOM, dag_id)))
 
     async def call(self, method: str, path: str, **arguments: Any) -> Any:
         """Sends a request below `/api/v2` and returns the body of the answer. Raises AirflowError."""

@@ -7,6 +7,7 @@ see. Airflow's API answers with the permissions of a caller, so this module asks
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Any, NamedTuple
 
 from airflow.models.dagrun import DagRun
 from airflow.models.xcom import XComModel
@@ -15,7 +16,8 @@ from airflow.utils.state import DagRunState
 
 from ims.api.runs.runs import Run
 from ims.api.runs.states import RUN_NOT_ENDED
-from ims.workflows import DAG_IDS, JOB_DAG_IDS, OPEN_WORKSPACE
+from ims.jobs import job_id
+from ims.workflows import DAG_IDS, FAILURE, JOB_DAG_IDS, OPEN_WORKSPACE
 
 
 def unfinished_runs() -> list[Run]:
@@ -31,15 +33,7 @@ def dags_with_run(run_id: str) -> list[str]:
 
 def images_in_progress(runs: Iterable[Run]) -> set[str]:
     """Returns the ids of the images that jobs have chosen and upload, or will upload."""
-    found: set[str] = set()
-    with create_session() as session:
-        for run in runs:
-            if run.dag_id in JOB_DAG_IDS:
-                query = XComModel.get_many(
-                    run_id=run.run_id, dag_ids=run.dag_id, task_ids=OPEN_WORKSPACE, key="image_id"
-                )
-                found |= {str(XComModel.deserialize_value(entry)) for entry in session.scalars(query)}
-    return found
+    return {str(value) for value in _results(runs, "image_id", OPEN_WORKSPACE).values()}
 
 
 def recorded_archs(runs: Iterable[Run]) -> dict[str, str]:
@@ -47,13 +41,38 @@ def recorded_archs(runs: Iterable[Run]) -> dict[str, str]:
 
     Whoever sees a run may know it, even if the record is gone.
     """
-    found: dict[str, str] = {}
+    return {job_id(result.run_id): str(value) for result, value in _results(runs, "arch", OPEN_WORKSPACE).items()}
+
+
+def recorded_failures(runs: Iterable[Run]) -> dict[Result, str]:
+    """Returns the reasons that failed tasks of jobs gave. Only for callers who may read the results of tasks."""
+    return {result: str(value) for result, value in _results(runs, FAILURE).items()}
+
+
+class Result(NamedTuple):
+    """What a task instance of a run has pushed under a key."""
+
+    dag_id: str
+    run_id: str
+    task_id: str
+    map_index: int = -1
+
+
+def _results(runs: Iterable[Run], key: str, task: str | None = None) -> dict[Result, Any]:
+    """Returns what the tasks of jobs have pushed under a key, by one query for all runs."""
+    ids = [run.run_id for run in runs if run.dag_id in JOB_DAG_IDS]
+    if not ids:
+        return {}
     with create_session() as session:
-        for run in runs:
-            query = XComModel.get_many(run_id=run.run_id, dag_ids=run.dag_id, task_ids=OPEN_WORKSPACE, key="arch")
-            if (entry := session.scalars(query).first()) is not None:
-                found[run.job_id] = str(XComModel.deserialize_value(entry))
-    return found
+        query = session.query(XComModel).filter(
+            XComModel.key == key, XComModel.dag_id.in_(JOB_DAG_IDS), XComModel.run_id.in_(ids)
+        )
+        if task is not None:
+            query = query.filter(XComModel.task_id == task)
+        return {
+            Result(entry.dag_id, entry.run_id, entry.task_id, entry.map_index): XComModel.deserialize_value(entry)
+            for entry in query
+        }
 
 
 def _run(item: DagRun) -> Run:

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections import defaultdict
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
+from starlette.concurrency import run_in_threadpool
+
 from ims.api.runs.airflow import PAGE, AirflowApi
-from ims.api.runs.reasons import add_reason
+from ims.api.runs.every_run import recorded_failures
+from ims.api.runs.reasons import add_reasons
 from ims.api.runs.runs import Run, ordered, run_of
 from ims.api.runs.states import RUN_NOT_ENDED
 from ims.records.selection import Position
@@ -106,4 +108,6 @@ async def add_steps(airflow: AirflowApi, runs: Sequence[Run]) -> None:
         steps[item["dag_id"], item["dag_run_id"]].append(item)
     for run in unknown:
         run.steps = ordered(run.dag_id, steps[run.dag_id, run.run_id])
-    await asyncio.gather(*(add_reason(airflow, run) for run in unknown))
+    failed = [run for run in unknown if run.failed is not None and await airflow.may_read_results(run.dag_id)]
+    failures = await run_in_threadpool(recorded_failures, failed) if len(failed) > 1 else {}
+    await add_reasons(airflow, unknown, failures)

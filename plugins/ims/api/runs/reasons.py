@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
 from ims.api.errors import AirflowError
 from ims.api.runs.airflow import AirflowApi
+from ims.api.runs.every_run import Result
 from ims.api.runs.runs import Run
 from ims.settings import settings
 from ims.workflows import (
@@ -38,7 +40,13 @@ async def cancel(airflow: AirflowApi, run: Run, cause: str) -> None:
 
 async def add_reason(airflow: AirflowApi, run: Run) -> None:
     """Sets the reason of a job's run, whose steps are known, if it failed or waits for something that it has named."""
-    run.reason = await _reason(airflow, run)
+    await add_reasons(airflow, [run], {})
+
+
+async def add_reasons(airflow: AirflowApi, runs: Sequence[Run], failures: Mapping[Result, str]) -> None:
+    """Does the same for several runs. `failures` are reasons of failed tasks; Airflow is asked for others."""
+    for run, reason in zip(runs, await asyncio.gather(*(_reason(airflow, run, failures) for run in runs)), strict=True):
+        run.reason = reason
 
 
 async def xcom(airflow: AirflowApi, run: Run, task: str, key: str, map_index: int = -1) -> Any | None:
@@ -81,13 +89,14 @@ async def is_blamed(airflow: AirflowApi, run: Run, task: str, map_index: int) ->
     return failure is not None and environment is None
 
 
-async def _reason(airflow: AirflowApi, run: Run) -> str | None:
+async def _reason(airflow: AirflowApi, run: Run, failures: Mapping[Result, str]) -> str | None:
     step = run.failed
     if step is None or run.was_interrupted:
         if not run.is_cancelled and run.state != "failed":
             return await _waits_for(airflow, run)
         return await cancellation(airflow, run) or out_of_time(run) or _cancelled_at(run)
-    if reason := await xcom(airflow, run, step.name, FAILURE, step.map_index):
+    reason = failures.get(Result(run.dag_id, run.run_id, step.name, step.map_index))
+    if reason := reason or await xcom(airflow, run, step.name, FAILURE, step.map_index):
         return f"{step.label}: {reason}"
     # Whoever marks a run as failed also ends the tasks that are running, which then give no reason.
     return await cancellation(airflow, run) or f"{step.label} ended without a reason: a process was killed"
