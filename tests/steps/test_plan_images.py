@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from ims import masking
+from ims.builder import inputs
 from ims.errors import InputError
 from ims.recipes.plan import Decision, PlannedInput
 from ims.steps import plan_images
@@ -54,3 +55,24 @@ def test_inputs_without_secrets(monkeypatch: pytest.MonkeyPatch, tmp_path: Path)
     assert found.inputs
     assert "token-of-the-site" not in found.model_dump_json()
     assert [plan.inputs for plan in run(Input(workspace=Workspace(tmp_path), recipes=[recipe, recipe]))] == [[], []]
+
+
+def test_indexes_are_read_once(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """All recipes of a plan share the digests of the repositories, which cost a TLS context and a download each."""
+    read: list[object] = []
+
+    def decide(*arguments: Any) -> tuple[Decision, list[PlannedInput]]:
+        arguments[-1](("a repository",))
+        return Decision(verdict="skip", reason="nothing"), []
+
+    monkeypatch.setattr(plan_images, "CONCURRENT_PLANS", 1)
+    monkeypatch.setattr(plan_images, "_decide", decide)
+    monkeypatch.setattr(inputs, "read_indexes", read.append)
+    monkeypatch.setattr(ObjectStore, "from_environment", lambda: None)
+    recipes = [
+        RecipeToPlan(recipe_id=name, name=name, path=f"s3://ims/{name}", arch="x86_64", boot_files={})
+        for name in ("one", "other")
+    ]
+    plans = run(Input(workspace=Workspace(tmp_path), recipes=recipes))
+    assert [plan.verdict for plan in plans] == ["skip", "skip"]
+    assert read == [("a repository",)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from ims.builder import programs
@@ -15,6 +15,7 @@ from ims.images.packages import installed_packages, label
 from ims.images.root import UnreadableError
 from ims.images.site_ca import PACKAGE as CA_PACKAGE
 from ims.recipes.build_inputs import BuildInputs
+from ims.recipes.description import Repository
 from ims.recipes.reading import RenderedRecipe
 from ims.settings import settings
 from ims.workspace import Workspace
@@ -22,13 +23,24 @@ from ims.workspace import Workspace
 log = logging.getLogger(__name__)
 
 
-def collect(recipe: RenderedRecipe, arch: str, boot_files: Mapping[str, str | None]) -> BuildInputs:
+Indexes = Callable[[tuple[Repository, ...]], dict[str, str]]
+"""Returns the digest of the index of each repository, as `ims.recipes.metadata.index_digests` does."""
+
+
+def read_indexes(repositories: tuple[Repository, ...]) -> dict[str, str]:
+    """Read the indexes of repositories now. Raises UnavailableError if one does not answer."""
+    from ims.recipes.metadata import index_digests  # slow to import
+
+    return index_digests(repositories, settings().ca_certificate_path)
+
+
+def collect(
+    recipe: RenderedRecipe, arch: str, boot_files: Mapping[str, str | None], indexes: Indexes = read_indexes
+) -> BuildInputs:
     """The build inputs of a recipe without its packages, which take longer: see `ims.steps.package_prediction`.
 
     Raises UnavailableError if a repository does not answer.
     """
-    from ims.recipes.metadata import index_digests  # slow to import
-
     ca_certificate = settings().ca_certificate_path
     return BuildInputs(
         **recipe.digests.model_dump(),
@@ -36,7 +48,7 @@ def collect(recipe: RenderedRecipe, arch: str, boot_files: Mapping[str, str | No
         builder=programs.versions(recipe.description.package_manager),
         ca_certificate=certificate_digest(ca_certificate, settings().further_ca_files),
         boot_files=dict(boot_files),
-        repositories=index_digests(recipe.description.repositories, ca_certificate),
+        repositories=indexes(tuple(recipe.description.repositories)),
         opaque=recipe.description.opaque,
     )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 
 from pydantic import BaseModel, Field
 
@@ -77,10 +78,12 @@ def run(step: Input) -> list[Plan]:
 
 
 def _planner(store: ObjectStore, step: Input) -> Callable[[RecipeToPlan, Workspace], Plan]:
+    indexes = cache(inputs.read_indexes)  # most recipes of a night have the same repositories
+
     def plan(recipe: RecipeToPlan, workspace: Workspace) -> Plan:
         listed: list[PlannedInput] = []
         try:
-            decision, listed = _decide(store, recipe, step, workspace)
+            decision, listed = _decide(store, recipe, step, workspace, indexes)
             remove(workspace.root)
         except Exception as error:  # whatever one recipe causes, the others are planned
             why = str(error) if isinstance(error, ImsError) else repr(error)
@@ -101,7 +104,7 @@ def _plan(recipe: RecipeToPlan, decision: Decision, listed: list[PlannedInput]) 
 
 
 def _decide(
-    store: ObjectStore, recipe: RecipeToPlan, step: Input, workspace: Workspace
+    store: ObjectStore, recipe: RecipeToPlan, step: Input, workspace: Workspace, indexes: inputs.Indexes
 ) -> tuple[Decision, list[PlannedInput]]:
     """The decision, and all inputs of the build that it is based on."""
     before, reason = _inputs_of_newest_image(store, recipe)
@@ -112,7 +115,7 @@ def _decide(
     variables = use_secrets(step.templates, recipe.recipe_id, workspace)
     profiles = recipe.profiles
     rendered = fetch(store, recipe.path, variables, workspace, recipe.arch, profiles, only_reading=True).recipe
-    now = inputs.collect(rendered, recipe.arch, recipe.boot_files)
+    now = inputs.collect(rendered, recipe.arch, recipe.boot_files, indexes)
 
     def resolve() -> Sequence[Package]:
         return predict_packages(workspace, rendered, now)
