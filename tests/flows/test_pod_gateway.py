@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
+import subprocess
 import sysconfig
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
 import yaml
-from kubernetes import config
 from kubernetes.client import models as k8s
-from kubernetes.dynamic import DynamicClient
 
 from ims.settings import GATEWAY_USER
 from tests.deploy.test_manifests import DEPLOY
@@ -43,14 +41,13 @@ for method, path in ("GET", "/images"), ("GET", "/v3/jobs"), ("DELETE", "/images
 def address(service: Service, cluster: Cluster) -> Iterator[str]:
     """The address of the Service of a gateway that is ready, in a cluster with the namespace of its clients."""
     require_own_node()
-    core, dynamic = cluster.core, DynamicClient(config.new_client_from_config(os.environ["KUBECONFIG"]))
+    core = cluster.core
     core.create_namespace(k8s.V1Namespace(metadata=k8s.V1ObjectMeta(name=CLIENTS)))
     try:
-        for document in yaml.safe_load_all((DEPLOY / "gateway.yaml").read_text()):
-            if document["kind"] == "Deployment":
-                _run_from_this_machine(document["spec"]["template"]["spec"], service)
-            kind = dynamic.resources.get(api_version=document["apiVersion"], kind=document["kind"])
-            dynamic.server_side_apply(kind, body=document, field_manager="kubectl")
+        documents = list(yaml.safe_load_all((DEPLOY / "gateway.yaml").read_text()))
+        (deployment,) = (document for document in documents if document["kind"] == "Deployment")
+        _run_from_this_machine(deployment["spec"]["template"]["spec"], service)
+        subprocess.run(["kubectl", "apply", "-f", "-"], input=yaml.safe_dump_all(documents), text=True, check=True)
         password = {"gateway-password": service.settings.gateway_password.read_text()}
         secret = k8s.V1Secret(metadata=k8s.V1ObjectMeta(name=GATEWAY_USER), string_data=password)
         core.create_namespaced_secret(GATEWAY_USER, secret)
@@ -86,5 +83,5 @@ def test_gateway(cluster: Cluster, address: str) -> None:
     pod = k8s.V1Pod(metadata=k8s.V1ObjectMeta(name="client"), spec=spec)
     cluster.core.create_namespaced_pod(CLIENTS, pod)
     wait_for(lambda: cluster.core.read_namespaced_pod("client", CLIENTS).status.phase in ("Succeeded", "Failed"), 60)
-    said = str(cluster.core.read_namespaced_pod_log("client", CLIENTS))
-    assert said.splitlines() == ["200 list", "200 list", "403", "403"]
+    log = cluster.core.read_namespaced_pod_log("client", CLIENTS, _preload_content=False).data.decode()
+    assert log.splitlines() == ["200 list", "200 list", "403", "403"]
