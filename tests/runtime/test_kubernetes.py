@@ -155,6 +155,23 @@ def test_outcome_is_the_result_of_the_step(cluster: FakeCluster, job: str, outco
     assert KubernetesRuntime().shell_outcome(job) == outcome
 
 
+def test_shell_ends_before_it_is_asked(cluster: FakeCluster, job: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its pod refuses the connection, and the client of Kubernetes then fails to read the answer."""
+    runtime = KubernetesRuntime()
+    runtime.open_shell(request(job))
+
+    def refuse(*_arguments: Any, **_options: Any) -> Any:
+        try:
+            raise ApiException(status=0, reason="Handshake status 500")
+        except ApiException as error:
+            return error.body.decode()
+
+    monkeypatch.setattr(shells, "stream", refuse)
+    for ask in (runtime.finish_shell, runtime.shell_refusal):
+        with pytest.raises(UnavailableError, match="Handshake status 500"):
+            ask(job)
+
+
 def test_shell_is_asked_to_end(cluster: FakeCluster, job: str) -> None:
     """By files in the workspace, which only its pod sees. Without a pod it cannot be asked."""
     runtime, run = KubernetesRuntime(), f"/mnt/workspaces/{job}/run"

@@ -127,15 +127,23 @@ class Shells:
         return str(self._exec(job_id, *command).read_stdout())
 
     def _exec(self, job_id: str, *command: str) -> Any:
-        """Run a command in the pod of a shell, for at most READ_SECONDS; returns the connection."""
-        answer = stream(
-            self._core.connect_get_namespaced_pod_exec,
-            *(shell_name(job_id), self._namespace),
-            command=list(command),
-            container=pods.CONTAINER,
-            stdout=True,
-            _preload_content=False,
-        )
+        """Run a command in the pod of a shell, for at most READ_SECONDS; returns the connection.
+
+        Raises UnavailableError if the pod takes no command.
+        """
+        try:
+            answer = stream(
+                self._core.connect_get_namespaced_pod_exec,
+                *(shell_name(job_id), self._namespace),
+                command=list(command),
+                container=pods.CONTAINER,
+                stdout=True,
+                _preload_content=False,
+            )
+        except AttributeError as error:  # the client fails to read an answer that refuses the connection
+            reason = getattr(error.__context__, "reason", error)
+            why = f"no command can be run in the shell of the job {job_id}: {reason}"
+            raise UnavailableError(why, "It may have ended just now") from None
         answer.run_forever(timeout=READ_SECONDS)
         return answer
 
