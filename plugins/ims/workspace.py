@@ -1,7 +1,6 @@
 """The layout of a workspace: every file and folder that the steps of a job share.
 
-Each entry has one writer, which its docstring names. The runtime makes the workspace before the first step runs and
-removes it after the last; both the runtime and the steps take all paths from here.
+Each entry has one writer. The runtime makes the workspace before the first step runs and removes it after the last.
 """
 
 from __future__ import annotations
@@ -150,13 +149,23 @@ class Workspace:
 
     @property
     def image_root_changes(self) -> Path:
-        """What a build changes in a cached package root."""
+        """What a build changes in a package root."""
         return self.root / "image-root.changes"
+
+    @property
+    def package_root(self) -> Path:
+        """The package root as a folder. Absent if the one of an earlier build is mounted."""
+        return self.root / "package-root"
+
+    @property
+    def kept_root(self) -> Path:
+        """What becomes part of the cache. Programs of the recipe do not see it."""
+        return self.root / "kept-root"
 
     @property
     def packed_root(self) -> Path:
         """The package root as a squashfs, on its way to the cache."""
-        return self.root / "package-root.squashfs"
+        return self.kept_root / "package-root.squashfs"
 
     @property
     def package_mismatch(self) -> Path:
@@ -198,25 +207,17 @@ class Workspace:
         """The complete output of kiwi."""
         return self.root / "kiwi.log"
 
-    def left_by_build(self) -> tuple[Path, ...]:
-        """What an earlier try of `build_image` may have left.
+    # Written by fetch_image, and `old_files` also by build_image.
 
-        Programs of the recipe could write to it. Other recipes may use the package root that the next try makes.
-        """
-        folders = (self.image_root, self.package_cache, self.replaced_files, self.kiwi_temporary, self.kiwi_home)
-        return (*folders, self.kiwi_config, self.kiwi_log, self.packed_root)
-
-    # Written by fetch_image.
+    @property
+    def old_files(self) -> Path:
+        """The list of the files of what is changed: an image or a package root. Absent if this service has none."""
+        return self.notes / "old-files.jsonl.gz"
 
     @property
     def origin(self) -> Path:
         """What S3 has of the image that is customized, as JSON."""
         return self.notes / "origin.json"
-
-    @property
-    def old_files(self) -> Path:
-        """The list of the files of the image that is customized. Absent if this service did not write it."""
-        return self.notes / "old-files.jsonl.gz"
 
     @property
     def playbook_archive(self) -> Path:

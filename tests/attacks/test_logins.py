@@ -34,7 +34,10 @@ SOURCE = '<source path="{{ REPOSITORY }}"/>'
 ADDRESS = "{{ REPOSITORY | replace('://', '://' ~ USER ~ ':' ~ PASSWORD ~ '@') | e }}"
 SCRIPT = "#!/bin/sh\nset -x\necho 'the login is {{ USER }}:{{ PASSWORD }}'\n"
 VALUES = {"USER": "secret:nexus.login", "PASSWORD": "secret:nexus.password"}
-PRIVATE = {"recipe", "recipe-packages", "recipe-image", "image-root/image", "notes/recipe.json", "notes/secrets.json"}
+PRIVATE = {
+    *("recipe", "recipe-packages", "recipe-image", "image-root/image", "image-root.changes/upper/image"),
+    *("notes/recipe.json", "notes/secrets.json"),
+}
 """The files of the workspace that need the login, or that kiwi copies for scripts. They are no part of the image."""
 _PATTERN = re.compile(
     b"|".join(re.escape(form.encode()) for text in (USER, PASSWORD) for form in masking.spellings(text))

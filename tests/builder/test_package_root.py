@@ -27,7 +27,7 @@ pytestmark = pytest.mark.system
 @pytest.fixture
 def root(tmp_path: Path) -> Path:
     """A package root with files of every type."""
-    return write_root(tmp_path / "image-root")
+    return write_root(tmp_path / "package-root")
 
 
 def save(recipe_id: str, key: str, root: Path) -> None:
@@ -79,7 +79,8 @@ def job() -> Iterator[Job]:
 
 def cached_files(recipe_id: str) -> list[Path]:
     """The files in the cache of a recipe."""
-    return list((settings().home / "cache" / "roots" / recipe_id).iterdir())
+    folder = settings().home / "cache" / "roots" / recipe_id
+    return [path for path in folder.iterdir() if path.suffix == ".squashfs"]
 
 
 def test_restored_root_is_identical(recipe_id: str, root: Path, job: Job) -> None:

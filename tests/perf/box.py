@@ -20,6 +20,8 @@ from ims.demo.mirrors import debian_mirrors
 from ims.recipes.template import render
 from ims.removal import remove
 from ims.sandbox import namespaces
+from ims.sandbox.overlay import mount_image
+from ims.sandbox.view import View
 from ims.settings import settings
 from ims.steps import build_ca_package, build_image
 from ims.workspace import Workspace
@@ -71,9 +73,11 @@ def _own_cpu() -> float:
     return used.ru_utime + used.ru_stime
 
 
-def call_outside(function: Callable[[Any], Any], argument: Any, *_: object, **_options: object) -> Any:
+def call_outside(function: Callable[[Any], Any], argument: Any, view: View, *_: object, **_options: object) -> Any:
     """Stands in for `ims.sandbox.call.call`: the function has the rights of this process."""
     hide_the_host(argument.workspace.root / f"host-{function.__name__}")
+    if (image := view.image) is not None:
+        mount_image(image.rootfs, image.changes, image.target, redirect=image.redirect)
     return function(argument)
 
 

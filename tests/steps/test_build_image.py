@@ -104,12 +104,13 @@ def test_package_root_is_used_only_for_the_same_packages(builder: Builder) -> No
     """
     builder.build(packages="one")
     folder = settings().home / "cache" / "roots" / builder.folder.name
-    (before,) = folder.iterdir()
+    (before,) = folder.glob("*.squashfs")
     assert REUSED not in builder.build(packages="two").log
-    (after,) = folder.iterdir()
+    (after,) = folder.glob("*.squashfs")
     assert after != before
     builder.build(packages="three", predicted=False)
-    assert list(folder.iterdir()) == [after]
+    assert list(folder.glob("*.squashfs")) == [after]
+    assert {path.name.rpartition(".")[0].startswith(after.stem) for path in folder.iterdir()} == {True}
     config = builder.recipe / "config.xml"
     config.write_text(config.read_text().replace('<package name="hosts"/>', ""))
     built = builder.build(packages="two")

@@ -4,21 +4,29 @@ A build keeps its package root as a squashfs for the next build. Each lineage ha
 package root, and with older ones as long as jobs claim them. The file name contains the key, which covers everything
 that decides the content, and the digest of the file: a package root is used only for the same key, whatever the
 recipe, and only if it is not damaged. Files that no job claims may be removed at any time.
+
+Files that belong to a package root have names that begin like its name, and contain their own digests: the list of its
+files, and the base of the newest rootfs, see `ims.builder.root_base`.
 """
 
 from __future__ import annotations
 
 import hashlib
 import logging
+import os
 import platform
+import shutil
 import subprocess
+from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 from uuid import uuid4
 
 from ims import cache
 from ims.builder.programs import versions
+from ims.builder.squashfs import KIWI_FILES
 from ims.files import file_digest, move_untrusted
+from ims.images.files import LIST, write_files
 from ims.recipes.archive import digest
 from ims.removal import remove
 from ims.sandbox.overlay import Layers
@@ -27,6 +35,10 @@ from ims.workspace import Workspace
 log = logging.getLogger(__name__)
 
 _SUFFIX = ".squashfs"
+FILES = ".files"
+"""The suffix of the list of the files of a package root."""
+_NICENESS = 10
+"""A package root is packed while programs of the recipe run, which are more urgent."""
 _NOT_KEPT = "the package root is not kept for the next build: %s"
 
 
@@ -56,16 +68,29 @@ def restore(key: str, workspace: Workspace) -> bool:
         log.warning("the cached package root cannot be used, packages are installed again: %s", error)
         discard(workspace)
         return False
+    if (files := kept(path, FILES)) is not None:
+        shutil.copyfile(files, workspace.old_files)
     log.info("using the package root of an earlier build: the packages are the same")
     return True
 
 
+def kept(path: Path, suffix: str) -> Path | None:
+    """The undamaged file of a kind that belongs to the cached package root `path`, or None."""
+    found = next(path.parent.glob(f"{path.stem}.*{suffix}"), None)
+    if found is None or file_digest(found) == found.name.removesuffix(suffix).split(".")[-1]:
+        return found
+    log.warning("%s is damaged: its digest is not that of its file name", found.name)
+    found.unlink(missing_ok=True)
+    return None
+
+
 def layers(workspace: Workspace) -> Layers | None:
-    """The image root of a job that uses a cached package root; None if its image root is a plain folder.
+    """The image root of a job that changes a package root; None if its image root is a plain folder.
 
     The changes of the job are kept in the workspace.
     """
-    path = cache.claimed_by(cache.ROOTS, workspace)
+    folder = workspace.package_root
+    path = folder if folder.is_dir() else cache.claimed_by(cache.ROOTS, workspace)
     if path is None:
         return None
     return Layers(path, workspace.image_root_changes, workspace.image_root, redirect=True)
@@ -74,38 +99,77 @@ def layers(workspace: Workspace) -> Layers | None:
 def discard(workspace: Workspace) -> None:
     """Make a workspace use no cached package root, and remove its changes to one."""
     cache.unclaim(cache.ROOTS, workspace)
+    workspace.old_files.unlink(missing_ok=True)
     with suppress(OSError):  # a mount that failed half-way
         remove(workspace.image_root_changes)
 
 
 def pack(workspace: Workspace) -> None:
-    """Pack a package root for `save`. If that fails, logs the reason and leaves no file."""
+    """Pack and list a package root for `save`. If packing fails, logs the reason and leaves no file."""
+    workspace.kept_root.mkdir(exist_ok=True)
     target = workspace.packed_root
     target.unlink(missing_ok=True)
     options = ("-quiet", "-no-progress", "-comp", "zstd", "-Xcompression-level", "1")
-    done = subprocess.run(
-        ["mksquashfs", workspace.image_root, target, *options], capture_output=True, text=True, check=False
-    )
-    if done.returncode != 0:
-        output = (done.stderr or done.stdout).strip()[-500:]
-        log.warning(_NOT_KEPT, f"mksquashfs ended with exit code {done.returncode}: {output}")
+    with subprocess.Popen(
+        ["nice", f"-n{_NICENESS}", "mksquashfs", workspace.package_root, target, *options],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    ) as packing:
+        os.nice(_NICENESS)
+        write_files(workspace.package_root, workspace.kept_root / LIST, KIWI_FILES)
+        output = packing.communicate()[0]
+    if packing.returncode != 0:
+        log.warning(_NOT_KEPT, f"mksquashfs ended with exit code {packing.returncode}: {output.strip()[-500:]}")
         target.unlink(missing_ok=True)
 
 
 def save(lineage: str, key: str, workspace: Workspace) -> None:
-    """Keep the packed root for later builds, in place of the unclaimed ones of the lineage. Logs failures."""
+    """Keep the packed root for later builds, in place of the unclaimed ones of the lineage, and claim it.
+
+    Logs failures.
+    """
     folder = cache.folder(cache.ROOTS) / lineage
-    partial = folder / f"{key}.{uuid4().hex}.partial"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        move_untrusted(workspace.packed_root, partial)
-        saved = partial.with_name(f"{key}.{file_digest(partial)}{_SUFFIX}")
-        partial.rename(saved)
+        saved = _move(workspace.packed_root, folder, key, _SUFFIX)
+        files = keep(workspace.kept_root / LIST, saved, FILES)
+        cache.claim(saved, cache.ROOTS, workspace)
+        shutil.copyfile(files, workspace.old_files)
     except OSError as error:
         log.warning(_NOT_KEPT, error)
-        with suppress(OSError):
-            partial.unlink()
         return
     with cache.locked():
-        for other in set(folder.glob(f"*{_SUFFIX}")) - cache.claimed() - {saved}:
+        stems = {path.stem for path in cache.claimed()} | {saved.stem}
+        for other in _finished(folder):
+            if not other.name.startswith(tuple(f"{stem}." for stem in stems)):
+                other.unlink(missing_ok=True)
+
+
+def keep(source: Path, path: Path, suffix: str) -> Path:
+    """Keep a file that belongs to the cached package root `path`, in place of the last one of its kind.
+
+    Raises OSError, also if it is not a plain file.
+    """
+    saved = _move(source, path.parent, path.stem, suffix)
+    for other in path.parent.glob(f"{path.stem}.*{suffix}"):
+        if other != saved:
             other.unlink(missing_ok=True)
+    return saved
+
+
+def _move(source: Path, folder: Path, name: str, suffix: str) -> Path:
+    """Move a file that a sandbox made to a folder; its new name is `name` with its digest."""
+    partial = folder / f"{name}.{uuid4().hex}.partial"
+    try:
+        move_untrusted(source, partial)
+        return partial.rename(folder / f"{name}.{file_digest(partial)}{suffix}")
+    except OSError:
+        with suppress(OSError):
+            partial.unlink()
+        raise
+
+
+def _finished(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.iterdir() if path.suffix != ".partial")

@@ -28,14 +28,17 @@ _PERCENT = re.compile(r"\[.*\]\s+\d+/\d+\s+(?P<percent>\d+)%")
 _PROGRESS_SECONDS = 2
 
 
-def make_rootfs(root: Path, rootfs: Path, compression: Sequence[str] | None = None) -> None:
+def make_rootfs(
+    root: Path, rootfs: Path, compression: Sequence[str] | None = None, exclude: Path | None = None
+) -> None:
     """Pack an image root. The same tree gives the same bytes, whatever the number of processors.
 
-    `compression` are arguments of mksquashfs that replace those from the settings.
+    `compression` are arguments of mksquashfs that replace those from the settings. `exclude` is a file with patterns
+    of further paths to leave out.
     Raises ImsError if mksquashfs fails.
     """
     process = subprocess.Popen(
-        squashfs_command(root, rootfs, compression), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
+        squashfs_command(root, rootfs, compression, exclude), stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
     assert process.stdout is not None
     last, lost, logged, has_acls = "", "", 0.0, False
@@ -59,7 +62,9 @@ def make_rootfs(root: Path, rootfs: Path, compression: Sequence[str] | None = No
         log.warning(lost_acls(root, list(files_with_acls(root))))
 
 
-def squashfs_command(root: Path, rootfs: Path, compression: Sequence[str] | None = None) -> list[str]:
+def squashfs_command(
+    root: Path, rootfs: Path, compression: Sequence[str] | None = None, exclude: Path | None = None
+) -> list[str]:
     """The command line of mksquashfs, from the settings."""
     own = settings()
     processors = own.squashfs_processors or len(os.sched_getaffinity(0))
@@ -68,7 +73,9 @@ def squashfs_command(root: Path, rootfs: Path, compression: Sequence[str] | None
         *(compression or ("-comp", "zstd", "-Xcompression-level", str(own.squashfs_level))),
         *("-mkfs-time", "0"),
         *("-processors", str(processors), "-mem", f"{own.squashfs_memory_mib}M"),
-        *("-wildcards", "-e", *EXCLUDED),
+        "-wildcards",
+        *(("-ef", str(exclude)) if exclude is not None else ()),
+        *("-e", *EXCLUDED),
     ]
 
 

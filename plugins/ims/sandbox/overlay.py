@@ -1,4 +1,4 @@
-"""Mounts an image root so that it can be changed: an overlay over the read-only squashfs takes the changes."""
+"""Mounts an image root so that it can be changed: an overlay over a read-only squashfs or folder takes the changes."""
 
 from __future__ import annotations
 
@@ -89,7 +89,9 @@ def _retry_while_busy(mount_once: Callable[[], None]) -> None:
 
 
 def mount_image(rootfs: Path, changes: Path, target: Path, *, redirect: bool = False) -> None:
-    """Mount the squashfs `rootfs` writable at `target`. Changed files are stored in `changes/upper` under their paths.
+    """Mount `rootfs`, a squashfs or a folder, writable at `target`.
+
+    Changed files are stored in `changes/upper` under their paths.
 
     The process must have a mount namespace of its own. If `changes` has changes of an earlier mount, they are visible
     again. With `redirect`, the folders of the squashfs can be renamed; `changes/upper` then only refers to their
@@ -139,19 +141,22 @@ def unpacks() -> bool:
 
 
 def mount_lower(rootfs: Path, changes: Path, *, unpack: bool) -> Path:
-    """Mount only the squashfs, read-only, unless it is mounted; returns the mount point.
+    """Mount only the squashfs or the folder, unless it is mounted; returns the mount point.
 
     With `unpack` it is unpacked in a box instead. Where the kernel cannot map the owners of files in a squashfs for a
     box, before Linux 6.2, it is copied. Both happen once for all steps of a job: the changes refer to the files that
     the first step saw. Raises the errors of `mount_image`.
     """
-    with rootfs.open("rb") as file:
-        if file.read(len(_SQUASHFS_MAGIC)) != _SQUASHFS_MAGIC:
-            raise InputError(f"{rootfs.name} is not a squashfs", "Use an image whose rootfs is a squashfs")
+    if not rootfs.is_dir():
+        _check_magic(rootfs)
     lower = changes / LOWER
     _refuse_links(changes, lower)
     lower.mkdir(parents=True, exist_ok=True)
     if os.path.ismount(lower) or any(lower.iterdir()):
+        return lower
+    if rootfs.is_dir():
+        _refuse_links(rootfs)
+        mount("--bind", rootfs, lower)
         return lower
     if unpack:
         log.info("unpacking %s in a sandbox (IMS_SQUASHFS)", rootfs.name)
@@ -162,6 +167,12 @@ def mount_lower(rootfs: Path, changes: Path, *, unpack: bool) -> Path:
         log.warning("this kernel cannot map the owners of files in %s: it is copied, which takes longer", rootfs.name)
         _replace(lower, ["cp", "--archive", "--sparse=always", "--no-target-directory", str(lower)])
     return lower
+
+
+def _check_magic(rootfs: Path) -> None:
+    with rootfs.open("rb") as file:
+        if file.read(len(_SQUASHFS_MAGIC)) != _SQUASHFS_MAGIC:
+            raise InputError(f"{rootfs.name} is not a squashfs", "Use an image whose rootfs is a squashfs")
 
 
 def can_map_owners(mount_point: Path) -> bool:

@@ -12,11 +12,14 @@ import logging
 import os
 import shutil
 import time
+from collections.abc import Collection
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from pathlib import Path
 
 from ims.builder import host, inputs, kiwi, package_root
 from ims.builder.network import build_network, network_use
 from ims.builder.package_cache import package_cache
+from ims.errors import ImsError
 from ims.files import write_atomically
 from ims.images import reproducible
 from ims.images.tree import VOLATILE
@@ -32,6 +35,7 @@ from ims.sandbox.squashfs import Squashfs, unpack
 from ims.sandbox.view import View
 from ims.steps.step import Step, StepInput
 from ims.steps.views import view_of
+from ims.workspace import Workspace
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +66,7 @@ def run(step: Input) -> str:
     Whatever runs programs of the recipe or of its packages, or reads the files that they made, does so in a sandbox.
     """
     workspace = step.workspace
-    for path in workspace.left_by_build():
+    for path in left_by_build(workspace):
         remove(path)
     for note in (workspace.network_use, workspace.package_mismatch):
         note.unlink(missing_ok=True)
@@ -71,10 +75,23 @@ def run(step: Input) -> str:
     call(split_recipe, step, view_of(workspace), seconds=SPLIT_SECONDS)
     with package_cache(step.lineage, workspace) as packages:
         work = Work(**step.model_dump(), packages_folder=packages, started=int(time.time()))
-        prepare_root(work, policy)
-        with build_network(workspace, policy, "scripts") as network:
-            finish_root(work, network)
+        key = prepare_root(work, policy)
+        with build_network(workspace, policy, "scripts") as network, ThreadPoolExecutor(1) as pool:
+            keeping = [] if key is None else [pool.submit(keep_root, work, key)]
+            finish_root(work, network, keeping)
+            for future in keeping:
+                future.result()
     return str(workspace.image_root)
+
+
+def left_by_build(workspace: Workspace) -> tuple[Path, ...]:
+    """What an earlier try may have left.
+
+    Programs of the recipe could write to it. Other recipes may use the package root that the next try makes.
+    """
+    own = (workspace.package_cache, workspace.replaced_files, workspace.kiwi_temporary, workspace.kiwi_home)
+    roots = (workspace.image_root, workspace.package_root, workspace.kept_root, workspace.image_root_changes)
+    return (*own, *roots, workspace.kiwi_config, workspace.kiwi_log)
 
 
 def split_recipe(step: Input) -> None:
@@ -96,8 +113,11 @@ class Work(Input):
     started: int
 
 
-def prepare_root(work: Work, policy: Policy) -> None:
-    """Make a package root, or use the one of an earlier build. Raises the errors of `kiwi.install_packages`."""
+def prepare_root(work: Work, policy: Policy) -> str | None:
+    """Make a package root, or use the one of an earlier build.
+
+    Returns the key with which the new one can be kept, or None. Raises the errors of `kiwi.install_packages`.
+    """
     workspace, key = work.workspace, None
     package_root.discard(workspace)
     if work.packages is not None:
@@ -105,20 +125,18 @@ def prepare_root(work: Work, policy: Policy) -> None:
             workspace.package_description, work.package_manager, work.packages, work.ca_package
         )
         if not work.force and package_root.restore(key, workspace):
-            return
+            return None
     with build_network(workspace, policy, "packages") as network:
         mismatch = call(install_packages, work, _view(work), network)
     if mismatch is not None:
         write_atomically(workspace.package_mismatch, mismatch[:MAX_REASON])
-    # Later, programs of this recipe could change the package root, and other recipes have the same key. What it was
-    # made of is not known if more was downloaded than packages.
-    is_kept = mismatch is None and workspace.packed_root.exists() and not network_use(workspace).downloads
-    if is_kept and key is not None:
-        package_root.save(work.lineage, key, workspace)
+    workspace.image_root.rename(workspace.package_root)
+    # What it was made of is not known if more was downloaded than packages.
+    return key if mismatch is None and not network_use(workspace).downloads else None
 
 
 def install_packages(work: Work) -> str | None:
-    """Make a package root; in the sandbox. Packs it if it has the predicted packages; otherwise returns why not."""
+    """Make a package root; in the sandbox. Returns why it has other packages than predicted, or None."""
     workspace, packages = work.workspace, work.packages_folder
     host.prepare(work.package_manager)
     package = f"file://{work.ca_package}"
@@ -127,33 +145,71 @@ def install_packages(work: Work) -> str | None:
         package = str(shutil.copy(work.ca_package, packages))
     kiwi.install_packages(workspace, packages, package)
     normalize(work)
-    if (mismatch := inputs.check_installed(workspace)) is None:
-        package_root.pack(workspace)
-    return mismatch
+    return inputs.check_installed(workspace)
 
 
-def finish_root(work: Work, network: SandboxNetwork) -> None:
-    """Make the image root from the package root, which is mounted or, where that is impossible, unpacked."""
+def keep_root(work: Work, key: str) -> None:
+    """Keep the package root for later builds while programs of this recipe, which must not change it, change a layer.
+
+    Logs failures.
+    """
     workspace = work.workspace
-    if (layers := package_root.layers(workspace)) is not None:
-        try:
-            call(finish, work, _view(work, layers), network)
-        except NoSandboxError as error:
-            log.warning("the package root is unpacked, since it cannot be mounted: %s", error)
-        else:
-            return
-        package_root.discard(workspace)
-        remove(workspace.image_root)
-        packed = Squashfs(rootfs=layers.rootfs, folder=workspace.image_root)
+    try:
+        call(pack_root, work, view_of(workspace, readable=[workspace.package_root]))
+    except ImsError as error:
+        log.warning("the package root is not kept for the next build: %s", error)
+    else:
+        if workspace.packed_root.exists():
+            package_root.save(work.lineage, key, workspace)
+
+
+def pack_root(work: Work) -> None:
+    """Pack the package root; in a sandbox of its own."""
+    package_root.pack(work.workspace)
+
+
+def finish_root(work: Work, network: SandboxNetwork, keeping: Collection[Future[None]]) -> None:
+    """Make the image root: mount an overlay over the package root and change it.
+
+    A package root that cannot be mounted is unpacked. If overlays cannot be mounted, the image root becomes a plain
+    folder, as soon as nobody is `keeping` the package root.
+    """
+    workspace = work.workspace
+    if _finish_layers(work, network):
+        return
+    if not workspace.package_root.exists() and (layers := package_root.layers(workspace)) is not None:
+        remove(workspace.image_root_changes)
+        packed = Squashfs(rootfs=layers.rootfs, folder=workspace.package_root)
         call(unpack, packed, view_of(workspace, readable=[layers.rootfs]))
+        if _finish_layers(work, network):
+            return
+    wait(keeping)
+    package_root.discard(workspace)
+    remove(workspace.image_root)
+    workspace.package_root.rename(workspace.image_root)
     call(finish, work, _view(work), network)
 
 
+def _finish_layers(work: Work, network: SandboxNetwork) -> bool:
+    """Returns False if this machine cannot mount the layers."""
+    try:
+        call(finish, work, _view(work, package_root.layers(work.workspace)), network)
+    except NoSandboxError as error:
+        log.warning("the package root cannot be mounted: %s", error)
+        return False
+    return True
+
+
 def _view(work: Work, image: Layers | None = None) -> View:
-    """What a build sees. It cannot change the recipe, which another try would read."""
+    """What a build sees.
+
+    It cannot change the recipe, which another try would read, nor the package root: other recipes have the same key.
+    """
     workspace = work.workspace
-    fixed = (workspace.recipe, workspace.package_description, workspace.image_description)
-    return view_of(workspace, work.packages_folder, readable=fixed, image=image)
+    fixed = [workspace.recipe, workspace.package_description, workspace.image_description]
+    if workspace.package_root.exists():
+        fixed.append(workspace.package_root)
+    return view_of(workspace, work.packages_folder, readable=fixed, hidden=[workspace.kept_root], image=image)
 
 
 def finish(work: Work) -> None:

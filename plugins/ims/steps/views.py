@@ -18,21 +18,22 @@ def view_of(
     workspace: Workspace,
     *writable: Path,
     readable: Sequence[Path] = (),
+    hidden: Sequence[Path] = (),
     image: Layers | None = None,
     everyone: bool = False,
 ) -> View:
     """The view of a box that works in a workspace: all of it except what the runtime and the SSH server keep there.
 
     The notes of other steps cannot be changed. More `writable` folders and `readable` files may be outside
-    of the workspace.
+    of the workspace. More `hidden` folders of the workspace appear empty.
     """
-    hidden, notes = (workspace.run, workspace.shell), workspace.notes
-    for folder in (*hidden, notes):
+    unseen, notes = (workspace.run, workspace.shell, *hidden), workspace.notes
+    for folder in (*unseen, notes):
         folder.mkdir(exist_ok=True)
     return View(
         (workspace.root, *writable),
         (notes, settings().ca_certificate_path, *readable),
-        hidden,
+        unseen,
         image=image,
         everyone=everyone,
         limits=limits(workspace),
