@@ -53,12 +53,20 @@ def claimed_by(kind: str, workspace: Workspace) -> Path | None:
 
 def claimed() -> set[Path]:
     """The files that any workspace claims."""
-    found = set()
+    return {path for path, _ in _claims()}
+
+
+def is_claimed_by_others(path: Path, workspace: Workspace) -> bool:
+    """Whether another workspace than this one claims a file."""
+    return any(found == path and other != workspace for found, other in _claims())
+
+
+def _claims() -> Iterator[tuple[Path, Workspace]]:
     for folder in settings().workspaces.glob("*/"):
-        for link in Workspace(folder).claims():
+        workspace = Workspace(folder)
+        for link in workspace.claims():
             with suppress(OSError):  # it is no link, or the workspace was just closed
-                found.add(link.readlink())
-    return found
+                yield link.readlink(), workspace
 
 
 @contextmanager

@@ -245,6 +245,12 @@ class Settings(BaseModel):
         "`pack_in_full`; see [Security](security.md#what-is-not-protected). It has no effect if `IMS_SQUASHFS` is "
         "`unpack`.",
     )
+    squashfs_splice_builds: bool = Field(
+        False,
+        description="Whether the rootfs of a build is packed in two parts: what it kept of its package root, and its "
+        "changes. A later build that keeps the same files packs only its changes. Nothing that a build removed is in "
+        "the rootfs.",
+    )
     squashfs_processors: int = Field(0, ge=0, description="Number of processors that mksquashfs uses; 0 means all.")
     sandbox_memory_percent: int = Field(
         80,

@@ -33,7 +33,7 @@ def root(tmp_path: Path) -> Path:
 def save(recipe_id: str, key: str, root: Path) -> None:
     """Pack a package root and keep it, like a build does."""
     workspace = Workspace(root.parent)
-    package_root.pack(workspace)
+    package_root.pack(workspace.package_root, workspace)
     assert workspace.packed_root.exists()
     package_root.save(recipe_id, key, workspace)
 
@@ -177,7 +177,7 @@ def test_packed_root_that_others_can_reach_is_not_kept(
 ) -> None:
     """A script of the recipe could change it later, or have it refer to a file of the host."""
     workspace, other = Workspace(root.parent), root.parent / "other"
-    package_root.pack(workspace)
+    package_root.pack(workspace.package_root, workspace)
     assert workspace.packed_root.exists()
     if trick == "link":
         workspace.packed_root.rename(other)

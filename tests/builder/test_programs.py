@@ -70,7 +70,7 @@ def test_settings(machine: Callable[[str], None], configure: Callable[..., None]
     """Those that change the image are among the versions."""
     machine(INSTALLED)
     before = versions("zypper")
-    for change in ({"squashfs_level": 7}, {"image_secrets": "keep"}):
+    for change in ({"squashfs_level": 7}, {"image_secrets": "keep"}, {"squashfs_splice_builds": True}):
         configure(**change)
         assert versions("zypper") != before
 

@@ -23,9 +23,9 @@ from ims.errors import ImsError, InputError, PermanentError
 from ims.files import file_digest
 from ims.images.sbom import read_sbom
 from ims.steps import package_artifacts
-from ims.steps.artifacts import Base, PackedArtifact
+from ims.steps.artifacts import LITTLE, Base, PackedArtifact, batches
 from ims.steps.origin import Origin
-from ims.steps.package_artifacts import LITTLE, Input, boot_files, run
+from ims.steps.package_artifacts import Input, boot_files, run
 from ims.storage import manifest
 from ims.storage.splicing import MIN_KEPT
 from ims.workspace import Workspace
@@ -356,5 +356,5 @@ def test_batches(tmp_path: Path, size: int, names: list[list[str]]) -> None:
     fields = {"type": "t", "md5": "", "sha256": ""}
     rootfs = PackedArtifact(name="rootfs", path=tmp_path / "rootfs", size=size, **fields)
     kernel = PackedArtifact(name="kernel", path=tmp_path / "kernel", size=10, **fields)
-    batches = package_artifacts._batches([rootfs, kernel])
-    assert [[artifact.name for artifact in batch.artifacts] for batch in batches] == names
+    found = batches([rootfs, kernel])
+    assert [[artifact.name for artifact in batch.artifacts] for batch in found] == names

@@ -104,21 +104,21 @@ def discard(workspace: Workspace) -> None:
         remove(workspace.image_root_changes)
 
 
-def pack(workspace: Workspace) -> None:
-    """Pack and list a package root for `save`. If packing fails, logs the reason and leaves no file."""
+def pack(root: Path, workspace: Workspace) -> None:
+    """Pack and list the package root `root` for `save`. If packing fails, logs the reason and leaves no file."""
     workspace.kept_root.mkdir(exist_ok=True)
     target = workspace.packed_root
     target.unlink(missing_ok=True)
     options = ("-quiet", "-no-progress", "-comp", "zstd", "-Xcompression-level", "1")
     with subprocess.Popen(
-        ["nice", f"-n{_NICENESS}", "mksquashfs", workspace.package_root, target, *options],
+        ["nice", f"-n{_NICENESS}", "mksquashfs", root, target, *options],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
         errors="replace",
     ) as packing:
         os.nice(_NICENESS)
-        write_files(workspace.package_root, workspace.kept_root / LIST, KIWI_FILES)
+        write_files(root, workspace.kept_root / LIST, KIWI_FILES)
         output = packing.communicate()[0]
     if packing.returncode != 0:
         log.warning(_NOT_KEPT, f"mksquashfs ended with exit code {packing.returncode}: {output.strip()[-500:]}")
@@ -134,8 +134,8 @@ def save(lineage: str, key: str, workspace: Workspace) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         saved = _move(workspace.packed_root, folder, key, _SUFFIX)
-        files = keep(workspace.kept_root / LIST, saved, FILES)
         cache.claim(saved, cache.ROOTS, workspace)
+        files = keep(workspace.kept_root / LIST, saved, FILES, workspace)
         shutil.copyfile(files, workspace.old_files)
     except OSError as error:
         log.warning(_NOT_KEPT, error)
@@ -147,15 +147,17 @@ def save(lineage: str, key: str, workspace: Workspace) -> None:
                 other.unlink(missing_ok=True)
 
 
-def keep(source: Path, path: Path, suffix: str) -> Path:
-    """Keep a file that belongs to the cached package root `path`, in place of the last one of its kind.
+def keep(source: Path, path: Path, suffix: str, workspace: Workspace) -> Path:
+    """Keep a file that belongs to the package root `path`, which the workspace claims.
 
-    Raises OSError, also if it is not a plain file.
+    It replaces others of its kind unless another job may use them. Raises OSError, also if it is not a plain file.
     """
     saved = _move(source, path.parent, path.stem, suffix)
-    for other in path.parent.glob(f"{path.stem}.*{suffix}"):
-        if other != saved:
-            other.unlink(missing_ok=True)
+    with cache.locked():
+        if not cache.is_claimed_by_others(path, workspace):
+            for other in path.parent.glob(f"{path.stem}.*.{suffix.rpartition('.')[2]}"):
+                if other != saved:
+                    other.unlink(missing_ok=True)
     return saved
 
 

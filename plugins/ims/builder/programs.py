@@ -62,6 +62,7 @@ def versions(package_manager: str) -> dict[str, str]:
         **{name: packages[name].version for name in tools},
         "needed": _digest(f"{name} {packages[name].version}" for name in _closure((*tools, *_ALWAYS), packages)),
         "squashfs_level": str(own.squashfs_level),
+        "squashfs_splice_builds": str(own.squashfs_splice_builds),
         "image_secrets": own.image_secrets,
     }
 

@@ -156,7 +156,8 @@ def mount_lower(rootfs: Path, changes: Path, *, unpack: bool) -> Path:
         return lower
     if rootfs.is_dir():
         _refuse_links(rootfs)
-        mount("--bind", rootfs, lower)
+        # mksquashfs does not recognize another name of a link whose time of access has changed.
+        mount("-o", "bind,noatime", rootfs, lower)
         return lower
     if unpack:
         log.info("unpacking %s in a sandbox (IMS_SQUASHFS)", rootfs.name)

@@ -30,7 +30,7 @@ from ims.recipes.reading import RenderedRecipe
 from ims.removal import remove
 from ims.sandbox.call import NoSandboxError, call
 from ims.sandbox.network import SandboxNetwork
-from ims.sandbox.overlay import Layers
+from ims.sandbox.overlay import LOWER, Layers, mount_lower, unmount
 from ims.sandbox.squashfs import Squashfs, unpack
 from ims.sandbox.view import View
 from ims.steps.step import Step, StepInput
@@ -155,7 +155,8 @@ def keep_root(work: Work, key: str) -> None:
     """
     workspace = work.workspace
     try:
-        call(pack_root, work, view_of(workspace, readable=[workspace.package_root]))
+        lower = mount_lower(workspace.package_root, workspace.image_root_changes, unpack=False)
+        call(pack_root, work, view_of(workspace, readable=[lower]))
     except ImsError as error:
         log.warning("the package root is not kept for the next build: %s", error)
     else:
@@ -165,7 +166,7 @@ def keep_root(work: Work, key: str) -> None:
 
 def pack_root(work: Work) -> None:
     """Pack the package root; in a sandbox of its own."""
-    package_root.pack(work.workspace)
+    package_root.pack(work.workspace.image_root_changes / LOWER, work.workspace)
 
 
 def finish_root(work: Work, network: SandboxNetwork, keeping: Collection[Future[None]]) -> None:
@@ -184,6 +185,8 @@ def finish_root(work: Work, network: SandboxNetwork, keeping: Collection[Future[
         if _finish_layers(work, network):
             return
     wait(keeping)
+    if os.path.ismount(lower := workspace.image_root_changes / LOWER):
+        unmount(lower)
     package_root.discard(workspace)
     remove(workspace.image_root)
     workspace.package_root.rename(workspace.image_root)

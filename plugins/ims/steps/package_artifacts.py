@@ -10,8 +10,9 @@ from pathlib import Path
 
 from pydantic import ConfigDict
 
-from ims.builder import image_secrets, inputs, package_root
+from ims.builder import image_secrets, package_root
 from ims.builder.contents import describe_contents
+from ims.builder.root_base import write_rootfs
 from ims.builder.splicing import HEAD, splice_rootfs
 from ims.builder.squashfs import make_rootfs
 from ims.errors import InputError, PermanentError
@@ -27,9 +28,10 @@ from ims.images.squashfs.upper import opaque_folders
 from ims.removal import remove
 from ims.replays.customization import Customization
 from ims.sandbox.call import call
-from ims.sandbox.overlay import Layers, mount_lower, unpacks
+from ims.sandbox.overlay import UPPER, Layers, mount_lower, unpacks
 from ims.settings import settings
-from ims.steps.artifacts import Base, Batch, PackedArtifact
+from ims.steps.artifacts import Base, Batch, PackedArtifact, batches
+from ims.steps.build_base import find_or_pack, write_build_inputs
 from ims.steps.deltas import use_origin
 from ims.steps.origin import Origin, read
 from ims.steps.step import Step, StepInput
@@ -44,8 +46,6 @@ log = logging.getLogger(__name__)
 DEFAULT_KERNEL = {"aarch64": "Image"}
 _IN_FULL = "the rootfs is packed in full, because that of the old image cannot be continued: %s"
 _CONTINUED = "%s has the first %d bytes of %s, and removed files can be recovered, unless a job sets pack_in_full"
-LITTLE = 32 * 1024**2
-"""Bytes. To upload more, two tasks are faster than one, although each needs a second of its own."""
 SHOWN = 20
 """How many files a warning names."""
 
@@ -70,6 +70,7 @@ class Packing(Input):
 
     `origin` is what S3 has of it, `opaque` are the folders that hide those of the image. None: the rootfs is packed in
     full. `is_complete`: the upper folder of the overlay has all changes, so the list of files can be derived from it.
+    An image that was built has a `base` instead of a `rootfs`, see `ims.steps.build_base`.
     """
 
     model_config = ConfigDict(ser_json_bytes="base64", val_json_bytes="base64")
@@ -77,6 +78,7 @@ class Packing(Input):
     origin: Origin = Origin()
     opaque: list[bytes] | None = None
     is_complete: bool = False
+    base: Path | None = None
 
 
 def run(step: Input) -> list[Batch]:
@@ -90,14 +92,15 @@ def run(step: Input) -> list[Batch]:
         mount_lower(step.rootfs, step.workspace.changes, unpack=unpacks())
         call(trust_site_ca, step, view_of(step.workspace, image=image))
     packing = _packing(step)
-    readable = [packing.rootfs] if packing.rootfs is not None and packing.opaque is not None else []
+    below = packing.base or packing.rootfs
+    readable = [below] if below is not None and packing.opaque is not None else []
     artifacts = call(pack, packing, view_of(step.workspace, readable=readable, image=image, everyone=True))
     check_result(artifacts, packing)
     use_origin(artifacts, packing.origin, step.workspace.old_files)
     if step.rootfs is not None:
         warn_of_lost_attributes(step.workspace)
         artifacts.extend(kept_inputs(step.workspace))
-    return _batches(artifacts)
+    return batches(artifacts)
 
 
 def layers(step: Input) -> Layers | None:
@@ -111,7 +114,8 @@ def _packing(step: Input) -> Packing:
     """How the rootfs is packed. The log says why, if it is that of a customized image and packed in full."""
     packing = Packing(**dict(step), origin=read(step.workspace))
     if step.rootfs is None:
-        return packing
+        found = find_or_pack(step.workspace, layers(step))
+        return packing if found is None else packing.model_copy(update=found._asdict())
     try:
         if step.pack_in_full or not settings().squashfs_splice:
             raise SpliceError("the job sets pack_in_full" if step.pack_in_full else "IMS_SQUASHFS_SPLICE is off")
@@ -190,7 +194,7 @@ def trust_site_ca(step: Input) -> None:
 def pack(step: Packing) -> list[PackedArtifact]:
     """Make the artifacts; in the sandbox."""
     workspace = step.workspace
-    if image_secrets.check(workspace, is_built=step.rootfs is None) and step.opaque is not None:
+    if step.base is None and image_secrets.check(workspace, is_built=step.rootfs is None) and step.opaque is not None:
         log.info(_IN_FULL, "secrets were removed, and could be recovered from it")
         step = step.model_copy(update={"opaque": None, "is_complete": False})
     remove(workspace.artifacts)
@@ -210,13 +214,6 @@ def pack(step: Packing) -> list[PackedArtifact]:
     return [_describe(rootfs, kind, base), *(_describe(path, kind) for path, kind in others)]
 
 
-def _batches(artifacts: list[PackedArtifact]) -> list[Batch]:
-    """What is uploaded at the same time: the rootfs and the rest, or all together if it is little."""
-    if sum(artifact.sent_size for artifact in artifacts) < LITTLE:
-        return [Batch(artifacts=artifacts)]
-    return [Batch(artifacts=artifacts[:1]), Batch(artifacts=artifacts[1:])]
-
-
 def _pack_rootfs(step: Packing, target: Path) -> Base | None:
     """Pack the rootfs. Returns the base that it continues, or None if it was packed in full."""
     if step.rootfs is not None and step.opaque is not None:
@@ -228,6 +225,12 @@ def _pack_rootfs(step: Packing, target: Path) -> Base | None:
             return Base(url=step.origin.rootfs, path=step.rootfs, kept=kept, head=HEAD, etag=step.origin.etag)
         except SpliceError as error:
             log.info(_IN_FULL, error.reason)
+    if step.base is not None and step.opaque is not None:
+        try:
+            write_rootfs(step.base, step.workspace.image_root_changes, step.opaque, target)
+            return None
+        except SpliceError as error:
+            log.info("the rootfs is packed in full: %s", error.reason)
     make_rootfs(step.workspace.image_root, target)
     return None
 
@@ -236,7 +239,8 @@ def _layer(step: Packing) -> Layer | None:
     """The changes from which the list of files can be derived."""
     if step.opaque is None or not step.is_complete:
         return None
-    return Layer(step.workspace.changed_files, step.workspace.image_root, step.opaque)
+    changes = step.workspace.image_root_changes if step.rootfs is None else step.workspace.changes
+    return Layer(changes / UPPER, step.workspace.image_root, step.opaque)
 
 
 def _media_types(workspace: Workspace) -> dict[Path, str]:
@@ -278,12 +282,6 @@ def _boot_file(root: Path, name: str, field: str) -> Path:
             f"Set {field}, or have the recipe make the file or a link to it",
         )
     return path
-
-
-def write_build_inputs(workspace: Workspace) -> None:
-    """Write the build inputs of an image that was built to the artifacts."""
-    if (final := inputs.final_inputs(workspace)) is not None:
-        (workspace.artifacts / workspace.build_inputs.name).write_text(final.model_dump_json())
 
 
 def _describe(path: Path, kind: str, base: Base | None = None) -> PackedArtifact:

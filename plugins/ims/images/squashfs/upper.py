@@ -48,6 +48,21 @@ def store_all_names(base: Image, lower: Path, root: Path) -> None:
         raise SpliceError(f"a file with several names cannot be read: {error}") from None
 
 
+def store_names(lower: Path, root: Path) -> None:
+    """Does what `store_all_names` does for a base that is a folder or mounted at `lower`."""
+    top = os.path.realpath(root)
+    try:
+        for path in walk(lower):
+            status = path.lstat()
+            if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
+                new = os.path.join(top, path.relative_to(lower))  # noqa: PTH118
+                folder = os.path.dirname(new)  # noqa: PTH120
+                if os.path.realpath(folder) == folder:  # no link has replaced a folder
+                    _store_name(os.fsencode(path), os.fsencode(new))
+    except OSError as error:
+        raise SpliceError(f"a file with several names cannot be read: {error}") from None
+
+
 def _store_name(old: bytes, new: bytes) -> None:
     """Changes nothing about a file that differs from that of the base, so that the overlay stores its name."""
     with suppress(FileNotFoundError, NotADirectoryError):

@@ -38,7 +38,8 @@ _SETTINGS = (
     *("recipes_bucket", "images_bucket", "recipe_max_mib", "recipe_max_files", "log_level"),
     *("allowed_networks", "ca_places"),
     *("sandbox_memory_percent", "sandbox_processes", "build_env_size", "disk_reserve_mib"),
-    *("squashfs", "squashfs_level", "squashfs_splice", "squashfs_processors", "squashfs_memory_mib"),
+    *("squashfs", "squashfs_level", "squashfs_splice", "squashfs_splice_builds"),
+    *("squashfs_processors", "squashfs_memory_mib"),
     "image_secrets",
 )
 
