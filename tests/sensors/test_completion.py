@@ -28,13 +28,6 @@ def test_task_hands_over_to_the_triggerer() -> None:
     assert deferred.value.method_name == "resume"
 
 
-def test_shell_is_finished() -> None:
-    """The job continues."""
-    context = make_context()
-    sensor().resume(context, {"outcome": "complete"})
-    assert not xcoms(context)
-
-
 @pytest.mark.parametrize("is_available", [True, False])
 def test_shell_stays_open(monkeypatch: pytest.MonkeyPatch, is_available: bool) -> None:
     """The request is withdrawn, the reason is kept for the API, and the task waits on. An outage only delays that."""

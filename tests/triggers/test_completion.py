@@ -10,10 +10,14 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from airflow.triggers.base import TaskSuccessEvent
 
 from ims.errors import UnavailableError
 from ims.triggers import completion
 from ims.triggers.completion import ANSWER_SECONDS, CompletionTrigger
+
+FINISHED = TaskSuccessEvent().payload
+"""The task ends without another start."""
 
 
 class Service:
@@ -93,10 +97,10 @@ def wait(change: Any = None, after: int = 3) -> Any:
     return asyncio.run(run())
 
 
-@pytest.mark.parametrize("outcome", ["complete", "fail"])
-def test_shell_ends(service: Service, outcome: str) -> None:
+@pytest.mark.parametrize(("outcome", "payload"), [("complete", FINISHED), ("fail", {"outcome": "fail"})])
+def test_shell_ends(service: Service, outcome: str, payload: object) -> None:
     """The user ends it; the runtime sees that first."""
-    assert wait(lambda: setattr(service, "outcome", outcome)) == {"outcome": outcome}
+    assert wait(lambda: setattr(service, "outcome", outcome)) == payload
     assert service.requested == 0
 
 
@@ -110,7 +114,7 @@ def test_user_gives_up_through_the_api(service: Service) -> None:
 def test_user_finishes_through_the_api(service: Service) -> None:
     """The shell is asked once, and ends as with the marker."""
     service.operation = "complete"
-    assert wait(lambda: setattr(service, "outcome", "complete"), after=10) == {"outcome": "complete"}
+    assert wait(lambda: setattr(service, "outcome", "complete"), after=10) == FINISHED
     assert service.requested == 1
 
 
@@ -128,7 +132,7 @@ def test_shell_refuses(service: Service) -> None:
     assert wait() == {"outcome": "fail"}
     service.operation, service.refusal = "complete", None
     service.on_request = lambda: setattr(service, "outcome", "complete")
-    assert wait() == {"outcome": "complete"}
+    assert wait() == FINISHED
 
 
 def test_old_refusal_does_not_count(service: Service) -> None:
@@ -169,7 +173,7 @@ def test_lease_has_ended(service: Service) -> None:
 def test_services_do_not_answer(service: Service) -> None:
     """The trigger waits on: shells stay open for days, and services restart."""
     service.is_available, service.outcome = False, "complete"
-    assert wait(lambda: setattr(service, "is_available", True)) == {"outcome": "complete"}
+    assert wait(lambda: setattr(service, "is_available", True)) == FINISHED
 
 
 def test_one_login_for_many_requests(service: Service) -> None:

@@ -25,12 +25,12 @@ def extended_attributes(path: Path) -> dict[str, bytes]:
     return {name: os.getxattr(path, name, follow_symlinks=False) for name in names}
 
 
-def files_with_trusted_attributes(lower: Path, upper: Path) -> Iterator[str]:
+def files_with_trusted_attributes(lower: Path | None, upper: Path) -> Iterator[str]:
     """The paths in an image of files with attributes that only root of the host can read, so that no box packs them.
 
-    A file of `upper` takes the place of that of `lower`.
+    A file of `upper` takes the place of that of `lower`. None: the files of `lower` are known to have none.
     """
-    for root in (upper, lower):
+    for root in (upper, lower) if lower is not None else (upper,):
         for path in (root, *walk(root)):
             name = path.relative_to(root)
             if _has_trusted_attributes(path) and (root == upper or not os.path.lexists(upper / name)):

@@ -25,7 +25,7 @@ REASONS = {
 
 
 class CompletionSensor(ImsOperator):
-    """Waits in the triggerer, so it occupies no worker.
+    """Waits in the triggerer, so it occupies no worker. If the shell is finished, the triggerer ends the task.
 
     If the shell cannot be finished, the XCom WAITS_FOR says why, and the request of the user is withdrawn.
     """
@@ -35,14 +35,12 @@ class CompletionSensor(ImsOperator):
         self._wait(context)
 
     def resume(self, context: Context, event: dict[str, Any]) -> None:
-        """Continue with the job, end it with the reason, or wait on if the shell refused to end."""
+        """End the job with the reason, or wait on if the shell refused to end."""
         if "refusal" in event:
             self._withdraw(context, event["refusal"])
             self._wait(context)
         with task_errors(context):
-            if event["outcome"] != "complete":
-                raise PermanentError(*REASONS[event["outcome"]])
-        self.log.info("the shell is finished")
+            raise PermanentError(*REASONS[event["outcome"]])
 
     def _wait(self, context: Context) -> Never:
         trigger = CompletionTrigger(job_id(str(context["run_id"])), workspace_of(context))

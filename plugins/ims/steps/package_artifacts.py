@@ -98,7 +98,7 @@ def run(step: Input) -> list[Batch]:
     check_result(artifacts, packing)
     use_origin(artifacts, packing.origin, step.workspace.old_files)
     if step.rootfs is not None:
-        warn_of_lost_attributes(step.workspace)
+        warn_of_lost_attributes(step.workspace, is_continued=artifacts[0].base is not None)
         artifacts.extend(kept_inputs(step.workspace))
     return batches(artifacts)
 
@@ -178,9 +178,13 @@ def kept_inputs(workspace: Workspace) -> list[PackedArtifact]:
     return kept
 
 
-def warn_of_lost_attributes(workspace: Workspace) -> None:
-    """Log which files of an image that was customized lose attributes with the prefix `trusted.`."""
-    files = list(files_with_trusted_attributes(workspace.base, workspace.changed_files))
+def warn_of_lost_attributes(workspace: Workspace, *, is_continued: bool) -> None:
+    """Log which files of an image that was customized lose attributes with the prefix `trusted.`.
+
+    An image whose rootfs is continued has none.
+    """
+    lower = None if is_continued else workspace.base
+    files = list(files_with_trusted_attributes(lower, workspace.changed_files))
     if files:
         text = "a sandbox cannot pack attributes with the prefix trusted: %d files lose theirs: %s"
         log.warning(text, len(files), ", ".join(files[:SHOWN]))

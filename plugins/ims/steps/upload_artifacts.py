@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -17,6 +18,9 @@ from ims.storage.splicing import MIN_PART, copy, spliced_chunks, upload_spliced
 from ims.workspace import Workspace
 
 log = logging.getLogger(__name__)
+
+_THREADS = 4
+"""For small artifacts, S3 needs more time to answer than to store them."""
 
 
 class Input(StepInput):
@@ -40,7 +44,8 @@ def run(step: Input) -> Upload:
         "x-shasta-ims-image-id": step.image_id,
         "x-shasta-ims-job-id": step.job_id,
     }
-    return Upload(artifacts=[_upload(store, item, step, labels) for item in step.each.artifacts])
+    with ThreadPoolExecutor(_THREADS) as pool:
+        return Upload(artifacts=list(pool.map(lambda item: _upload(store, item, step, labels), step.each.artifacts)))
 
 
 def _upload(store: ObjectStore, artifact: PackedArtifact, step: Input, labels: dict[str, str]) -> UploadedArtifact:

@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from datetime import UTC, datetime
 from typing import Any
 
-from airflow.triggers.base import BaseTrigger, TriggerEvent
+from airflow.triggers.base import BaseTrigger, TaskSuccessEvent, TriggerEvent
 from asgiref.sync import sync_to_async
 
 from ims.client import ImsClient
@@ -26,9 +26,9 @@ ANSWER_SECONDS = 90.0
 class CompletionTrigger(BaseTrigger):
     """Asks the runtime whether the shell has ended, and the API whether a user finished it or its lease has ended.
 
-    If a user finishes the shell through the API, the shell decides, as it does about the marker of its user. The
-    payload of the event is {outcome}: `complete`, `fail`, `disk-full` or `expired`; or {refusal}: why the shell stays
-    open although a user of the API finished it.
+    If a user finishes the shell through the API, the shell decides, as it does about the marker of its user. If it is
+    finished, the task ends without another start. Otherwise, the payload of the event is {outcome}: `fail`, `disk-full`
+    or `expired`; or {refusal}: why the shell stays open although a user of the API finished it.
     """
 
     def __init__(self, job_id: str, workspace_id: str) -> None:
@@ -54,9 +54,15 @@ class CompletionTrigger(BaseTrigger):
                 event = await sync_to_async(self._ask_api)()
                 asked = time.monotonic()
             if event is not None:
-                yield TriggerEvent(event)
+                yield self._event(event)
                 return
             await asyncio.sleep(RUNTIME_POLL_SECONDS)
+
+    def _event(self, found: dict[str, str]) -> TriggerEvent:
+        if found != {"outcome": "complete"}:
+            return TriggerEvent(found)
+        self.log.info("the shell is finished")
+        return TaskSuccessEvent()
 
     def _connect(self) -> Runtime:
         """The runtime, with the connection of the first call."""
