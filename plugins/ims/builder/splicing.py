@@ -35,8 +35,8 @@ def splice_rootfs(image: Layers, opaque: Collection[bytes], target: Path) -> int
     with open_reader(image.rootfs) as reader:
         check_size(reader)
         base = Image(reader)
-        check_base(base, settings().squashfs_level, _BLOCK_SIZE, _encoded(VOLATILE), _encoded(KIWI_FILES))
-        store_all_names(base, image.changes / LOWER, image.target)
+        linked = check_base(base, settings().squashfs_level, _BLOCK_SIZE, _encoded(VOLATILE), _encoded(KIWI_FILES))
+        store_all_names(linked, image.changes / LOWER, image.target)
         try:
             make_rootfs(image.changes / UPPER, layer_file, (*base.codec.arguments, "-b", str(base.block.block_size)))
             with open_reader(layer_file) as layer_reader:

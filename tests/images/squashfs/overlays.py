@@ -49,7 +49,7 @@ def changed(base: Path, folder: Path, change: Change) -> tuple[Path, list[bytes]
         shown = snapshot(root)
         opaque = opaque_folders(changes)
         with open_reader(base) as reader:
-            store_all_names(Image(reader), changes / "lower", root)
+            store_all_names(Image(reader).linked(), changes / "lower", root)
         return pack_layer(base, changes / "upper", folder / "layer"), opaque, shown
     finally:
         unmount(folder)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ims.images.squashfs.codecs import read_codec
 from ims.images.squashfs.folders import Entry, read_names
@@ -42,6 +43,14 @@ class Folder:
     def path(self) -> bytes:
         """The path, relative to the root."""
         return b"/".join(folder.name for folder in self.parts)
+
+
+class Linked(NamedTuple):
+    """A name of a file that has several, with the folder that it is in."""
+
+    folder: Folder
+    name: bytes
+    entry: Entry
 
 
 class Image:
@@ -102,20 +111,26 @@ class Image:
                 elif below.kind == FOLDER:
                     raise SpliceError("a folder has several names")
 
-    def linked(self) -> Iterator[tuple[Folder, bytes, Entry]]:
-        """All names of the files that have several, each with the folder that it is in."""
-        pending, seen = [Folder(self.root)], {self.root.place}
+    def all_names(self) -> Iterator[tuple[Folder, bytes, Entry, Inode]]:
+        """The names of all files, each with the folder that it is in. A file with several names comes several times."""
+        pending, seen = [(Folder(self.root), self.inode(self.root))], {self.root.place}
         while pending:
-            folder = pending.pop()
-            for name, entry in self.names(self.inode(folder.entry)):
-                if entry.kind != FOLDER:
-                    if self.inode(entry).links > 1:
-                        yield folder, name, entry
-                elif entry.place in seen:
-                    raise SpliceError("a folder has several names")
-                else:
+            folder, inode = pending.pop()
+            for name, entry in self.names(inode):
+                found = self.inode(entry)
+                yield folder, name, entry, found
+                if entry.place not in seen:
                     seen.add(entry.place)
-                    pending.append(Folder(entry, name, folder))
+                    if len(seen) > self.block.inodes:
+                        raise SpliceError(f"it has more than the {self.block.inodes} files that it says")
+                    if entry.kind == FOLDER:
+                        pending.append((Folder(entry, name, folder), found))
+                elif entry.kind == FOLDER:
+                    raise SpliceError("a folder has several names")
+
+    def linked(self) -> Iterator[Linked]:
+        """All names of the files that have several."""
+        return (Linked(*found) for *found, inode in self.all_names() if is_linked(inode))
 
     def _check_content(self, content: Content) -> None:
         if content.fragment != NONE and content.fragment >= self.block.fragments:
@@ -133,6 +148,11 @@ class Image:
         if found[0].start < self.block.folder_start or [table.end for table in found] != starts:
             raise SpliceError("its tables overlap, or something is between them")
         return found[0].start
+
+
+def is_linked(inode: Inode) -> bool:
+    """Whether a file, but no folder, has several names."""
+    return inode.kind != FOLDER and inode.links > 1
 
 
 def stored_fragment(fragment: tuple[int, ...]) -> int:

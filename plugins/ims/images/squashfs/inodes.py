@@ -5,9 +5,9 @@ from __future__ import annotations
 import struct
 from array import array
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from ims.images.squashfs.metadata import Cursor, Table
+from ims.images.squashfs.metadata import Table
 from ims.images.squashfs.superblock import SpliceError
 
 FOLDER, FILE, LINK, BLOCK_DEVICE, CHARACTER_DEVICE, PIPE, SOCKET = range(1, 8)
@@ -92,7 +92,7 @@ class Inode:
 def read_inode(table: Table, place: int, block_size: int) -> Inode:
     """Reads the inode at a place of the table of inodes. Raises SpliceError."""
     start, offset = place >> 16, place & 0xFFFF
-    raw = Cursor(table, start, offset).take_at_most(_FIXED_SIZE)
+    raw = table.read_at_most(start, offset, _FIXED_SIZE)
     try:
         kind, mode, uid, gid, time, number = _HEADER.unpack_from(raw)
         is_extended = kind > _EXTENDED
@@ -101,7 +101,8 @@ def read_inode(table: Table, place: int, block_size: int) -> Inode:
             raise SpliceError(f"a file has the unknown type {kind}")
         links, xattrs, body, rest = _READERS[kind](raw, is_extended, block_size)
         if rest is not None:
-            body, xattrs = _complete(body, xattrs, table.read(start, offset, rest.stop)[rest.start :])
+            whole = raw if rest.stop <= len(raw) else table.read(start, offset, rest.stop)
+            body, xattrs = _complete(body, xattrs, whole[rest.start : rest.stop])
     except struct.error:
         raise SpliceError("the table of inodes ends too early") from None
     return Inode(kind, mode, uid, gid, time, number, links, xattrs, body)
@@ -115,7 +116,7 @@ _Fields = tuple[int, int, _Body, range | None]
 def _complete(body: _Body, xattrs: int, rest: bytes) -> tuple[_Body, int]:
     """The body and the attributes of an inode with the rest of it."""
     if isinstance(body, Content):
-        return replace(body, sizes=rest), xattrs
+        return Content(body.start, body.size, body.sparse, body.fragment, body.offset, rest), xattrs
     if xattrs == NONE:
         return rest, xattrs
     return rest[:-4], int.from_bytes(rest[-4:], "little")

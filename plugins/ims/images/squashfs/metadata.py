@@ -44,6 +44,14 @@ class Table:
         """The `size` bytes at `offset` of the block that begins at `start`, and after it. Raises SpliceError."""
         return Cursor(self, start, offset).take(size)
 
+    def read_at_most(self, start: int, offset: int, size: int) -> bytes:
+        """The bytes that `read` returns, or fewer at the end of the table. Raises SpliceError."""
+        found = self.block(self.number_of(start))[offset : offset + size]
+        if len(found) == size:
+            self.spend(size)
+            return found
+        return Cursor(self, start, offset).take_at_most(size)
+
     def spend(self, size: int) -> None:
         """Counts what is read. Raises SpliceError if it is too much."""
         self._budget -= size

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from ims.images.squashfs.codecs import Zstd
-from ims.images.squashfs.image import Image, stored_fragment
+from ims.images.squashfs.image import Image, Linked, is_linked, stored_fragment
 from ims.images.squashfs.inodes import FOLDER, NONE, Content
 from ims.images.squashfs.merge import is_whiteout
 from ims.images.squashfs.superblock import Reader, SpliceError
@@ -24,9 +24,12 @@ def check_size(base: Reader) -> None:
         raise SpliceError(f"it has {base.size} bytes, fewer than {MIN_KEPT}")
 
 
-def check_base(base: Image, level: int, block_size: int, empty: Collection[bytes], absent: Collection[bytes]) -> None:
-    """Reads all metadata of an image. Raises SpliceError if it is damaged, or should not or cannot be spliced.
+def check_base(
+    base: Image, level: int, block_size: int, empty: Collection[bytes], absent: Collection[bytes]
+) -> list[Linked]:
+    """Reads all metadata of an image; returns all names of the files that have several.
 
+    Raises SpliceError if it is damaged, or should not or cannot be spliced.
     `level` and `block_size` are those of full packing. An image compressed with zstd must have them; images with
     another compressor keep theirs. Full packing leaves out the content of the top-level folders `empty`, and the
     top-level files `absent`.
@@ -40,8 +43,10 @@ def check_base(base: Image, level: int, block_size: int, empty: Collection[bytes
         raise SpliceError("it has attributes with the prefix trusted")
     _check_top(base, empty, absent)
     data = base.block.inode_start - base.data_start
-    if (garbage := data - _used(base)) > MAX_GARBAGE * data:
+    used, linked = _survey(base)
+    if (garbage := data - used) > MAX_GARBAGE * data:
         raise SpliceError(f"{garbage} of its {data} bytes are no longer in use")
+    return linked
 
 
 def check_layer(base: Image, layer: Image) -> None:
@@ -57,15 +62,20 @@ def _check_top(base: Image, empty: Collection[bytes], absent: Collection[bytes])
             raise SpliceError(f"it has files in /{name.decode(errors='replace')} that are not part of images")
 
 
-def _used(base: Image) -> int:
-    """The bytes of the data that files refer to. Raises SpliceError if a file hides others."""
-    contents, fragments = dict[int, int](), set[int]()
-    for _, inode in base.walk(base.root):
+def _survey(base: Image) -> tuple[int, list[Linked]]:
+    """The bytes of the data that files refer to, and the names of files that have several.
+
+    Raises SpliceError if a file hides others.
+    """
+    contents, fragments, linked = dict[int, int](), set[int](), list[Linked]()
+    for folder, name, entry, inode in base.all_names():
         if is_whiteout(inode):
             raise SpliceError("it has a device with the number 0:0")
         if isinstance(inode.body, Content):
             contents[inode.body.start] = inode.body.stored
             fragments.add(inode.body.fragment)
+        if is_linked(inode):
+            linked.append(Linked(folder, name, entry))
     fragments.discard(NONE)
-    sizes = [stored_fragment(entry) for entry in base.fragments.entries()]
-    return sum(contents.values()) + sum(sizes[number] for number in fragments)
+    sizes = [stored_fragment(item) for item in base.fragments.entries()]
+    return sum(contents.values()) + sum(sizes[number] for number in fragments), linked

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Iterable
 from contextlib import suppress
 from pathlib import Path
 
 from ims.images.attributes import OVERLAY_PREFIX, extended_attributes
-from ims.images.squashfs.image import Image
+from ims.images.squashfs.image import Linked
 from ims.images.squashfs.superblock import SpliceError
 from ims.images.tree import walk
 from ims.sandbox.overlay import UPPER
@@ -32,15 +33,15 @@ def opaque_folders(changes: Path) -> list[bytes]:
     return found
 
 
-def store_all_names(base: Image, lower: Path, root: Path) -> None:
+def store_all_names(linked: Iterable[Linked], lower: Path, root: Path) -> None:
     """Has the overlay store every name of the files of a base that were changed through another of their names.
 
-    Until then, such a name is only in its index, which no box can read. `lower` is the mounted base, `root` the
-    overlay. Raises SpliceError if a file cannot be read.
+    Until then, such a name is only in its index, which no box can read. `linked` are the names of files of the base
+    that have several, `lower` is the mounted base, `root` the overlay. Raises SpliceError if a file cannot be read.
     """
     real = os.fsencode(os.path.realpath(root))
     try:
-        for folder, name, _ in base.linked():
+        for folder, name, _ in linked:
             path = os.path.join(real, folder.path)  # noqa: PTH118  (bytes)
             if os.path.realpath(path) == path.rstrip(b"/"):  # no link has replaced a folder
                 _store_name(os.path.join(os.fsencode(lower), folder.path, name), os.path.join(path, name))  # noqa: PTH118
