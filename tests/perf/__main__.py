@@ -1,6 +1,6 @@
 """`make bench`: prints the results of all benchmarks as Markdown.
 
-`python -m tests.perf flows|changes|incremental|steps|box|splicing|load` runs one benchmark.
+`python -m tests.perf flows|changes|incremental|steps|box|splicing|large|load` runs one benchmark.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from tests.perf import box, load
 from tests.perf.changes import changes_table
 from tests.perf.customize import one_file_table, prompt_table
 from tests.perf.incremental import incremental_table
+from tests.perf.large import large_table
 from tests.perf.measure import Cost, measured, table
 from tests.perf.splicing import splicing_table
 from tests.perf.steps import steps_table
@@ -113,6 +114,16 @@ def splicing() -> None:
     print(splicing_table(folder), flush=True)
 
 
+def large() -> None:
+    """Measure the steps after a shell in a large image, without a stack. Needs 40 GB on the disk."""
+    folder = installation().home / "large"
+    folder.mkdir()
+    try:
+        print(large_table(folder), flush=True)
+    finally:
+        shutil.rmtree(folder)
+
+
 PARTS: dict[str, Callable[[], None]] = {
     "flows": flows,
     "changes": changes,
@@ -120,6 +131,7 @@ PARTS: dict[str, Callable[[], None]] = {
     "steps": steps,
     "box": box.box,
     "splicing": splicing,
+    "large": large,
     "load": load.main,
 }
 

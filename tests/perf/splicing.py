@@ -44,11 +44,16 @@ def splicing_table(folder: Path) -> str:
 def _images(folder: Path) -> tuple[Path, Path]:
     """A large image, and a layer with one file."""
     tree, upper = folder / "tree", folder / "upper/folder7"
-    for number in range(FOLDERS):
-        (tree / f"folder{number}").mkdir(parents=True)
-        for file in range(FILES):
-            (tree / f"folder{number}/file{file}").write_text(f"{number} {file}\n")
+    write_small_files(tree)
     upper.mkdir(parents=True)
     (upper / "file7").write_text("changed\n")
     packed = pack(tree, folder / "packed")
     return moved_apart(packed, folder / "base", SIZE), pack(upper.parent, folder / "layer")
+
+
+def write_small_files(tree: Path) -> None:
+    """Write the files of an installation, all of them small."""
+    for number in range(FOLDERS):
+        (tree / f"folder{number}").mkdir(parents=True)
+        for file in range(FILES):
+            (tree / f"folder{number}/file{file}").write_text(f"{number} {file}\n")

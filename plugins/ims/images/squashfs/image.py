@@ -130,7 +130,7 @@ class Image:
 
     def linked(self) -> Iterator[Linked]:
         """All names of the files that have several."""
-        return (Linked(*found) for *found, inode in self.all_names() if is_linked(inode))
+        return (Linked(folder, name, entry) for folder, name, entry, inode in self.all_names() if is_linked(inode))
 
     def _check_content(self, content: Content) -> None:
         if content.fragment != NONE and content.fragment >= self.block.fragments:
