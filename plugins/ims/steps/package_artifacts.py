@@ -179,12 +179,8 @@ def kept_inputs(workspace: Workspace) -> list[PackedArtifact]:
 
 
 def warn_of_lost_attributes(workspace: Workspace, *, is_continued: bool) -> None:
-    """Log which files of an image that was customized lose attributes with the prefix `trusted.`.
-
-    An image whose rootfs is continued has none.
-    """
-    lower = None if is_continued else workspace.base
-    files = list(files_with_trusted_attributes(lower, workspace.changed_files))
+    """Log which files lose attributes with the prefix `trusted.`. A base whose rootfs is continued has none."""
+    files = list(files_with_trusted_attributes(None if is_continued else workspace.base, workspace.changed_files))
     if files:
         text = "a sandbox cannot pack attributes with the prefix trusted: %d files lose theirs: %s"
         log.warning(text, len(files), ", ".join(files[:SHOWN]))
