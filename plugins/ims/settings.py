@@ -249,7 +249,7 @@ class Settings(BaseModel):
         False,
         description="Whether the rootfs of a build is packed in two parts: what it kept of its package root, and its "
         "changes. A later build that keeps the same files packs only its changes. Nothing that a build removed is in "
-        "the rootfs.",
+        "the rootfs. It saves no time on Kubernetes, where each job has a cache of its own.",
     )
     squashfs_processors: int = Field(0, ge=0, description="Number of processors that mksquashfs uses; 0 means all.")
     sandbox_memory_percent: int = Field(

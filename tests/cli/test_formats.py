@@ -55,7 +55,7 @@ def test_versions_of_a_package(program: Program, fake: FakeService, monkeypatch:
         head, *rows = program.run("images", "list", *words).stdout.splitlines()
         assert fake.requests[0].url.params["package"] == "openssl"
         assert fake.requests[0].url.params["package_below"] == "3.1"
-        assert head.split()[-1] == "FOUND"
+        assert head.split()[-1] == "VERSIONS"
         assert [row.partition("167")[2].replace("yes", "").strip() for row in rows] == ["3.0.1, 3.0.2", *["3.0.3"] * 3]
         fake.requests.clear()
     assert program.json("images", "list", "--package", "openssl") == fake.records["images"]

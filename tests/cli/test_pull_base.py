@@ -194,7 +194,7 @@ def test_size_that_is_wrong(s3: S3, node: Node, capsys: pytest.CaptureFixture[st
     second.delta.size += 1
     second.write()
     assert node.pull(second, "first") == len(second.rootfs)
-    assert "in full: its manifest lacks its checksum or its size" in capsys.readouterr().err
+    assert "in full: its manifest lacks its checksum, or says another size than S3" in capsys.readouterr().err
 
 
 def test_interrupted(s3: S3, node: Node, tmp_path: Path) -> None:

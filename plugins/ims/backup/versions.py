@@ -21,6 +21,6 @@ def downgrade(settings: Settings, version: str) -> None:
     if version not in REVISIONS:
         raise InputError(f"{version} is not an earlier version", f"Name one of {', '.join(REVISIONS)}")
     if supervisord.is_running(settings):
-        raise ConfigurationError("the service runs", "Stop it, then try again")
+        raise ConfigurationError("the service runs, so its database cannot be changed", "Stop it, then try again")
     lifecycle.check_ports(settings)
     database.downgrade(settings.records_url, REVISIONS[version])

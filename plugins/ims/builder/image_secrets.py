@@ -55,7 +55,7 @@ def check(workspace: Workspace, *, is_built: bool) -> bool:
 
 
 def removed_secrets(base: Path, root: Path) -> list[str]:
-    """The secrets of the image `base` that a customized image `root` has no longer: they were removed or changed."""
+    """The secrets of the image `base` that a customized image `root` no longer has: they were removed or changed."""
     files = [*known_credentials(base), *private_keys(base)]
     hashes, left = password_hashes(base), password_hashes(root)
     found = [str(item) for item in files if not _is_unchanged(item.path, base, root)]

@@ -1,4 +1,4 @@
-"""Says in the log of a build how many packages are installed, from what the package managers print."""
+"""Logs how many packages a build has installed. The output of the package managers contains the numbers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from collections.abc import Callable
 log = logging.getLogger(__name__)
 
 SECONDS = 2
-"""Between two lines of the log, so that scripts that print such lines, too, do not fill it."""
+"""The least time between two lines of the log. Scripts that print similar lines therefore cannot fill it."""
 _MAX_LINE = 300
 _NUMBERED = re.compile(  # zypper, dnf4 and dnf5
     r"\((\d{1,6})/(\d{1,6})\) Installing: "
@@ -22,7 +22,7 @@ _APT_PACKAGE = re.compile(r"(^|: )Setting up \S+ \(")
 
 
 class PackageCount:
-    """Passes the lines of kiwi on to `parse`, and now and then logs how many packages are installed."""
+    """Passes the lines of kiwi on to `parse`, and regularly logs how many packages are installed."""
 
     def __init__(self, parse: Callable[[str], tuple[int, str]], clock: Callable[[], float] = time.monotonic) -> None:
         self._parse, self._clock = parse, clock
@@ -30,7 +30,7 @@ class PackageCount:
         self._next = clock()
 
     def __call__(self, line: str) -> tuple[int, str]:
-        """Returns what `parse` makes of a line."""
+        """Returns the result of `parse` for a line."""
         if len(line) <= _MAX_LINE and (count := self._read(line)) is not None:
             self._say(*count)
         return self._parse(line)

@@ -38,7 +38,7 @@ _SUFFIX = ".squashfs"
 FILES = ".files"
 """The suffix of the list of the files of a package root."""
 _NICENESS = 10
-"""A package root is packed while programs of the recipe run, which are more urgent."""
+"""A package root is packed while programs of the recipe run. These have priority."""
 _NOT_KEPT = "the package root is not kept for the next build: %s"
 
 

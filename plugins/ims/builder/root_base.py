@@ -23,7 +23,7 @@ from ims.sandbox.overlay import LOWER, UPPER
 from ims.settings import settings
 
 MIN_SIZE = 32 * 1024**2
-"""Bytes of all files of a package root. A smaller one is packed again in no time."""
+"""Bytes of all files of a package root. To pack a smaller one again takes almost no time."""
 MAX_REPLACED = 200_000
 _BLOCK_SIZE = 128 * 1024
 """The default of mksquashfs."""
@@ -51,7 +51,7 @@ def replaced_files(changes: Path, opaque: Collection[bytes]) -> list[bytes]:
     """
     found = sorted(os.fsencode(path) for path in _replaced(changes / LOWER, changes / UPPER, set(opaque)))
     if len(found) > MAX_REPLACED:
-        raise SpliceError(f"{len(found)} files of the package root were removed or replaced")
+        raise SpliceError(f"{len(found)} files of the package root were removed or replaced, more than {MAX_REPLACED}")
     return found
 
 

@@ -184,7 +184,7 @@ def downgrade(
     from ims.settings import settings
 
     versions.downgrade(settings(), version)
-    say(f"the records are those of version {version}: check out that version, and start it")
+    say(f"version {version} can now use the records. Next: check out that version and start it")
 
 
 def main() -> int:

@@ -36,7 +36,7 @@ app = group("images", "Manage images, which nodes boot.")
 add_verbs(app, IMAGES)
 
 MAX_LOOKUPS = 200
-"""Images of which a list shows the version of a package."""
+"""How many images a list shows with their versions of a package."""
 
 MetadataKey = Annotated[str | None, typer.Option(help="Name of a label.")]
 MetadataValue = Annotated[str | None, typer.Option(help="Value of the label.")]
@@ -59,7 +59,8 @@ class Filter:
         str | None,
         typer.Option(
             metavar="[NAME=]VERSION",
-            help="List only images with a lower version of the package, in the order of rpm or dpkg.",
+            help="List only images with a lower version of the package, in the order of rpm or dpkg. With "
+            "NAME=VERSION, --package is not needed.",
         ),
     ] = None
     damaged: Annotated[
@@ -81,7 +82,7 @@ def list_images(chosen: Filter, name: OnlyName = None, _format: FormatOption = N
     if for_people():
         images = list(_with_recipes(client, images))
         if package is not None:
-            images, columns = list(_with_versions(client, images, package)), (*columns, "found")
+            images, columns = list(_with_versions(client, images, package)), (*columns, "versions")
     show_list(images, columns, IMAGES.wide)
 
 
@@ -99,9 +100,9 @@ def _with_versions(client: ImsClient, images: list[dict[str, Any]], package: str
     """Yield images with the versions of a package that they contain, which takes a request for each image."""
     for image in images[:MAX_LOOKUPS]:
         found, _ = client.query_packages(f"{IMAGES.path}/{image['id']}/packages")
-        yield {**image, "found": ", ".join(item["version"] for item in found if item["name"] == package)}
+        yield {**image, "versions": ", ".join(item["version"] for item in found if item["name"] == package)}
     if len(images) > MAX_LOOKUPS:
-        say(f"the versions are those of the first {MAX_LOOKUPS} images: use more filters to see others")
+        say(f"versions are shown only for the first {MAX_LOOKUPS} images: use more filters to see others")
     yield from images[MAX_LOOKUPS:]
 
 

@@ -42,7 +42,7 @@ _PLAIN_NAME = re.compile(r"\w[\w.+-]*")
 def pull(store: ObjectStore, link: str, folder: Path, base: Path | None = None) -> None:
     """Download the files that the manifest at `link` lists, and the manifest last.
 
-    What the folder `base` has of another image is not downloaded.
+    Bytes that the folder `base` has in another image are copied from there.
     Raises ImsError if S3 or a manifest is at fault, and OSError if the folder cannot be written.
     """
     local = LocalImage(base) if base is not None else None
@@ -66,7 +66,7 @@ def _fetch(store: ObjectStore, artifact: Artifact, path: Path, local: LocalImage
         if local is not None and (base := local.base_of(artifact, size)) is not None:
             _fetch_rest(store, artifact, path, size, base)
             return
-        reason = f"{artifact.link.path} shares no bytes with the files of the base, as far as the manifests say"
+        reason = f"{artifact.link.path} shares no bytes with the files of the base, according to the manifests"
     except InputError as error:
         reason = error.reason
     if local is not None and artifact.type == ROOTFS:
@@ -77,7 +77,7 @@ def _fetch(store: ObjectStore, artifact: Artifact, path: Path, local: LocalImage
 
 
 def _fetch_rest(store: ObjectStore, artifact: Artifact, path: Path, size: int, base: LocalBase) -> None:
-    """Download what a local file has not. Raises InputError if that does not give the artifact."""
+    """Download what a local file lacks. Raises InputError if the result is not the artifact."""
     fetched: list[int] = []
     name = ObjectName.parse(artifact.link.path)
     with _bar(path.name, size) as seen:
@@ -87,7 +87,7 @@ def _fetch_rest(store: ObjectStore, artifact: Artifact, path: Path, size: int, b
 
 @contextmanager
 def _bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
-    """Show a bar, and yield what moves it on by a number of bytes."""
+    """Show a bar, and yield a function that advances it by a number of bytes."""
     columns = (
         TextColumn("{task.description}"),
         BarColumn(),

@@ -82,7 +82,7 @@ _HOME_PLACES = (
     _Place(".config/containers", r"auth\.json", "a login of a registry"),
     _Place(".kube", "config", "a login of a cluster"),
 )
-# Images may have these on purpose. But who removes one does not want it to be found in the bytes of the image.
+# Images may have these on purpose. But if a job removes one, it must not stay in the bytes of the image.
 _KEY_PLACES = (
     _Place("etc", r"krb5\.keytab", "a keytab of Kerberos"),
     _Place("etc/munge", r".*\.key", "a key of munge"),

@@ -25,7 +25,7 @@ MAX_BYTES = 2 * 1024**3  # of the unpacked list
 MAX_FILES = 2_000_000  # the API reads 100,000 lines in a second, and a list of a few MB can unpack to 100 million
 _CHUNK = 1024 * 1024
 _LINES_A_BLOCK = 512
-"""On average."""
+"""The average number of lines that are compressed together."""
 
 _TYPES = {
     stat.S_IFREG: "file",
@@ -63,7 +63,7 @@ def write_files(root: Path, target: Path, excluded: Collection[str]) -> None:
 def write_lines(lines: Iterable[bytes], target: Path) -> None:
     """Write a compressed list. Equal lines give equal bytes.
 
-    The compression begins anew behind some lines, so that lists with few other lines have most bytes in common.
+    The compression starts again after some lines, so that lists that differ in few lines share most of their bytes.
     """
     with target.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as packed:
         for line in lines:

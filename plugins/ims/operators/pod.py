@@ -43,18 +43,18 @@ from ims.steps.step import Step, load_step
 LOG_SECONDS = 5
 POLL_SECONDS = 0.2
 STATUS_SECONDS = 3
-"""How long after the end of its log the cluster may take to learn that a container has ended."""
+"""How long the cluster may take, after the end of its log, to report that a container has ended."""
 SOON_SECONDS = 20
-"""How long a task looks often whether its pod starts, and whether a long step ends before it occupies no worker."""
+"""How long a task polls its pod often: until the pod has started, and until a long step ends or the task defers."""
 MARGIN_SECONDS = 300
 """How long after the time limit of the task the cluster ends the pod."""
 
 
 class PatientPodManager(PodManager):
-    """Gives the cluster a moment to learn that a container has ended. Otherwise, the log is read twice."""
+    """Waits until the cluster reports that a container has ended. Otherwise, its log would be read twice."""
 
     def container_is_running(self, pod: k8s.V1Pod, container_name: str) -> bool:
-        """Whether a container, of which the log has ended, runs on."""
+        """Whether a container whose log has ended is still running."""
         deadline = time.monotonic() + STATUS_SECONDS
         while (is_running := super().container_is_running(pod, container_name)) and time.monotonic() < deadline:
             time.sleep(POLL_SECONDS)
@@ -91,7 +91,7 @@ class PodStepOperator(StepTask, KubernetesPodOperator):
 
     @cached_property
     def pod_manager(self) -> PodManager:
-        """What reads the log and the state of the pod."""
+        """Reads the log and the state of the pod."""
         return PatientPodManager(kube_client=self.client, callbacks=self.callbacks)
 
     def perform(self, context: Context) -> Any:
@@ -112,7 +112,7 @@ class PodStepOperator(StepTask, KubernetesPodOperator):
 
     @contextmanager
     def _without_sidecar(self) -> Iterator[None]:
-        """Keep the base class from adding a sidecar that returns the result, which it does for every task with one."""
+        """Keep the base class from adding a sidecar, which it does for every task that returns a result."""
         self.do_xcom_push = False
         try:
             yield
@@ -134,7 +134,7 @@ class PodStepOperator(StepTask, KubernetesPodOperator):
     def get_or_create_pod(self, pod_request_obj: k8s.V1Pod, context: Context) -> k8s.V1Pod:
         """Create the pod, or return that of an earlier try whose worker was lost.
 
-        The base class creates another pod if the first one has succeeded meanwhile, since its sidecar would be gone.
+        The base class would create another pod if the earlier one has succeeded, because its sidecar would be gone.
         """
         if context["ti"].try_number > 1:
             earlier = self.find_pod(pod_request_obj.metadata.namespace, context)

@@ -90,7 +90,7 @@ def migrate(engine: Engine, revision: str = "head") -> None:
         except CommandError as error:
             raise ConfigurationError(
                 f"a later version of the service has changed the database of records: {error}",
-                "Install that version, or let it run ims downgrade",
+                "Install that version again, or run its ims downgrade",
             ) from None
 
 

@@ -1,9 +1,9 @@
 """Starts processes by forking a server that has already imported their modules.
 
-A new Python program needs 0.2 to 0.4 s of a processor before it does anything. A fork needs 0.01 s, but is a copy of
-the server. So the server must not know a secret: it never reads a request. It gets the descriptors of a request, forks,
-and closes them; only the fork reads what they contain. Requests come over a pair of sockets that has no address: only
-the process that made it, and its forks, can use it.
+A new Python program needs 0.35 to 0.55 s of processor time before it does anything. A fork needs 0.03 s, but is a copy
+of the server. So the server must not know a secret: it never reads a request. It receives the descriptors of a request,
+forks, and closes them. Only the fork reads what they contain. Requests come over a pair of sockets without an address,
+which only the process that made it and its forks can use.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _FIRST = 3
 
 
 class Channel:
-    """A way to a server: `requests` is the end of the clients, `server` that of the server."""
+    """A connection to a server: clients use the end `requests`, the server uses the end `server`."""
 
     def __init__(self) -> None:
         self.requests, self.server = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -106,7 +106,7 @@ class Forked:
 
 @dataclass(frozen=True)
 class Received:
-    """What a fork gets: the descriptors of the request, of its standard input and output, and further ones."""
+    """What a fork receives: the descriptors of the request, of its standard input and output, and further ones."""
 
     content: int
     stdin: int
@@ -163,7 +163,7 @@ def _reap(*_: object) -> None:
 def _keep_or_exit(
     title: str, descriptors: Sequence[int], begin: Callable[[str], None], run: Callable[[Received], int]
 ) -> NoReturn:
-    """Be the fork of a request."""
+    """Handle a request in its fork. This function never returns."""
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         client = socket.socket(fileno=descriptors[0])

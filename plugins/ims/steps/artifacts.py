@@ -92,7 +92,7 @@ class Batch(BaseModel):
 
 
 def batches(artifacts: list[PackedArtifact]) -> list[Batch]:
-    """What is uploaded at the same time: the rootfs and the rest, or all together if it is little."""
+    """The artifacts that each task uploads: the rootfs and the rest, or all in one task if they are small."""
     if sum(artifact.sent_size for artifact in artifacts) < LITTLE:
         return [Batch(artifacts=artifacts)]
     return [Batch(artifacts=artifacts[:1]), Batch(artifacts=artifacts[1:])]

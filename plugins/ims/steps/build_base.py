@@ -35,7 +35,7 @@ class BuildBase(NamedTuple):
 
 
 def find_or_pack(workspace: Workspace, image: Layers | None) -> BuildBase | None:
-    """Returns None if the rootfs is packed in full; the log says why, unless it is the setting."""
+    """Returns None if the rootfs is packed in full. The log says why, unless IMS_SQUASHFS_SPLICE_BUILDS is off."""
     if not settings().squashfs_splice_builds:
         return None
     try:
@@ -43,7 +43,7 @@ def find_or_pack(workspace: Workspace, image: Layers | None) -> BuildBase | None
             raise SpliceError("this machine cannot mount the package root")
         root = mount_lower(image.rootfs, image.changes, unpack=image.unpack)
         root_base.check_root(root)
-        # Before it is known what the build changed, since this changes more.
+        # This changes files, so it must happen before the changes of the build are listed.
         step = BaseInput(workspace=workspace)
         if (reason := call(settle, step, view_of(workspace, image=image, everyone=True))) is not None:
             raise SpliceError(reason)
@@ -60,7 +60,7 @@ class BaseInput(StepInput):
 
 
 def settle(step: BaseInput) -> str | None:
-    """Remove secrets, and store all names of changed files; in the sandbox. Returns why that was impossible, or None.
+    """Remove secrets, and store all names of changed files; in the sandbox. Returns None, or why that is impossible.
 
     Raises the errors of `image_secrets.check`.
     """
@@ -90,7 +90,7 @@ def _base(workspace: Workspace, image: Layers, opaque: list[bytes]) -> Path:
         try:
             return package_root.keep(workspace.kept_root / _BASE, root, suffix, workspace)
         except OSError as error:
-            log.warning("the rootfs is not kept for the next build: %s", error)
+            log.warning("the base of the rootfs is not kept for the next build: %s", error)
     return workspace.kept_root / _BASE
 
 

@@ -149,7 +149,7 @@ def install_packages(work: Work) -> str | None:
 
 
 def keep_root(work: Work, key: str) -> None:
-    """Keep the package root for later builds while programs of this recipe, which must not change it, change a layer.
+    """Keep the package root for later builds. Meanwhile, programs of this recipe run, which must not change it.
 
     Logs failures.
     """
@@ -173,7 +173,7 @@ def finish_root(work: Work, network: SandboxNetwork, keeping: Collection[Future[
     """Make the image root: mount an overlay over the package root and change it.
 
     A package root that cannot be mounted is unpacked. If overlays cannot be mounted, the image root becomes a plain
-    folder, as soon as nobody is `keeping` the package root.
+    folder as soon as `keeping`, which packs the package root, has ended.
     """
     workspace = work.workspace
     if _finish_layers(work, network):

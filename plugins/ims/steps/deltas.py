@@ -13,7 +13,7 @@ from ims.storage.matching import matching_ranges
 
 
 def use_origin(artifacts: Collection[PackedArtifact], origin: Origin, old_files: Path) -> None:
-    """Has S3 copy what did not change, and notes what the rootfs and the list of files have of the old ones.
+    """Has S3 copy what did not change, and notes which bytes the rootfs and the list of files share with the old ones.
 
     `old_files` is the old list, if it was fetched. An old rootfs without a checksum could not be verified, so it is
     left out.
@@ -27,7 +27,7 @@ def use_origin(artifacts: Collection[PackedArtifact], origin: Origin, old_files:
 
 
 def _of_rootfs(artifact: PackedArtifact, base: Base, origin: Origin) -> Delta:
-    """The old data, and what the new tables have of the old ones."""
+    """The old data, and the bytes that the new tables share with the old ones."""
     kept = Range(offset=base.head, length=base.kept - base.head, source_offset=base.head)
     shift = base.kept - base.head  # the file has only the head and what follows the old data
     tables = [

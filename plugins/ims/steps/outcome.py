@@ -1,7 +1,7 @@
-"""What a step tells its task in a pod: the last message of its container, of which Kubernetes keeps 4096 bytes.
+"""What a step in a pod returns to its task: the last message of its container. Kubernetes keeps 4096 bytes of it.
 
-The message is the outcome as JSON, compressed if it is longer. If that is too long too, the outcome is in the last
-lines of the log, and the message has their number and digest: nothing else in the log can pass for them.
+The message is the outcome as JSON, compressed if it is longer. If this is still too long, the last lines of the log
+contain the outcome, and the message has their number and digest, so that no other lines can replace them.
 """
 
 from __future__ import annotations
@@ -41,13 +41,13 @@ class _Message(BaseModel):
 
 
 def write(outcome: Mapping[str, Any], file: Path) -> None:
-    """Write the message to a file, and what it has no room for to standard output.
+    """Write the message to a file, and an outcome that is too long for it to standard output.
 
     Raises PermanentError if the outcome is too large.
     """
     message = json.dumps(outcome)
     if len(message) > MAX_OUTCOME:
-        raise PermanentError(f"the result has {len(message)} bytes, more than {MAX_OUTCOME}")
+        raise PermanentError(f"the result of the step has {len(message)} bytes, more than {MAX_OUTCOME}")
     if len(message) > MAX_MESSAGE:
         message = _shortened(base64.b64encode(zlib.compress(message.encode())).decode())
     file.write_text(message)
@@ -63,7 +63,7 @@ def _shortened(packed: str) -> str:
 
 
 def read(message: str, read_log: ReadLog) -> dict[str, Any]:
-    """Returns the outcome of which this is the message; empty if it is none.
+    """Returns the outcome that a message describes; empty if the message is invalid.
 
     Raises UnavailableError if the log lacks a part, PermanentError if the outcome is too large.
     """
@@ -80,7 +80,8 @@ def _collect(found: _Message, log: str) -> str:
     lines = [line.removeprefix(MARK) for line in log.splitlines() if line.startswith(MARK)]
     packed = "".join(lines[-found.parts :])
     if _digest(packed) != found.sha256:
-        raise UnavailableError("the log of the pod lacks the result of the step", "The node may have rotated the log")
+        hint = "The node may have rotated the log: increase containerLogMaxSize of its kubelet"
+        raise UnavailableError("the log of the pod lacks the result of the step", hint)
     return packed
 
 

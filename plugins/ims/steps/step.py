@@ -41,7 +41,8 @@ class Step(Generic[InputType]):
     step, with the rights of the service. Without it, the step gets no credentials. A `privileged` step mounts file
     systems, changes its root or the owners of files. A step that `renders` templates gets their values in the field
     `templates` of its input when it starts, see `ims.recipes.secrets.TemplateValues`. Steps that are `parallel` may run
-    at the same time in one workspace: they run no program there that its job brought. No other step may.
+    at the same time in one workspace: they run no program there that its job brought. No other step may. A step that
+    `begins` may be the first one that uses a workspace.
     """
 
     name: str

@@ -20,7 +20,7 @@ from ims.workspace import Workspace
 log = logging.getLogger(__name__)
 
 _THREADS = 4
-"""For small artifacts, S3 needs more time to answer than to store them."""
+"""S3 needs more time to answer than to store small artifacts."""
 
 
 class Input(StepInput):

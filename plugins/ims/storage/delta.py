@@ -1,6 +1,6 @@
-"""Which bytes of an artifact other objects have, too, so that who has one of them fetches only the rest.
+"""Which bytes of an artifact other objects also have. A client that has one of these objects fetches only the rest.
 
-The manifest says it in the field `delta` of an artifact. Readers that do not know the field skip it.
+The field `delta` of an artifact in the manifest contains them. Clients that do not know the field ignore it.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Annotated, Self
 from pydantic import BaseModel, Field, model_validator
 
 MAX_BASES = 16
-"""The nearest ancestors of an image that its manifest names."""
+"""How many ancestors of an image its manifest names: the nearest ones."""
 MAX_RANGES = 100
 MAX_SIZE = 2**50
 
@@ -47,7 +47,7 @@ class DeltaBase(BaseModel):
 
 
 class Delta(BaseModel):
-    """The size of an artifact, and the objects that have bytes of it: first the one that it was made from."""
+    """The size of an artifact, and the objects that share bytes with it: first the one that it was made from."""
 
     size: _Size
     bases: Annotated[list[DeltaBase], Field(min_length=1, max_length=MAX_BASES)]
@@ -60,7 +60,7 @@ class Delta(BaseModel):
                 if item.offset < end:
                     raise ValueError(f"the ranges of {base.path} overlap or are not sorted at {item.offset}")
                 if item.end > self.size or item.source_end > base.size:
-                    raise ValueError(f"the range of {base.path} at {item.offset} is not inside of both objects")
+                    raise ValueError(f"the range of {base.path} at {item.offset} exceeds one of the objects")
                 end = item.end
         return self
 
@@ -75,12 +75,12 @@ def with_ancestors(size: int, base: DeltaBase, earlier: Delta | None) -> Delta:
 
 
 def followed(ranges: Iterable[Range], earlier: Iterable[Range]) -> list[Range]:
-    """What an artifact has of the base of its base. `ranges` are those of the artifact, `earlier` those of its base."""
+    """What an artifact shares with the base of its base. `ranges` belong to the artifact, `earlier` to its base."""
     return _sorted(_overlaps(ranges, list(earlier)))
 
 
 def shared(ranges: Iterable[Range], others: Iterable[Range]) -> list[Range]:
-    """What an artifact has of another one with the same base. `ranges` and `others` say where they have it."""
+    """What an artifact shares with another one of the same base. `ranges` and `others` map them to the base."""
     turned = [Range(offset=item.source_offset, length=item.length, source_offset=item.offset) for item in others]
     return _sorted(_overlaps(ranges, turned))
 

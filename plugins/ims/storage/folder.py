@@ -77,7 +77,7 @@ class LocalImage:
         Raises InputError if the file has another content than the manifest of the folder says, or if it cannot be read.
         """
         if not artifact.md5 or (artifact.delta is not None and artifact.delta.size != size):
-            raise InputError("its manifest lacks its checksum or its size")
+            raise InputError("its manifest lacks its checksum, or says another size than S3")
         known = _sources(artifact, size)
         found = [(name, ranges) for name, item in self._files.items() if (ranges := _common(known, item))]
         if not found:

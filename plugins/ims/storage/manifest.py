@@ -69,7 +69,7 @@ class Link(BaseModel):
 
 
 class Artifact(BaseModel):
-    """A file of an image. `delta` is our own field: which of its bytes other objects have, too."""
+    """A file of an image. `delta`, a field of this service, lists the bytes that other objects also have."""
 
     type: _Text
     md5: _Checksum = ""

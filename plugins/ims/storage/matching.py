@@ -1,4 +1,4 @@
-"""Finds out which bytes two similar files share."""
+"""Finds the bytes that two similar files share."""
 
 from __future__ import annotations
 

@@ -173,8 +173,9 @@ class ObjectStore:
     ) -> Digests:
         """Like `download`, but if it is interrupted, the `.partial` file stays and the next call continues from it.
 
-        The content must also match `md5`, if given. `on_progress` is called with the size of each chunk. `read` is used
-        instead of S3."""
+        The content must also match `md5`, if given. `on_progress` is called with the size of each chunk. `read`, if
+        given, provides the content instead of S3.
+        """
         stored = self.stat(name)
         partial_file = partial_of(path)
         start = _usable_size(partial_file, stored.size)

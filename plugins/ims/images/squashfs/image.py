@@ -106,13 +106,13 @@ class Image:
                 if below.place not in seen:
                     seen.add(below.place)
                     if len(seen) > self.block.inodes:
-                        raise SpliceError(f"it has more than the {self.block.inodes} files that it says")
+                        raise SpliceError(f"it has more files than the {self.block.inodes} that it states")
                     pending.append(below)
                 elif below.kind == FOLDER:
                     raise SpliceError("a folder has several names")
 
     def all_names(self) -> Iterator[tuple[Folder, bytes, Entry, Inode]]:
-        """The names of all files, each with the folder that it is in. A file with several names comes several times."""
+        """The names of all files, each with its folder. A file with several names occurs once for each of them."""
         pending, seen = [(Folder(self.root), self.inode(self.root))], {self.root.place}
         while pending:
             folder, inode = pending.pop()
@@ -122,7 +122,7 @@ class Image:
                 if entry.place not in seen:
                     seen.add(entry.place)
                     if len(seen) > self.block.inodes:
-                        raise SpliceError(f"it has more than the {self.block.inodes} files that it says")
+                        raise SpliceError(f"it has more files than the {self.block.inodes} that it states")
                     if entry.kind == FOLDER:
                         pending.append((Folder(entry, name, folder), found))
                 elif entry.kind == FOLDER:
@@ -151,7 +151,7 @@ class Image:
 
 
 def is_linked(inode: Inode) -> bool:
-    """Whether a file, but no folder, has several names."""
+    """Whether this is a file with several names, and not a folder."""
     return inode.kind != FOLDER and inode.links > 1
 
 

@@ -50,7 +50,7 @@ def store_all_names(linked: Iterable[Linked], lower: Path, root: Path) -> None:
 
 
 def store_names(lower: Path, root: Path) -> None:
-    """Does what `store_all_names` does for a base that is a folder or mounted at `lower`."""
+    """Like `store_all_names`, for a base that is a folder or that is mounted at `lower`."""
     top = os.path.realpath(root)
     try:
         for path in walk(lower):

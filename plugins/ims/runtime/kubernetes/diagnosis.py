@@ -35,8 +35,8 @@ def outcome(pod: k8s.V1Pod, read_log: outcomes.ReadLog = lambda _lines: "") -> t
     """Returns the exit code of a pod's step and its outcome: {"result"} or {"error", "hint"}.
 
     If the step runs again after a failure, this is the outcome of its last try. None and {} if it has not ended.
-    `read_log` reads the log of the pod if the last message of the step has no room for its result. Raises
-    UnavailableError if it is not there.
+    `read_log` reads the log of the pod if the result of the step is too long for the last message. Raises
+    UnavailableError if the log lacks the result.
     """
     for status in pod.status.container_statuses or []:
         ended = status.state.terminated or (status.last_state and status.last_state.terminated)

@@ -143,7 +143,7 @@ class Shells:
         except AttributeError as error:  # the client fails to read an answer that refuses the connection
             reason = getattr(error.__context__, "reason", error)
             why = f"no command can be run in the shell of the job {job_id}: {reason}"
-            raise UnavailableError(why, "It may have ended just now") from None
+            raise UnavailableError(why, "If the shell has just ended, there is nothing to do") from None
         answer.run_forever(timeout=READ_SECONDS)
         return answer
 

@@ -20,9 +20,9 @@ from ims.sandbox import namespaces
 from ims.sandbox.forking import Channel, Forked, Received, serve
 
 channel: Channel | None = None
-"""The way to the server of this process, which it inherited from the scheduler. None: steps are new programs."""
+"""The channel to the server, which this process inherited from the scheduler. None: steps are new programs."""
 
-# What functions import only when they use it.
+# Modules that functions import only when they use them.
 _FURTHER = ("boto3", "ims.sandbox.inside", "ims.recipes.availability", "ims.steps.__main__")
 
 
