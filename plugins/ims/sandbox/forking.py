@@ -40,7 +40,8 @@ class Channel:
 
         `request` can be represented in JSON. `title` is no secret. The process also gets the descriptors `further`.
         """
-        connection, theirs = socket.socketpair()
+        # Packets: a process may end before its ID is read, and a stream would join the ID and the exit code.
+        connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         reader, writer = os.pipe()
         content = sealed(json.dumps(request))
         output = os.fdopen(reader, "rb")
