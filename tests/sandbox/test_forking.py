@@ -50,11 +50,24 @@ def answer(received: Received) -> int:
     return 3
 
 
+def refuse(_title: str) -> None:
+    """Fail like a kernel that has no room for another namespace."""
+    raise OSError(28, "No space left on device")
+
+
 def test_process_gets_its_request() -> None:
     """Its exit code is what its function returns."""
     with server(lambda title: None, answer) as channel:
         assert outcome(channel, {"a": 1}) == (3, b"{'a': 1}")
         assert outcome(channel, [2]) == (3, b"[2]")
+
+
+def test_process_that_cannot_be_started_says_why() -> None:
+    """The reason is in its output, and it was not killed by a signal."""
+    with server(refuse, answer) as channel:
+        code, text = outcome(channel, {})
+    assert code == os.EX_UNAVAILABLE
+    assert text == b"ERROR: the process cannot be started: [Errno 28] No space left on device\n"
 
 
 def test_process_that_ends_before_its_id_is_read(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -115,15 +115,16 @@ class Received:
     further: tuple[int, ...]
 
     def read(self) -> Any:
-        """Returns the request. From now on, this process knows secrets."""
-        return json.loads(os.pread(self.content, os.fstat(self.content).st_size, 0))
+        """Returns the request, once. From now on, this process knows secrets."""
+        with os.fdopen(self.content, "rb") as file:
+            return json.loads(file.read())
 
     def take_streams(self) -> None:
-        """Use the standard input and output of the request; close all other descriptors but the further ones."""
+        """Use the standard input and output of the request; close all descriptors that it does not have."""
         os.dup2(self.stdin, 0)
         os.dup2(self.stdout, 1)
         os.dup2(self.stdout, 2)
-        close_all_but(self.further)
+        close_all_but((self.content, *self.further))
 
 
 def close_all_but(kept: Sequence[int]) -> None:
@@ -147,11 +148,19 @@ def serve(server: socket.socket, begin: Callable[[str], None], run: Callable[[Re
         title, descriptors, _, _ = socket.recv_fds(server, _MAX_TITLE, _MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
         if not title:
             return
-        if os.fork() == 0:
+        if _fork() == 0:
             server.close()
             _keep_or_exit(title.decode(), descriptors, begin, run)
         for descriptor in descriptors:
             os.close(descriptor)
+
+
+def _fork() -> int:
+    """Like `os.fork`, but returns -1 if there can be no more processes: the server outlives that."""
+    try:
+        return os.fork()
+    except OSError:
+        return -1
 
 
 def _reap(*_: object) -> None:
@@ -163,19 +172,25 @@ def _reap(*_: object) -> None:
 
 def _keep_or_exit(
     title: str, descriptors: Sequence[int], begin: Callable[[str], None], run: Callable[[Received], int]
-) -> NoReturn:
+) -> None:
     """Handle a request in its fork. This function never returns."""
     try:
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         client = socket.socket(fileno=descriptors[0])
         client.send(str(os.getpid()).encode())
-        begin(title)
-        pid = os.fork()
+        try:
+            begin(title)
+            parent = os.pidfd_open(os.getpid())
+            pid = os.fork()
+        except OSError as error:
+            os.write(descriptors[3], f"ERROR: the process cannot be started: {error}\n".encode())
+            client.send(str(os.EX_UNAVAILABLE).encode())
+            return
         if pid == 0:
-            kernel.die_with_parent(signal.SIGKILL)
+            _die_with(parent)
             client.close()
             _run_or_exit(Received(descriptors[1], descriptors[2], descriptors[3], tuple(descriptors[4:])), run)
-        for descriptor in descriptors[1:]:
+        for descriptor in (parent, *descriptors[1:]):
             os.close(descriptor)
         code = _watch(pid, client)
         client.send(str(code).encode())
@@ -183,6 +198,13 @@ def _keep_or_exit(
         pass  # the client has ended
     finally:
         os._exit(0)
+
+
+def _die_with(parent: int) -> None:
+    """End this process with its parent, also if that has ended already; `parent` is a descriptor of the parent."""
+    kernel.die_with_parent(signal.SIGKILL)
+    if select.select([parent], [], [], 0)[0]:
+        os._exit(1)
 
 
 def _watch(pid: int, client: socket.socket) -> int:

@@ -64,9 +64,9 @@ def _begin(title: str) -> None:
 
 
 def _run(received: Received) -> int:
+    received.take_streams()
     namespaces.mount_processes()
     request: dict[str, Any] = received.read()
-    received.take_streams()
     os.environ.clear()
     os.environ.update(request["environment"])
     os.chdir(request["folder"])
