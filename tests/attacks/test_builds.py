@@ -37,6 +37,7 @@ ATTACKS = {
     "own package root": "chroot /proc/1/root sh -c 'echo x > {home}/workspaces/*/package-root/etc/attacked'",
     "own package root, writable": "chroot /proc/1/root sh -c 'mount -o remount,rw {home}/workspaces/*/package-root'",
     "own package root below its mount": "chroot /proc/1/root sh -c 'umount -l {home}/workspaces/*/package-root'",
+    "folder below the own image root": "chroot /proc/1/root sh -c 'cd {home}/workspaces/*/ && mv image-root.changes x'",
     "own package root for the cache": "chroot /proc/1/root sh -c 'ls {home}/workspaces/*/kept-root/*'",
     "images of others": "chroot /proc/1/root ls {home}/cache/images",
     "notes of the job": "chroot /proc/1/root sh -c 'echo x > {home}/workspaces/*/notes/provenance.json'",

@@ -130,6 +130,8 @@ def prepare_root(work: Work, policy: Policy) -> str | None:
         mismatch = call(install_packages, work, _view(work), network)
     if mismatch is not None:
         write_atomically(workspace.package_mismatch, mismatch[:MAX_REASON])
+    for path in (workspace.package_root, workspace.image_root_changes):  # a program of a package could make them
+        remove(path)
     workspace.image_root.rename(workspace.package_root)
     # What it was made of is not known if more was downloaded than packages.
     return key if mismatch is None and not network_use(workspace).downloads else None

@@ -24,15 +24,18 @@ def view_of(
 ) -> View:
     """The view of a box that works in a workspace: all of it except what the runtime and the SSH server keep there.
 
-    The notes of other steps cannot be changed. More `writable` folders and `readable` files may be outside
-    of the workspace. More `hidden` folders of the workspace appear empty.
+    The notes of other steps cannot be changed, nor the folders of the overlay except through the `image`: a program
+    could put another folder in the place of the one below, of which other jobs get a copy. More `writable` folders and
+    `readable` files may be outside of the workspace. More `hidden` folders of the workspace appear empty.
     """
-    unseen, notes = (workspace.run, workspace.shell, *hidden), workspace.notes
-    for folder in (*unseen, notes):
+    unseen, fixed = (workspace.run, workspace.shell, *hidden), [workspace.notes]
+    if image is not None:
+        fixed.append(image.changes)
+    for folder in (*unseen, *fixed):
         folder.mkdir(exist_ok=True)
     return View(
         (workspace.root, *writable),
-        (notes, settings().ca_certificate_path, *readable),
+        (*fixed, settings().ca_certificate_path, *readable),
         unseen,
         image=image,
         everyone=everyone,
