@@ -114,6 +114,20 @@ def test_large_result(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: p
     assert {formatter("step", line) for line in log.splitlines()} == {"(a part of the result)"}
 
 
+def test_log_without_the_result(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The node has rotated it away for good, so the pod is deleted: the next try would take it, and fail, too."""
+    deleted: list[str] = []
+    replace(monkeypatch, "process_pod_deletion", lambda _self, pod, **_: deleted.append(pod.metadata.name))
+    succeeds(monkeypatch, "execute", '{"parts": 2, "sha256": "0"}')
+    task, context = step(), make_context()
+    task.client = SimpleNamespace(read_namespaced_pod_log=lambda *_, **_named: SimpleNamespace(data=b"one\ntwo\n"))
+    with pytest.raises(AirflowException) as caught:
+        task.execute(context)
+    assert not isinstance(caught.value, AirflowFailException)
+    assert xcoms(context)["failure"].startswith("the log of the pod lacks the result of the step")
+    assert deleted == ["build-ca-package"]
+
+
 def phases(monkeypatch: pytest.MonkeyPatch, *names: str) -> Iterator[str]:
     """Make the cluster find the pod in these phases, one after the other. Returns those that are left."""
     left = iter(names)

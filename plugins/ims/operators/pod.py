@@ -210,13 +210,21 @@ class PodStepOperator(StepTask, KubernetesPodOperator):
         Raises ImsError with the reason of the step, or that of the cluster, if the pod failed.
         """
         if remote_pod is not None:
-            self._exit_code, self._outcome = outcome(remote_pod, partial(self._read_log, remote_pod))
+            self._read_outcome(remote_pod)
         try:
             super().cleanup(pod, remote_pod, *arguments, **named)
         except AirflowException as error:  # the pod failed
             if isinstance(error.__context__, AirflowTaskTimeout):
                 raise error.__context__ from None
             raise self._failure(remote_pod) from None
+
+    def _read_outcome(self, pod: k8s.V1Pod) -> None:
+        """Read the outcome of the step. Raises ImsError if it can never be read: the next try needs another pod."""
+        try:
+            self._exit_code, self._outcome = outcome(pod, partial(self._read_log, pod))
+        except ImsError:
+            self.process_pod_deletion(pod, reraise=False)
+            raise
 
     def _read_log(self, pod: k8s.V1Pod, lines: int) -> str:
         answer = self.client.read_namespaced_pod_log(
@@ -244,7 +252,7 @@ def _without_level(_container: str, line: str) -> str:
 
 def _has_result(earlier: k8s.V1Pod, wanted: k8s.V1Pod) -> bool:
     """Whether a pod has run the step that is wanted, on the same input, and succeeded."""
-    ran, runs = (pod.metadata.annotations.get(pods.INPUT_ANNOTATION) for pod in (earlier, wanted))
+    ran, runs = ((pod.metadata.annotations or {}).get(pods.INPUT_ANNOTATION) for pod in (earlier, wanted))
     return bool(earlier.status.phase == PodPhase.SUCCEEDED and ran == runs)
 
 
