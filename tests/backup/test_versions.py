@@ -47,6 +47,14 @@ def test_unknown_version(own: Settings) -> None:
         downgrade(own, "9.9.9")
 
 
+def test_database_of_an_earlier_version(own: Settings) -> None:
+    """It is not changed, and the error says what to do."""
+    downgrade(own, "0.3.0")
+    with pytest.raises(ConfigurationError, match=r"cannot be changed to the revision 0010: .* Another version"):
+        downgrade(own, "0.4.0")
+    assert revision(own) == REVISIONS["0.3.0"]
+
+
 def test_running_service(own: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
     """The database of a service that runs is not changed."""
     newest = revision(own)

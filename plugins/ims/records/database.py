@@ -97,12 +97,20 @@ def migrate(engine: Engine, revision: str = "head") -> None:
 def downgrade(url: str, revision: str) -> None:
     """Migrate the schema back to a revision. What that revision does not store is lost.
 
-    Raises UnavailableError if the database does not answer.
+    Raises ConfigurationError if the schema has an earlier or an unknown revision, UnavailableError if the database does
+    not answer.
     """
     engine = _engine(url)
-    with _database_errors(), _migrations(engine) as config:
-        command.downgrade(config, revision)
-    engine.dispose()
+    try:
+        with _database_errors(), _migrations(engine) as config:
+            command.downgrade(config, revision)
+    except CommandError as error:
+        raise ConfigurationError(
+            f"the database of records cannot be changed to the revision {revision}: {error}",
+            "Another version of the service has changed it last: start or downgrade it with that version",
+        ) from None
+    finally:
+        engine.dispose()
 
 
 @contextmanager
