@@ -159,11 +159,10 @@ def keep_root(work: Work, key: str) -> None:
     try:
         lower = mount_lower(workspace.package_root, workspace.image_root_changes, unpack=False)
         call(pack_root, work, view_of(workspace, readable=[lower]))
-    except ImsError as error:
-        log.warning("the package root is not kept for the next build: %s", error)
-    else:
         if workspace.packed_root.exists():
             package_root.save(work.lineage, key, workspace)
+    except (ImsError, OSError) as error:
+        log.warning("the package root is not kept for the next build: %s", error)
 
 
 def pack_root(work: Work) -> None:
