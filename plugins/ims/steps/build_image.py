@@ -196,11 +196,16 @@ def finish_root(work: Work, network: SandboxNetwork, keeping: Collection[Future[
 
 def _finish_layers(work: Work, network: SandboxNetwork) -> bool:
     """Returns False if this machine cannot mount the layers."""
+    folder = work.workspace.package_root
+    is_cached = not folder.exists()
     try:
         call(finish, work, _view(work, package_root.layers(work.workspace)), network)
     except NoSandboxError as error:
         log.warning("the package root cannot be mounted: %s", error)
         return False
+    finally:
+        if is_cached:  # programs of the recipe could make one, which later steps would take for the package root
+            remove(folder)
     return True
 
 
