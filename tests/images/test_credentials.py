@@ -142,3 +142,13 @@ def test_password_hashes(tmp_path: Path) -> None:
     write(tmp_path, "etc/shadow", "root:$y$a:1::\nada:!$6$b:1::\nbin:*:1::\nsync:!:1::\nnew:!!:1::\nopen::1::\n")
     write(tmp_path, "etc/gshadow", "wheel:!::ada\nlab:$6$c::\n")
     assert password_hashes(tmp_path) == {b"$y$a": "/etc/shadow", b"$6$b": "/etc/shadow", b"$6$c": "/etc/gshadow"}
+
+
+def test_password_file_that_is_too_large(tmp_path: Path) -> None:
+    """Whoever changes it may have removed a password."""
+    write(tmp_path, "etc/shadow", "root:$y$a:1::\n" * 100_000)
+    before = password_hashes(tmp_path)
+    assert list(before.values()) == ["/etc/shadow"]
+    assert password_hashes(tmp_path) == before
+    write(tmp_path, "etc/shadow", "root:$y$b:1::\n" * 100_000)
+    assert not set(password_hashes(tmp_path)) & set(before)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import mmap
 import os
 import re
@@ -107,13 +108,23 @@ def private_keys(root: Path) -> list[Credential]:
 
 
 def password_hashes(root: Path) -> dict[bytes, str]:
-    """The hashes of passwords in an image root, with the path of a file that contains them."""
+    """The hashes of passwords in an image root, with the path of a file that contains them.
+
+    Of a file that is too large for a search, the SHA-256 takes their place.
+    """
     found = dict[bytes, str]()
     for name in _PASSWORDS:
         path = resolve_inside(root, name)
-        if path is not None and path.is_file() and path.stat().st_size <= MAX_TEXT:
-            found |= dict.fromkeys(_HASH.findall(path.read_bytes()), f"/{name}")
+        if path is not None and path.is_file():
+            found |= dict.fromkeys(_hashes(path), f"/{name}")
     return found
+
+
+def _hashes(path: Path) -> list[bytes]:
+    if path.stat().st_size > MAX_TEXT:
+        with path.open("rb") as file:
+            return [hashlib.file_digest(file, "sha256").digest()]
+    return _HASH.findall(path.read_bytes())
 
 
 def files_with(root: Path, texts: Collection[bytes], excluded: Collection[str]) -> Iterator[str]:
