@@ -82,3 +82,4 @@ def test_drill(service: Service, http_server: RepositoryServer, tmp_path: Path, 
     shown = run(other, "ims", "restore", "--check", str(backup), code=1)
     assert recipe["link"]["path"] in shown
     assert "missing" in shown
+    service.purge("recipes", recipe["id"])

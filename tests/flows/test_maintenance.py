@@ -91,6 +91,7 @@ def test_maintenance(service: Service) -> None:
     assert [run(service)[name] for name in SWEEPS] == ["success"] * 3
     assert damaged["id"] in [image["id"] for image in service.client.get("images", damaged=True)]
     assert service.client.get(f"images/{damaged['id']}")["damage"] == f"{rootfs} does not exist in S3"
+    service.purge("images", damaged["id"])
     assert service.client.get(f"images/{whole['id']}")["damage"] is None
     assert service.client.get(f"images/{whole['id']}")["scrubbed"] is not None
     assert service.http.get(f"/apis/ims/v3/deleted/recipes/{recipe}").status_code == 404
