@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 
@@ -15,6 +16,18 @@ def quietly(command: Sequence[str | Path], *, cwd: Path | None = None, env: Mapp
         said = (done.stderr.strip() or done.stdout.strip())[-4000:]
         raise RuntimeError(f"{' '.join(map(str, command[:3]))} … ended with {done.returncode}: {said}")
     return done.stdout
+
+
+def command_of(process: Path) -> bytes:
+    """The command line of a process, given as its folder in /proc; empty if it has ended meanwhile."""
+    with suppress(OSError):
+        return (process / "cmdline").read_bytes()
+    return b""
+
+
+def running_commands() -> list[bytes]:
+    """The command lines of all processes of this machine."""
+    return [command_of(process) for process in Path("/proc").glob("[0-9]*")]
 
 
 def allowed_networks() -> str:

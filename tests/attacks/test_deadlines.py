@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from ims.runtime.local.runtime import LocalRuntime
 from ims.sandbox import namespaces
 from tests.dripping import HEAD, dripping_server
 from tests.operators.fakes import RUN_ID, make_context, xcoms
+from tests.running import running_commands
 
 NO_CA = Path("/nonexistent/ca.pem")
 LIMIT = 1
@@ -114,11 +115,8 @@ while :; do sleep {MARK}; done
 
 def sleeping() -> list[str]:
     """The programs of these attacks that still run."""
-    commands = []
-    for path in Path("/proc").glob("[0-9]*/cmdline"):
-        with suppress(OSError):
-            commands.append(path.read_bytes().replace(b"\0", b" ").decode(errors="replace"))
-    return [command for command in commands if MARK in command]
+    found = (command.replace(b"\0", b" ").decode(errors="replace") for command in running_commands())
+    return [command for command in found if MARK in command]
 
 
 @pytest.mark.system

@@ -11,6 +11,7 @@ import pytest
 
 from ims.sandbox.limits import CONTROL_GROUPS
 from ims.shell import sshd
+from tests.running import command_of
 from tests.shell.small_image import pack, write_root
 from tests.shell.test_shell import Shell, make_key
 
@@ -67,18 +68,11 @@ def _wait_for(shell: Shell, name: str, count: int) -> list[Path]:
     """The processes of the host that wait for sessions, or serve connections."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
-        found = [process for process in shell.processes() if name.encode() in _command(process)]
+        found = [process for process in shell.processes() if name.encode() in command_of(process)]
         if len(found) >= count:
             return found
         time.sleep(0.1)
     raise AssertionError(f"{len(found)} processes {name} instead of {count}")
-
-
-def _command(process: Path) -> bytes:
-    try:
-        return (process / "cmdline").read_bytes()
-    except OSError:
-        return b""
 
 
 def _control_group(process: Path) -> Path:

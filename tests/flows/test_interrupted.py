@@ -19,6 +19,7 @@ from tests.flows.conftest import RECIPES
 from tests.flows.leftovers import Leftovers, processes
 from tests.flows.rpm_repository import RepositoryServer
 from tests.flows.waiting import wait_for
+from tests.running import command_of
 from tests.service import Service
 
 
@@ -70,8 +71,8 @@ def task_process(service: Service, job: dict[str, Any]) -> int:
     """Return the process of the task that builds the image of a job. Its parent is a worker of the scheduler."""
     path = f"/api/v2/dags/{job['dag_id']}/dagRuns/{job['dag_run_id']}/taskInstances/build_image"
     title = f"airflow worker -- {service.http.get(path).json()['id']}".encode()
-    commands = {int(path.parent.name): path for path in Path("/proc").glob("[0-9]*/cmdline")}
-    return next(pid for pid, path in commands.items() if path.exists() and path.read_bytes().rstrip(b"\0 ") == title)
+    found = (process for process in Path("/proc").glob("[0-9]*") if command_of(process).rstrip(b"\0 ") == title)
+    return int(next(found).name)
 
 
 def test_task_killed_and_s3_away(

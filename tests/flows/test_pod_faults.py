@@ -26,6 +26,7 @@ from tests.flows.rpm_repository import RepositoryServer
 from tests.flows.test_interrupted import push
 from tests.flows.waiting import wait_for
 from tests.node import STATE
+from tests.running import command_of
 from tests.service import ENDED, Service
 
 pytestmark = pytest.mark.kubernetes
@@ -103,7 +104,7 @@ def test_worker_killed(service: Service, cluster: Cluster, http_server: Reposito
 def tasks(service: Service) -> list[int]:
     """Return the processes of the running tasks of this installation."""
     scheduler = int(supervisord.control(service.settings, "pid", "scheduler"))
-    return [pid for pid in children(scheduler) if _TASK.match(Path(f"/proc/{pid}/cmdline").read_bytes())]
+    return [pid for pid in children(scheduler) if _TASK.match(command_of(Path(f"/proc/{pid}")))]
 
 
 def children(pid: int) -> list[int]:

@@ -34,6 +34,7 @@ from ims.workspace import Workspace
 from tests.flows.leftovers import loop_devices, mounts
 from tests.flows.waiting import wait_for
 from tests.ports import free_ports
+from tests.running import command_of
 from tests.shell.small_image import pack, write_root
 
 pytestmark = pytest.mark.system
@@ -371,7 +372,7 @@ def test_programs_and_devices_of_the_host_keep_their_modes(shell: Shell) -> None
 def test_root_of_a_session_is_an_ordinary_user_of_the_host(shell: Shell) -> None:
     """No user, process or file of this machine belongs to it, but the image has its true owners."""
     shell.says(f"sleep {SLEEP} > /dev/null 2>&1 & touch {shell.image}/etc/by-root")
-    sleeping = [path for path in shell.processes() if SLEEP.encode() in (path / "cmdline").read_bytes()]
+    sleeping = [path for path in shell.processes() if SLEEP.encode() in command_of(path)]
     assert sleeping
     assert {path.stat().st_uid >> 24 for path in sleeping} <= set(range(0x80, 0xC0))
     assert (shell.upper / "etc/by-root").stat().st_uid == 0
@@ -558,7 +559,7 @@ def test_kill_leaves_nothing(key: Path, rootfs: Path) -> None:
     ]
     time.sleep(1)
     processes = served.processes()
-    assert any(SLEEP.encode() in (path / "cmdline").read_bytes() for path in processes)
+    assert any(SLEEP.encode() in command_of(path) for path in processes)
     assert len(processes) > 12
     served.stop()
     for client in clients:
@@ -589,7 +590,7 @@ def test_restart_right_after_a_kill(own: Shell) -> None:
 def test_lost_sshd_ends_the_step(key: Path, rootfs: Path) -> None:
     """The error has a reason, and another try may help."""
     served = Shell(key, rootfs).start()
-    server = next(path for path in served.processes() if b"sshd: /usr/sbin/sshd" in (path / "cmdline").read_bytes())
+    server = next(path for path in served.processes() if b"sshd: /usr/sbin/sshd" in command_of(path))
     os.kill(int(server.name), signal.SIGKILL)
     served.thread.join(10)
     assert served.error is not None

@@ -20,6 +20,7 @@ from ims.settings import Settings
 from ims.stack import supervision
 from ims.stack.credentials import Credentials, ensure_credentials
 from ims.stack.environment import process_environment
+from tests.running import running_commands
 
 AIRFLOW = {"api-server", "scheduler", "dag-processor", "triggerer"}
 
@@ -183,5 +184,4 @@ def test_orphans_of_a_killed_supervisord_end(supervised: Settings) -> None:
 
 def processes_in(home: Path) -> list[str]:
     """The command lines that contain the path of an installation."""
-    lines = [path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline") if path.exists()]
-    return [line.decode(errors="replace") for line in lines if str(home).encode() in line]
+    return [line.decode(errors="replace") for line in running_commands() if str(home).encode() in line]
