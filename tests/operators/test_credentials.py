@@ -15,6 +15,7 @@ from ims.operators.pod import PodStepOperator
 from ims.runtime.kubernetes import pods
 from ims.runtime.local.process import StepProcess
 from ims.steps.step import load_step
+from tests.operators.ended_pods import succeeds
 from tests.operators.fakes import RUN_ID, make_context
 
 INPUT = {
@@ -101,8 +102,6 @@ def test_local_step(tokens: TokenService, monkeypatch: pytest.MonkeyPatch) -> No
 
 def test_pod(tokens: TokenService, monkeypatch: pytest.MonkeyPatch) -> None:
     """The pod refers to the Secret of the step, and contains no credentials itself."""
-    from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
-
     from ims.operators import pod
 
     stored: list[Any] = []
@@ -114,7 +113,7 @@ def test_pod(tokens: TokenService, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pod, "await_cluster", lambda: None)
     monkeypatch.setattr(pod, "core_api", lambda: None)
     monkeypatch.setattr(pod, "store_credentials", store)
-    monkeypatch.setattr(KubernetesPodOperator, "execute", lambda _self, _context: {"result": None})
+    succeeds(monkeypatch, "execute", '{"result": null}')
     task = PodStepOperator(task_id="upload_artifacts", inputs=INPUT, arch="x86_64")
     task.execute(make_context())
     ((_, job_id, step_name, given),) = stored

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -12,7 +12,6 @@ from typing import Any
 
 import pytest
 from airflow.providers.cncf.kubernetes.kubernetes_helper_functions import KubernetesApiException
-from airflow.providers.cncf.kubernetes.operators.pod import KubernetesPodOperator
 from airflow.providers.cncf.kubernetes.utils.pod_manager import PodManager, PodNotFoundException
 from airflow.sdk import Context
 from airflow.sdk.exceptions import (
@@ -28,6 +27,7 @@ from ims.operators.conditions import none_of
 from ims.operators.pod import MARGIN_SECONDS, PodStepOperator
 from ims.runtime.kubernetes import pods
 from ims.steps import outcome
+from tests.operators.ended_pods import ended, replace, succeeds
 from tests.operators.fakes import RUN_ID, make_context, xcoms
 
 INPUTS = {"workspace": f"/mnt/workspaces/{RUN_ID}", "package_manager": "apt"}
@@ -42,37 +42,6 @@ def _cluster(monkeypatch: pytest.MonkeyPatch) -> None:
 def step(**arguments: Any) -> PodStepOperator:
     """The task of a step."""
     return PodStepOperator(task_id="build_ca_package", inputs=INPUTS, arch="aarch64", memory_gib=2, **arguments)
-
-
-def replace(monkeypatch: pytest.MonkeyPatch, method: str, effect: Callable[..., Any]) -> None:
-    """Replace a method of Airflow's operator."""
-    monkeypatch.setattr(KubernetesPodOperator, method, effect)
-
-
-def ended(code: int, message: str = "") -> k8s.V1Pod:
-    """A pod whose step has ended with an exit code."""
-    terminated = k8s.V1ContainerStateTerminated(exit_code=code, message=message, reason="Error")
-    status = k8s.V1ContainerStatus(
-        name="step",
-        state=k8s.V1ContainerState(terminated=terminated),
-        image="",
-        image_id="",
-        ready=False,
-        restart_count=0,
-    )
-    metadata = k8s.V1ObjectMeta(name="build-ca-package", namespace="ims")
-    return k8s.V1Pod(metadata=metadata, status=k8s.V1PodStatus(container_statuses=[status]))
-
-
-def succeeds(monkeypatch: pytest.MonkeyPatch, method: str, message: str = '{"result": "/jobs/ca.deb"}') -> None:
-    """Replace a method of Airflow's operator by one that finds a pod that succeeded, and cleans up."""
-
-    def effect(self: PodStepOperator, *_arguments: Any) -> None:
-        assert not self.do_xcom_push  # otherwise, the base class adds a sidecar
-        self.cleanup(k8s.V1Pod(), ended(0, message))
-
-    replace(monkeypatch, "cleanup", lambda *_: None)
-    replace(monkeypatch, method, effect)
 
 
 def test_short_step(monkeypatch: pytest.MonkeyPatch) -> None:
