@@ -2,7 +2,7 @@
 
 PYTHON := .venv/bin/python
 FLOWS := tests/flows/test_create_rpm.py tests/flows/test_customize.py tests/flows/test_customize_scripted.py
-POD_TESTS := $(addprefix tests/flows/test_,create_*.py customize*.py pod_rights.py pod_faults.py plan.py)
+POD_TESTS := $(addprefix tests/flows/test_,create_*.py customize*.py pod_*.py plan.py)
 # tests/scheduling.py says what each worker runs.
 WORKERS := --dist loadscope --no-loadscope-reorder
 # Without compiled bytecode every start of Airflow costs seconds.
