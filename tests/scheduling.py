@@ -24,6 +24,7 @@ UNITS: dict[str, tuple[str, ...]] = {
     ),
     "customize": (f"{FLOWS}customize.py", f"{FLOWS}ui"),
     "planning": ("tests/planning/",),
+    "built": ("tests/steps/test_package_built",),
     "faults": (f"{FLOWS}pod_faults", f"{FLOWS}customize_faults"),
     "lint": ("tests/test_lint", "tests/test_architecture", "tests/steps/test_build_image"),
     "nights": (f"{FLOWS}nightly", f"{FLOWS}interrupted"),
