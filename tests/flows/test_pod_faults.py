@@ -217,10 +217,14 @@ def test_out_of_memory(service: Service, cluster: Cluster, http_server: Reposito
 def test_log_comes_while_it_builds(
     service: Service, cluster: Cluster, http_server: RepositoryServer, tmp_path: Path
 ) -> None:
-    """The log is available during the build, although no worker waits for it."""
-    job = started(service, cluster, http_server, tmp_path, "sleep 20")
-    steps = {step["name"]: step["state"] for step in service.client.get(f"jobs/{job['id']}")["steps"]}
-    assert steps["build_image"] == "deferred"
+    """The log is available during the build, although no worker waits for it after the first 20 seconds."""
+    job = started(service, cluster, http_server, tmp_path, "sleep 45")
+
+    def is_deferred() -> bool:
+        steps = {step["name"]: step["state"] for step in service.client.get(f"jobs/{job['id']}")["steps"]}
+        return bool(steps["build_image"] == "deferred")
+
+    wait_for(is_deferred, 40, pause=1)
     path = f"/apis/ims/v3/jobs/{job['id']}/logs/build_image"
     wait_for(lambda: SCRIPT in service.http.get(path).text, 15, pause=1)
     assert service.client.get(f"jobs/{job['id']}")["status"] == "building_image"
