@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 from uuid import uuid4
@@ -81,6 +81,15 @@ def cached_files(recipe_id: str) -> list[Path]:
     """The files in the cache of a recipe."""
     folder = settings().home / "cache" / "roots" / recipe_id
     return [path for path in folder.iterdir() if path.suffix == ".squashfs"]
+
+
+@pytest.mark.parametrize("splices", [True, False])
+def test_list_of_files(root: Path, recipe_id: str, configure: Callable[..., None], splices: bool) -> None:
+    """The files are listed only if builds derive their lists from that: every file must be read."""
+    configure(squashfs_splice_builds=splices)
+    save(recipe_id, recipe_id, root)
+    folder = settings().home / "cache" / "roots" / recipe_id
+    assert len(list(folder.glob("*.files"))) == splices
 
 
 def test_restored_root_is_identical(recipe_id: str, root: Path, job: Job) -> None:

@@ -30,6 +30,7 @@ from ims.images.files import LIST, write_files
 from ims.recipes.archive import digest
 from ims.removal import remove
 from ims.sandbox.overlay import Layers
+from ims.settings import settings
 from ims.workspace import Workspace
 
 log = logging.getLogger(__name__)
@@ -105,7 +106,10 @@ def discard(workspace: Workspace) -> None:
 
 
 def pack(root: Path, workspace: Workspace) -> None:
-    """Pack and list the package root `root` for `save`. If packing fails, logs the reason and leaves no file."""
+    """Pack the package root `root` for `save`. If that fails, logs the reason and leaves no file.
+
+    Also lists its files if the lists of builds are derived from that.
+    """
     workspace.kept_root.mkdir(exist_ok=True)
     target = workspace.packed_root
     target.unlink(missing_ok=True)
@@ -117,8 +121,9 @@ def pack(root: Path, workspace: Workspace) -> None:
         text=True,
         errors="replace",
     ) as packing:
-        os.nice(_NICENESS)
-        write_files(root, workspace.kept_root / LIST, KIWI_FILES)
+        if settings().squashfs_splice_builds:
+            os.nice(_NICENESS)
+            write_files(root, workspace.kept_root / LIST, KIWI_FILES)
         output = packing.communicate()[0]
     if packing.returncode != 0:
         log.warning(_NOT_KEPT, f"mksquashfs ended with exit code {packing.returncode}: {output.strip()[-500:]}")
@@ -135,8 +140,8 @@ def save(lineage: str, key: str, workspace: Workspace) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         saved = _move(workspace.packed_root, folder, key, _SUFFIX)
         cache.claim(saved, cache.ROOTS, workspace)
-        files = keep(workspace.kept_root / LIST, saved, FILES, workspace)
-        shutil.copyfile(files, workspace.old_files)
+        if (files := workspace.kept_root / LIST).exists():
+            shutil.copyfile(keep(files, saved, FILES, workspace), workspace.old_files)
     except OSError as error:
         log.warning(_NOT_KEPT, error)
         return
