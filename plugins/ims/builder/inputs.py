@@ -97,6 +97,12 @@ def final_inputs(workspace: Workspace) -> BuildInputs | None:
     return inputs.without_packages(_explain(unexpected)) if unexpected else inputs
 
 
+def write_final_inputs(workspace: Workspace) -> None:
+    """Write the build inputs of an image that was built to the artifacts."""
+    if (final := final_inputs(workspace)) is not None:
+        (workspace.artifacts / workspace.build_inputs.name).write_text(final.model_dump_json())
+
+
 def predicted_checksums(workspace: Workspace) -> frozenset[str]:
     """The checksums of the packages that the build will install; empty if they cannot be predicted."""
     inputs = _predicted(workspace)

@@ -12,22 +12,18 @@ import stat
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from ims.builder.splicing import checked_base, write_spliced
 from ims.builder.squashfs import KIWI_FILES, make_rootfs
 from ims.images.squashfs.image import Image
 from ims.images.squashfs.reading import open_reader
-from ims.images.squashfs.rules import check_base, check_size
-from ims.images.squashfs.splice import Splice, splice
+from ims.images.squashfs.splice import splice
 from ims.images.squashfs.superblock import SIZE, SpliceError
 from ims.images.tree import VOLATILE, names, walk
 from ims.sandbox.overlay import LOWER, UPPER
-from ims.settings import settings
 
 MIN_SIZE = 32 * 1024**2
 """Bytes of all files of a package root. To pack a smaller one again takes almost no time."""
 MAX_REPLACED = 200_000
-_BLOCK_SIZE = 128 * 1024
-"""The default of mksquashfs."""
-_CHUNK = 4 * 1024**2
 _PRINTABLE = re.compile(rb"[\x20-\x7e]+")
 _SPECIAL = re.compile(rb"[^A-Za-z0-9_./-]")
 
@@ -94,28 +90,11 @@ def write_rootfs(base: Path, changes: Path, opaque: Collection[bytes], target: P
     layer_file = target.with_name(f"{target.name}.layer")
     try:
         with open_reader(base) as reader:
-            check_size(reader)
-            packed = Image(reader)
-            check_base(packed, settings().squashfs_level, _BLOCK_SIZE, _encoded(VOLATILE), _encoded(KIWI_FILES))
+            packed, _ = checked_base(reader)
             # Whether a file that was copied from a package root has holes depends on how that was mounted.
             make_rootfs(changes / UPPER, layer_file, (*packed.codec.arguments, "-no-sparse"))
             with open_reader(layer_file) as layer_reader:
                 result = splice(packed, Image(layer_reader), opaque)
-        _write(result, base, layer_file, target)
+        write_spliced(result, [(base, range(SIZE, result.kept)), (layer_file, result.layer)], target)
     finally:
         layer_file.unlink(missing_ok=True)
-
-
-def _write(result: Splice, base: Path, layer: Path, target: Path) -> None:
-    with target.open("wb") as file:
-        file.write(result.head)
-        for source, part in ((base, range(SIZE, result.kept)), (layer, result.layer)):
-            with source.open("rb") as reader:
-                reader.seek(part.start)
-                for start in range(part.start, part.stop, _CHUNK):
-                    file.write(reader.read(min(_CHUNK, part.stop - start)))
-        file.write(result.tail)
-
-
-def _encoded(values: Collection[str]) -> set[bytes]:
-    return {os.fsencode(value) for value in values}

@@ -1,17 +1,20 @@
-"""Packs the rootfs of a customized image: only the changes, behind the data of the old rootfs."""
+"""Packs the rootfs of a customized image: only the changes, behind the data of the old rootfs.
+
+`ims.builder.root_base` does the same for builds, with the functions below.
+"""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from ims.builder.squashfs import KIWI_FILES, make_rootfs
-from ims.images.squashfs.image import Image
+from ims.images.squashfs.image import Image, Linked
 from ims.images.squashfs.reading import open_reader
 from ims.images.squashfs.rules import check_base, check_layer, check_size
 from ims.images.squashfs.splice import Splice, splice
-from ims.images.squashfs.superblock import SIZE
+from ims.images.squashfs.superblock import SIZE, Reader
 from ims.images.squashfs.upper import store_all_names
 from ims.images.tree import VOLATILE
 from ims.sandbox.overlay import LOWER, UPPER, Layers
@@ -33,9 +36,7 @@ def splice_rootfs(image: Layers, opaque: Collection[bytes], target: Path) -> int
     """
     layer_file = target.with_name(f"{target.name}.layer")
     with open_reader(image.rootfs) as reader:
-        check_size(reader)
-        base = Image(reader)
-        linked = check_base(base, settings().squashfs_level, _BLOCK_SIZE, _encoded(VOLATILE), _encoded(KIWI_FILES))
+        base, linked = checked_base(reader)
         store_all_names(linked, image.changes / LOWER, image.target)
         try:
             make_rootfs(image.changes / UPPER, layer_file, (*base.codec.arguments, "-b", str(base.block.block_size)))
@@ -43,18 +44,31 @@ def splice_rootfs(image: Layers, opaque: Collection[bytes], target: Path) -> int
                 layer = Image(layer_reader)
                 check_layer(base, layer)
                 result = splice(base, layer, opaque)
-            _write(result, layer_file, target)
+            write_spliced(result, [(layer_file, result.layer)], target)
         finally:
             layer_file.unlink(missing_ok=True)
     return result.kept
 
 
-def _write(result: Splice, layer: Path, target: Path) -> None:
-    with target.open("wb") as file, layer.open("rb") as source:
+def checked_base(reader: Reader) -> tuple[Image, list[Linked]]:
+    """The squashfs that a rootfs continues, and all names of its files that have several.
+
+    Raises SpliceError if the rootfs must be packed in full.
+    """
+    check_size(reader)
+    base = Image(reader)
+    return base, check_base(base, settings().squashfs_level, _BLOCK_SIZE, _encoded(VOLATILE), _encoded(KIWI_FILES))
+
+
+def write_spliced(result: Splice, parts: Iterable[tuple[Path, range]], target: Path) -> None:
+    """Write the head of a splice, these parts of files, and its tail."""
+    with target.open("wb") as file:
         file.write(result.head)
-        source.seek(result.layer.start)
-        for start in range(result.layer.start, result.layer.stop, _CHUNK):
-            file.write(source.read(min(_CHUNK, result.layer.stop - start)))
+        for path, part in parts:
+            with path.open("rb") as source:
+                source.seek(part.start)
+                for start in range(part.start, part.stop, _CHUNK):
+                    file.write(source.read(min(_CHUNK, part.stop - start)))
         file.write(result.tail)
 
 

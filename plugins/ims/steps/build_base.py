@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from ims import cache
-from ims.builder import image_secrets, inputs, package_root, root_base
+from ims.builder import image_secrets, package_root, root_base
 from ims.images.derivation import has_changed_links
 from ims.images.squashfs.superblock import SpliceError
 from ims.images.squashfs.upper import opaque_folders, store_names
@@ -99,9 +99,3 @@ def pack(step: BaseInput) -> None:
     workspace = step.workspace
     lower = workspace.image_root_changes / LOWER
     root_base.pack_base(lower, workspace.kept_root / _PATTERNS, workspace.kept_root / _BASE)
-
-
-def write_build_inputs(workspace: Workspace) -> None:
-    """Write the build inputs of an image that was built to the artifacts."""
-    if (final := inputs.final_inputs(workspace)) is not None:
-        (workspace.artifacts / workspace.build_inputs.name).write_text(final.model_dump_json())

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pydantic import ConfigDict
 
-from ims.builder import image_secrets, package_root
+from ims.builder import image_secrets, inputs, package_root
 from ims.builder.contents import describe_contents
 from ims.builder.root_base import write_rootfs
 from ims.builder.splicing import HEAD, splice_rootfs
@@ -31,7 +31,7 @@ from ims.sandbox.call import call
 from ims.sandbox.overlay import UPPER, Layers, mount_lower, unpacks
 from ims.settings import settings
 from ims.steps.artifacts import Base, Batch, PackedArtifact, batches
-from ims.steps.build_base import find_or_pack, write_build_inputs
+from ims.steps.build_base import find_or_pack
 from ims.steps.deltas import use_origin
 from ims.steps.origin import Origin, read
 from ims.steps.step import Step, StepInput
@@ -201,7 +201,7 @@ def pack(step: Packing) -> list[PackedArtifact]:
     workspace.artifacts.mkdir()
     for name, source in boot_files(workspace.image_root, step).items():
         shutil.copyfile(source, workspace.artifacts / name)
-    write_build_inputs(workspace)
+    inputs.write_final_inputs(workspace)
     with ThreadPoolExecutor(1) as pool:  # mksquashfs is a separate process
         known = (workspace.old_files, _layer(step)) if workspace.old_files.exists() else (None, None)
         description = pool.submit(describe_contents, workspace.image_root, workspace.artifacts, *known)

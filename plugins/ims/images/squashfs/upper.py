@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -39,27 +39,29 @@ def store_all_names(linked: Iterable[Linked], lower: Path, root: Path) -> None:
     Until then, such a name is only in its index, which no box can read. `linked` are the names of files of the base
     that have several, `lower` is the mounted base, `root` the overlay. Raises SpliceError if a file cannot be read.
     """
-    real = os.fsencode(os.path.realpath(root))
-    try:
-        for folder, name, _ in linked:
-            path = os.path.join(real, folder.path)  # noqa: PTH118  (bytes)
-            if os.path.realpath(path) == path.rstrip(b"/"):  # no link has replaced a folder
-                _store_name(os.path.join(os.fsencode(lower), folder.path, name), os.path.join(path, name))  # noqa: PTH118
-    except OSError as error:
-        raise SpliceError(f"a file with several names cannot be read: {error}") from None
+    _store(((folder.path, name) for folder, name, _ in linked), lower, root)
 
 
 def store_names(lower: Path, root: Path) -> None:
     """Like `store_all_names`, for a base that is a folder or that is mounted at `lower`."""
-    top = os.path.realpath(root)
+    _store(_linked_names(lower), lower, root)
+
+
+def _linked_names(lower: Path) -> Iterator[tuple[bytes, bytes]]:
+    """The names of files that have several, each after the path of its folder."""
+    for path in walk(lower):
+        status = path.lstat()
+        if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
+            yield os.path.split(os.fsencode(path.relative_to(lower)))
+
+
+def _store(found: Iterable[tuple[bytes, bytes]], lower: Path, root: Path) -> None:
+    real = os.fsencode(os.path.realpath(root))
     try:
-        for path in walk(lower):
-            status = path.lstat()
-            if status.st_nlink > 1 and not stat.S_ISDIR(status.st_mode):
-                new = os.path.join(top, path.relative_to(lower))  # noqa: PTH118
-                folder = os.path.dirname(new)  # noqa: PTH120
-                if os.path.realpath(folder) == folder:  # no link has replaced a folder
-                    _store_name(os.fsencode(path), os.fsencode(new))
+        for folder, name in found:
+            path = os.path.join(real, folder)  # noqa: PTH118  (bytes)
+            if os.path.realpath(path) == path.rstrip(b"/"):  # no link has replaced a folder
+                _store_name(os.path.join(os.fsencode(lower), folder, name), os.path.join(path, name))  # noqa: PTH118
     except OSError as error:
         raise SpliceError(f"a file with several names cannot be read: {error}") from None
 
