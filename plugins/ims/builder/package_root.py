@@ -40,7 +40,7 @@ FILES = ".files"
 """The suffix of the list of the files of a package root."""
 _NICENESS = 10
 """A package root is packed while programs of the recipe run. These have priority."""
-_NOT_KEPT = "the package root is not kept for the next build: %s"
+NOT_KEPT = "the package root is not kept for the next build: %s"
 
 
 def compute_key(description: Path, package_manager: str, packages_digest: str, ca_package: Path) -> str:
@@ -126,7 +126,7 @@ def pack(root: Path, workspace: Workspace) -> None:
             write_files(root, workspace.kept_root / LIST, KIWI_FILES)
         output = packing.communicate()[0]
     if packing.returncode != 0:
-        log.warning(_NOT_KEPT, f"mksquashfs ended with exit code {packing.returncode}: {output.strip()[-500:]}")
+        log.warning(NOT_KEPT, f"mksquashfs ended with exit code {packing.returncode}: {output.strip()[-500:]}")
         target.unlink(missing_ok=True)
 
 
@@ -143,7 +143,7 @@ def save(lineage: str, key: str, workspace: Workspace) -> None:
         if (files := workspace.kept_root / LIST).exists():
             shutil.copyfile(keep(files, saved, FILES, workspace), workspace.old_files)
     except OSError as error:
-        log.warning(_NOT_KEPT, error)
+        log.warning(NOT_KEPT, error)
         return
     with cache.locked():
         stems = {path.stem for path in cache.claimed()} | {saved.stem}

@@ -24,7 +24,8 @@ from typing import IO, Any, NoReturn
 from ims.sandbox import kernel
 
 _MAX_TITLE = 4096
-_MAX_DESCRIPTORS = 8
+_DESCRIPTORS = 4
+"""Of a request: its connection, its content, and its standard input and output."""
 _FIRST = 3
 """The descriptor after standard input, output and error."""
 
@@ -35,10 +36,10 @@ class Channel:
     def __init__(self) -> None:
         self.requests, self.server = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
 
-    def start(self, request: Any, title: str, stdin: int, further: Sequence[int] = ()) -> Forked:
+    def start(self, request: Any, title: str, stdin: int) -> Forked:
         """Start a process that reads standard input from `stdin`; its output is in a pipe. Raises OSError.
 
-        `request` can be represented in JSON. `title` is no secret. The process also gets the descriptors `further`.
+        `request` can be represented in JSON. `title` is no secret.
         """
         # Packets: a process may end before its ID is read, and a stream would join the ID and the exit code.
         connection, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
@@ -46,7 +47,7 @@ class Channel:
         content = sealed(json.dumps(request))
         output = os.fdopen(reader, "rb")
         try:
-            socket.send_fds(self.requests, [title.encode()], [theirs.fileno(), content, stdin, writer, *further])
+            socket.send_fds(self.requests, [title.encode()], [theirs.fileno(), content, stdin, writer])
         except OSError:
             connection.close()
             output.close()
@@ -107,12 +108,11 @@ class Forked:
 
 @dataclass(frozen=True)
 class Received:
-    """What a fork receives: the descriptors of the request, of its standard input and output, and further ones."""
+    """What a fork receives: the descriptors of the request, and of its standard input and output."""
 
     content: int
     stdin: int
     stdout: int
-    further: tuple[int, ...]
 
     def read(self) -> Any:
         """Returns the request, once. From now on, this process knows secrets."""
@@ -120,20 +120,12 @@ class Received:
             return json.loads(file.read())
 
     def take_streams(self) -> None:
-        """Use the standard input and output of the request; close all descriptors that it does not have."""
+        """Use the standard input and output of the request; close all other descriptors but the content."""
         os.dup2(self.stdin, 0)
         os.dup2(self.stdout, 1)
         os.dup2(self.stdout, 2)
-        close_all_but((self.content, *self.further))
-
-
-def close_all_but(kept: Sequence[int]) -> None:
-    """Close all descriptors except standard input, output and error and those that are kept."""
-    begin = _FIRST
-    for descriptor in sorted(kept):
-        os.closerange(begin, descriptor)
-        begin = descriptor + 1
-    os.closerange(begin, os.sysconf("SC_OPEN_MAX"))
+        os.closerange(_FIRST, self.content)
+        os.closerange(self.content + 1, os.sysconf("SC_OPEN_MAX"))
 
 
 def serve(server: socket.socket, begin: Callable[[str], None], run: Callable[[Received], int]) -> None:
@@ -145,7 +137,7 @@ def serve(server: socket.socket, begin: Callable[[str], None], run: Callable[[Re
     signal.signal(signal.SIGCHLD, _reap)
     gc.freeze()
     while True:
-        title, descriptors, _, _ = socket.recv_fds(server, _MAX_TITLE, _MAX_DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
+        title, descriptors, _, _ = socket.recv_fds(server, _MAX_TITLE, _DESCRIPTORS, socket.MSG_CMSG_CLOEXEC)
         if not title:
             return
         if _fork() == 0:
@@ -189,7 +181,7 @@ def _keep_or_exit(
         if pid == 0:
             _die_with(parent)
             client.close()
-            _run_or_exit(Received(descriptors[1], descriptors[2], descriptors[3], tuple(descriptors[4:])), run)
+            _run_or_exit(Received(*descriptors[1:]), run)
         for descriptor in (parent, *descriptors[1:]):
             os.close(descriptor)
         code = _watch(pid, client)

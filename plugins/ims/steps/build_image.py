@@ -162,7 +162,7 @@ def keep_root(work: Work, key: str) -> None:
         if workspace.packed_root.exists():
             package_root.save(work.lineage, key, workspace)
     except (ImsError, OSError) as error:
-        log.warning("the package root is not kept for the next build: %s", error)
+        log.warning(package_root.NOT_KEPT, error)
 
 
 def pack_root(work: Work) -> None:

@@ -23,7 +23,7 @@ channel: Channel | None = None
 """The channel to the server, which this process inherited from the scheduler. None: steps are new programs."""
 
 # Modules that functions import only when they use them.
-_FURTHER = ("boto3", "ims.sandbox.inside", "ims.recipes.availability", "ims.steps.__main__")
+_FURTHER = ("boto3", "ims.sandbox.inside", "ims.recipes.availability")
 
 
 def start(environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
@@ -49,8 +49,7 @@ def fork(name: str, arguments: list[str], stdin: int, environment: Mapping[str, 
 def preload() -> None:
     """Import what steps and their functions in sandboxes need."""
     for module in pkgutil.iter_modules(steps.__path__, f"{steps.__name__}."):
-        if not module.name.endswith("__main__"):
-            importlib.import_module(module.name)
+        importlib.import_module(module.name)
     for name in _FURTHER:
         importlib.import_module(name)
 
