@@ -18,7 +18,7 @@ from tests.ports import free_ports
 
 @pytest.fixture
 def own(tmp_path: Path) -> Settings:
-    """An installation with a database of records, and ports that nobody uses."""
+    """An installation with a database of records and unused ports."""
     port, s3_port, internal_port = free_ports(3)
     own = Settings(home=tmp_path, port=port, s3_port=s3_port, s3_internal_port=internal_port)
     Database(own.records_url).engine.dispose()

@@ -139,7 +139,7 @@ def _supervise(step: Input, server: int, box: SharedBox) -> str:
 
 
 def _read_markers(step: Input) -> str | None:
-    """The outcome that the user requested, in the shell or through the API; None if there is no request."""
+    """The outcome that the user requested in the shell or through the API, or None."""
     return read_marker(step.workspace.markers(jail=step.jail)) or read_marker(step.workspace.shell_requests)
 
 
